@@ -1,0 +1,57 @@
+{
+  "variables": {
+    "sanitize%": "",
+    "pkcs11_headers": "<!(node -p \"require('node:path').join(require('node:path').dirname(require.resolve('pkcs11js/package.json')), 'includes', 'pkcs11')\")"
+  },
+  "target_defaults": {
+    "cflags!": ["-fno-exceptions"],
+    "cflags_cc!": ["-fno-exceptions", "-fno-rtti", "-std=gnu++17", "-std=gnu++20"],
+    "cflags_cc": ["-std=c++20", "-fexceptions", "-frtti", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-cast-function-type", "-fvisibility-inlines-hidden"],
+    "conditions": [
+      ["sanitize!=''", {
+        "cflags_cc": ["-fsanitize=<(sanitize)", "-fno-omit-frame-pointer", "-g", "-O1"],
+        "ldflags": ["-fsanitize=<(sanitize)"]
+      }]
+    ]
+  },
+  "targets": [
+    {
+      "target_name": "pkcs11_ha",
+      "sources": [
+        "native/common/packet.cc",
+        "native/addon/addon.cc",
+        "native/addon/channel.cc",
+        "native/addon/process.cc",
+        "native/addon/readiness.cc",
+        "native/addon/secret.cc"
+      ],
+      "include_dirs": ["native", "<!(node -p \"require('node-addon-api').include_dir\")"],
+      "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_DISABLE_DEPRECATED"],
+      "cflags_cc": ["-fvisibility=hidden"],
+      "ldflags": ["-Wl,-Bsymbolic"]
+    },
+    {
+      "target_name": "pkcs11-ha-host",
+      "type": "executable",
+      "sources": [
+        "native/common/packet.cc",
+        "native/host/calls_cipher.cc",
+        "native/host/calls_key.cc",
+        "native/host/calls_object.cc",
+        "native/host/calls_sign.cc",
+        "native/host/calls_token.cc",
+        "native/host/confinement.cc",
+        "native/host/job.cc",
+        "native/host/lane.cc",
+        "native/host/main.cc",
+        "native/host/mechanism.cc",
+        "native/host/module.cc",
+        "native/host/session.cc",
+        "native/host/wire.cc"
+      ],
+      "include_dirs": ["native", "<(pkcs11_headers)"],
+      "ldflags": ["-pthread"],
+      "libraries": ["-ldl"]
+    }
+  ]
+}

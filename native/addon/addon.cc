@@ -1,0 +1,19 @@
+#include <napi.h>
+
+#include "addon/channel.h"
+#include "addon/process.h"
+#include "addon/secret.h"
+
+namespace {
+
+Napi::Object initialise(Napi::Env env, Napi::Object exports) {
+  exports["Channel"] = pkcs11ha::Channel::define(env);
+  exports["Secret"] = pkcs11ha::Secret::define(env);
+  exports["waitReadable"] = Napi::Function::New(env, pkcs11ha::waitReadable, "waitReadable");
+  exports["processEnd"] = Napi::Function::New(env, pkcs11ha::processEnd, "processEnd");
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(pkcs11_ha, initialise)

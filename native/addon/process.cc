@@ -1,0 +1,57 @@
+#include "addon/process.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cmath>
+#include <poll.h>
+#include <sys/wait.h>
+#include <vector>
+
+#include "addon/channel.h"
+
+namespace pkcs11ha {
+
+Napi::Value waitReadable(const Napi::CallbackInfo& info) {
+  using Clock = std::chrono::steady_clock;
+  Napi::Env env = info.Env();
+  if (info.Length() != 3 || !info[0].IsArray() || !info[1].IsNumber() || !info[2].IsNumber()) {
+    throw Napi::TypeError::New(env, "waitReadable(channels: Channel[], timeoutMs: number, spinUs: number)");
+  }
+  const auto channels = info[0].As<Napi::Array>();
+  const double timeout = std::clamp(info[1].As<Napi::Number>().DoubleValue(), 0.0, 3'600'000.0);
+  const double spin = std::clamp(info[2].As<Napi::Number>().DoubleValue(), 0.0, 1000.0);
+  std::vector<pollfd> sockets;
+  sockets.reserve(channels.Length());
+  for (std::uint32_t i = 0; i < channels.Length(); ++i) {
+    const Channel* channel = Channel::Unwrap(channels.Get(i).As<Napi::Object>());
+    if (channel->socket() >= 0) sockets.push_back({channel->socket(), POLLIN, 0});
+  }
+  const auto start = Clock::now();
+  const auto end = start + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double, std::milli>(timeout));
+  const auto spinEnd = std::min(end, start + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double, std::micro>(spin)));
+  for (;;) {
+    const auto now = Clock::now();
+    int wait = 0;
+    if (now >= spinEnd) wait = std::max(0, static_cast<int>(std::ceil(std::chrono::duration<double, std::milli>(end - now).count())));
+    const int ready = ::poll(sockets.data(), sockets.size(), wait);
+    if (ready > 0) return Napi::Boolean::New(env, true);
+    if (ready < 0 && errno != EINTR) throw Napi::Error::New(env, "poll failed");
+    if (Clock::now() >= end) return Napi::Boolean::New(env, false);
+  }
+}
+
+Napi::Value processEnd(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  if (info.Length() != 1 || !info[0].IsNumber()) throw Napi::TypeError::New(env, "processEnd(pid: number)");
+  siginfo_t state{};
+  const auto pid = static_cast<id_t>(info[0].As<Napi::Number>().Int64Value());
+  if (::waitid(P_PID, pid, &state, WEXITED | WNOHANG | WNOWAIT) != 0 || state.si_pid == 0) return env.Null();
+  Napi::Object end = Napi::Object::New(env);
+  const bool exited = state.si_code == CLD_EXITED;
+  end["code"] = exited ? Napi::Value(Napi::Number::New(env, state.si_status)) : env.Null();
+  end["signal"] = exited ? env.Null() : Napi::Value(Napi::Number::New(env, state.si_status));
+  return end;
+}
+
+}  // namespace pkcs11ha

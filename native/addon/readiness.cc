@@ -1,0 +1,61 @@
+#include "addon/readiness.h"
+
+namespace pkcs11ha {
+
+Readiness::Readiness(Napi::Env env, Napi::Function callback, Readiness** owner)
+    : env_(env), callback_(Napi::Persistent(callback)), context_(env, "pkcs11-ha.channel"), owner_(owner) {
+  poll_.data = this;
+}
+
+Readiness* Readiness::open(Napi::Env env, int socket, Napi::Function callback, Readiness** owner) {
+  uv_loop_t* loop = nullptr;
+  if (napi_get_uv_event_loop(env, &loop) != napi_ok) throw Napi::Error::New(env, "this environment has no event loop");
+  auto* readiness = new Readiness(env, callback, owner);
+  if (uv_poll_init(loop, &readiness->poll_, socket) != 0) {
+    delete readiness;
+    throw Napi::Error::New(env, "uv_poll_init failed");
+  }
+  napi_add_async_cleanup_hook(env, onEnvironmentEnd, readiness, &readiness->hook_);
+  uv_poll_start(&readiness->poll_, UV_READABLE | UV_DISCONNECT, onReadable);
+  uv_unref(reinterpret_cast<uv_handle_t*>(&readiness->poll_));
+  return readiness;
+}
+
+void Readiness::ref() { uv_ref(reinterpret_cast<uv_handle_t*>(&poll_)); }
+
+void Readiness::unref() { uv_unref(reinterpret_cast<uv_handle_t*>(&poll_)); }
+
+void Readiness::close() {
+  if (closing_) return;
+  closing_ = true;
+  if (owner_ != nullptr) *owner_ = nullptr;
+  owner_ = nullptr;
+  uv_poll_stop(&poll_);
+  uv_close(reinterpret_cast<uv_handle_t*>(&poll_), onClosed);
+}
+
+void Readiness::onClosed(uv_handle_t* handle) {
+  auto* readiness = static_cast<Readiness*>(handle->data);
+  napi_remove_async_cleanup_hook(readiness->hook_);
+  delete readiness;
+}
+
+void Readiness::onEnvironmentEnd(napi_async_cleanup_hook_handle hook, void* data) {
+  auto* readiness = static_cast<Readiness*>(data);
+  readiness->callback_.Reset();
+  readiness->close();
+}
+
+void Readiness::onReadable(uv_poll_t* poll, int status, int events) {
+  auto* readiness = static_cast<Readiness*>(poll->data);
+  if (readiness->closing_ || readiness->callback_.IsEmpty()) return;
+  Napi::Env env(readiness->env_);
+  Napi::HandleScope scope(env);
+  try {
+    readiness->callback_.MakeCallback(env.Global(), std::initializer_list<napi_value>{}, readiness->context_);
+  } catch (const Napi::Error& error) {
+    napi_fatal_exception(env, error.Value());
+  }
+}
+
+}  // namespace pkcs11ha

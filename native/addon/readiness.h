@@ -1,0 +1,33 @@
+// Tells JavaScript that a socket has become readable, through libuv's own poll: no thread, nothing to join.
+#pragma once
+
+#include <napi.h>
+#include <uv.h>
+
+namespace pkcs11ha {
+
+// Lives on the heap until libuv has let go of it. Closed by its owner or by the end of the environment
+// (a worker that stops), whichever comes first; `*owner` is set to null then.
+class Readiness {
+ public:
+  static Readiness* open(Napi::Env env, int socket, Napi::Function callback, Readiness** owner);
+  void ref();
+  void unref();
+  void close();
+
+ private:
+  Readiness(Napi::Env env, Napi::Function callback, Readiness** owner);
+  static void onReadable(uv_poll_t* poll, int status, int events);
+  static void onClosed(uv_handle_t* handle);
+  static void onEnvironmentEnd(napi_async_cleanup_hook_handle hook, void* data);
+
+  napi_env env_;
+  uv_poll_t poll_{};
+  Napi::FunctionReference callback_;
+  Napi::AsyncContext context_;
+  napi_async_cleanup_hook_handle hook_ = nullptr;
+  Readiness** owner_;
+  bool closing_ = false;
+};
+
+}  // namespace pkcs11ha

@@ -1,0 +1,153 @@
+// General, slot, token and session calls (PKCS#11 2.40, sections 5.4 to 5.6).
+#include <string>
+#include <vector>
+
+#include "host/job.h"
+
+namespace pkcs11ha {
+namespace {
+
+std::string readText(Reader& reader) {
+  const Bytes bytes = reader.sized();
+  return {bytes.begin(), bytes.end()};
+}
+
+void writeVersion(Writer& writer, const CK_VERSION& version) {
+  writer.u8(version.major);
+  writer.u8(version.minor);
+}
+
+template <std::size_t N>
+void writeText(Writer& writer, const CK_UTF8CHAR (&text)[N]) {
+  writer.sized({text, N});
+}
+
+void writeNumbers(Writer& writer, const std::vector<CK_ULONG>& numbers) {
+  writer.u32(static_cast<std::uint32_t>(numbers.size()));
+  for (const CK_ULONG number : numbers) writer.u64(number);
+}
+
+// The list may grow between the question for its length and the one for its items.
+template <typename F>
+CK_RV writeList(Writer& writer, F&& call) {
+  std::vector<CK_ULONG> items;
+  CK_RV rv = CKR_BUFFER_TOO_SMALL;
+  for (int round = 0; rv == CKR_BUFFER_TOO_SMALL && round < 4; ++round) {
+    CK_ULONG count = 0;
+    rv = call(nullptr, &count);
+    if (rv != CKR_OK) return rv;
+    items.resize(count);
+    rv = call(items.data(), &count);
+    if (rv == CKR_OK) items.resize(count);
+  }
+  if (rv == CKR_OK) writeNumbers(writer, items);
+  return rv;
+}
+
+}  // namespace
+
+// A failure writes a text that says why; it names the library, never an argument.
+CK_RV call_X_Load(JobContext& context, Reader& reader, Writer& writer) {
+  const std::string path = readText(reader);
+  const std::string reserved = readText(reader);
+  std::string problem;
+  const CK_RV rv = context.module.load(path, reserved, problem);
+  const auto* text = reinterpret_cast<const std::uint8_t*>(problem.data());
+  writer.sized({text, problem.size()});
+  return rv;
+}
+
+CK_RV call_X_Attach(JobContext& context, Reader& reader, Writer& writer) {
+  const CK_SLOT_ID slot = reader.u64();
+  context.lanesWanted = reader.u32();
+  return context.module.attach(slot);
+}
+
+CK_RV call_C_Finalize(JobContext& context, Reader& reader, Writer& writer) { return context.module.finalize(); }
+
+CK_RV call_C_GetInfo(JobContext& context, Reader& reader, Writer& writer) {
+  CK_INFO info{};
+  const CK_RV rv = context.functions->C_GetInfo(&info);
+  writeVersion(writer, info.cryptokiVersion);
+  writeText(writer, info.manufacturerID);
+  writer.u64(info.flags);
+  writeText(writer, info.libraryDescription);
+  writeVersion(writer, info.libraryVersion);
+  return rv;
+}
+
+CK_RV call_C_GetSlotList(JobContext& context, Reader& reader, Writer& writer) {
+  const CK_BBOOL present = reader.u8();
+  return writeList(writer, [&](CK_ULONG* items, CK_ULONG* count) {
+    return context.functions->C_GetSlotList(present, items, count);
+  });
+}
+
+CK_RV call_C_GetSlotInfo(JobContext& context, Reader& reader, Writer& writer) {
+  CK_SLOT_INFO info{};
+  const CK_RV rv = context.functions->C_GetSlotInfo(reader.u64(), &info);
+  writeText(writer, info.slotDescription);
+  writeText(writer, info.manufacturerID);
+  writer.u64(info.flags);
+  writeVersion(writer, info.hardwareVersion);
+  writeVersion(writer, info.firmwareVersion);
+  return rv;
+}
+
+CK_RV call_C_GetTokenInfo(JobContext& context, Reader& reader, Writer& writer) {
+  CK_TOKEN_INFO info{};
+  const CK_RV rv = context.functions->C_GetTokenInfo(reader.u64(), &info);
+  writeText(writer, info.label);
+  writeText(writer, info.manufacturerID);
+  writeText(writer, info.model);
+  writeText(writer, info.serialNumber);
+  for (const CK_ULONG number :
+       {info.flags, info.ulMaxSessionCount, info.ulSessionCount, info.ulMaxRwSessionCount, info.ulRwSessionCount,
+        info.ulMaxPinLen, info.ulMinPinLen, info.ulTotalPublicMemory, info.ulFreePublicMemory,
+        info.ulTotalPrivateMemory, info.ulFreePrivateMemory}) {
+    writer.u64(number);
+  }
+  writeVersion(writer, info.hardwareVersion);
+  writeVersion(writer, info.firmwareVersion);
+  writeText(writer, info.utcTime);
+  return rv;
+}
+
+CK_RV call_C_GetMechanismList(JobContext& context, Reader& reader, Writer& writer) {
+  const CK_SLOT_ID slot = reader.u64();
+  return writeList(writer, [&](CK_ULONG* items, CK_ULONG* count) {
+    return context.functions->C_GetMechanismList(slot, items, count);
+  });
+}
+
+CK_RV call_C_GetMechanismInfo(JobContext& context, Reader& reader, Writer& writer) {
+  const CK_SLOT_ID slot = reader.u64();
+  CK_MECHANISM_INFO info{};
+  const CK_RV rv = context.functions->C_GetMechanismInfo(slot, reader.u64(), &info);
+  writer.u64(info.ulMinKeySize);
+  writer.u64(info.ulMaxKeySize);
+  writer.u64(info.flags);
+  return rv;
+}
+
+// The lane's session is open when a job's first step runs; as a step it only says so.
+CK_RV call_C_OpenSession(JobContext& context, Reader& reader, Writer& writer) { return context.session.ensure(); }
+
+CK_RV call_C_GetSessionInfo(JobContext& context, Reader& reader, Writer& writer) {
+  CK_SESSION_INFO info{};
+  const CK_RV rv = context.functions->C_GetSessionInfo(context.handle(), &info);
+  writer.u64(info.slotID);
+  writer.u64(info.state);
+  writer.u64(info.flags);
+  writer.u64(info.ulDeviceError);
+  return rv;
+}
+
+// On the anchor session: a login counts for all sessions of a process on that token.
+CK_RV call_C_Login(JobContext& context, Reader& reader, Writer& writer) {
+  const CK_USER_TYPE user = reader.u64();
+  const Bytes pin = reader.sized();
+  return context.functions->C_Login(context.module.anchor(), user, pin.data(), pin.size());
+}
+
+}  // namespace pkcs11ha

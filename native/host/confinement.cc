@@ -1,0 +1,55 @@
+#include "host/confinement.h"
+
+#include <cerrno>
+#include <csignal>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <thread>
+#include <unistd.h>
+
+namespace pkcs11ha {
+namespace {
+
+void closeFrom(int first) {
+#ifdef SYS_close_range
+  if (::syscall(SYS_close_range, first, ~0U, 0) == 0) return;
+#endif
+  rlimit limit{};
+  ::getrlimit(RLIMIT_NOFILE, &limit);
+  const int last = limit.rlim_cur > 65536 ? 65536 : static_cast<int>(limit.rlim_cur);
+  for (int fd = first; fd < last; ++fd) ::close(fd);
+}
+
+void setFlag(int fd, int get, int set, int flag) {
+  const int flags = ::fcntl(fd, get);
+  if (flags >= 0) ::fcntl(fd, set, flags | flag);
+}
+
+}  // namespace
+
+void confine(pid_t parent, int lastDescriptor) {
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (::getppid() != parent) ::_exit(0);
+  ::prctl(PR_SET_DUMPABLE, 0);
+  const rlimit none{0, 0};
+  ::setrlimit(RLIMIT_CORE, &none);
+  closeFrom(lastDescriptor + 1);
+  for (int fd = 3; fd <= lastDescriptor; ++fd) setFlag(fd, F_GETFD, F_SETFD, FD_CLOEXEC);
+  for (const int fd : {STDOUT_FILENO, STDERR_FILENO}) setFlag(fd, F_GETFL, F_SETFL, O_NONBLOCK);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGPIPE}) ::signal(signal, SIG_IGN);
+}
+
+void startWatchdog(int socket) {
+  std::thread([socket] {
+    for (;;) {
+      pollfd watched{socket, POLLRDHUP, 0};
+      const int ready = ::poll(&watched, 1, -1);
+      if (ready > 0 || (ready < 0 && errno != EINTR)) ::_exit(0);
+    }
+  }).detach();
+}
+
+}  // namespace pkcs11ha

@@ -1,0 +1,96 @@
+#include "host/job.h"
+
+#include <array>
+
+namespace pkcs11ha {
+namespace {
+
+constexpr std::size_t kCalls = 128;
+
+constexpr std::array<Call, kCalls> kTable = [] {
+  std::array<Call, kCalls> table{};
+#define CALL(number, name) table[number] = call_##name;
+#include "host/calls.def"
+#undef CALL
+  return table;
+}();
+
+constexpr std::uint32_t kOpenSession = 17;
+
+// A step's result: its call, its CKR, and, after CKR_OK, what the call writes.
+CK_RV runStep(std::uint32_t number, JobContext& context, Reader& reader, Writer& writer) {
+  const Call call = number < kCalls ? kTable[number] : nullptr;
+  if (call == nullptr) throw Malformed("unknown call");
+  writer.u32(number);
+  const std::size_t rvAt = writer.size();
+  writer.u64(0);
+  const std::size_t outputAt = writer.size();
+  context.objects.push_back(CK_INVALID_HANDLE);
+  context.functions = context.module.functions();
+  const bool needsModule = number != 1;
+  const CK_RV rv = needsModule && context.functions == nullptr ? CKR_CRYPTOKI_NOT_INITIALIZED
+                                                               : call(context, reader, writer);
+  context.session.notice(rv);
+  // Results of a failed call are not sent, except the text that says why a library did not load.
+  if (rv != CKR_OK && needsModule) writer.cut(outputAt);
+  writer.patch64(rvAt, rv);
+  return rv;
+}
+
+}  // namespace
+
+job::Header job::Header::read(Reader& reader) {
+  Header header{};
+  header.id = reader.u64();
+  header.deadline = reader.u64();
+  header.flags = reader.u32();
+  header.steps = reader.u32();
+  return header;
+}
+
+CK_OBJECT_HANDLE JobContext::readObject(Reader& reader) const {
+  const std::uint8_t kind = reader.u8();
+  const std::uint64_t value = reader.u64();
+  if (kind == 0) return value;
+  if (value >= objects.size()) throw Malformed("a step refers to a step that has not run");
+  return objects[value];
+}
+
+void writeStatus(std::uint64_t id, job::Status status, std::vector<std::uint8_t>& reply) {
+  reply.clear();
+  Writer writer(reply);
+  writer.u64(id);
+  writer.u32(static_cast<std::uint32_t>(status));
+  writer.u32(0);
+}
+
+void runJob(const job::Header& header, Reader& reader, JobContext& context, std::vector<std::uint8_t>& reply) {
+  writeStatus(header.id, job::Status::done, reply);
+  Writer writer(reply);
+  const std::size_t countAt = writer.size() - sizeof(std::uint32_t);
+  std::uint32_t count = 0;
+  try {
+    if ((header.flags & job::kSessionless) == 0) {
+      if (header.flags & job::kFresh) context.session.discard();
+      const CK_RV rv = context.session.ensure();
+      if (rv != CKR_OK) {
+        writer.u32(kOpenSession);
+        writer.u64(rv);
+        writer.patch32(countAt, 1);
+        return;
+      }
+    }
+    while (count < header.steps) {
+      const CK_RV rv = runStep(reader.u32(), context, reader, writer);
+      writer.patch32(countAt, ++count);
+      if (rv != CKR_OK) break;
+    }
+  } catch (const Malformed&) {
+    writeStatus(header.id, job::Status::malformed, reply);
+  } catch (const std::bad_alloc&) {
+    writeStatus(header.id, job::Status::malformed, reply);
+  }
+  if ((header.flags & job::kSessionless) == 0) context.session.settle();
+}
+
+}  // namespace pkcs11ha

@@ -1,0 +1,60 @@
+// A job: a short sequence of calls, run on one session without interruption.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "host/mechanism.h"
+#include "host/module.h"
+#include "host/session.h"
+#include "host/wire.h"
+
+namespace pkcs11ha {
+
+namespace job {
+
+constexpr std::uint32_t kExclusive = 1;    // writes token objects: runs alone, where the member asks for that
+constexpr std::uint32_t kFresh = 2;        // on a session opened for it
+constexpr std::uint32_t kSessionless = 4;  // needs no session of the lane
+constexpr std::uint32_t kSecret = 8;       // holds a PIN: wiped when it has run
+
+enum class Status : std::uint32_t { done = 0, expired = 1, malformed = 2 };
+
+struct Header {
+  std::uint64_t id;
+  std::uint64_t deadline;  // CLOCK_MONOTONIC in nanoseconds; 0: none
+  std::uint32_t flags;
+  std::uint32_t steps;
+  static Header read(Reader& reader);
+};
+
+}  // namespace job
+
+// What a call sees of the job it is a step of.
+struct JobContext {
+  Module& module;
+  Session& session;
+  CK_FUNCTION_LIST* functions;
+  // The object that each step made or found, for steps that come after it.
+  std::vector<CK_OBJECT_HANDLE> objects{};
+  // Parameters of the operations begun: they have to live until the operation ends, a token may write to them.
+  std::vector<Mechanism> mechanisms{};
+  // Set by X_Attach: how many lanes there are to be.
+  std::uint32_t lanesWanted = 0;
+
+  CK_SESSION_HANDLE handle() const { return session.handle(); }
+  CK_OBJECT_HANDLE readObject(Reader& reader) const;
+};
+
+using Call = CK_RV (*)(JobContext&, Reader&, Writer&);
+
+// The calls by their numbers in calls.def.
+#define CALL(number, name) CK_RV call_##name(JobContext&, Reader&, Writer&);
+#include "host/calls.def"
+#undef CALL
+
+// Runs the steps until one fails and writes the reply.
+void runJob(const job::Header& header, Reader& reader, JobContext& context, std::vector<std::uint8_t>& reply);
+void writeStatus(std::uint64_t id, job::Status status, std::vector<std::uint8_t>& reply);
+
+}  // namespace pkcs11ha

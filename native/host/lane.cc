@@ -1,0 +1,101 @@
+#include "host/lane.h"
+
+#include <chrono>
+#include <thread>
+#include <unistd.h>
+#include <vector>
+
+#include "common/packet.h"
+#include "host/job.h"
+
+namespace pkcs11ha {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr auto kSpin = std::chrono::microseconds(20);
+
+std::uint64_t monotonicNanoseconds() {
+  return static_cast<std::uint64_t>(
+      std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch()).count());
+}
+
+// The next packet for this lane. One lane spins for a moment, since the next job of a steady stream comes
+// sooner than a sleeping thread wakes.
+bool nextPacket(Host& host, std::vector<std::uint8_t>& packet) {
+  if (!host.spinning.test_and_set(std::memory_order_acquire)) {
+    ReceiveResult result = ReceiveResult::wouldBlock;
+    for (const auto end = Clock::now() + kSpin; result == ReceiveResult::wouldBlock && Clock::now() < end;) {
+      result = receivePacket(host.socket, packet, false);
+    }
+    host.spinning.clear(std::memory_order_release);
+    if (result != ReceiveResult::wouldBlock) return result == ReceiveResult::received;
+  }
+  return receivePacket(host.socket, packet, true) == ReceiveResult::received;
+}
+
+// Shows the job on the lane page for as long as it runs.
+class Begun {
+ public:
+  Begun(LaneSlot& slot, const job::Header& header) : slot_(slot) {
+    slot_.since.store(monotonicNanoseconds(), std::memory_order_relaxed);
+    slot_.writing.store((header.flags & job::kExclusive) != 0 ? 1 : 0, std::memory_order_relaxed);
+    slot_.job.store(header.id, std::memory_order_release);
+  }
+  ~Begun() { slot_.job.store(0, std::memory_order_release); }
+  Begun(const Begun&) = delete;
+  Begun& operator=(const Begun&) = delete;
+
+ private:
+  LaneSlot& slot_;
+};
+
+// Runs one packet's job and sends the reply; false when there is nobody to send it to.
+bool serve(Host& host, LaneSlot& slot, Session& session, std::vector<std::uint8_t>& packet,
+           std::vector<std::uint8_t>& reply) {
+  Reader reader(packet);
+  job::Header header{};
+  try {
+    header = job::Header::read(reader);
+  } catch (const Malformed&) {
+    return true;
+  }
+  std::uint32_t lanesWanted = 0;
+  {
+    const Gate::Pass pass(host.gate, (header.flags & job::kExclusive) != 0);
+    if (header.deadline != 0 && monotonicNanoseconds() > header.deadline) {
+      writeStatus(header.id, job::Status::expired, reply);
+      return sendPacket(host.socket, reply, {}, true) == SendResult::sent;
+    }
+    JobContext context{host.module, session, nullptr};
+    const Begun begun(slot, header);
+    runJob(header, reader, context, reply);
+    lanesWanted = context.lanesWanted;
+  }
+  if ((header.flags & job::kSecret) != 0) wipe(packet.data(), packet.size());
+  if (lanesWanted != 0) startLanes(host, lanesWanted);
+  return sendPacket(host.socket, reply, {}, true) == SendResult::sent;
+}
+
+}  // namespace
+
+void runLane(Host& host, LaneSlot& slot) {
+  Session session(host.module);
+  std::vector<std::uint8_t> packet;
+  std::vector<std::uint8_t> reply;
+  while (nextPacket(host, packet) && serve(host, slot, session, packet, reply)) {
+  }
+}
+
+void startLanes(Host& host, std::uint32_t count) {
+  for (;;) {
+    std::uint32_t lane = host.lanes.load();
+    if (lane >= count || lane >= kMaxLanes) return;
+    if (!host.lanes.compare_exchange_strong(lane, lane + 1)) continue;
+    std::thread([&host, lane] {
+      runLane(host, host.page->lanes[lane]);
+      ::_exit(0);
+    }).detach();
+  }
+}
+
+}  // namespace pkcs11ha

@@ -1,0 +1,31 @@
+// Lanes: threads that take jobs from the channel, each with a session of its own.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "common/lane_page.h"
+#include "host/gate.h"
+#include "host/module.h"
+
+namespace pkcs11ha {
+
+// What the lanes of a host share. Never destroyed: lanes are not joined, and a library that calls exit()
+// must not find its host half gone.
+struct Host {
+  int socket;
+  LanePage* page;
+  Module module{};
+  Gate gate{};
+  std::atomic<std::uint32_t> lanes{0};
+  // At most one idle lane spins on the socket; the others sleep in the kernel.
+  std::atomic_flag spinning = ATOMIC_FLAG_INIT;
+};
+
+// Starts lanes until there are `count`.
+void startLanes(Host& host, std::uint32_t count);
+
+// The work of one lane; returns when the application has closed the channel.
+void runLane(Host& host, LaneSlot& slot);
+
+}  // namespace pkcs11ha

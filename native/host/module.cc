@@ -1,0 +1,58 @@
+#include "host/module.h"
+
+#include <dlfcn.h>
+
+namespace pkcs11ha {
+
+CK_RV Module::load(const std::string& path, const std::string& reserved, std::string& problem) {
+  const std::lock_guard lock(loading_);
+  if (functions() != nullptr) return CKR_CRYPTOKI_ALREADY_INITIALIZED;
+  // Never closed again: libraries leave threads and exit handlers behind that outlive a dlclose.
+  void* library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) {
+    const char* reason = ::dlerror();
+    problem = reason == nullptr ? "dlopen failed" : reason;
+    return CKR_GENERAL_ERROR;
+  }
+  const auto getFunctionList = reinterpret_cast<CK_C_GetFunctionList>(::dlsym(library, "C_GetFunctionList"));
+  CK_FUNCTION_LIST* functions = nullptr;
+  if (getFunctionList == nullptr || getFunctionList(&functions) != CKR_OK || functions == nullptr) {
+    problem = "the library has no C_GetFunctionList";
+    return CKR_GENERAL_ERROR;
+  }
+  reserved_ = reserved;
+  CK_C_INITIALIZE_ARGS arguments{};
+  arguments.flags = CKF_OS_LOCKING_OK;
+  if (!reserved_.empty()) arguments.pReserved = reserved_.data();
+  const CK_RV rv = functions->C_Initialize(&arguments);
+  if (rv == CKR_OK || rv == CKR_CRYPTOKI_ALREADY_INITIALIZED) functions_.store(functions, std::memory_order_release);
+  return rv;
+}
+
+CK_RV Module::finalize() {
+  CK_FUNCTION_LIST* functions = functions_.exchange(nullptr, std::memory_order_acq_rel);
+  return functions == nullptr ? CKR_CRYPTOKI_NOT_INITIALIZED : functions->C_Finalize(nullptr);
+}
+
+CK_RV Module::attach(CK_SLOT_ID slot) {
+  slot_.store(slot, std::memory_order_release);
+  CK_SESSION_HANDLE session = CK_INVALID_HANDLE;
+  const CK_RV rv = openSession(session);
+  if (rv != CKR_OK) return rv;
+  const CK_SESSION_HANDLE old = anchor_.exchange(session, std::memory_order_acq_rel);
+  if (old != CK_INVALID_HANDLE) functions()->C_CloseSession(old);
+  return CKR_OK;
+}
+
+CK_RV Module::openSession(CK_SESSION_HANDLE& session) {
+  CK_FUNCTION_LIST* functions = this->functions();
+  if (functions == nullptr) return CKR_CRYPTOKI_NOT_INITIALIZED;
+  const CK_SLOT_ID slot = slot_.load(std::memory_order_acquire);
+  CK_RV rv = functions->C_OpenSession(slot, CKF_SERIAL_SESSION | CKF_RW_SESSION, nullptr, nullptr, &session);
+  if (rv == CKR_TOKEN_WRITE_PROTECTED) {
+    rv = functions->C_OpenSession(slot, CKF_SERIAL_SESSION, nullptr, nullptr, &session);
+  }
+  return rv;
+}
+
+}  // namespace pkcs11ha

@@ -1,0 +1,35 @@
+// The vendor's library and what all lanes share of it.
+#pragma once
+
+#include <atomic>
+#include <mutex>
+#include <string>
+
+#include "host/pkcs11.h"
+#include "host/wire.h"
+
+namespace pkcs11ha {
+
+class Module {
+ public:
+  // dlopen, C_GetFunctionList and C_Initialize with CKF_OS_LOCKING_OK. `reserved` is handed to the library
+  // as pReserved where a vendor asks for it. On a failure to load, `problem` says why.
+  CK_RV load(const std::string& path, const std::string& reserved, std::string& problem);
+  CK_RV finalize();
+  CK_FUNCTION_LIST* functions() const { return functions_.load(std::memory_order_acquire); }
+
+  // The slot that lanes open their sessions on, and the anchor session there, which keeps the login when a
+  // lane's session is replaced. Attaching again replaces the anchor session.
+  CK_RV attach(CK_SLOT_ID slot);
+  CK_RV openSession(CK_SESSION_HANDLE& session);
+  CK_SESSION_HANDLE anchor() const { return anchor_.load(std::memory_order_acquire); }
+
+ private:
+  std::mutex loading_;
+  std::string reserved_;
+  std::atomic<CK_FUNCTION_LIST*> functions_{nullptr};
+  std::atomic<CK_SLOT_ID> slot_{0};
+  std::atomic<CK_SESSION_HANDLE> anchor_{CK_INVALID_HANDLE};
+};
+
+}  // namespace pkcs11ha

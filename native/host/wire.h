@@ -1,0 +1,79 @@
+// Bytes in and out of a packet: bounds checked, little endian as the machine is.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <stdexcept>
+#include <vector>
+
+namespace pkcs11ha {
+
+using Bytes = std::span<std::uint8_t>;
+
+// The packet does not say what it should: answered as malformed, nothing of it is run.
+struct Malformed : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// Reads a packet in place. Byte strings it hands out point into the packet, which a job may change (a token
+// may write to a mechanism's parameters).
+class Reader {
+ public:
+  explicit Reader(Bytes bytes) : bytes_(bytes) {}
+
+  std::uint8_t u8() { return number<std::uint8_t>(); }
+  std::uint32_t u32() { return number<std::uint32_t>(); }
+  std::uint64_t u64() { return number<std::uint64_t>(); }
+  Bytes take(std::size_t size);
+  Bytes sized() { return take(u32()); }
+  bool atEnd() const { return bytes_.empty(); }
+
+ private:
+  template <typename T>
+  T number() {
+    T value;
+    std::memcpy(&value, take(sizeof value).data(), sizeof value);
+    return value;
+  }
+
+  Bytes bytes_;
+};
+
+// Grows as it is written to.
+class Writer {
+ public:
+  explicit Writer(std::vector<std::uint8_t>& buffer) : buffer_(buffer) {}
+
+  void u8(std::uint8_t value) { buffer_.push_back(value); }
+  void u32(std::uint32_t value) { number(value); }
+  void u64(std::uint64_t value) { number(value); }
+  void sized(std::span<const std::uint8_t> bytes);
+  // A sized string whose bytes are not known yet: `reserve` gives room to write to, `finish` cuts it.
+  std::size_t beginSized() {
+    u32(0);
+    return buffer_.size();
+  }
+  Bytes reserve(std::size_t begin, std::size_t size) {
+    buffer_.resize(begin + size);
+    return Bytes(buffer_).subspan(begin, size);
+  }
+  void finishSized(std::size_t begin, std::size_t size);
+  std::size_t size() const { return buffer_.size(); }
+  void patch32(std::size_t at, std::uint32_t value) { std::memcpy(buffer_.data() + at, &value, sizeof value); }
+  void patch64(std::size_t at, std::uint64_t value) { std::memcpy(buffer_.data() + at, &value, sizeof value); }
+  void cut(std::size_t size) { buffer_.resize(size); }
+
+ private:
+  template <typename T>
+  void number(T value) {
+    const std::size_t at = buffer_.size();
+    buffer_.resize(at + sizeof value);
+    std::memcpy(buffer_.data() + at, &value, sizeof value);
+  }
+
+  std::vector<std::uint8_t>& buffer_;
+};
+
+}  // namespace pkcs11ha

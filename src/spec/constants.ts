@@ -1,0 +1,72 @@
+import pkcs11js from 'pkcs11js';
+
+type Constants = Readonly<Record<string, number>>;
+
+/**
+ * Names that PKCS#11 3.0 and later brought and pkcs11js does not have. The stateful signatures are here
+ * because what may be repeated depends on them (see aspects.ts).
+ */
+const later = {
+  CKM_EDDSA: 0x1057,
+  CKM_EC_EDWARDS_KEY_PAIR_GEN: 0x1055,
+  CKM_HSS: 0x4033,
+  CKM_XMSS: 0x4036,
+  CKM_XMSSMT: 0x4037,
+  CKA_COPYABLE: 0x171,
+  CKA_DESTROYABLE: 0x172,
+  CKK_EC_EDWARDS: 0x40,
+  CKK_EC_MONTGOMERY: 0x41,
+  CKK_HSS: 0x46,
+  CKK_XMSS: 0x47,
+  CKK_XMSSMT: 0x48,
+  CKR_ACTION_PROHIBITED: 0x1b,
+  CKR_OPERATION_CANCEL_FAILED: 0x202,
+  CKR_KEY_EXHAUSTED: 0x203,
+} as const;
+
+/** Every PKCS#11 constant by its full name: `ck('CKR_OK')`. Throws a plain Error for an unknown name. */
+export function ck(name: string): number {
+  const value = findConstant(name);
+  if (value === undefined) throw new Error(`PKCS#11 has no constant ${name}`);
+  return value;
+}
+
+/** The constant of that name, or undefined. */
+export function findConstant(name: string): number | undefined {
+  const value = (later as Constants)[name] ?? (pkcs11js as unknown as Constants)[name];
+  return typeof value === 'number' ? value : undefined;
+}
+
+/** The constants whose names begin with `prefix`, without it: `constantsOf('CKM_').get('AES_CBC')`. */
+export function constantsOf(prefix: string): ReadonlyMap<string, number> {
+  const found = new Map<string, number>();
+  for (const source of [pkcs11js as unknown as Constants, later as Constants]) {
+    for (const [name, value] of Object.entries(source)) {
+      if (name.startsWith(prefix) && typeof value === 'number') found.set(name.slice(prefix.length), value);
+    }
+  }
+  return found;
+}
+
+function namesOf(prefix: string): ReadonlyMap<number, string> {
+  const names = new Map<number, string>();
+  for (const [name, value] of constantsOf(prefix)) if (!names.has(value)) names.set(value, prefix + name);
+  return names;
+}
+
+const codes = namesOf('CKR_');
+const mechanisms = namesOf('CKM_');
+
+function hexadecimal(value: number): string {
+  return `0x${value.toString(16).padStart(8, '0')}`;
+}
+
+/** `CKR_DEVICE_ERROR`; a code that no header names is `CKR_VENDOR_DEFINED (0x80000123)`. */
+export function codeName(code: number): string {
+  return codes.get(code) ?? `CKR_VENDOR_DEFINED (${hexadecimal(code)})`;
+}
+
+/** `CKM_AES_CBC`, or the number in hexadecimal. */
+export function mechanismName(mechanism: number): string {
+  return mechanisms.get(mechanism) ?? `CKM ${hexadecimal(mechanism)}`;
+}

@@ -1,0 +1,35 @@
+/** What a value is, never what it says: values may be PINs, keys or plaintext. */
+export function kindOf(value: unknown): string {
+  if (value === null || value === undefined) return String(value);
+  if (value instanceof Uint8Array) return `a Buffer of ${value.length} bytes`;
+  if (Array.isArray(value)) return `an array of ${value.length}`;
+  if (typeof value === 'object') return `an object (${value.constructor?.name ?? 'no class'})`;
+  return `${typeof value === 'undefined' ? 'an' : 'a'} ${typeof value}`;
+}
+
+/** Bad input: names the field, the kind of what was given and what was expected. Thrown before anything is done. */
+export class InputError extends TypeError {
+  readonly field: string;
+
+  constructor(field: string, expected: string, given?: unknown, ...rest: unknown[]) {
+    super(`${field}: expected ${expected}, got ${kindOf(given)}${rest.length > 0 ? ` ${rest.join(' ')}` : ''}`);
+    this.name = 'InputError';
+    this.field = field;
+  }
+}
+
+/** The bytes of a Buffer, typed array, ArrayBuffer or, as UTF-8, a string. */
+export function bytesOf(field: string, value: unknown): Uint8Array {
+  if (value instanceof Uint8Array) return value;
+  if (ArrayBuffer.isView(value)) return new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
+  if (value instanceof ArrayBuffer) return new Uint8Array(value);
+  if (typeof value === 'string') return new TextEncoder().encode(value);
+  throw new InputError(field, 'a Buffer, a typed array or a string', value);
+}
+
+/** An integer from `low` to `high`. */
+export function integerOf(field: string, value: unknown, low: number, high: number): number {
+  if (typeof value === 'number' && Number.isInteger(value) && value >= low && value <= high) return value;
+  const given = typeof value === 'number' && Number.isFinite(value) ? `(${value})` : '';
+  throw new InputError(field, `an integer from ${low} to ${high}`, value, ...(given === '' ? [] : [given]));
+}

@@ -1,0 +1,102 @@
+import { type ArgumentsOf, type CallName, calls, type ResultOf } from './calls.js';
+import { ck } from './constants.js';
+import { Reader, type Writer } from './wire.js';
+
+/** One call of a job. */
+export interface Step {
+  readonly call: CallName;
+  readonly arguments: readonly unknown[];
+}
+
+export function step<C extends CallName>(call: C, ...args: ArgumentsOf<C>): Step {
+  return { call, arguments: args };
+}
+
+/** A PIN in guarded memory; the channel knows what is behind it. */
+export interface SecretRef {
+  readonly length: number;
+}
+
+/**
+ * A short sequence of calls, run on one session without interruption, until one fails. It leaves its session
+ * idle, or the host replaces the session.
+ */
+export interface Job {
+  readonly steps: readonly Step[];
+  /** Writes token objects: alone on members whose library cannot bear company there. */
+  readonly exclusive?: boolean;
+  /** Runs on a session that is opened for it. */
+  readonly fresh?: boolean;
+  /** Needs no session of the lane: module, slot and login calls. */
+  readonly sessionless?: boolean;
+  /** The PIN of a job whose last step is C_Login. */
+  readonly secret?: SecretRef;
+}
+
+export interface StepResult {
+  readonly call: CallName;
+  readonly code: number;
+  readonly value: unknown;
+}
+
+/** `expired`: the deadline passed before the job began, nothing was run. */
+export interface JobReply {
+  readonly id: number;
+  readonly status: 'done' | 'expired' | 'malformed';
+  readonly results: readonly StepResult[];
+}
+
+const flags = { exclusive: 1, fresh: 2, sessionless: 4, secret: 8 } as const;
+const statuses = ['done', 'expired', 'malformed'] as const;
+const ok = ck('CKR_OK');
+
+const nameByNumber = new Map<number, CallName>(
+  (Object.keys(calls) as CallName[]).map((name) => [calls[name].number, name]),
+);
+
+/** The packet of a job; `deadline` in ms of the monotonic clock. See native/host/job.h. */
+export function writeJob(writer: Writer, id: number, deadline: number, job: Job): void {
+  writer.reset();
+  writer.u64(id);
+  writer.u64(Number.isFinite(deadline) ? Math.max(1, Math.round(deadline * 1e6)) : 0);
+  writer.u32(
+    (job.exclusive === true ? flags.exclusive : 0) |
+      (job.fresh === true ? flags.fresh : 0) |
+      (job.sessionless === true ? flags.sessionless : 0) |
+      (job.secret === undefined ? 0 : flags.secret),
+  );
+  writer.u32(job.steps.length);
+  for (const { call, arguments: args } of job.steps) {
+    const definition = calls[call];
+    writer.u32(definition.number);
+    const writes = definition.arguments as unknown as readonly ((writer: Writer, value: unknown) => void)[];
+    for (let i = 0; i < writes.length; i += 1) writes[i]?.(writer, args[i]);
+  }
+}
+
+/** A host's reply; a RangeError for what is none. */
+export function readReply(packet: Buffer): JobReply {
+  const reader = new Reader(packet);
+  const id = reader.u64();
+  const status = statuses[reader.u32()] ?? 'malformed';
+  const results = reader.list((item): StepResult => {
+    const call = nameByNumber.get(item.u32()) ?? 'C_OpenSession';
+    const code = item.u64();
+    const value = code === ok || call === 'X_Load' ? calls[call].result(item) : undefined;
+    return { call, code, value };
+  });
+  return { id, status, results };
+}
+
+/** The value that step `index` of a successful job gave. */
+export function valueOf<C extends CallName>(reply: JobReply, index: number, call: C): ResultOf<C> {
+  const result = reply.results[index];
+  if (result?.call !== call || result.code !== ok) throw new RangeError(`step ${index} is no successful ${call}`);
+  return result.value as ResultOf<C>;
+}
+
+/** The call and code that ended a job: its last step's. */
+export function endOf(reply: JobReply): { readonly call: CallName; readonly code: number } {
+  const last = reply.results.at(-1);
+  return last ?? { call: 'C_OpenSession', code: ck('CKR_GENERAL_ERROR') };
+}

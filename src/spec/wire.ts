@@ -1,0 +1,105 @@
+/**
+ * Packets of the channel, little endian. The other side is native/host/wire.h.
+ *
+ * A writer is used again for every packet: the bytes it holds are good until the next `reset`.
+ */
+export class Writer {
+  bytes: Buffer = Buffer.allocUnsafeSlow(4096);
+  length = 0;
+
+  reset(): this {
+    this.length = 0;
+    return this;
+  }
+
+  u8(value: number): void {
+    this.#room(1);
+    this.bytes[this.length++] = value;
+  }
+
+  u32(value: number): void {
+    this.#room(4);
+    this.length = this.bytes.writeUInt32LE(value, this.length);
+  }
+
+  /** A CK_ULONG that a JavaScript number holds exactly (up to 2^53). */
+  u64(value: number): void {
+    this.#room(8);
+    this.length = this.bytes.writeUInt32LE(value % 0x1_0000_0000 >>> 0, this.length);
+    this.length = this.bytes.writeUInt32LE(Math.floor(value / 0x1_0000_0000), this.length);
+  }
+
+  raw(value: Uint8Array): void {
+    this.#room(value.length);
+    this.bytes.set(value, this.length);
+    this.length += value.length;
+  }
+
+  sized(value: Uint8Array): void {
+    this.u32(value.length);
+    this.raw(value);
+  }
+
+  text(value: string): void {
+    this.sized(Buffer.from(value, 'utf8'));
+  }
+
+  #room(size: number): void {
+    if (this.length + size <= this.bytes.length) return;
+    const larger = Buffer.allocUnsafeSlow(Math.max(this.bytes.length * 2, this.length + size));
+    larger.set(this.bytes.subarray(0, this.length));
+    this.bytes = larger;
+  }
+}
+
+/** Reads one packet; throws a RangeError past its end. Byte strings it gives are views of the packet. */
+export class Reader {
+  readonly #bytes: Buffer;
+  #at = 0;
+
+  constructor(bytes: Buffer) {
+    this.#bytes = bytes;
+  }
+
+  u8(): number {
+    const value = this.#bytes.readUInt8(this.#at);
+    this.#at += 1;
+    return value;
+  }
+
+  u32(): number {
+    const value = this.#bytes.readUInt32LE(this.#at);
+    this.#at += 4;
+    return value;
+  }
+
+  /** A CK_ULONG; above 2^53 only as exact as a number can be, which is enough for CK_UNAVAILABLE_INFORMATION. */
+  u64(): number {
+    const low = this.u32();
+    return this.u32() * 0x1_0000_0000 + low;
+  }
+
+  raw(size: number): Buffer {
+    const end = this.#at + size;
+    if (end > this.#bytes.length) throw new RangeError('the packet is too short');
+    const value = this.#bytes.subarray(this.#at, end);
+    this.#at = end;
+    return value;
+  }
+
+  sized(): Buffer {
+    return this.raw(this.u32());
+  }
+
+  /** Text in a fixed field: without the blanks (or NULs, from careless libraries) that pad it. */
+  paddedText(): string {
+    return this.sized().toString('utf8').replace(/[\0 ]+$/u, '');
+  }
+
+  list<T>(item: (reader: Reader) => T): T[] {
+    const count = this.u32();
+    const items: T[] = [];
+    for (let i = 0; i < count; i += 1) items.push(item(this));
+    return items;
+  }
+}
