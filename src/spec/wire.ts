@@ -5,7 +5,7 @@
  */
 export class Writer {
   bytes: Buffer = Buffer.allocUnsafeSlow(4096);
-  length = 0;
+  length: number = 0;
 
   reset(): this {
     this.length = 0;

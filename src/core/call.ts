@@ -1,0 +1,250 @@
+import { ck } from '../spec/constants.js';
+import type { Verdict } from '../spec/verdict.js';
+import { Attempt, type AttemptEnd } from './attempt.js';
+import { TokenError } from './error.js';
+import type { AttemptRecord } from './event.js';
+import type { Group } from './group.js';
+import { judge } from './judge.js';
+import type { Member } from './member.js';
+import type { Operation } from './operation.js';
+import { runInQuarantine } from './quarantine.js';
+import { route } from './routing.js';
+import type { Signal, Task } from './task.js';
+
+function codeOf(end: AttemptEnd | undefined): number | undefined {
+  return end?.kind === 'code' ? end.code : undefined;
+}
+
+function verdictOf(end: AttemptEnd | undefined): Verdict | undefined {
+  return end?.kind === 'code' ? end.verdict : undefined;
+}
+
+function isServing({ state }: Member): boolean {
+  return state.name === 'active' || state.name === 'standby' || state.name === 'stale';
+}
+
+const CKR = {
+  deviceError: ck('CKR_DEVICE_ERROR'),
+  deviceRemoved: ck('CKR_DEVICE_REMOVED'),
+  functionFailed: ck('CKR_FUNCTION_FAILED'),
+  keyHandleInvalid: ck('CKR_KEY_HANDLE_INVALID'),
+  mechanismInvalid: ck('CKR_MECHANISM_INVALID'),
+} as const;
+
+/** As many attempts are kept as evidence. */
+const MOST_RECORDS = 32;
+/** A job that so many hosts ended with is run once more, alone. */
+const QUARANTINE_AFTER = 2;
+
+/**
+ * One call: route, run, judge (DESIGN, section 3). Ends with the operation's result or a TokenError, by the
+ * deadline (ms of the port's clock). Failing over never sleeps: it waits only when there is nobody to ask.
+ */
+export function* runCall<T>(group: Group, operation: Operation<T>, deadline: number): Task<T> {
+  group.counters.calls += 1;
+  group.hedges.earn();
+  const call = new Call(group, operation, deadline);
+  try {
+    return yield* call.run();
+  } finally {
+    call.cancel();
+  }
+}
+
+class Call<T> {
+  readonly #group: Group;
+  readonly #operation: Operation<T>;
+  readonly #deadline: number;
+  readonly #startedAt: number;
+  #attempts: Attempt[] = [];
+  readonly #records: AttemptRecord[] = [];
+  /** The attempts that failed, by member; they count for as long as the member has the same connection. */
+  readonly #failed = new Map<Member, Attempt>();
+  #ambiguous: Attempt | undefined;
+  /** The last failure that had a code. */
+  #last: { readonly code: number; readonly function: string; readonly member: string } | undefined;
+  #charges = 0;
+
+  constructor(group: Group, operation: Operation<T>, deadline: number) {
+    this.#group = group;
+    this.#operation = operation;
+    this.#deadline = deadline;
+    this.#startedAt = group.port.now();
+  }
+
+  cancel(): void {
+    for (const attempt of this.#attempts) attempt.cancel();
+  }
+
+  *run(): Task<T> {
+    const { port, changed } = this.#group;
+    for (;;) {
+      if (this.#wantsAttempt()) this.#startAttempt();
+      const nobody = this.#attempts.length === 0;
+      if (nobody) this.#failIfPointless();
+      if (port.now() >= this.#deadline) throw this.#outOfTime();
+      const waitsForMembers = nobody || this.#attempts.every((attempt) => attempt.late);
+      const signals: Signal[] = waitsForMembers ? [...this.#attempts, changed] : this.#attempts;
+      yield { signals, until: nobody ? Math.min(this.#deadline, this.#idleSince()) : this.#deadline };
+      // Those who failed get another chance once nobody is left and something has changed.
+      if (nobody) this.#failed.clear();
+      const done = this.#attempts.find((attempt) => attempt.settled);
+      if (done === undefined) continue;
+      this.#attempts = this.#attempts.filter((attempt) => attempt !== done);
+      const result = yield* this.#harvest(done);
+      if (result !== undefined) return result.value;
+    }
+  }
+
+  /** The first attempt; or a further one, when all that are out are late and there is a reason to. */
+  #wantsAttempt(): boolean {
+    if (this.#attempts.length === 0) return true;
+    if (this.#operation.aspect !== 'pure' || !this.#attempts.every((attempt) => attempt.late)) return false;
+    if (this.#attempts.every(({ member }) => !member.isActive)) return true;
+    return this.#group.policy.hedge && this.#nextMember() !== undefined && this.#group.hedges.take();
+  }
+
+  #nextMember(): Member | undefined {
+    const { members, policy, port, turn } = this.#group;
+    const { object, mechanism } = this.#operation;
+    const request = { object, mechanism, now: port.now(), balance: policy.balance, random: () => port.random(), turn };
+    return route(members, request, (member) => this.#isExcluded(member));
+  }
+
+  #isExcluded(member: Member): boolean {
+    if (this.#attempts.some((attempt) => attempt.member === member && attempt.connection === member.connection)) return true;
+    const failed = this.#failed.get(member);
+    return failed !== undefined && failed.connection === member.connection;
+  }
+
+  #startAttempt(): void {
+    const member = this.#nextMember();
+    const connection = member?.connection;
+    if (member === undefined || connection === undefined) return;
+    this.#group.turn += 1;
+    if (this.#attempts.length > 0) this.#group.counters.hedged += 1;
+    this.#attempts.push(new Attempt(member, connection, this.#group).start(this.#operation, this.#deadline));
+  }
+
+  *#harvest(attempt: Attempt): Task<{ readonly value: T } | undefined> {
+    const end: AttemptEnd = attempt.end ?? { kind: 'withdrawn' };
+    const decision = judge(end, { ambiguousCode: codeOf(this.#ambiguous?.end), aspect: this.#operation.aspect });
+    if (decision.kind === 'return' && end.kind === 'ok') return { value: this.#succeed(attempt, this.#operation.read(end.reply)) };
+    this.#record(attempt, end);
+    if (decision.kind === 'throw') throw this.#failure(end);
+    if (decision.kind !== 'next') return undefined;
+    this.#blame(attempt, decision.blame);
+    // Who is busy is left alone for a moment by routing, and where nothing was run nothing has failed.
+    const mayBeAskedAgain = decision.blame === 'busy' || (end.kind === 'withdrawn' && attempt.connection.end === undefined);
+    if (!mayBeAskedAgain) this.#failed.set(attempt.member, attempt);
+    if (end.kind === 'code' && end.verdict === 'ambiguous') {
+      this.#ambiguous = attempt;
+      // With nobody else to ask, the same member is asked once more.
+      if (this.#nextMember() === undefined) this.#failed.delete(attempt.member);
+    }
+    if (decision.charge) this.#charges += 1;
+    if (this.#charges >= QUARANTINE_AFTER && this.#operation.aspect === 'pure') return yield* this.#quarantine();
+    return undefined;
+  }
+
+  #blame({ member, connection, record }: Attempt, blame: 'none' | 'suspect' | 'busy' | 'lacks'): void {
+    if (blame === 'suspect') member.suspect(connection, `${record.function} answered ${record.outcome}`);
+    if (blame === 'busy') member.backOff();
+    if (blame === 'lacks' && this.#operation.mechanism !== undefined) member.lackingMechanisms.add(this.#operation.mechanism);
+  }
+
+  *#quarantine(): Task<{ readonly value: T }> {
+    for (const attempt of this.#attempts) attempt.cancel();
+    this.#attempts = [];
+    this.#group.counters.quarantined += 1;
+    const attempt = yield* runInQuarantine(this.#group, this.#operation, this.#deadline);
+    const end = attempt?.end;
+    if (attempt !== undefined && end?.kind === 'ok') return { value: this.#succeed(attempt, this.#operation.read(end.reply)) };
+    if (attempt !== undefined) this.#record(attempt, end ?? { kind: 'withdrawn' });
+    if (end?.kind === 'code') throw this.#failure(end);
+    throw this.#error(CKR.functionFailed, this.#operation.function, 'the request ended every host it met; it was run once more alone and failed there too');
+  }
+
+  #succeed(attempt: Attempt, value: T): T {
+    // Another member did what this one could not: so it was not the request.
+    if (this.#ambiguous !== undefined && this.#ambiguous.member !== attempt.member) {
+      const { member, connection, record } = this.#ambiguous;
+      member.suspect(connection, `${record.function} answered ${record.outcome}, and another member succeeded`);
+    }
+    if (this.#records.length > 0) {
+      this.#group.counters.failovers += 1;
+      this.#group.emit({
+        type: 'failover',
+        function: this.#operation.function,
+        attempts: [...this.#records],
+        member: attempt.member.name,
+        duration: this.#group.port.now() - this.#startedAt,
+      });
+    }
+    return value;
+  }
+
+  #record(attempt: Attempt, end: AttemptEnd): void {
+    const { record } = attempt;
+    if (end.kind === 'withdrawn') return;
+    if (this.#records.length === MOST_RECORDS) this.#records.shift();
+    this.#records.push(record.function === '' ? { ...record, function: this.#operation.function } : record);
+    if (end.kind === 'code') this.#last = { code: end.code, function: end.function, member: attempt.member.name };
+  }
+
+  /** With nobody to ask: an error at once where waiting cannot help. */
+  #failIfPointless(): void {
+    const { members, isHopeless } = this.#group;
+    if (isHopeless) throw this.#error(CKR.deviceRemoved, this.#operation.function, this.#awayText());
+    const serving = members.filter(isServing);
+    const agreed = serving.length > 0 && serving.every((member) => verdictOf(this.#failed.get(member)?.end) === 'ambiguous');
+    if (agreed && this.#last !== undefined) throw this.#error(this.#last.code, this.#last.function, '');
+    const reasons = members.map((member) => this.#lastingReason(member));
+    if (reasons.includes(undefined)) return;
+    if (reasons.includes('mechanism')) {
+      throw this.#error(this.#last?.code ?? CKR.mechanismInvalid, this.#operation.function, 'no member has the mechanism');
+    }
+    const explanation = reasons.includes('object') ? '' : 'no member holds the object any more';
+    throw this.#error(CKR.keyHandleInvalid, this.#operation.function, explanation);
+  }
+
+  /** Why a member cannot do this call whatever happens next; undefined where it may yet. */
+  #lastingReason(member: Member): 'mechanism' | 'absent' | 'misaligned' | 'object' | undefined {
+    const { object, mechanism } = this.#operation;
+    if (mechanism !== undefined && member.lackingMechanisms.has(mechanism)) return 'mechanism';
+    if (!isServing(member) || object === undefined) return undefined;
+    const replica = member.connection?.replicas.get(object)?.kind;
+    if (replica === 'absent' || replica === 'misaligned') return replica;
+    return verdictOf(this.#failed.get(member)?.end) === 'object' ? 'object' : undefined;
+  }
+
+  /** When the first member that said it is busy may be asked again. */
+  #idleSince(): number {
+    const now = this.#group.port.now();
+    const times = this.#group.members.map(({ busyUntil }) => busyUntil).filter((time) => time > now);
+    return Math.min(...times, this.#deadline);
+  }
+
+  #failure(end: AttemptEnd): TokenError {
+    if (end.kind === 'code') return this.#error(end.code, end.function, '');
+    return this.#error(CKR.functionFailed, this.#operation.function, 'the outcome is unknown, and it may not be run again');
+  }
+
+  #outOfTime(): TokenError {
+    for (const attempt of this.#attempts) this.#records.push({ ...attempt.record, function: this.#operation.function });
+    const budget = (this.#deadline - this.#startedAt).toFixed(0);
+    if (this.#records.length === 0) {
+      return this.#error(CKR.deviceRemoved, this.#operation.function, `no member could be reached within ${budget} ms: ${this.#awayText()}`);
+    }
+    const code = this.#last?.code ?? CKR.deviceError;
+    return this.#error(code, this.#operation.function, `no member answered within ${budget} ms`);
+  }
+
+  #awayText(): string {
+    return this.#group.members.map((member) => `${member.name} is ${member.state.name}${'reason' in member.state ? ` (${member.state.reason})` : ''}`).join(', ');
+  }
+
+  #error(code: number, functionName: string, explanation: string): TokenError {
+    return new TokenError(code, functionName, explanation, this.#records, this.#last?.member);
+  }
+}

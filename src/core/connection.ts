@@ -1,0 +1,207 @@
+import type { Job, JobReply } from '../spec/job.js';
+import type { VirtualObject } from './object.js';
+import type { Effort, Failure, JobOutcome } from './outcome.js';
+import type { HostEnd, HostLink, Port } from './port.js';
+import type { Replica, Resolution } from './replica.js';
+import { type Alarm, FOREVER, type Running, Signal, type Task } from './task.js';
+
+/** A job on its way through a connection. */
+export class Ticket extends Signal {
+  outcome: JobOutcome | undefined;
+  sentAt: number = 0;
+  lateAt: number = FOREVER;
+  late: boolean = false;
+  abandoned: boolean = false;
+
+  constructor(
+    readonly id: number,
+    readonly job: Job,
+    readonly kind: string,
+    readonly deadline: number,
+    readonly effort: Effort | undefined,
+  ) {
+    super();
+  }
+
+  end(outcome: JobOutcome): void {
+    this.outcome = outcome;
+    this.settle();
+  }
+}
+
+/** What a connection asks of its member: how long an operation may take, and where to note how long it took. */
+export interface Timing {
+  timeoutOf(kind: string): number;
+  took(kind: string, duration: number, unexpected: boolean): void;
+}
+
+/**
+ * One life of a member's host. At most `window` jobs are out at the host, the rest waits here, where it can
+ * still be withdrawn. Real handles live no longer than this (Rule 13).
+ */
+export class Connection {
+  readonly replicas: Map<VirtualObject, Replica> = new Map<VirtualObject, Replica>();
+  readonly resolutions: Map<VirtualObject, Resolution> = new Map<VirtualObject, Resolution>();
+  readonly ended: Signal = new Signal();
+  /** Rings when a job may have become late. */
+  readonly alarm: Alarm;
+  readonly #outstanding = new Map<number, Ticket>();
+  #queue: Ticket[] = [];
+  #nextId = 1;
+  #link: HostLink | undefined;
+  /** Jobs that may be out at the host at once: 2 × lanes. */
+  window: number = 4;
+  slot: number = 0;
+  lanes: number = 1;
+  lastReplyAt: number;
+  /** The login being renewed, and when that last ended (ms of the port's clock). */
+  renewing: Running<Failure | undefined> | undefined;
+  renewedAt: number = Number.NEGATIVE_INFINITY;
+  end: HostEnd | undefined;
+  #killedAt: { readonly time: number; readonly hangAfter: number } | undefined;
+
+  constructor(
+    readonly port: Port,
+    readonly timing: Timing,
+  ) {
+    this.alarm = port.alarm();
+    this.lastReplyAt = port.now();
+  }
+
+  attachHost(link: HostLink): void {
+    this.#link = link;
+  }
+
+  get load(): number {
+    return this.#outstanding.size + this.#queue.length;
+  }
+
+  get isFull(): boolean {
+    return this.#outstanding.size >= this.window;
+  }
+
+  submit(job: Job, kind: string, deadline: number, effort?: Effort): Ticket {
+    const ticket = new Ticket(this.#nextId++, job, kind, deadline, effort);
+    if (this.end !== undefined) ticket.end({ kind: 'withdrawn' });
+    else if (this.isFull || this.#queue.length > 0 || !this.#transmit(ticket)) this.#queue.push(ticket);
+    return ticket;
+  }
+
+  /** Submits a job and waits for it; withdraws it when the task is ended meanwhile. */
+  *run(job: Job, kind: string, deadline: number, effort?: Effort): Task<JobOutcome> {
+    const ticket = this.submit(job, kind, deadline, effort);
+    try {
+      if (!ticket.settled) yield { signals: [ticket], until: FOREVER };
+      return ticket.outcome ?? { kind: 'withdrawn' };
+    } finally {
+      if (!ticket.settled) this.#abandon(ticket);
+    }
+  }
+
+  replied(reply: JobReply): void {
+    const ticket = this.#outstanding.get(reply.id);
+    if (ticket === undefined) return;
+    this.#outstanding.delete(reply.id);
+    const now = this.port.now();
+    this.lastReplyAt = now;
+    if (reply.status === 'done') this.timing.took(ticket.kind, now - ticket.sentAt, ticket.late);
+    ticket.end(reply.status === 'expired' ? { kind: 'withdrawn' } : { kind: 'reply', reply });
+    this.#transmitQueued();
+  }
+
+  hostEnded(end: HostEnd): void {
+    if (this.end !== undefined) return;
+    this.end = end;
+    this.alarm.stop();
+    const begun = new Map(this.#link?.begun().map((entry) => [entry.job, entry]));
+    for (const ticket of this.#outstanding.values()) {
+      const entry = begun.get(ticket.id);
+      const charged = entry !== undefined && (this.#killedAt === undefined || this.#killedAt.time - entry.since >= this.#killedAt.hangAfter);
+      ticket.end({ kind: 'lost', begun: entry !== undefined, charged, reason: end.reason });
+    }
+    this.#outstanding.clear();
+    this.withdrawQueued();
+    this.#link?.close();
+    this.ended.settle();
+  }
+
+  /** Gives back the jobs that have not been sent: they are free to go elsewhere. */
+  withdrawQueued(): void {
+    const queue = this.#queue;
+    this.#queue = [];
+    for (const ticket of queue) ticket.end({ kind: 'withdrawn' });
+  }
+
+  /** Marks every job that waits here as late, so that all of them start a second attempt. */
+  moveAll(): void {
+    this.withdrawQueued();
+    for (const ticket of this.#outstanding.values()) this.#markLate(ticket);
+  }
+
+  /** Marks what is late by now; true if there is anything, and the member has not said a word since. */
+  noticeLate(now: number): { readonly late: number; readonly silent: boolean } {
+    let late = 0;
+    let silent = false;
+    let next = FOREVER;
+    for (const ticket of this.#outstanding.values()) {
+      if (ticket.late || ticket.lateAt <= now) {
+        if (!ticket.late) this.#markLate(ticket);
+        late += 1;
+        if (ticket.sentAt >= this.lastReplyAt) silent = true;
+      } else {
+        next = Math.min(next, ticket.lateAt);
+      }
+    }
+    if (next !== FOREVER) this.alarm.ringAt(next);
+    return { late, silent };
+  }
+
+  /** The time at which the longest running job counts as hung; FOREVER when nothing is out. */
+  hungAt(hangAfter: number): number {
+    let oldest = FOREVER;
+    for (const ticket of this.#outstanding.values()) oldest = Math.min(oldest, ticket.sentAt);
+    return oldest === FOREVER ? FOREVER : oldest + hangAfter;
+  }
+
+  /** Whether a job hangs: begun for longer than `hangAfter`, or sent that long ago to a host that says nothing. */
+  isHung(now: number, hangAfter: number): boolean {
+    const link = this.#link;
+    if (link === undefined || this.hungAt(hangAfter) > now) return false;
+    if (link.begun().some((entry) => now - entry.since >= hangAfter)) return true;
+    return now - this.lastReplyAt >= hangAfter;
+  }
+
+  /** Kills the host; jobs that had run for less than `hangAfter` are not charged with it. */
+  kill(hangAfter: number): void {
+    this.#killedAt = { time: this.port.now(), hangAfter };
+    this.#link?.kill();
+  }
+
+  #transmit(ticket: Ticket): boolean {
+    if (this.#link?.send(ticket.id, ticket.deadline, ticket.job) !== true) return false;
+    ticket.sentAt = this.port.now();
+    this.#outstanding.set(ticket.id, ticket);
+    ticket.lateAt = ticket.sentAt + this.timing.timeoutOf(ticket.kind);
+    this.alarm.ringAt(ticket.lateAt);
+    return true;
+  }
+
+  #transmitQueued(): void {
+    while (this.#queue.length > 0 && !this.isFull) {
+      const ticket = this.#queue[0];
+      if (ticket === undefined || !this.#transmit(ticket)) return;
+      this.#queue.shift();
+    }
+  }
+
+  #markLate(ticket: Ticket): void {
+    ticket.late = true;
+    ticket.effort?.markLate();
+  }
+
+  // A job that is out stays out: it occupies its lane until it is done, and its reply tells how the member is.
+  #abandon(ticket: Ticket): void {
+    ticket.abandoned = true;
+    this.#queue = this.#queue.filter((queued) => queued !== ticket);
+  }
+}

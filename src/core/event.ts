@@ -1,0 +1,62 @@
+import type { StateName } from './state.js';
+
+/** One try at a call on one member, and how it ended: the evidence in events and errors. */
+export interface AttemptRecord {
+  readonly member: string;
+  /** The function that failed: the call's own, or C_OpenSession, C_Login, C_FindObjects on the way to it. */
+  readonly function: string;
+  /** The CKR code; undefined when the member gave none (its host ended, or did not answer). */
+  readonly code: number | undefined;
+  readonly outcome: string;
+  /** ms from the attempt's start */
+  readonly duration: number;
+}
+
+/** Which object, for people and for logs: never its value. */
+export interface ObjectSummary {
+  readonly handle: number;
+  readonly label: string;
+  /** CKA_ID in hexadecimal */
+  readonly id: string;
+}
+
+/** A call that met a failure and succeeded elsewhere. */
+export interface FailoverEvent {
+  readonly type: 'failover';
+  readonly function: string;
+  readonly attempts: readonly AttemptRecord[];
+  readonly member: string;
+  /** ms from the call's start to its result */
+  readonly duration: number;
+}
+
+export interface MemberEvent {
+  readonly type: 'member';
+  readonly member: string;
+  readonly from: StateName;
+  readonly to: StateName;
+  readonly reason: string;
+}
+
+/** A replica that is not the group's key although it carries its name; it is not used. */
+export interface MisalignedEvent {
+  readonly type: 'misaligned';
+  readonly member: string;
+  readonly object: ObjectSummary;
+}
+
+/** An object that a member does not have; the others serve it. */
+export interface MissingEvent {
+  readonly type: 'missing';
+  readonly member: string;
+  readonly object: ObjectSummary;
+}
+
+/** What a member's host or its library printed. May hold whatever the vendor prints: handle with care. */
+export interface OutputEvent {
+  readonly type: 'output';
+  readonly member: string;
+  readonly text: string;
+}
+
+export type GroupEvent = FailoverEvent | MemberEvent | MisalignedEvent | MissingEvent | OutputEvent;

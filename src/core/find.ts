@@ -1,0 +1,218 @@
+import type { Attribute } from '../spec/attribute.js';
+import { ck } from '../spec/constants.js';
+import { Attempt, type AttemptEnd } from './attempt.js';
+import { TokenError } from './error.js';
+import type { AttemptRecord } from './event.js';
+import type { Group } from './group.js';
+import { isProvenByIdentity } from './identity.js';
+import { completeInventory, type FoundReplica, findJob } from './inventory.js';
+import type { Member } from './member.js';
+import type { ProofKind, VirtualObject } from './object.js';
+import type { Operation } from './operation.js';
+import { Effort } from './outcome.js';
+import { proofsOf } from './resolve.js';
+import type { Task } from './task.js';
+
+const objectHandleInvalid = ck('CKR_OBJECT_HANDLE_INVALID');
+const deviceRemoved = ck('CKR_DEVICE_REMOVED');
+const MOST_OBJECTS = 0x7fff_ffff;
+/** An enumeration for unknown handles is good for so long (ms). */
+const ENUMERATION_LIFETIME = 1000;
+
+/** A find on one member: an attempt, then what turns its reply into objects. */
+class Search extends Effort {
+  readonly attempt: Attempt;
+  objects: readonly VirtualObject[] | undefined;
+  end: AttemptEnd | undefined;
+
+  constructor(
+    readonly group: Group,
+    readonly member: Member,
+    connection: Attempt['connection'],
+  ) {
+    super();
+    this.attempt = new Attempt(member, connection, group);
+  }
+
+  *run(template: readonly Attribute[], deadline: number): Task<void> {
+    const { attempt } = this;
+    try {
+      attempt.start(operationOf(template), deadline);
+      while (!attempt.settled) {
+        yield { signals: [attempt], until: deadline };
+        if (attempt.late) this.markLate();
+        if (this.group.port.now() >= deadline) return;
+      }
+      this.end = attempt.end;
+      if (attempt.end?.kind !== 'ok') return;
+      const inventory = yield* completeInventory(attempt.connection, attempt.end.reply, deadline, this);
+      if (inventory.kind === 'objects') this.objects = yield* intern(this.group, attempt, inventory.objects, this);
+    } finally {
+      attempt.cancel();
+      this.settle();
+    }
+  }
+}
+
+function operationOf(template: readonly Attribute[]): Operation<undefined> {
+  return {
+    function: 'C_FindObjects',
+    object: undefined,
+    mechanism: undefined,
+    aspect: 'pure',
+    kind: 'find',
+    job: () => findJob(template, MOST_OBJECTS),
+    read: () => undefined,
+  };
+}
+
+/**
+ * The objects that match a template on any member in service, in the order of the first member that has
+ * them. An empty answer of one member proves nothing, so all are asked at once and merged (Rule 14); one
+ * that is late is not waited for when another has answered.
+ */
+export function* findObjects(group: Group, template: readonly Attribute[], deadline: number): Task<readonly VirtualObject[]> {
+  const { port } = group;
+  const records: AttemptRecord[] = [];
+  group.counters.calls += 1;
+  for (;;) {
+    const searches = start(group, template, deadline);
+    try {
+      const answered = searches.length === 0 ? [] : yield* gather(group, searches, deadline, records);
+      if (answered.length > 0) return merge(group, answered);
+    } finally {
+      for (const search of searches) search.attempt.cancel();
+    }
+    if (port.now() >= deadline || group.isHopeless) {
+      const away = group.members.map(({ name, state }) => `${name} is ${state.name}`).join(', ');
+      throw new TokenError(deviceRemoved, 'C_FindObjects', `no member answered: ${away}`, records);
+    }
+    yield { signals: [group.changed], until: deadline };
+  }
+}
+
+function start(group: Group, template: readonly Attribute[], deadline: number): Search[] {
+  const named = (...names: string[]): Member[] =>
+    group.members.filter(({ state, connection }) => names.includes(state.name) && connection !== undefined && connection.end === undefined);
+  let members = named('active', 'stale');
+  if (members.length === 0) members = named('standby');
+  if (members.length === 0) members = named('suspect');
+  return members.flatMap((member) => {
+    const { connection } = member;
+    if (connection === undefined) return [];
+    const search = new Search(group, member, connection);
+    group.port.start(search.run(template, deadline));
+    return [search];
+  });
+}
+
+function* gather(group: Group, searches: readonly Search[], deadline: number, records: AttemptRecord[]): Task<Search[]> {
+  const judged = new Set<Search>();
+  for (;;) {
+    for (const search of searches) {
+      if (!search.settled || judged.has(search)) continue;
+      judged.add(search);
+      if (search.objects === undefined) blame(search, records);
+    }
+    const answered = searches.filter(({ objects }) => objects !== undefined);
+    const waiting = searches.filter(({ settled }) => !settled);
+    const worthWaiting = waiting.filter(({ late, member }) => !late && (member.isActive || member.state.name === 'standby'));
+    if (waiting.length === 0 || (answered.length > 0 && worthWaiting.length === 0)) return answered;
+    if (group.port.now() >= deadline) return answered;
+    yield { signals: [...waiting, group.changed], until: deadline };
+  }
+}
+
+function blame({ attempt, end, member }: Search, records: AttemptRecord[]): void {
+  const { record } = attempt;
+  records.push({ ...record, function: record.function === '' ? 'C_FindObjects' : record.function });
+  if (end?.kind !== 'code') return;
+  if (end.verdict === 'caller') throw new TokenError(end.code, end.function, '', records, member.name);
+  if (end.verdict === 'busy') member.backOff();
+  // A member that cannot even list its objects is in trouble, whatever it calls it.
+  else member.suspect(attempt.connection, `${record.function} answered ${record.outcome}`);
+}
+
+function merge(group: Group, answered: readonly Search[]): readonly VirtualObject[] {
+  const merged = new Set<VirtualObject>();
+  for (const { objects } of answered) for (const object of objects ?? []) merged.add(object);
+  for (const { objects, member } of answered) {
+    const own = new Set(objects);
+    for (const object of merged) {
+      if (!own.has(object) && !object.standings.has(member.name)) group.noteStanding(member, object, 'absent');
+    }
+  }
+  return [...merged];
+}
+
+/** Makes virtual objects of what a member has; objects of one identity on it are twins. */
+function* intern(group: Group, attempt: Attempt, found: readonly FoundReplica[], effort: Effort): Task<readonly VirtualObject[]> {
+  const byIdentity = new Map<string, FoundReplica[]>();
+  for (const replica of found) {
+    const key = Buffer.from(replica.identity).toString('latin1');
+    const same = byIdentity.get(key);
+    if (same === undefined) byIdentity.set(key, [replica]);
+    else same.push(replica);
+  }
+  const objects: VirtualObject[] = [];
+  for (const same of byIdentity.values()) {
+    const [first] = same;
+    if (first === undefined) continue;
+    if (same.length === 1) {
+      const object = group.objects.intern(first.identity, first.description);
+      meet(group, attempt, object, first);
+      objects.push(object);
+    } else {
+      objects.push(...(yield* internTwins(group, attempt, same, effort)));
+    }
+  }
+  return objects;
+}
+
+function meet(group: Group, attempt: Attempt, object: VirtualObject, replica: FoundReplica): void {
+  const { connection, member } = attempt;
+  if (isProvenByIdentity(object.description)) {
+    connection.replicas.set(object, { kind: 'usable', handle: replica.handle, proven: true });
+    group.noteStanding(member, object, 'proven');
+  } else if (connection.replicas.get(object)?.kind === 'absent') {
+    connection.replicas.delete(object);
+    object.standings.delete(member.name);
+  }
+}
+
+function fingerprintOf(proofs: ReadonlyMap<ProofKind, Uint8Array>): Uint8Array {
+  const sorted = [...proofs].sort(([a], [b]) => (a < b ? -1 : 1));
+  return Buffer.concat(sorted.flatMap(([kind, proof]) => [Buffer.from(kind), proof]));
+}
+
+function* internTwins(group: Group, attempt: Attempt, twins: readonly FoundReplica[], effort: Effort): Task<readonly VirtualObject[]> {
+  const objects: VirtualObject[] = [];
+  const copies = new Map<string, number>();
+  for (const twin of twins) {
+    const proofs = isProvenByIdentity(twin.description) ? new Map() : yield* proofsOf(group, attempt.connection, twin, effort);
+    if (!(proofs instanceof Map)) continue;
+    const fingerprint = fingerprintOf(proofs);
+    const key = Buffer.from(fingerprint).toString('latin1');
+    const ordinal = copies.get(key) ?? 0;
+    copies.set(key, ordinal + 1);
+    const object = group.objects.internTwin(twin.identity, fingerprint, ordinal, twin.description);
+    for (const [kind, proof] of proofs) object.reference.set(kind, proof);
+    object.referenced = true;
+    meet(group, attempt, object, twin);
+    objects.push(object);
+  }
+  return objects;
+}
+
+/** The object of a virtual handle; one that this process has not met costs an enumeration. */
+export function* findByHandle(group: Group, handle: number, deadline: number): Task<VirtualObject> {
+  const known = group.objects.get(handle);
+  if (known !== undefined) return known;
+  if (group.port.now() - group.enumeratedAt > ENUMERATION_LIFETIME) {
+    yield* findObjects(group, [], deadline);
+    group.enumeratedAt = group.port.now();
+  }
+  const found = group.objects.get(handle);
+  if (found === undefined) throw new TokenError(objectHandleInvalid, 'C_FindObjects', 'no member has an object of that handle');
+  return found;
+}

@@ -1,0 +1,66 @@
+import type { Attribute } from '../spec/attribute.js';
+import { ck } from '../spec/constants.js';
+import { type Job, type JobReply, step, valueOf } from '../spec/job.js';
+import { CKR_OK } from '../spec/verdict.js';
+import type { Connection } from './connection.js';
+import { type Description, describe, describedTypes, hasPublicValue, identityOf, publicValueTypes } from './identity.js';
+import { type Effort, type Failure, failureOf } from './outcome.js';
+import type { Task } from './task.js';
+
+/** An object as it was found on a member. */
+export interface FoundReplica {
+  readonly handle: Uint8Array;
+  readonly description: Description;
+  readonly identity: Uint8Array;
+}
+
+export type Inventory = { readonly kind: 'objects'; readonly objects: readonly FoundReplica[] } | Failure;
+
+const VALUES_PER_JOB = 32;
+const gone = ck('CKR_OBJECT_HANDLE_INVALID');
+
+/** The job that finds objects and reads what identifies them. CKA_VALUE of keys is never read. */
+export function findJob(template: readonly Attribute[], most: number): Job {
+  return { steps: [step('X_Find', template, most, describedTypes)] };
+}
+
+/** Finds objects on a member and reads their identities. */
+export function* readInventory(
+  connection: Connection,
+  template: readonly Attribute[],
+  most: number,
+  deadline: number,
+  effort?: Effort,
+): Task<Inventory> {
+  const outcome = yield* connection.run(findJob(template, most), 'find', deadline, effort);
+  const failure = failureOf(outcome);
+  if (failure !== undefined || outcome.kind !== 'reply') return failure ?? { kind: 'withdrawn' };
+  return yield* completeInventory(connection, outcome.reply, deadline, effort);
+}
+
+/** The identities from the reply to `findJob`; a few jobs more for objects that a public value identifies. */
+export function* completeInventory(connection: Connection, reply: JobReply, deadline: number, effort?: Effort): Task<Inventory> {
+  const found = valueOf(reply, 0, 'X_Find').map(({ handle, attributes }) => ({ handle, description: describe(attributes) }));
+  const objects: FoundReplica[] = [];
+  const valued: typeof found = [];
+  for (const entry of found) {
+    if (hasPublicValue(entry.description)) valued.push(entry);
+    else objects.push({ ...entry, identity: identityOf(entry.description) });
+  }
+  while (valued.length > 0) {
+    const batch = valued.slice(0, VALUES_PER_JOB);
+    const steps = batch.map(({ handle }) => step('C_GetAttributeValue', handle, publicValueTypes));
+    const values = yield* connection.run({ steps }, 'find:values', deadline, effort);
+    if (values.kind !== 'reply') return values;
+    for (const [index, { code, call }] of values.reply.results.entries()) {
+      const entry = valued.shift();
+      if (entry === undefined) break;
+      if (code === gone) continue;
+      if (code !== CKR_OK) return { kind: 'code', function: call, code };
+      const value = valueOf(values.reply, index, 'C_GetAttributeValue')[0]?.value ?? new Uint8Array();
+      objects.push({ ...entry, identity: identityOf(entry.description, connection.port.sha256(value)) });
+    }
+    if (values.reply.results.length === 0) return { kind: 'withdrawn' };
+  }
+  return { kind: 'objects', objects };
+}

@@ -1,0 +1,176 @@
+import type { TokenInfo } from '../spec/calls.js';
+import { ck, codeName } from '../spec/constants.js';
+import { type Job, type JobReply, step, valueOf } from '../spec/job.js';
+import { verdictOn } from '../spec/verdict.js';
+import type { TokenSelector } from './configuration.js';
+import type { Connection } from './connection.js';
+import type { Group } from './group.js';
+import type { Member } from './member.js';
+import { failureOf } from './outcome.js';
+import { loginJob } from './session.js';
+import type { Task } from './task.js';
+
+const alreadyLoggedIn = ck('CKR_USER_ALREADY_LOGGED_IN');
+const alreadyInitialized = ck('CKR_CRYPTOKI_ALREADY_INITIALIZED');
+const pinLocked = ck('CKR_PIN_LOCKED');
+const CKF_TOKEN_INITIALIZED = ck('CKF_TOKEN_INITIALIZED');
+const CKF_USER_PIN_LOCKED = ck('CKF_USER_PIN_LOCKED');
+/** Session counts that are no counts: effectively infinite, unavailable. */
+const isLimit = (count: number): boolean => count > 0 && count < 0xffff_ffff;
+
+/** `lasting`: trying again cannot help, only an operator can. */
+export type JoinResult = { readonly ok: true } | { readonly ok: false; readonly reason: string; readonly lasting: boolean; readonly code: number | undefined };
+
+class JoinFailure extends Error {
+  constructor(
+    reason: string,
+    readonly lasting: boolean = false,
+    readonly code?: number,
+  ) {
+    super(reason);
+  }
+}
+
+/**
+ * Brings a member into service: starts its host, loads the library, finds the token, opens the lanes, logs
+ * in. Ends by `deadline`; on a failure the host is left for the caller to end.
+ */
+export function* join(group: Group, member: Member, deadline: number): Task<JoinResult> {
+  const connection = member.connect();
+  const { config } = member;
+  try {
+    connection.attachHost(
+      group.port.startHost(
+        { name: member.name, env: config.env },
+        { replied: (reply) => connection.replied(reply), ended: (end) => connection.hostEnded(end) },
+      ),
+    );
+    yield* load(connection, config.module, config.libraryParameters, deadline);
+    const { slot, token } = yield* findToken(connection, config.token, deadline);
+    checkToken(group, member, token);
+    connection.slot = slot;
+    connection.lanes = lanesOf(config.lanes, token);
+    yield* perform(connection, { steps: [step('X_Attach', slot, connection.lanes)], sessionless: true }, deadline);
+    connection.window = connection.lanes * 2;
+    if (group.pin !== undefined) yield* login(group, member, connection, token, deadline);
+    member.serial = token.serialNumber;
+    member.lackingMechanisms.clear();
+    return { ok: true };
+  } catch (error) {
+    if (error instanceof JoinFailure) return { ok: false, reason: error.message, lasting: error.lasting, code: error.code };
+    return { ok: false, reason: error instanceof Error ? error.message : String(error), lasting: false, code: undefined };
+  }
+}
+
+/** Runs a job of the join; whatever is not success ends the join with a reason. */
+function* perform(connection: Connection, job: Job, deadline: number): Task<JobReply> {
+  const ticket = connection.submit(job, 'join', deadline);
+  if (!ticket.settled) yield { signals: [ticket], until: deadline };
+  const { outcome } = ticket;
+  const name = job.steps.at(-1)?.call ?? '';
+  if (outcome === undefined) throw new JoinFailure(`${name} did not answer in time`);
+  if (outcome.kind === 'lost') throw new JoinFailure(`${outcome.reason} in ${name}`);
+  const failure = failureOf(outcome);
+  if (failure?.kind === 'code') throw new JoinFailure(`${failure.function} answered ${codeName(failure.code)}`, false, failure.code);
+  if (outcome.kind === 'withdrawn') throw new JoinFailure(connection.end?.reason ?? `${name} was not begun in time`);
+  return outcome.reply;
+}
+
+function* load(connection: Connection, path: string, parameters: string, deadline: number): Task<void> {
+  const ticket = connection.submit({ steps: [step('X_Load', path, parameters)], sessionless: true }, 'join', deadline);
+  if (!ticket.settled) yield { signals: [ticket], until: deadline };
+  const { outcome } = ticket;
+  if (outcome?.kind === 'reply') {
+    const [result] = outcome.reply.results;
+    if (result?.code === 0 || result?.code === alreadyInitialized) return;
+    const problem = typeof result?.value === 'string' && result.value !== '' ? result.value : `C_Initialize answered ${codeName(result?.code ?? 5)}`;
+    throw new JoinFailure(`${path} cannot be loaded: ${problem}`);
+  }
+  throw new JoinFailure(outcome?.kind === 'lost' ? `${outcome.reason} while loading ${path}` : (connection.end?.reason ?? `${path} did not load in time`));
+}
+
+interface FoundToken {
+  readonly slot: number;
+  readonly token: TokenInfo;
+}
+
+function* findToken(connection: Connection, selector: TokenSelector, deadline: number): Task<FoundToken> {
+  const slots = valueOf(
+    yield* perform(connection, { steps: [step('C_GetSlotList', true)], sessionless: true }, deadline),
+    0,
+    'C_GetSlotList',
+  );
+  const found: FoundToken[] = [];
+  for (const slot of slots) {
+    const job: Job = { steps: [step('C_GetTokenInfo', slot)], sessionless: true };
+    const ticket = connection.submit(job, 'join', deadline);
+    if (!ticket.settled) yield { signals: [ticket], until: deadline };
+    // One slot that cannot tell about its token is no reason to miss the others.
+    if (ticket.outcome?.kind === 'reply' && failureOf(ticket.outcome) === undefined) {
+      found.push({ slot, token: valueOf(ticket.outcome.reply, 0, 'C_GetTokenInfo') });
+    } else if (ticket.outcome?.kind !== 'reply') {
+      throw new JoinFailure(connection.end?.reason ?? 'C_GetTokenInfo did not answer in time');
+    }
+  }
+  const matching = found.filter(({ slot, token }) => {
+    if (selector.serial !== undefined) return token.serialNumber === selector.serial;
+    if (selector.label !== undefined) return token.label === selector.label;
+    return slots.indexOf(slot) === selector.slot;
+  });
+  const wanted = Object.entries(selector).filter(([, value]) => value !== undefined).map(([key, value]) => `${key} ${value}`).join('');
+  const [first] = matching;
+  if (first === undefined) throw new JoinFailure(`no token with ${wanted} among the ${found.length} of the module`);
+  if (matching.length > 1) throw new JoinFailure(`${matching.length} tokens have ${wanted}: select by serial`, true);
+  return first;
+}
+
+function checkToken(group: Group, member: Member, token: TokenInfo): void {
+  if ((token.flags & CKF_TOKEN_INITIALIZED) === 0) throw new JoinFailure('the token is not initialized');
+  if (member.serial !== undefined && member.serial !== token.serialNumber) {
+    throw new JoinFailure(`another token is there: serial ${token.serialNumber} instead of ${member.serial}`);
+  }
+  const twin = group.members.find(({ serial, name }) => name !== member.name && serial === token.serialNumber);
+  if (twin !== undefined) throw new JoinFailure(`it is the same token as that of ${twin.name} (serial ${token.serialNumber})`, true);
+}
+
+/** One session is kept for the login and one lane must remain. */
+function lanesOf(wanted: number, token: TokenInfo): number {
+  const limits = [token.maxSessionCount, token.maxRwSessionCount].filter(isLimit).map((limit) => limit - 1);
+  return Math.max(1, Math.min(wanted, ...limits));
+}
+
+function* login(group: Group, member: Member, connection: Connection, token: TokenInfo, deadline: number): Task<void> {
+  const { logins, pin } = group;
+  if (pin === undefined) return;
+  while (!logins.enter()) {
+    if (logins.isRefused) throw new JoinFailure(`no login is tried after ${codeName(logins.refusal?.code ?? 0)} on ${logins.refusal?.member}`, true);
+    if (group.port.now() >= deadline) throw new JoinFailure('another member is still logging in');
+    yield { signals: [logins.changed, connection.ended], until: deadline };
+    if (connection.end !== undefined) throw new JoinFailure(connection.end.reason);
+  }
+  let outcome: 'right' | 'wrong' | 'unknown' = 'unknown';
+  let code = 0;
+  try {
+    if ((token.flags & CKF_USER_PIN_LOCKED) !== 0) {
+      code = pinLocked;
+      throw new JoinFailure(`C_Login: ${codeName(pinLocked)}, the token's user PIN is locked`, true, code);
+    }
+    const ticket = connection.submit(loginJob(pin), 'join', deadline);
+    // The others wait for the first login; one that hangs must not hold them up for long.
+    if (!ticket.settled) yield { signals: [ticket], until: Math.min(deadline, group.port.now() + group.policy.hangAfter) };
+    const failure = ticket.outcome === undefined ? undefined : failureOf(ticket.outcome);
+    if (ticket.outcome === undefined) throw new JoinFailure('C_Login did not answer in time');
+    code = failure?.kind === 'code' ? failure.code : 0;
+    if (failure === undefined || code === alreadyLoggedIn) {
+      outcome = 'right';
+      return;
+    }
+    if (failure.kind !== 'code') throw new JoinFailure(failure.kind === 'lost' ? `${failure.reason} in C_Login` : 'C_Login was not begun');
+    const refused = verdictOn(code, group.policy.verdicts) === 'credential';
+    // A locked PIN says nothing of the PIN that was tried.
+    if (refused && code !== pinLocked) outcome = 'wrong';
+    throw new JoinFailure(`C_Login answered ${codeName(code)}`, refused, code);
+  } finally {
+    logins.leave(outcome, code, member.name);
+  }
+}

@@ -1,0 +1,120 @@
+import type { MemberConfig } from './configuration.js';
+import { Connection, type Timing } from './connection.js';
+import { attemptTimeout, LatencyTable } from './latency.js';
+import type { Port } from './port.js';
+import { backoff } from './backoff.js';
+import { type MemberState, moved, reasonOf, type StateName } from './state.js';
+import { Signal } from './task.js';
+
+/** What all members of a group share about time. */
+export interface GroupTiming {
+  readonly latency: LatencyTable;
+  readonly hangAfter: number;
+  /** ms, or adaptive */
+  readonly attemptTimeout: number | 'adaptive';
+}
+
+type Moved = (member: Member, from: StateName, reason: string) => void;
+
+const SLOWNESS_GAIN = 1 / 8;
+const SLOWNESS_HALF_LIFE = 5000;
+const BUSY_FIRST = 5;
+const BUSY_MOST = 1000;
+
+/** A partition of the group: its state, its connection while it has one, and how it has been doing. */
+export class Member implements Timing {
+  readonly name: string;
+  readonly latency: LatencyTable = new LatencyTable();
+  /** Raised by calls that met a failure here; the health task acts on it. */
+  readonly suspicion: Signal = new Signal();
+  suspectedFor: string | undefined;
+  connection: Connection | undefined;
+  /** Mechanisms it said it does not have; asked anew when it joins again. */
+  readonly lackingMechanisms: Set<number> = new Set<number>();
+  /** The token's serial, from the first time it was met: another one is another token. */
+  serial: string | undefined;
+  /** How much longer it takes for its operations than the group does on average; 1 is as fast. */
+  slowness: number = 1;
+  #tookAt = 0;
+  /** No new work until then, because it said it is busy (ms of the port's clock). */
+  busyUntil: number = 0;
+  #busyFailures = 0;
+  #state: MemberState;
+
+  constructor(
+    readonly config: MemberConfig,
+    readonly index: number,
+    private readonly port: Port,
+    private readonly group: GroupTiming,
+    private readonly onMoved: Moved,
+  ) {
+    this.name = config.name;
+    this.#state = { name: 'joining', since: port.now() };
+  }
+
+  get state(): MemberState {
+    return this.#state;
+  }
+
+  get isActive(): boolean {
+    return this.#state.name === 'active';
+  }
+
+  /** The state it has when all is well. */
+  get home(): 'active' | 'standby' {
+    return this.config.standby ? 'standby' : 'active';
+  }
+
+  move(to: MemberState): void {
+    const from = this.#state;
+    this.#state = moved(from, to);
+    this.onMoved(this, from.name, reasonOf(to));
+  }
+
+  connect(): Connection {
+    const connection = new Connection(this.port, this);
+    this.connection = connection;
+    return connection;
+  }
+
+  /** Says that this member failed a call; has an effect only on one that is in service. */
+  suspect(connection: Connection, reason: string): void {
+    if (connection !== this.connection || this.suspectedFor !== undefined) return;
+    this.suspectedFor = reason;
+    this.suspicion.fire();
+  }
+
+  backOff(): void {
+    this.#busyFailures += 1;
+    this.busyUntil = this.port.now() + Math.max(1, backoff(this.#busyFailures, BUSY_FIRST, BUSY_MOST, this.port.random()));
+  }
+
+  /** The work that waits for it, as far as it takes: what routing compares. */
+  get cost(): number {
+    return (((this.connection?.load ?? 0) + 1) * this.#slowness()) / this.config.weight;
+  }
+
+  timeoutOf(kind: string): number {
+    if (this.group.attemptTimeout !== 'adaptive') return this.group.attemptTimeout;
+    return attemptTimeout(this.latency.boundOf(kind) ?? this.group.latency.boundOf(kind), this.group.hangAfter);
+  }
+
+  took(kind: string, duration: number, late: boolean): void {
+    this.latency.update(kind, duration);
+    // What was late tells about this member, not about the operation.
+    if (!late) this.group.latency.update(kind, duration);
+    const expected = this.group.latency.meanOf(kind);
+    if (expected === undefined || expected <= 0) return;
+    const ratio = Math.min(100, duration / expected);
+    this.slowness += (ratio - this.slowness) * SLOWNESS_GAIN;
+    this.slowness = Math.max(0.05, this.slowness);
+    this.#tookAt = this.port.now();
+    this.#busyFailures = 0;
+  }
+
+  // A member that was slow gets little work, so what is known of it grows old: it is forgiven with time.
+  #slowness(): number {
+    if (this.slowness <= 1) return this.slowness;
+    return 1 + (this.slowness - 1) * 2 ** ((this.#tookAt - this.port.now()) / SLOWNESS_HALF_LIFE);
+  }
+}

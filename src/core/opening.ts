@@ -1,0 +1,41 @@
+import { ck } from '../spec/constants.js';
+import { TokenError } from './error.js';
+import type { Group } from './group.js';
+import { reasonOf } from './state.js';
+import type { Task } from './task.js';
+
+const pinLocked = ck('CKR_PIN_LOCKED');
+const deviceRemoved = ck('CKR_DEVICE_REMOVED');
+/** Once a member is in service, the others are waited for a little longer (ms). */
+const GRACE = 1000;
+
+/**
+ * Waits until the group can be used: until every member is in service or has failed, but not much longer
+ * than the first took. Fails when no member came into service by the deadline, and at once on a wrong PIN.
+ */
+export function* awaitService(group: Group, deadline: number): Task<void> {
+  const { port, members, logins } = group;
+  let until = deadline;
+  for (;;) {
+    const serving = members.some(({ state }) => state.name === 'active' || state.name === 'standby');
+    const joining = members.some(({ state }) => state.name === 'joining');
+    if (!serving && logins.refusal !== undefined) {
+      throw new TokenError(logins.refusal.code, 'C_Login', 'the PIN was tried once and not again', [], logins.refusal.member);
+    }
+    if (serving && !joining) return;
+    if (!serving && group.isHopeless) throw failure(group, 'no member can be used');
+    if (serving) until = Math.min(until, port.now() + GRACE);
+    if (port.now() >= until) {
+      if (serving) return;
+      throw failure(group, 'no member came into service in time');
+    }
+    yield { signals: [group.changed, logins.changed], until };
+  }
+}
+
+function failure({ members }: Group, explanation: string): TokenError {
+  const reasons = members.map(({ name, state }) => `${name} is ${state.name}${reasonOf(state) === '' ? '' : ` (${reasonOf(state)})`}`);
+  const text = `${explanation}: ${reasons.join(', ')}`;
+  const locked = members.find(({ state }) => state.name === 'down' && state.code === pinLocked);
+  return locked === undefined ? new TokenError(deviceRemoved, 'C_Initialize', text) : new TokenError(pinLocked, 'C_Login', text, [], locked.name);
+}

@@ -1,0 +1,130 @@
+import { type Aspect, aspectOf } from '../spec/aspects.js';
+import type { CipherOutput, ReadAttribute } from '../spec/calls.js';
+import { ck } from '../spec/constants.js';
+import { endOf, type Job, type JobReply, step, valueOf } from '../spec/job.js';
+import { type Mechanism, takeReturned } from '../spec/mechanism.js';
+import type { VirtualObject } from './object.js';
+
+/** A call as core sees it: what it needs, the job it is, and what the reply means. */
+export interface Operation<T> {
+  /** The function that errors and events name. */
+  readonly function: string;
+  readonly object: VirtualObject | undefined;
+  readonly mechanism: number | undefined;
+  readonly aspect: Aspect;
+  /** What its duration is compared with: function, mechanism and the size of the input. */
+  readonly kind: string;
+  readonly job: (key: Uint8Array) => Job;
+  readonly read: (reply: JobReply) => T;
+}
+
+const signatureInvalid = ck('CKR_SIGNATURE_INVALID');
+const signatureLengthRange = ck('CKR_SIGNATURE_LEN_RANGE');
+
+function kindOfOperation(name: string, mechanism: number | undefined, size: number): string {
+  return `${name}:${mechanism ?? ''}:${32 - Math.clz32(size >>> 10)}`;
+}
+
+function operation<T>(
+  name: string,
+  object: VirtualObject | undefined,
+  mechanism: Mechanism | undefined,
+  size: number,
+  job: (key: Uint8Array) => Job,
+  read: (reply: JobReply) => T,
+): Operation<T> {
+  return {
+    function: name,
+    object,
+    mechanism: mechanism?.type,
+    aspect: aspectOf(name, mechanism?.type),
+    kind: kindOfOperation(name, mechanism?.type, size),
+    job,
+    read,
+  };
+}
+
+export function sign(mechanism: Mechanism, key: VirtualObject, data: Uint8Array): Operation<Buffer> {
+  return operation(
+    'C_Sign',
+    key,
+    mechanism,
+    data.length,
+    (handle) => ({ steps: [step('C_SignInit', mechanism, handle), step('C_Sign', data)] }),
+    (reply) => valueOf(reply, 1, 'C_Sign'),
+  );
+}
+
+export function verify(mechanism: Mechanism, key: VirtualObject, data: Uint8Array, signature: Uint8Array): Operation<boolean> {
+  return operation(
+    'C_Verify',
+    key,
+    mechanism,
+    data.length,
+    (handle) => ({ steps: [step('C_VerifyInit', mechanism, handle), step('C_Verify', data, signature)] }),
+    (reply) => {
+      const { code } = endOf(reply);
+      return code !== signatureInvalid && code !== signatureLengthRange;
+    },
+  );
+}
+
+function readCipher(mechanism: Mechanism, { output, returned }: CipherOutput): Buffer {
+  takeReturned(mechanism, returned);
+  return output;
+}
+
+export function encrypt(mechanism: Mechanism, key: VirtualObject, data: Uint8Array): Operation<Buffer> {
+  return operation(
+    'C_Encrypt',
+    key,
+    mechanism,
+    data.length,
+    (handle) => ({ steps: [step('C_EncryptInit', mechanism, handle), step('C_Encrypt', data)] }),
+    (reply) => readCipher(mechanism, valueOf(reply, 1, 'C_Encrypt')),
+  );
+}
+
+export function decrypt(mechanism: Mechanism, key: VirtualObject, data: Uint8Array): Operation<Buffer> {
+  return operation(
+    'C_Decrypt',
+    key,
+    mechanism,
+    data.length,
+    (handle) => ({ steps: [step('C_DecryptInit', mechanism, handle), step('C_Decrypt', data)] }),
+    (reply) => valueOf(reply, 1, 'C_Decrypt').output,
+  );
+}
+
+export function digest(mechanism: Mechanism, data: Uint8Array): Operation<Buffer> {
+  return operation(
+    'C_Digest',
+    undefined,
+    mechanism,
+    data.length,
+    () => ({ steps: [step('C_DigestInit', mechanism), step('C_Digest', data)] }),
+    (reply) => valueOf(reply, 1, 'C_Digest'),
+  );
+}
+
+export function random(size: number): Operation<Buffer> {
+  return operation(
+    'C_GenerateRandom',
+    undefined,
+    undefined,
+    size,
+    () => ({ steps: [step('C_GenerateRandom', size)] }),
+    (reply) => valueOf(reply, 0, 'C_GenerateRandom'),
+  );
+}
+
+export function readAttributes(object: VirtualObject, types: readonly number[]): Operation<readonly ReadAttribute[]> {
+  return operation(
+    'C_GetAttributeValue',
+    object,
+    undefined,
+    0,
+    (handle) => ({ steps: [step('C_GetAttributeValue', handle, types)] }),
+    (reply) => valueOf(reply, 0, 'C_GetAttributeValue'),
+  );
+}

@@ -1,0 +1,36 @@
+import { endOf, type JobReply } from '../spec/job.js';
+import { CKR_OK } from '../spec/verdict.js';
+import { Signal } from './task.js';
+
+/** Somebody who waits for a job and wants to know when it takes longer than it should. */
+export class Effort extends Signal {
+  late: boolean = false;
+
+  markLate(): void {
+    if (this.late) return;
+    this.late = true;
+    this.fire();
+  }
+}
+
+/**
+ * How a job ended. `lost`: its host ended with it; `begun` says whether any of it was run, `charged` whether
+ * it may have been what ended the host. `withdrawn`: nothing of it was run.
+ */
+export type JobOutcome =
+  | { readonly kind: 'reply'; readonly reply: JobReply }
+  | { readonly kind: 'lost'; readonly begun: boolean; readonly charged: boolean; readonly reason: string }
+  | { readonly kind: 'withdrawn' };
+
+
+/** Why a job, or a short sequence of jobs, has no result. */
+export type Failure =
+  | { readonly kind: 'code'; readonly function: string; readonly code: number }
+  | Exclude<JobOutcome, { readonly kind: 'reply' }>;
+
+/** What kept a job from its result; undefined when all its steps succeeded. */
+export function failureOf(outcome: JobOutcome): Failure | undefined {
+  if (outcome.kind !== 'reply') return outcome;
+  const { call, code } = endOf(outcome.reply);
+  return outcome.reply.status === 'done' && code === CKR_OK ? undefined : { kind: 'code', function: call, code };
+}

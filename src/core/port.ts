@@ -1,0 +1,63 @@
+import type { Job, JobReply } from '../spec/job.js';
+import type { GroupEvent } from './event.js';
+import type { Alarm, Running, Task } from './task.js';
+
+/** A public key as PKCS#11 attributes hold it. */
+export interface PublicMaterial {
+  readonly keyType: number;
+  /** DER of the EC parameters, and the point without its OCTET STRING. */
+  readonly params: Uint8Array;
+  readonly point: Uint8Array;
+}
+
+/** How a host ended: what is known of it, for people. */
+export interface HostEnd {
+  readonly reason: string;
+}
+
+/** A job that has begun on a lane of a host. */
+export interface BegunJob {
+  readonly job: number;
+  /** ms of the port's clock */
+  readonly since: number;
+  readonly writing: boolean;
+}
+
+/** The way to one running host. */
+export interface HostLink {
+  /** False when the channel is full: nothing was sent. A host that is gone swallows the job; its end is told. */
+  send(id: number, deadline: number, job: Job): boolean;
+  /** The jobs that lanes have begun and not finished; also after the host has died. */
+  begun(): readonly BegunJob[];
+  kill(): void;
+  /** Lets go of the host without a word: it ends by itself. */
+  close(): void;
+}
+
+/** What a host tells. `ended` comes once, after the last reply, when the process holds nothing any more. */
+export interface HostListener {
+  replied(reply: JobReply): void;
+  ended(end: HostEnd): void;
+}
+
+/** What a member's host needs to start. */
+export interface HostOptions {
+  readonly name: string;
+  readonly env: Readonly<Record<string, string>>;
+}
+
+/** All that core needs of the world. Runtime implements it; tests script it on virtual time. */
+export interface Port {
+  /** Monotonic, ms, with fractions. */
+  now(): number;
+  /** 0 ≤ x < 1 */
+  random(): number;
+  start<T>(task: Task<T>): Running<T>;
+  alarm(): Alarm;
+  startHost(options: HostOptions, listener: HostListener): HostLink;
+  sha256(bytes: Uint8Array): Uint8Array;
+  randomBytes(size: number): Uint8Array;
+  /** Checks an ECDSA (r ‖ s over the SHA-256 of `data`) or Ed25519/Ed448 signature; undefined: cannot tell. */
+  verifySignature(key: PublicMaterial, data: Uint8Array, signature: Uint8Array): boolean | undefined;
+  emit(event: GroupEvent): void;
+}

@@ -1,0 +1,152 @@
+import { ulongBytes } from '../spec/attribute.js';
+import type { ObjectRef } from '../spec/calls.js';
+import { ck } from '../spec/constants.js';
+import { type Job, step, valueOf } from '../spec/job.js';
+import { encodeMechanism } from '../spec/mechanism.js';
+import { CKK, CKO, type Description } from './identity.js';
+import type { ProofKind } from './object.js';
+
+/** Kept truncated: enough to tell keys apart, too little to be of use. */
+const PROOF_LENGTH = 16;
+
+const digest = encodeMechanism('proof', 'SHA256');
+const hmac = encodeMechanism('proof', 'SHA256_HMAC');
+const aesEcb = encodeMechanism('proof', 'AES_ECB');
+const des3Ecb = encodeMechanism('proof', 'DES3_ECB');
+const ecdsa = encodeMechanism('proof', 'ECDSA');
+const eddsa = encodeMechanism('proof', 'EDDSA');
+
+const statefulTypes: ReadonlySet<number> = new Set([ck('CKK_HSS'), ck('CKK_XMSS'), ck('CKK_XMSSMT')]);
+
+// The base points of the NIST curves, by the DER of their object identifiers: fixed peers for a derivation.
+const basePoints: ReadonlyMap<string, string> = new Map([
+  [
+    '06082a8648ce3d030107',
+    '046b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c2964fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5',
+  ],
+  [
+    '06052b81040022',
+    '04aa87ca22be8b05378eb1c71ef320ad746e1d3b628ba79b9859f741e082542a385502f25dbf55296c3a545e3872760ab73617de4a96262c6f5d9e98bf9292dc29f8f41dbd289a147ce9da3113b5f0b8c00a60b1ce1d7e819d7a431d7c90ea0e5f',
+  ],
+  [
+    '06052b81040023',
+    '0400c6858e06b70404e9cd9e3ecb662395b4429c648139053fb521f828af606b4d3dbaa14b5e77efe75928fe1dc127a2ffa8de3348b3c1856a429bf97e7e31c2e5bd66011839296a789a3bc0045c8a5fb42c7d1bd998f54449579b446817afbd17273e662c97ee72995ef42640c550b9013fad0761353c7086a272c24088be94769fd16650',
+  ],
+]);
+
+/** A way to prove which key a replica is: the job that asks the token, and what its reply proves. */
+export interface Prover {
+  readonly kind: ProofKind;
+  readonly job: (key: ObjectRef) => Job;
+  readonly read: (reply: Parameters<typeof valueOf>[0]) => Uint8Array;
+}
+
+function truncated(bytes: Uint8Array): Uint8Array {
+  return Uint8Array.from(bytes.subarray(0, PROOF_LENGTH));
+}
+
+/** The digest of the key after the group's salt: nothing of the key's usage flags is needed for it. */
+function digestProver(salt: Uint8Array): Prover {
+  return {
+    kind: 'digest',
+    job: (key) => ({
+      steps: [step('C_DigestInit', digest), step('C_DigestUpdate', salt), step('C_DigestKey', key), step('C_DigestFinal')],
+    }),
+    read: (reply) => truncated(valueOf(reply, 3, 'C_DigestFinal')),
+  };
+}
+
+/** A block of the group's own, encrypted or authenticated; it is a hash, so never zeros (GCM's hash key). */
+function macProver(description: Description, salt: Uint8Array): Prover | undefined {
+  if (description.type === CKK.aes || description.type === CKK.des3) {
+    if (!description.encrypts) return undefined;
+    const [mechanism, size] = description.type === CKK.aes ? [aesEcb, 16] : [des3Ecb, 8];
+    return {
+      kind: 'mac',
+      job: (key) => ({ steps: [step('C_EncryptInit', mechanism, key), step('C_Encrypt', salt.subarray(0, size))] }),
+      read: (reply) => truncated(valueOf(reply, 1, 'C_Encrypt').output),
+    };
+  }
+  if (!description.signs) return undefined;
+  return {
+    kind: 'mac',
+    job: (key) => ({ steps: [step('C_SignInit', hmac, key), step('C_Sign', salt)] }),
+    read: (reply) => truncated(valueOf(reply, 1, 'C_Sign')),
+  };
+}
+
+const derivedTemplate = [
+  { type: ck('CKA_CLASS'), value: ulongBytes(CKO.secretKey) },
+  { type: ck('CKA_KEY_TYPE'), value: ulongBytes(ck('CKK_GENERIC_SECRET')) },
+  { type: ck('CKA_TOKEN'), value: Uint8Array.of(0) },
+  { type: ck('CKA_SENSITIVE'), value: Uint8Array.of(1) },
+  { type: ck('CKA_EXTRACTABLE'), value: Uint8Array.of(0) },
+  { type: ck('CKA_VALUE_LEN'), value: ulongBytes(32) },
+];
+
+/** The digest of what the key derives with a fixed peer. */
+function deriveProver(description: Description, salt: Uint8Array): Prover | undefined {
+  const point = basePoints.get(Buffer.from(description.ecParams).toString('hex'));
+  if (point === undefined || !description.derives) return undefined;
+  const mechanism = encodeMechanism('proof', { name: 'ECDH1_DERIVE', params: { publicData: Buffer.from(point, 'hex') } });
+  return {
+    kind: 'derive',
+    job: (key) => ({
+      steps: [
+        step('C_DeriveKey', mechanism, key, derivedTemplate),
+        step('C_DigestInit', digest),
+        step('C_DigestUpdate', salt),
+        step('C_DigestKey', { step: 0 }),
+        step('C_DigestFinal'),
+        step('C_DestroyObject', { step: 0 }),
+      ],
+    }),
+    read: (reply) => truncated(valueOf(reply, 4, 'C_DigestFinal')),
+  };
+}
+
+/** A signature of `message` (of its SHA-256, for ECDSA); it is checked with the public key, not compared. */
+export function signatureProver(
+  description: Description,
+  message: Uint8Array,
+  sha256: (bytes: Uint8Array) => Uint8Array,
+): Prover | undefined {
+  if (description.class !== CKO.privateKey || !description.signs) return undefined;
+  if (description.type !== CKK.ec && description.type !== CKK.edwards) return undefined;
+  const [mechanism, signed] = description.type === CKK.ec ? [ecdsa, sha256(message)] : [eddsa, message];
+  return {
+    kind: 'signature',
+    job: (key) => ({ steps: [step('C_SignInit', mechanism, key), step('C_Sign', signed)] }),
+    read: (reply) => Uint8Array.from(valueOf(reply, 1, 'C_Sign')),
+  };
+}
+
+/** Can only disprove: tokens compute it differently, or let it be set. */
+const checkValueProver: Prover = {
+  kind: 'checkValue',
+  job: (key) => ({ steps: [step('C_GetAttributeValue', key, [ck('CKA_CHECK_VALUE')])] }),
+  read: (reply) => {
+    const value = valueOf(reply, 0, 'C_GetAttributeValue')[0];
+    return value?.presence === 'present' ? Uint8Array.from(value.value) : new Uint8Array();
+  },
+};
+
+/** Keys that must not be probed: a probe would use up a signature, or ask for a PIN. */
+export function mayBeProbed(description: Description): boolean {
+  return !description.alwaysAuthenticate && !statefulTypes.has(description.type);
+}
+
+/** The ways whose results are compared, best first; a signature is apart, see `signatureProver`. */
+export function comparedProvers(description: Description, salt: Uint8Array): readonly Prover[] {
+  if (!mayBeProbed(description)) return [];
+  if (description.class === CKO.secretKey) {
+    return [digestProver(salt), checkValueProver, macProver(description, salt)].filter((prover) => prover !== undefined);
+  }
+  if (description.class !== CKO.privateKey) return [];
+  return [deriveProver(description, salt)].filter((prover) => prover !== undefined);
+}
+
+/** Whether equal results prove that it is the same key. */
+export function proves(kind: ProofKind): boolean {
+  return kind !== 'checkValue';
+}

@@ -1,0 +1,19 @@
+import type { Effort, Failure } from './outcome.js';
+
+/** What is known of a virtual object on one connection. */
+export type Replica =
+  | {
+      readonly kind: 'usable';
+      /** The real handle: eight bytes as the token gave them. */
+      readonly handle: Uint8Array;
+      /** Whether it was proven to be the group's key, or nothing could be proven. */
+      readonly proven: boolean;
+    }
+  | { readonly kind: 'misaligned' }
+  /** Looked for and not found; believed until `until`. */
+  | { readonly kind: 'absent'; readonly until: number };
+
+/** A search for a replica under way, shared by all that need it. */
+export interface Resolution extends Effort {
+  readonly result: Replica | Failure | undefined;
+}

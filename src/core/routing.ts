@@ -1,0 +1,81 @@
+import type { Balance } from './configuration.js';
+import type { VirtualObject } from './object.js';
+import type { StateName } from './state.js';
+
+/** What routing sees of a member. */
+export interface Candidate {
+  readonly index: number;
+  readonly state: { readonly name: StateName };
+  readonly cost: number;
+  readonly busyUntil: number;
+  readonly lackingMechanisms: ReadonlySet<number>;
+  readonly connection:
+    | {
+        readonly end: unknown;
+        readonly replicas: ReadonlyMap<VirtualObject, { readonly kind: string; readonly until?: number }>;
+      }
+    | undefined;
+}
+
+export interface RouteRequest {
+  readonly object: VirtualObject | undefined;
+  readonly mechanism: number | undefined;
+  readonly now: number;
+  readonly balance: Balance;
+  /** 0 ≤ x < 1 */
+  readonly random: () => number;
+  /** Counts up from call to call, for round robin. */
+  readonly turn: number;
+}
+
+/** The groups that are tried one after the other: who serves, who serves with a warning, who waits in reserve. */
+const tiers: readonly (readonly StateName[])[] = [['active'], ['stale'], ['standby']];
+
+/**
+ * The named last rule: with nobody in service, try whoever is reachable while the budget lasts. A suspect
+ * that still has its host may only have been slow.
+ */
+const lastStand: readonly StateName[] = ['suspect', 'recovering'];
+
+function mayServe(candidate: Candidate, request: RouteRequest): boolean {
+  const { connection } = candidate;
+  if (connection === undefined || connection.end !== undefined) return false;
+  if (request.mechanism !== undefined && candidate.lackingMechanisms.has(request.mechanism)) return false;
+  if (request.object === undefined) return true;
+  const replica = connection.replicas.get(request.object);
+  if (replica === undefined || replica.kind === 'usable') return true;
+  return replica.kind === 'absent' && (replica.until ?? 0) <= request.now;
+}
+
+function chooseAmong<C extends Candidate>(candidates: readonly C[], request: RouteRequest): C | undefined {
+  const first = candidates[0];
+  if (candidates.length <= 1) return first;
+  switch (request.balance) {
+    case 'primary':
+      return first;
+    case 'roundRobin':
+      return candidates[request.turn % candidates.length];
+    case 'leastOutstanding': {
+      // Pick two at random, take the one with less to do: no herd on whoever was idle a moment ago.
+      const one = Math.floor(request.random() * candidates.length);
+      const other = (one + 1 + Math.floor(request.random() * (candidates.length - 1))) % candidates.length;
+      const [a, b] = [candidates[one], candidates[other]];
+      return a !== undefined && b !== undefined && a.cost <= b.cost ? a : b;
+    }
+  }
+}
+
+/** The next member to try, or undefined when there is none; `excluded` are those that have been tried. */
+export function route<C extends Candidate>(
+  members: readonly C[],
+  request: RouteRequest,
+  excluded: (member: C) => boolean,
+): C | undefined {
+  for (const names of [...tiers, lastStand]) {
+    const able = members.filter((member) => names.includes(member.state.name) && !excluded(member) && mayServe(member, request));
+    const idle = able.filter((member) => member.busyUntil <= request.now);
+    const chosen = chooseAmong(idle, request);
+    if (chosen !== undefined) return chosen;
+  }
+  return undefined;
+}

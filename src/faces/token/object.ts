@@ -1,0 +1,52 @@
+import type { VirtualObject } from '../../core/object.js';
+import { constantsOf } from '../../spec/constants.js';
+import { InputError } from '../../spec/input.js';
+
+function namesOf(prefix: string): ReadonlyMap<number, string> {
+  return new Map([...constantsOf(prefix)].reverse().map(([name, value]) => [value, name]));
+}
+
+const classes = namesOf('CKO_');
+const keyTypes = namesOf('CKK_');
+const certificateTypes = namesOf('CKC_');
+
+function nameIn(names: ReadonlyMap<number, string>, value: number): string {
+  return names.get(value) ?? `0x${value.toString(16)}`;
+}
+
+/** An object of the virtual token. A snapshot: it stays what it was when it was found. */
+export class TokenObject {
+  /** The virtual handle: 48 bits, the same in every process, on every member, after every restart. */
+  readonly handle: number;
+  /** `SECRET_KEY`, `PRIVATE_KEY`, `PUBLIC_KEY`, `CERTIFICATE`, `DATA`, … */
+  readonly class: string;
+  /** `AES`, `RSA`, `EC`, …; of a certificate `X_509`; empty for a data object. */
+  readonly type: string;
+  readonly label: string;
+  /** CKA_ID */
+  readonly id: Buffer;
+
+  constructor({ handle, description, label, id }: VirtualObject) {
+    const name = nameIn(classes, description.class);
+    this.handle = handle;
+    this.class = name;
+    this.type = Number.isNaN(description.type) ? '' : nameIn(name === 'CERTIFICATE' ? certificateTypes : keyTypes, description.type);
+    this.label = label;
+    this.id = id;
+  }
+}
+
+/** An object as calls take it: found before, or by its handle as a number, a bigint or eight bytes. */
+export type ObjectInput = TokenObject | number | bigint | Uint8Array;
+
+const MOST = 2 ** 48 - 1;
+
+/** The virtual handle that is meant; InputError for what can be none. */
+export function handleOf(field: string, input: unknown): number {
+  if (input instanceof TokenObject) return input.handle;
+  let handle = Number.NaN;
+  if (typeof input === 'number' || typeof input === 'bigint') handle = Number(input);
+  else if (input instanceof Uint8Array && input.length === 8) handle = Number(Buffer.from(input).readBigUInt64LE());
+  if (Number.isInteger(handle) && handle > 0 && handle <= MOST) return handle;
+  throw new InputError(field, 'an object of this token or its handle', input);
+}

@@ -1,0 +1,29 @@
+export { ConfigurationError } from './core/configuration.js';
+export type {
+  Balance,
+  GroupConfigInput,
+  MemberConfig,
+  PinReference,
+  TokenSelector,
+} from './core/configuration.js';
+export { TokenError } from './core/error.js';
+export type {
+  AttemptRecord,
+  FailoverEvent,
+  MemberEvent,
+  MisalignedEvent,
+  MissingEvent,
+  ObjectSummary,
+  OutputEvent,
+} from './core/event.js';
+export type { Standing } from './core/object.js';
+export type { StateName } from './core/state.js';
+export type { DriftStatus, GroupStatus, MemberStatus } from './core/status.js';
+export { type ObjectInput, TokenObject } from './faces/token/object.js';
+export { type CallOptions, type Data, VirtualToken } from './faces/token/virtual-token.js';
+export type { ConfigurationSource } from './runtime/open-group.js';
+export { PinError } from './runtime/pin.js';
+export type { AttributeValue } from './spec/attribute.js';
+export { InputError } from './spec/input.js';
+export type { MechanismInput, NamedMechanism, RawMechanism } from './spec/mechanism.js';
+export type { FriendlyTemplate, RawTemplate, Template } from './spec/template.js';

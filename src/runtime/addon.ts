@@ -1,0 +1,38 @@
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+
+/** The application's end of the channel to one host; see native/addon/channel.h. */
+export interface NativeChannel {
+  readonly hostSocket: number;
+  readonly lanePage: number;
+  readonly ended: boolean;
+  closeHostEnds(): void;
+  /** 0: sent, 1: would block, 2: the host is gone */
+  send(message: Uint8Array, length: number, secret?: NativeSecret): 0 | 1 | 2;
+  receive(): Buffer[];
+  lanes(): { lane: number; job: number; since: number; writing: boolean }[];
+  watch(callback: () => void): void;
+  ref(): void;
+  unref(): void;
+  close(): void;
+}
+
+/** Bytes in memory that is locked, kept out of core dumps, and wiped; see native/addon/secret.h. */
+export interface NativeSecret {
+  readonly length: number;
+  wipe(): void;
+}
+
+interface Addon {
+  readonly Channel: new () => NativeChannel;
+  readonly Secret: new (bytes: Uint8Array) => NativeSecret;
+  waitReadable(channels: readonly NativeChannel[], timeoutMs: number, spinUs: number): boolean;
+  processEnd(pid: number): { code: number | null; signal: number | null } | null;
+}
+
+const build = new URL('../../build/Release/', import.meta.url);
+
+export const addon: Addon = createRequire(import.meta.url)(fileURLToPath(new URL('pkcs11_ha.node', build))) as Addon;
+
+/** The executable that loads a member's library. */
+export const hostExecutable: string = fileURLToPath(new URL('pkcs11-ha-host', build));

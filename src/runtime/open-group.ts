@@ -1,0 +1,261 @@
+import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { checkConfiguration, ConfigurationError, type GroupConfig, type GroupConfigInput, parseConfiguration } from '../core/configuration.js';
+import type { GroupEvent } from '../core/event.js';
+import { Group } from '../core/group.js';
+import { keepMember } from '../core/health.js';
+import { awaitService } from '../core/opening.js';
+import type { HostLink, HostListener, HostOptions, Port } from '../core/port.js';
+import { type Alarm, FOREVER, type Running, type Task } from '../core/task.js';
+import { addon, type NativeSecret } from './addon.js';
+import { monotonicNow } from './clock.js';
+import { sha256, verifySignature } from './crypto.js';
+import { HostProcess } from './host.js';
+import { readPin } from './pin.js';
+import { Scheduler } from './scheduler.js';
+
+/** How long a synchronous wait spins before it sleeps (µs): a round trip to a host takes a few. */
+const SPIN = 20;
+const LONGEST_TIMER = 0x7fff_ffff;
+/** How long a closing group waits for its hosts to finalize their libraries (ms). */
+const FINALIZE_WITHIN = 500;
+
+/** A configuration, or the path of its YAML file. */
+export type ConfigurationSource = string | GroupConfigInput;
+
+/** Reads and checks a configuration; nothing is started. */
+export function readConfiguration(source: ConfigurationSource): GroupConfig {
+  if (typeof source !== 'string') return checkConfiguration(source);
+  let text: string;
+  try {
+    text = readFileSync(source, 'utf8');
+  } catch (error) {
+    throw new ConfigurationError(source, [`cannot be read (${(error as NodeJS.ErrnoException).code ?? 'unknown'})`]);
+  }
+  return parseConfiguration(text, source);
+}
+
+type Listener = (event: GroupEvent) => void;
+
+/**
+ * A group with its hosts, clock and scheduler: what every face drives. The event loop steps the tasks when a
+ * channel has something or time has come; a synchronous call steps them itself until its own task is done.
+ */
+export class OpenGroup {
+  readonly group: Group;
+  readonly #scheduler = new Scheduler(monotonicNow);
+  readonly #hosts = new Set<HostProcess>();
+  readonly #listeners = new Set<Listener>();
+  readonly #keepers: Running<never>[] = [];
+  readonly #pin: NativeSecret | undefined;
+  readonly #hidden: readonly string[];
+  #timer: NodeJS.Timeout | undefined;
+  #timerAt: number = FOREVER;
+  #calls: number = 0;
+  #idle: (() => void) | undefined;
+  #closing: Promise<void> | undefined;
+
+  /** Starts the hosts; `awaitService` tells when the group can be used. */
+  constructor(config: GroupConfig) {
+    this.#hidden = config.pin?.env === undefined ? [] : [config.pin.env];
+    this.#pin = config.pin === undefined ? undefined : readPin(config.pin);
+    this.group = new Group(config, this.#port(), this.#pin);
+    for (const member of this.group.members) this.#keep(keepMember(this.group, member));
+    this.#settle();
+  }
+
+  get isClosed(): boolean {
+    return this.#closing !== undefined;
+  }
+
+  /** ms of the group's clock: for deadlines. */
+  now(): number {
+    return monotonicNow();
+  }
+
+  onEvent(listener: Listener): void {
+    this.#listeners.add(listener);
+  }
+
+  /** Resolves when the group can be used; see core/opening.ts. */
+  async awaitService(deadline: number, signal?: AbortSignal): Promise<void> {
+    await this.run(awaitService(this.group, deadline), signal);
+  }
+
+  /** Runs a task to its end; an aborted one rejects with the signal's reason. */
+  async run<T>(task: Task<T>, signal?: AbortSignal): Promise<T> {
+    signal?.throwIfAborted();
+    const running = this.#scheduler.start(task);
+    this.#scheduler.step();
+    if (!running.settled) await this.#settled(running, signal);
+    else this.#settle();
+    return valueOf(running);
+  }
+
+  /** Runs a task to its end on this thread, and whatever it depends on; the event loop waits meanwhile. */
+  runSync<T>(task: Task<T>): T {
+    const running = this.#scheduler.start(task);
+    while (!running.settled) {
+      this.#scheduler.step();
+      if (running.settled) break;
+      const wait = Math.max(0, Math.min(this.#scheduler.dueAt - monotonicNow(), LONGEST_TIMER));
+      addon.waitReadable(this.#channels(), wait, SPIN);
+      this.#drain();
+    }
+    // What the monitor has due gets its slice, since a synchronous program has no event loop to give it one.
+    this.#drain();
+    this.#scheduler.step();
+    this.#settle();
+    return valueOf(running);
+  }
+
+  /** Finishes what is running, ends the hosts and forgets the PIN. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  #keep(task: Task<never>): void {
+    const keeper = this.#scheduler.start(task);
+    this.#keepers.push(keeper);
+    // A keeper only ends when the group closes; anything else is a fault of ours that nobody awaits.
+    keeper.add({
+      wake: () => {
+        if (keeper.ended?.ok === false && keeper.ended.error !== undefined) process.emitWarning(keeper.ended.error as Error);
+      },
+    });
+  }
+
+  async #close(): Promise<void> {
+    if (this.#calls > 0) {
+      await new Promise<void>((resolve) => {
+        this.#idle = resolve;
+      });
+    }
+    for (const keeper of this.#keepers) keeper.cancel(undefined);
+    await this.run(this.#finalize());
+    for (const host of this.#hosts) {
+      host.kill();
+      host.close();
+    }
+    this.#hosts.clear();
+    clearTimeout(this.#timer);
+    this.#pin?.wipe();
+  }
+
+  /** Gives libraries the chance to take leave of their HSM; one that hangs is not waited for. */
+  *#finalize(): Task<void> {
+    const until = monotonicNow() + FINALIZE_WITHIN;
+    const tickets = this.group.members.flatMap(({ connection }) =>
+      connection === undefined || connection.end !== undefined
+        ? []
+        : [connection.submit({ steps: [{ call: 'C_Finalize', arguments: [] }], sessionless: true }, 'finalize', until)],
+    );
+    for (const ticket of tickets) if (!ticket.settled && monotonicNow() < until) yield { signals: [ticket], until };
+  }
+
+  async #settled(running: Running<unknown>, signal: AbortSignal | undefined): Promise<void> {
+    const abort = (): void => running.cancel(signal?.reason);
+    signal?.addEventListener('abort', abort, { once: true });
+    this.#count(1);
+    try {
+      await new Promise<void>((resolve) => {
+        running.add({ wake: resolve });
+        this.#settle();
+      });
+    } finally {
+      this.#count(-1);
+      signal?.removeEventListener('abort', abort);
+    }
+  }
+
+  // Only calls under way keep the process alive: an idle group does not.
+  #count(change: number): void {
+    const before = this.#calls;
+    this.#calls += change;
+    if (before === 0) {
+      for (const host of this.#hosts) host.channel.ref();
+      this.#timer?.ref();
+    } else if (this.#calls === 0) {
+      for (const host of this.#hosts) host.channel.unref();
+      this.#timer?.unref();
+      this.#idle?.();
+    }
+  }
+
+  #channels(): HostProcess['channel'][] {
+    return [...this.#hosts].map((host) => host.channel);
+  }
+
+  /** Takes in what has come, before anything is judged late (Rule 2). */
+  #drain(): void {
+    for (const host of [...this.#hosts]) host.drain();
+  }
+
+  /** Something has come, or time has: step the tasks and see to being called again. */
+  #move(): void {
+    this.#drain();
+    this.#scheduler.step();
+    this.#settle();
+  }
+
+  #settle(): void {
+    const { dueAt } = this.#scheduler;
+    if (dueAt === this.#timerAt) return;
+    // A timer that comes too early costs less than setting a new one for every call.
+    if (this.#timer !== undefined && this.#timerAt <= dueAt) return;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#timerAt = dueAt;
+    if (dueAt === FOREVER) return;
+    this.#timer = setTimeout(
+      () => {
+        this.#timer = undefined;
+        this.#timerAt = FOREVER;
+        this.#move();
+      },
+      Math.min(LONGEST_TIMER, Math.max(0, dueAt - monotonicNow())),
+    );
+    if (this.#calls === 0) this.#timer.unref();
+  }
+
+  #emit(event: GroupEvent): void {
+    // In the next turn: a listener must not run inside a synchronous call that it knows nothing of.
+    setImmediate(() => {
+      for (const listener of this.#listeners) listener(event);
+    }).unref();
+  }
+
+  #startHost(options: HostOptions, listener: HostListener): HostLink {
+    const host = new HostProcess(options, listener, {
+      hidden: this.#hidden,
+      printed: (member, text) => this.#emit({ type: 'output', member, text }),
+      moved: () => this.#move(),
+      forget: (ended) => this.#hosts.delete(ended),
+    });
+    this.#hosts.add(host);
+    if (this.#calls > 0) host.channel.ref();
+    return host;
+  }
+
+  #port(): Port {
+    return {
+      now: monotonicNow,
+      random: () => Math.random(),
+      start: (task) => this.#scheduler.start(task),
+      alarm: (): Alarm => this.#scheduler.alarm(),
+      startHost: (options, listener) => this.#startHost(options, listener),
+      sha256,
+      randomBytes: (size) => randomBytes(size),
+      verifySignature,
+      emit: (event) => this.#emit(event),
+    };
+  }
+}
+
+function valueOf<T>(running: Running<T>): T {
+  const { ended } = running;
+  if (ended === undefined) throw new Error('the task has not ended');
+  if (!ended.ok) throw ended.error;
+  return ended.value;
+}
