@@ -1,4 +1,3 @@
-export { ConfigurationError } from './core/configuration.js';
 export type {
   Balance,
   GroupConfigInput,
@@ -6,6 +5,7 @@ export type {
   PinReference,
   TokenSelector,
 } from './core/configuration.js';
+export { ConfigurationError } from './core/configuration.js';
 export { TokenError } from './core/error.js';
 export type {
   AttemptRecord,

@@ -1,6 +1,6 @@
+import { codeName } from '../spec/constants.js';
 import { endOf, type JobReply } from '../spec/job.js';
 import { type Verdict, verdictOn } from '../spec/verdict.js';
-import { codeName } from '../spec/constants.js';
 import type { Connection } from './connection.js';
 import type { AttemptRecord } from './event.js';
 import type { Group } from './group.js';
@@ -62,7 +62,12 @@ export class Attempt extends Effort {
       case 'absent':
         return { ...base, function: 'C_FindObjects', code: undefined, outcome: 'the object is not there' };
       case 'misaligned':
-        return { ...base, function: 'C_FindObjects', code: undefined, outcome: 'another object of the same name is there' };
+        return {
+          ...base,
+          function: 'C_FindObjects',
+          code: undefined,
+          outcome: 'another object of the same name is there',
+        };
       case 'withdrawn':
         return { ...base, function: '', code: undefined, outcome: 'not begun' };
     }
@@ -89,7 +94,8 @@ export class Attempt extends Effort {
         const job = operation.job(handle);
         const outcome = yield* connection.run(renewed ? { ...job, fresh: true } : job, operation.kind, deadline, this);
         if (outcome.kind !== 'reply') return outcome;
-        if (outcome.reply.status === 'malformed') return { kind: 'code', verdict: 'caller', function: operation.function, code: 7 };
+        if (outcome.reply.status === 'malformed')
+          return { kind: 'code', verdict: 'caller', function: operation.function, code: 7 };
         const end = endOf(outcome.reply);
         const verdict = verdictOn(end.code, group.policy.verdicts);
         if (verdict === 'ok') return { kind: 'ok', reply: outcome.reply };

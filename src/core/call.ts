@@ -112,7 +112,8 @@ class Call<T> {
   }
 
   #isExcluded(member: Member): boolean {
-    if (this.#attempts.some((attempt) => attempt.member === member && attempt.connection === member.connection)) return true;
+    if (this.#attempts.some((attempt) => attempt.member === member && attempt.connection === member.connection))
+      return true;
     const failed = this.#failed.get(member);
     return failed !== undefined && failed.connection === member.connection;
   }
@@ -129,13 +130,15 @@ class Call<T> {
   *#harvest(attempt: Attempt): Task<{ readonly value: T } | undefined> {
     const end: AttemptEnd = attempt.end ?? { kind: 'withdrawn' };
     const decision = judge(end, { ambiguousCode: codeOf(this.#ambiguous?.end), aspect: this.#operation.aspect });
-    if (decision.kind === 'return' && end.kind === 'ok') return { value: this.#succeed(attempt, this.#operation.read(end.reply)) };
+    if (decision.kind === 'return' && end.kind === 'ok')
+      return { value: this.#succeed(attempt, this.#operation.read(end.reply)) };
     this.#record(attempt, end);
     if (decision.kind === 'throw') throw this.#failure(end);
     if (decision.kind !== 'next') return undefined;
     this.#blame(attempt, decision.blame);
     // Who is busy is left alone for a moment by routing, and where nothing was run nothing has failed.
-    const mayBeAskedAgain = decision.blame === 'busy' || (end.kind === 'withdrawn' && attempt.connection.end === undefined);
+    const mayBeAskedAgain =
+      decision.blame === 'busy' || (end.kind === 'withdrawn' && attempt.connection.end === undefined);
     if (!mayBeAskedAgain) this.#failed.set(attempt.member, attempt);
     if (end.kind === 'code' && end.verdict === 'ambiguous') {
       this.#ambiguous = attempt;
@@ -150,7 +153,8 @@ class Call<T> {
   #blame({ member, connection, record }: Attempt, blame: 'none' | 'suspect' | 'busy' | 'lacks'): void {
     if (blame === 'suspect') member.suspect(connection, `${record.function} answered ${record.outcome}`);
     if (blame === 'busy') member.backOff();
-    if (blame === 'lacks' && this.#operation.mechanism !== undefined) member.lackingMechanisms.add(this.#operation.mechanism);
+    if (blame === 'lacks' && this.#operation.mechanism !== undefined)
+      member.lackingMechanisms.add(this.#operation.mechanism);
   }
 
   *#quarantine(): Task<{ readonly value: T }> {
@@ -159,10 +163,15 @@ class Call<T> {
     this.#group.counters.quarantined += 1;
     const attempt = yield* runInQuarantine(this.#group, this.#operation, this.#deadline);
     const end = attempt?.end;
-    if (attempt !== undefined && end?.kind === 'ok') return { value: this.#succeed(attempt, this.#operation.read(end.reply)) };
+    if (attempt !== undefined && end?.kind === 'ok')
+      return { value: this.#succeed(attempt, this.#operation.read(end.reply)) };
     if (attempt !== undefined) this.#record(attempt, end ?? { kind: 'withdrawn' });
     if (end?.kind === 'code') throw this.#failure(end);
-    throw this.#error(CKR.functionFailed, this.#operation.function, 'the request ended every host it met; it was run once more alone and failed there too');
+    throw this.#error(
+      CKR.functionFailed,
+      this.#operation.function,
+      'the request ended every host it met; it was run once more alone and failed there too',
+    );
   }
 
   #succeed(attempt: Attempt, value: T): T {
@@ -197,12 +206,17 @@ class Call<T> {
     const { members, isHopeless } = this.#group;
     if (isHopeless) throw this.#error(CKR.deviceRemoved, this.#operation.function, this.#awayText());
     const serving = members.filter(isServing);
-    const agreed = serving.length > 0 && serving.every((member) => verdictOf(this.#failed.get(member)?.end) === 'ambiguous');
+    const agreed =
+      serving.length > 0 && serving.every((member) => verdictOf(this.#failed.get(member)?.end) === 'ambiguous');
     if (agreed && this.#last !== undefined) throw this.#error(this.#last.code, this.#last.function, '');
     const reasons = members.map((member) => this.#lastingReason(member));
     if (reasons.includes(undefined)) return;
     if (reasons.includes('mechanism')) {
-      throw this.#error(this.#last?.code ?? CKR.mechanismInvalid, this.#operation.function, 'no member has the mechanism');
+      throw this.#error(
+        this.#last?.code ?? CKR.mechanismInvalid,
+        this.#operation.function,
+        'no member has the mechanism',
+      );
     }
     const explanation = reasons.includes('object') ? '' : 'no member holds the object any more';
     throw this.#error(CKR.keyHandleInvalid, this.#operation.function, explanation);
@@ -227,21 +241,34 @@ class Call<T> {
 
   #failure(end: AttemptEnd): TokenError {
     if (end.kind === 'code') return this.#error(end.code, end.function, '');
-    return this.#error(CKR.functionFailed, this.#operation.function, 'the outcome is unknown, and it may not be run again');
+    return this.#error(
+      CKR.functionFailed,
+      this.#operation.function,
+      'the outcome is unknown, and it may not be run again',
+    );
   }
 
   #outOfTime(): TokenError {
     for (const attempt of this.#attempts) this.#records.push({ ...attempt.record, function: this.#operation.function });
     const budget = (this.#deadline - this.#startedAt).toFixed(0);
     if (this.#records.length === 0) {
-      return this.#error(CKR.deviceRemoved, this.#operation.function, `no member could be reached within ${budget} ms: ${this.#awayText()}`);
+      return this.#error(
+        CKR.deviceRemoved,
+        this.#operation.function,
+        `no member could be reached within ${budget} ms: ${this.#awayText()}`,
+      );
     }
     const code = this.#last?.code ?? CKR.deviceError;
     return this.#error(code, this.#operation.function, `no member answered within ${budget} ms`);
   }
 
   #awayText(): string {
-    return this.#group.members.map((member) => `${member.name} is ${member.state.name}${'reason' in member.state ? ` (${member.state.reason})` : ''}`).join(', ');
+    return this.#group.members
+      .map(
+        (member) =>
+          `${member.name} is ${member.state.name}${'reason' in member.state ? ` (${member.state.reason})` : ''}`,
+      )
+      .join(', ');
   }
 
   #error(code: number, functionName: string, explanation: string): TokenError {

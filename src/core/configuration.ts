@@ -1,4 +1,4 @@
-import { LineCounter, parseDocument, type Document } from 'yaml';
+import { type Document, LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { constantsOf } from '../spec/constants.js';
 import { kindOf } from '../spec/input.js';
@@ -91,7 +91,8 @@ function exactlyOne(names: string): (value: object) => boolean {
   return (value) => wanted.filter((name) => (value as Record<string, unknown>)[name] !== undefined).length === 1;
 }
 
-const text = (expected: string, most = 4096): z.ZodString => z.string().min(1, `expected ${expected}`).max(most, `expected ${expected}`);
+const text = (expected: string, most = 4096): z.ZodString =>
+  z.string().min(1, `expected ${expected}`).max(most, `expected ${expected}`);
 
 const memberSchema = z.strictObject({
   name: text('a name of 1 to 64 characters', 64),
@@ -105,7 +106,11 @@ const memberSchema = z.strictObject({
     .refine(exactlyOne('serial, label, slot'), 'expected exactly one of serial, label and slot'),
   env: z.record(z.string(), z.string()).default({}),
   libraryParameters: z.string().default(''),
-  weight: z.number().min(0.01, 'expected a number from 0.01 to 100').max(100, 'expected a number from 0.01 to 100').default(1),
+  weight: z
+    .number()
+    .min(0.01, 'expected a number from 0.01 to 100')
+    .max(100, 'expected a number from 0.01 to 100')
+    .default(1),
   standby: z.boolean().default(false),
   lanes: z
     .int()
@@ -114,7 +119,17 @@ const memberSchema = z.strictObject({
     .default(8),
 });
 
-const verdictNames = ['ok', 'caller', 'mechanism', 'session', 'object', 'busy', 'member', 'ambiguous', 'credential'] as const;
+const verdictNames = [
+  'ok',
+  'caller',
+  'mechanism',
+  'session',
+  'object',
+  'busy',
+  'member',
+  'ambiguous',
+  'credential',
+] as const;
 
 const policySchema = z.strictObject({
   deadline: duration.default(10_000),
@@ -127,7 +142,10 @@ const policySchema = z.strictObject({
 });
 
 const groupSchema = z.strictObject({
-  label: text('a label of 1 to 32 characters', 32).refine((label) => Buffer.byteLength(label) <= 32, 'expected at most 32 bytes of UTF-8'),
+  label: text('a label of 1 to 32 characters', 32).refine(
+    (label) => Buffer.byteLength(label) <= 32,
+    'expected at most 32 bytes of UTF-8',
+  ),
   serial: text('a serial of 1 to 16 characters', 16).optional(),
   members: z
     .array(memberSchema)
@@ -136,7 +154,11 @@ const groupSchema = z.strictObject({
     .superRefine((members, context) => {
       members.forEach(({ name }, index) => {
         if (members.findIndex((other) => other.name === name) < index) {
-          context.addIssue({ code: 'custom', path: [index, 'name'], message: `expected a name that no other member has (not '${name}')` });
+          context.addIssue({
+            code: 'custom',
+            path: [index, 'name'],
+            message: `expected a name that no other member has (not '${name}')`,
+          });
         }
       });
     }),
@@ -146,7 +168,10 @@ const groupSchema = z.strictObject({
       file: text('the path of a file').optional(),
       command: z.union([text('a command'), z.array(z.string()).min(1, 'expected a program')]).optional(),
     })
-    .refine(exactlyOne('env, file, command'), 'expected exactly one of env, file and command; a PIN is never written here')
+    .refine(
+      exactlyOne('env, file, command'),
+      'expected exactly one of env, file and command; a PIN is never written here',
+    )
     .optional(),
   policy: policySchema.prefault({}),
 });
@@ -200,7 +225,12 @@ function expectedOf(issue: z.core.$ZodIssue): string {
     case 'invalid_value':
       return `expected one of ${issue.values.map(String).join(', ')}`;
     case 'invalid_union':
-      return issue.errors.flat().map(expectedOf).filter((text, index, all) => all.indexOf(text) === index).join(' or ').replaceAll(' or expected', ' or');
+      return issue.errors
+        .flat()
+        .map(expectedOf)
+        .filter((text, index, all) => all.indexOf(text) === index)
+        .join(' or ')
+        .replaceAll(' or expected', ' or');
     default:
       return issue.message;
   }
@@ -217,7 +247,8 @@ function problemsOf(error: z.ZodError, input: unknown, locate: Locate): string[]
       });
     }
     const message = expectedOf(issue);
-    const given = issue.code === 'custom' || message.includes('got ') ? '' : `, got ${kindOf(valueAt(input, issue.path))}`;
+    const given =
+      issue.code === 'custom' || message.includes('got ') ? '' : `, got ${kindOf(valueAt(input, issue.path))}`;
     return [`${locate(issue.path)}${pathText(issue.path)}: ${message}${given}`];
   });
 }
@@ -237,7 +268,9 @@ function validate(source: string, input: unknown, locate: Locate): GroupConfig {
     const code = codeOf(name);
     if (code === undefined) {
       const path = ['policy', 'verdicts', name];
-      throw new ConfigurationError(source, [`${locate(path)}${pathText(path)}: expected the name or number of a CKR code`]);
+      throw new ConfigurationError(source, [
+        `${locate(path)}${pathText(path)}: expected the name or number of a CKR code`,
+      ]);
     }
     verdicts.set(code, verdict);
   }
@@ -261,7 +294,10 @@ export function parseConfiguration(yaml: string, source: string): GroupConfig {
   const lines = new LineCounter();
   const document = parseDocument(yaml, { lineCounter: lines, prettyErrors: false });
   if (document.errors.length > 0) {
-    throw new ConfigurationError(source, document.errors.map(({ message, pos }) => `line ${lines.linePos(pos[0]).line}: ${message}`));
+    throw new ConfigurationError(
+      source,
+      document.errors.map(({ message, pos }) => `line ${lines.linePos(pos[0]).line}: ${message}`),
+    );
   }
   return validate(source, document.toJS() as unknown, lineLocator(document, lines));
 }

@@ -72,6 +72,10 @@ export class Connection {
     this.#link = link;
   }
 
+  get pid(): number | undefined {
+    return this.end === undefined ? this.#link?.pid : undefined;
+  }
+
   get load(): number {
     return this.#outstanding.size + this.#queue.length;
   }
@@ -116,7 +120,9 @@ export class Connection {
     const begun = new Map(this.#link?.begun().map((entry) => [entry.job, entry]));
     for (const ticket of this.#outstanding.values()) {
       const entry = begun.get(ticket.id);
-      const charged = entry !== undefined && (this.#killedAt === undefined || this.#killedAt.time - entry.since >= this.#killedAt.hangAfter);
+      const charged =
+        entry !== undefined &&
+        (this.#killedAt === undefined || this.#killedAt.time - entry.since >= this.#killedAt.hangAfter);
       ticket.end({ kind: 'lost', begun: entry !== undefined, charged, reason: end.reason });
     }
     this.#outstanding.clear();

@@ -11,7 +11,13 @@ export class TokenError extends pkcs11js.Pkcs11Error {
   readonly member: string | undefined;
   readonly attempts: readonly AttemptRecord[];
 
-  constructor(code: number, functionName: string, explanation: string, attempts: readonly AttemptRecord[] = [], member?: string) {
+  constructor(
+    code: number,
+    functionName: string,
+    explanation: string,
+    attempts: readonly AttemptRecord[] = [],
+    member?: string,
+  ) {
     super(codeName(code), code, functionName);
     this.name = 'TokenError';
     this.message = messageOf(code, functionName, explanation, attempts);
@@ -20,8 +26,18 @@ export class TokenError extends pkcs11js.Pkcs11Error {
   }
 }
 
-function messageOf(code: number, functionName: string, explanation: string, attempts: readonly AttemptRecord[]): string {
-  const evidence = attempts.slice(-8).map(({ member, function: name, outcome, duration }) => `${member} ${name}: ${outcome} after ${duration.toFixed(1)} ms`);
+function messageOf(
+  code: number,
+  functionName: string,
+  explanation: string,
+  attempts: readonly AttemptRecord[],
+): string {
+  const evidence = attempts
+    .slice(-8)
+    .map(
+      ({ member, function: name, outcome, duration }) =>
+        `${member} ${name}: ${outcome} after ${duration.toFixed(1)} ms`,
+    );
   const tail = evidence.length === 0 ? '' : ` (${evidence.join('; ')})`;
   return `${codeName(code)} in ${functionName}${explanation === '' ? '' : `: ${explanation}`}${tail}`;
 }

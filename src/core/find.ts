@@ -71,7 +71,11 @@ function operationOf(template: readonly Attribute[]): Operation<undefined> {
  * them. An empty answer of one member proves nothing, so all are asked at once and merged (Rule 14); one
  * that is late is not waited for when another has answered.
  */
-export function* findObjects(group: Group, template: readonly Attribute[], deadline: number): Task<readonly VirtualObject[]> {
+export function* findObjects(
+  group: Group,
+  template: readonly Attribute[],
+  deadline: number,
+): Task<readonly VirtualObject[]> {
   const { port } = group;
   const records: AttemptRecord[] = [];
   group.counters.calls += 1;
@@ -93,7 +97,9 @@ export function* findObjects(group: Group, template: readonly Attribute[], deadl
 
 function start(group: Group, template: readonly Attribute[], deadline: number): Search[] {
   const named = (...names: string[]): Member[] =>
-    group.members.filter(({ state, connection }) => names.includes(state.name) && connection !== undefined && connection.end === undefined);
+    group.members.filter(
+      ({ state, connection }) => names.includes(state.name) && connection !== undefined && connection.end === undefined,
+    );
   let members = named('active', 'stale');
   if (members.length === 0) members = named('standby');
   if (members.length === 0) members = named('suspect');
@@ -106,7 +112,12 @@ function start(group: Group, template: readonly Attribute[], deadline: number): 
   });
 }
 
-function* gather(group: Group, searches: readonly Search[], deadline: number, records: AttemptRecord[]): Task<Search[]> {
+function* gather(
+  group: Group,
+  searches: readonly Search[],
+  deadline: number,
+  records: AttemptRecord[],
+): Task<Search[]> {
   const judged = new Set<Search>();
   for (;;) {
     for (const search of searches) {
@@ -116,7 +127,9 @@ function* gather(group: Group, searches: readonly Search[], deadline: number, re
     }
     const answered = searches.filter(({ objects }) => objects !== undefined);
     const waiting = searches.filter(({ settled }) => !settled);
-    const worthWaiting = waiting.filter(({ late, member }) => !late && (member.isActive || member.state.name === 'standby'));
+    const worthWaiting = waiting.filter(
+      ({ late, member }) => !late && (member.isActive || member.state.name === 'standby'),
+    );
     if (waiting.length === 0 || (answered.length > 0 && worthWaiting.length === 0)) return answered;
     if (group.port.now() >= deadline) return answered;
     yield { signals: [...waiting, group.changed], until: deadline };
@@ -146,7 +159,12 @@ function merge(group: Group, answered: readonly Search[]): readonly VirtualObjec
 }
 
 /** Makes virtual objects of what a member has; objects of one identity on it are twins. */
-function* intern(group: Group, attempt: Attempt, found: readonly FoundReplica[], effort: Effort): Task<readonly VirtualObject[]> {
+function* intern(
+  group: Group,
+  attempt: Attempt,
+  found: readonly FoundReplica[],
+  effort: Effort,
+): Task<readonly VirtualObject[]> {
   const byIdentity = new Map<string, FoundReplica[]>();
   for (const replica of found) {
     const key = Buffer.from(replica.identity).toString('latin1');
@@ -185,11 +203,18 @@ function fingerprintOf(proofs: ReadonlyMap<ProofKind, Uint8Array>): Uint8Array {
   return Buffer.concat(sorted.flatMap(([kind, proof]) => [Buffer.from(kind), proof]));
 }
 
-function* internTwins(group: Group, attempt: Attempt, twins: readonly FoundReplica[], effort: Effort): Task<readonly VirtualObject[]> {
+function* internTwins(
+  group: Group,
+  attempt: Attempt,
+  twins: readonly FoundReplica[],
+  effort: Effort,
+): Task<readonly VirtualObject[]> {
   const objects: VirtualObject[] = [];
   const copies = new Map<string, number>();
   for (const twin of twins) {
-    const proofs = isProvenByIdentity(twin.description) ? new Map() : yield* proofsOf(group, attempt.connection, twin, effort);
+    const proofs = isProvenByIdentity(twin.description)
+      ? new Map()
+      : yield* proofsOf(group, attempt.connection, twin, effort);
     if (!(proofs instanceof Map)) continue;
     const fingerprint = fingerprintOf(proofs);
     const key = Buffer.from(fingerprint).toString('latin1');
@@ -213,6 +238,7 @@ export function* findByHandle(group: Group, handle: number, deadline: number): T
     group.enumeratedAt = group.port.now();
   }
   const found = group.objects.get(handle);
-  if (found === undefined) throw new TokenError(objectHandleInvalid, 'C_FindObjects', 'no member has an object of that handle');
+  if (found === undefined)
+    throw new TokenError(objectHandleInvalid, 'C_FindObjects', 'no member has an object of that handle');
   return found;
 }

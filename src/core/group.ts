@@ -39,10 +39,19 @@ export class Group {
   ) {
     const hash = (bytes: Uint8Array): Uint8Array => port.sha256(bytes);
     this.label = config.label;
-    this.serial = config.serial ?? `HA${Buffer.from(hash(Buffer.from(config.label))).toString('hex').slice(0, 14).toUpperCase()}`;
+    this.serial =
+      config.serial ??
+      `HA${Buffer.from(hash(Buffer.from(config.label)))
+        .toString('hex')
+        .slice(0, 14)
+        .toUpperCase()}`;
     this.policy = config.policy;
     this.objects = new ObjectTable(hash);
-    this.timing = { latency: this.latency, hangAfter: config.policy.hangAfter, attemptTimeout: config.policy.attemptTimeout };
+    this.timing = {
+      latency: this.latency,
+      hangAfter: config.policy.hangAfter,
+      attemptTimeout: config.policy.attemptTimeout,
+    };
     this.members = config.members.map(
       (member, index) =>
         new Member(member, index, port, this.timing, (moved, from, reason) => {
@@ -74,6 +83,8 @@ export class Group {
 
   /** Whether no member can come back by itself: all are down for reasons that only an operator can mend. */
   get isHopeless(): boolean {
-    return this.members.every(({ state }) => state.name === 'drained' || (state.name === 'down' && state.retryAt === Number.POSITIVE_INFINITY));
+    return this.members.every(
+      ({ state }) => state.name === 'drained' || (state.name === 'down' && state.retryAt === Number.POSITIVE_INFINITY),
+    );
   }
 }

@@ -1,5 +1,5 @@
 import { ck } from '../spec/constants.js';
-import { type Job, step, valueOf } from '../spec/job.js';
+import { type Job, resultOf, step } from '../spec/job.js';
 import { verdictOn } from '../spec/verdict.js';
 import { backoff } from './backoff.js';
 import type { Connection, Ticket } from './connection.js';
@@ -105,7 +105,10 @@ class Watch {
         if (probed !== 'well' && connection.end === undefined) this.#member.suspectedFor ??= probed;
         continue;
       }
-      yield { signals: [connection.ended, connection.alarm, this.#member.suspicion], until: Math.min(idleAt, this.#nextLook()) };
+      yield {
+        signals: [connection.ended, connection.alarm, this.#member.suspicion],
+        until: Math.min(idleAt, this.#nextLook()),
+      };
     }
   }
 
@@ -139,7 +142,8 @@ class Watch {
     this.#failures = 0;
     for (;;) {
       // Whoever relapses again and again is left out of service a little longer each time.
-      const restUntil = port.now() + backoff(Math.max(this.#failures, this.#relapses - 1), PROBE_FIRST, PROBE_MOST, port.random());
+      const restUntil =
+        port.now() + backoff(Math.max(this.#failures, this.#relapses - 1), PROBE_FIRST, PROBE_MOST, port.random());
       while (port.now() < restUntil) {
         const lost = this.#look();
         if (lost !== undefined) return lost;
@@ -180,7 +184,10 @@ class Watch {
     const ticket = connection.submit(this.#job(), 'probe', FOREVER);
     while (!ticket.settled) {
       if (this.#look() !== undefined) return 'hung';
-      yield { signals: [ticket, connection.alarm], until: Math.min(this.#nextLook(), this.#group.port.now() + this.#group.policy.hangAfter) };
+      yield {
+        signals: [ticket, connection.alarm],
+        until: Math.min(this.#nextLook(), this.#group.port.now() + this.#group.policy.hangAfter),
+      };
     }
     return this.#read(ticket);
   }
@@ -202,15 +209,17 @@ class Watch {
     const { outcome } = ticket;
     const failure = outcome === undefined ? undefined : failureOf(outcome);
     if (outcome?.kind === 'reply' && failure === undefined) {
-      const { serialNumber } = valueOf(outcome.reply, 0, 'C_GetTokenInfo');
-      if (serialNumber !== this.#member.serial) return { code: undefined, text: `another token is there: serial ${serialNumber}` };
-      const { state } = valueOf(outcome.reply, 1, 'C_GetSessionInfo');
+      const { serialNumber } = resultOf(outcome.reply, 0, 'C_GetTokenInfo');
+      if (serialNumber !== this.#member.serial)
+        return { code: undefined, text: `another token is there: serial ${serialNumber}` };
+      const { state } = resultOf(outcome.reply, 1, 'C_GetSessionInfo');
       if (this.#group.pin !== undefined && !loggedInStates.has(state)) {
         return { code: ck('CKR_USER_NOT_LOGGED_IN'), text: 'it has lost its login' };
       }
       return 'well';
     }
-    if (failure?.kind !== 'code') return { code: undefined, text: failure?.kind === 'lost' ? failure.reason : 'it does not answer' };
+    if (failure?.kind !== 'code')
+      return { code: undefined, text: failure?.kind === 'lost' ? failure.reason : 'it does not answer' };
     if (failure.code === objectInvalid && this.#canary !== undefined) {
       // The handle may be void, or the token empty: found again before it is believed.
       this.#connection.replicas.delete(this.#canary);

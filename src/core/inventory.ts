@@ -1,9 +1,16 @@
 import type { Attribute } from '../spec/attribute.js';
 import { ck } from '../spec/constants.js';
-import { type Job, type JobReply, step, valueOf } from '../spec/job.js';
+import { type Job, type JobReply, resultOf, step } from '../spec/job.js';
 import { CKR_OK } from '../spec/verdict.js';
 import type { Connection } from './connection.js';
-import { type Description, describe, describedTypes, hasPublicValue, identityOf, publicValueTypes } from './identity.js';
+import {
+  type Description,
+  describe,
+  describedTypes,
+  hasPublicValue,
+  identityOf,
+  publicValueTypes,
+} from './identity.js';
 import { type Effort, type Failure, failureOf } from './outcome.js';
 import type { Task } from './task.js';
 
@@ -39,8 +46,16 @@ export function* readInventory(
 }
 
 /** The identities from the reply to `findJob`; a few jobs more for objects that a public value identifies. */
-export function* completeInventory(connection: Connection, reply: JobReply, deadline: number, effort?: Effort): Task<Inventory> {
-  const found = valueOf(reply, 0, 'X_Find').map(({ handle, attributes }) => ({ handle, description: describe(attributes) }));
+export function* completeInventory(
+  connection: Connection,
+  reply: JobReply,
+  deadline: number,
+  effort?: Effort,
+): Task<Inventory> {
+  const found = resultOf(reply, 0, 'X_Find').map(({ handle, attributes }) => ({
+    handle,
+    description: describe(attributes),
+  }));
   const objects: FoundReplica[] = [];
   const valued: typeof found = [];
   for (const entry of found) {
@@ -57,7 +72,7 @@ export function* completeInventory(connection: Connection, reply: JobReply, dead
       if (entry === undefined) break;
       if (code === gone) continue;
       if (code !== CKR_OK) return { kind: 'code', function: call, code };
-      const value = valueOf(values.reply, index, 'C_GetAttributeValue')[0]?.value ?? new Uint8Array();
+      const value = resultOf(values.reply, index, 'C_GetAttributeValue')[0]?.value ?? new Uint8Array();
       objects.push({ ...entry, identity: identityOf(entry.description, connection.port.sha256(value)) });
     }
     if (values.reply.results.length === 0) return { kind: 'withdrawn' };

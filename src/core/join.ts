@@ -1,6 +1,6 @@
 import type { TokenInfo } from '../spec/calls.js';
 import { ck, codeName } from '../spec/constants.js';
-import { type Job, type JobReply, step, valueOf } from '../spec/job.js';
+import { type Job, type JobReply, resultOf, step } from '../spec/job.js';
 import { verdictOn } from '../spec/verdict.js';
 import type { TokenSelector } from './configuration.js';
 import type { Connection } from './connection.js';
@@ -19,7 +19,9 @@ const CKF_USER_PIN_LOCKED = ck('CKF_USER_PIN_LOCKED');
 const isLimit = (count: number): boolean => count > 0 && count < 0xffff_ffff;
 
 /** `lasting`: trying again cannot help, only an operator can. */
-export type JoinResult = { readonly ok: true } | { readonly ok: false; readonly reason: string; readonly lasting: boolean; readonly code: number | undefined };
+export type JoinResult =
+  | { readonly ok: true }
+  | { readonly ok: false; readonly reason: string; readonly lasting: boolean; readonly code: number | undefined };
 
 class JoinFailure extends Error {
   constructor(
@@ -57,8 +59,14 @@ export function* join(group: Group, member: Member, deadline: number): Task<Join
     member.lackingMechanisms.clear();
     return { ok: true };
   } catch (error) {
-    if (error instanceof JoinFailure) return { ok: false, reason: error.message, lasting: error.lasting, code: error.code };
-    return { ok: false, reason: error instanceof Error ? error.message : String(error), lasting: false, code: undefined };
+    if (error instanceof JoinFailure)
+      return { ok: false, reason: error.message, lasting: error.lasting, code: error.code };
+    return {
+      ok: false,
+      reason: error instanceof Error ? error.message : String(error),
+      lasting: false,
+      code: undefined,
+    };
   }
 }
 
@@ -71,7 +79,8 @@ function* perform(connection: Connection, job: Job, deadline: number): Task<JobR
   if (outcome === undefined) throw new JoinFailure(`${name} did not answer in time`);
   if (outcome.kind === 'lost') throw new JoinFailure(`${outcome.reason} in ${name}`);
   const failure = failureOf(outcome);
-  if (failure?.kind === 'code') throw new JoinFailure(`${failure.function} answered ${codeName(failure.code)}`, false, failure.code);
+  if (failure?.kind === 'code')
+    throw new JoinFailure(`${failure.function} answered ${codeName(failure.code)}`, false, failure.code);
   if (outcome.kind === 'withdrawn') throw new JoinFailure(connection.end?.reason ?? `${name} was not begun in time`);
   return outcome.reply;
 }
@@ -83,10 +92,17 @@ function* load(connection: Connection, path: string, parameters: string, deadlin
   if (outcome?.kind === 'reply') {
     const [result] = outcome.reply.results;
     if (result?.code === 0 || result?.code === alreadyInitialized) return;
-    const problem = typeof result?.value === 'string' && result.value !== '' ? result.value : `C_Initialize answered ${codeName(result?.code ?? 5)}`;
+    const problem =
+      typeof result?.value === 'string' && result.value !== ''
+        ? result.value
+        : `C_Initialize answered ${codeName(result?.code ?? 5)}`;
     throw new JoinFailure(`${path} cannot be loaded: ${problem}`);
   }
-  throw new JoinFailure(outcome?.kind === 'lost' ? `${outcome.reason} while loading ${path}` : (connection.end?.reason ?? `${path} did not load in time`));
+  throw new JoinFailure(
+    outcome?.kind === 'lost'
+      ? `${outcome.reason} while loading ${path}`
+      : (connection.end?.reason ?? `${path} did not load in time`),
+  );
 }
 
 interface FoundToken {
@@ -95,7 +111,7 @@ interface FoundToken {
 }
 
 function* findToken(connection: Connection, selector: TokenSelector, deadline: number): Task<FoundToken> {
-  const slots = valueOf(
+  const slots = resultOf(
     yield* perform(connection, { steps: [step('C_GetSlotList', true)], sessionless: true }, deadline),
     0,
     'C_GetSlotList',
@@ -107,7 +123,7 @@ function* findToken(connection: Connection, selector: TokenSelector, deadline: n
     if (!ticket.settled) yield { signals: [ticket], until: deadline };
     // One slot that cannot tell about its token is no reason to miss the others.
     if (ticket.outcome?.kind === 'reply' && failureOf(ticket.outcome) === undefined) {
-      found.push({ slot, token: valueOf(ticket.outcome.reply, 0, 'C_GetTokenInfo') });
+      found.push({ slot, token: resultOf(ticket.outcome.reply, 0, 'C_GetTokenInfo') });
     } else if (ticket.outcome?.kind !== 'reply') {
       throw new JoinFailure(connection.end?.reason ?? 'C_GetTokenInfo did not answer in time');
     }
@@ -117,7 +133,10 @@ function* findToken(connection: Connection, selector: TokenSelector, deadline: n
     if (selector.label !== undefined) return token.label === selector.label;
     return slots.indexOf(slot) === selector.slot;
   });
-  const wanted = Object.entries(selector).filter(([, value]) => value !== undefined).map(([key, value]) => `${key} ${value}`).join('');
+  const wanted = Object.entries(selector)
+    .filter(([, value]) => value !== undefined)
+    .map(([key, value]) => `${key} ${value}`)
+    .join('');
   const [first] = matching;
   if (first === undefined) throw new JoinFailure(`no token with ${wanted} among the ${found.length} of the module`);
   if (matching.length > 1) throw new JoinFailure(`${matching.length} tokens have ${wanted}: select by serial`, true);
@@ -130,7 +149,8 @@ function checkToken(group: Group, member: Member, token: TokenInfo): void {
     throw new JoinFailure(`another token is there: serial ${token.serialNumber} instead of ${member.serial}`);
   }
   const twin = group.members.find(({ serial, name }) => name !== member.name && serial === token.serialNumber);
-  if (twin !== undefined) throw new JoinFailure(`it is the same token as that of ${twin.name} (serial ${token.serialNumber})`, true);
+  if (twin !== undefined)
+    throw new JoinFailure(`it is the same token as that of ${twin.name} (serial ${token.serialNumber})`, true);
 }
 
 /** One session is kept for the login and one lane must remain. */
@@ -143,7 +163,11 @@ function* login(group: Group, member: Member, connection: Connection, token: Tok
   const { logins, pin } = group;
   if (pin === undefined) return;
   while (!logins.enter()) {
-    if (logins.isRefused) throw new JoinFailure(`no login is tried after ${codeName(logins.refusal?.code ?? 0)} on ${logins.refusal?.member}`, true);
+    if (logins.isRefused)
+      throw new JoinFailure(
+        `no login is tried after ${codeName(logins.refusal?.code ?? 0)} on ${logins.refusal?.member}`,
+        true,
+      );
     if (group.port.now() >= deadline) throw new JoinFailure('another member is still logging in');
     yield { signals: [logins.changed, connection.ended], until: deadline };
     if (connection.end !== undefined) throw new JoinFailure(connection.end.reason);
@@ -157,7 +181,8 @@ function* login(group: Group, member: Member, connection: Connection, token: Tok
     }
     const ticket = connection.submit(loginJob(pin), 'join', deadline);
     // The others wait for the first login; one that hangs must not hold them up for long.
-    if (!ticket.settled) yield { signals: [ticket], until: Math.min(deadline, group.port.now() + group.policy.hangAfter) };
+    if (!ticket.settled)
+      yield { signals: [ticket], until: Math.min(deadline, group.port.now() + group.policy.hangAfter) };
     const failure = ticket.outcome === undefined ? undefined : failureOf(ticket.outcome);
     if (ticket.outcome === undefined) throw new JoinFailure('C_Login did not answer in time');
     code = failure?.kind === 'code' ? failure.code : 0;
@@ -165,7 +190,8 @@ function* login(group: Group, member: Member, connection: Connection, token: Tok
       outcome = 'right';
       return;
     }
-    if (failure.kind !== 'code') throw new JoinFailure(failure.kind === 'lost' ? `${failure.reason} in C_Login` : 'C_Login was not begun');
+    if (failure.kind !== 'code')
+      throw new JoinFailure(failure.kind === 'lost' ? `${failure.reason} in C_Login` : 'C_Login was not begun');
     const refused = verdictOn(code, group.policy.verdicts) === 'credential';
     // A locked PIN says nothing of the PIN that was tried.
     if (refused && code !== pinLocked) outcome = 'wrong';

@@ -15,7 +15,11 @@ export type Decision =
       readonly charge: boolean;
     };
 
-const next = (blame: 'none' | 'suspect' | 'busy' | 'lacks', charge = false): Decision => ({ kind: 'next', blame, charge });
+const next = (blame: 'none' | 'suspect' | 'busy' | 'lacks', charge = false): Decision => ({
+  kind: 'next',
+  blame,
+  charge,
+});
 
 /** What an earlier attempt of the same call said. */
 export interface History {

@@ -1,8 +1,8 @@
+import { backoff } from './backoff.js';
 import type { MemberConfig } from './configuration.js';
 import { Connection, type Timing } from './connection.js';
 import { attemptTimeout, LatencyTable } from './latency.js';
 import type { Port } from './port.js';
-import { backoff } from './backoff.js';
 import { type MemberState, moved, reasonOf, type StateName } from './state.js';
 import { Signal } from './task.js';
 
@@ -86,7 +86,8 @@ export class Member implements Timing {
 
   backOff(): void {
     this.#busyFailures += 1;
-    this.busyUntil = this.port.now() + Math.max(1, backoff(this.#busyFailures, BUSY_FIRST, BUSY_MOST, this.port.random()));
+    this.busyUntil =
+      this.port.now() + Math.max(1, backoff(this.#busyFailures, BUSY_FIRST, BUSY_MOST, this.port.random()));
   }
 
   /** The work that waits for it, as far as it takes: what routing compares. */

@@ -20,7 +20,13 @@ export function* awaitService(group: Group, deadline: number): Task<void> {
     const serving = members.some(({ state }) => state.name === 'active' || state.name === 'standby');
     const joining = members.some(({ state }) => state.name === 'joining');
     if (!serving && logins.refusal !== undefined) {
-      throw new TokenError(logins.refusal.code, 'C_Login', 'the PIN was tried once and not again', [], logins.refusal.member);
+      throw new TokenError(
+        logins.refusal.code,
+        'C_Login',
+        'the PIN was tried once and not again',
+        [],
+        logins.refusal.member,
+      );
     }
     if (serving && !joining) return;
     if (!serving && group.isHopeless) throw failure(group, 'no member can be used');
@@ -34,8 +40,12 @@ export function* awaitService(group: Group, deadline: number): Task<void> {
 }
 
 function failure({ members }: Group, explanation: string): TokenError {
-  const reasons = members.map(({ name, state }) => `${name} is ${state.name}${reasonOf(state) === '' ? '' : ` (${reasonOf(state)})`}`);
+  const reasons = members.map(
+    ({ name, state }) => `${name} is ${state.name}${reasonOf(state) === '' ? '' : ` (${reasonOf(state)})`}`,
+  );
   const text = `${explanation}: ${reasons.join(', ')}`;
   const locked = members.find(({ state }) => state.name === 'down' && state.code === pinLocked);
-  return locked === undefined ? new TokenError(deviceRemoved, 'C_Initialize', text) : new TokenError(pinLocked, 'C_Login', text, [], locked.name);
+  return locked === undefined
+    ? new TokenError(deviceRemoved, 'C_Initialize', text)
+    : new TokenError(pinLocked, 'C_Login', text, [], locked.name);
 }

@@ -1,7 +1,7 @@
 import { type Aspect, aspectOf } from '../spec/aspects.js';
 import type { CipherOutput, ReadAttribute } from '../spec/calls.js';
 import { ck } from '../spec/constants.js';
-import { endOf, type Job, type JobReply, step, valueOf } from '../spec/job.js';
+import { endOf, type Job, type JobReply, resultOf, step } from '../spec/job.js';
 import { type Mechanism, takeReturned } from '../spec/mechanism.js';
 import type { VirtualObject } from './object.js';
 
@@ -51,11 +51,16 @@ export function sign(mechanism: Mechanism, key: VirtualObject, data: Uint8Array)
     mechanism,
     data.length,
     (handle) => ({ steps: [step('C_SignInit', mechanism, handle), step('C_Sign', data)] }),
-    (reply) => valueOf(reply, 1, 'C_Sign'),
+    (reply) => resultOf(reply, 1, 'C_Sign'),
   );
 }
 
-export function verify(mechanism: Mechanism, key: VirtualObject, data: Uint8Array, signature: Uint8Array): Operation<boolean> {
+export function verify(
+  mechanism: Mechanism,
+  key: VirtualObject,
+  data: Uint8Array,
+  signature: Uint8Array,
+): Operation<boolean> {
   return operation(
     'C_Verify',
     key,
@@ -81,7 +86,7 @@ export function encrypt(mechanism: Mechanism, key: VirtualObject, data: Uint8Arr
     mechanism,
     data.length,
     (handle) => ({ steps: [step('C_EncryptInit', mechanism, handle), step('C_Encrypt', data)] }),
-    (reply) => readCipher(mechanism, valueOf(reply, 1, 'C_Encrypt')),
+    (reply) => readCipher(mechanism, resultOf(reply, 1, 'C_Encrypt')),
   );
 }
 
@@ -92,7 +97,7 @@ export function decrypt(mechanism: Mechanism, key: VirtualObject, data: Uint8Arr
     mechanism,
     data.length,
     (handle) => ({ steps: [step('C_DecryptInit', mechanism, handle), step('C_Decrypt', data)] }),
-    (reply) => valueOf(reply, 1, 'C_Decrypt').output,
+    (reply) => resultOf(reply, 1, 'C_Decrypt').output,
   );
 }
 
@@ -103,7 +108,7 @@ export function digest(mechanism: Mechanism, data: Uint8Array): Operation<Buffer
     mechanism,
     data.length,
     () => ({ steps: [step('C_DigestInit', mechanism), step('C_Digest', data)] }),
-    (reply) => valueOf(reply, 1, 'C_Digest'),
+    (reply) => resultOf(reply, 1, 'C_Digest'),
   );
 }
 
@@ -114,7 +119,7 @@ export function random(size: number): Operation<Buffer> {
     undefined,
     size,
     () => ({ steps: [step('C_GenerateRandom', size)] }),
-    (reply) => valueOf(reply, 0, 'C_GenerateRandom'),
+    (reply) => resultOf(reply, 0, 'C_GenerateRandom'),
   );
 }
 
@@ -125,6 +130,6 @@ export function readAttributes(object: VirtualObject, types: readonly number[]):
     undefined,
     0,
     (handle) => ({ steps: [step('C_GetAttributeValue', handle, types)] }),
-    (reply) => valueOf(reply, 0, 'C_GetAttributeValue'),
+    (reply) => resultOf(reply, 0, 'C_GetAttributeValue'),
   );
 }

@@ -22,7 +22,6 @@ export type JobOutcome =
   | { readonly kind: 'lost'; readonly begun: boolean; readonly charged: boolean; readonly reason: string }
   | { readonly kind: 'withdrawn' };
 
-
 /** Why a job, or a short sequence of jobs, has no result. */
 export type Failure =
   | { readonly kind: 'code'; readonly function: string; readonly code: number }

@@ -25,6 +25,8 @@ export interface BegunJob {
 
 /** The way to one running host. */
 export interface HostLink {
+  /** The host's process, for people who look for it. */
+  readonly pid: number | undefined;
   /** False when the channel is full: nothing was sent. A host that is gone swallows the job; its end is told. */
   send(id: number, deadline: number, job: Job): boolean;
   /** The jobs that lanes have begun and not finished; also after the host has died. */

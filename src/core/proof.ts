@@ -1,7 +1,7 @@
 import { ulongBytes } from '../spec/attribute.js';
 import type { ObjectRef } from '../spec/calls.js';
 import { ck } from '../spec/constants.js';
-import { type Job, step, valueOf } from '../spec/job.js';
+import { type Job, resultOf, step } from '../spec/job.js';
 import { encodeMechanism } from '../spec/mechanism.js';
 import { CKK, CKO, type Description } from './identity.js';
 import type { ProofKind } from './object.js';
@@ -38,7 +38,7 @@ const basePoints: ReadonlyMap<string, string> = new Map([
 export interface Prover {
   readonly kind: ProofKind;
   readonly job: (key: ObjectRef) => Job;
-  readonly read: (reply: Parameters<typeof valueOf>[0]) => Uint8Array;
+  readonly read: (reply: Parameters<typeof resultOf>[0]) => Uint8Array;
 }
 
 function truncated(bytes: Uint8Array): Uint8Array {
@@ -50,9 +50,14 @@ function digestProver(salt: Uint8Array): Prover {
   return {
     kind: 'digest',
     job: (key) => ({
-      steps: [step('C_DigestInit', digest), step('C_DigestUpdate', salt), step('C_DigestKey', key), step('C_DigestFinal')],
+      steps: [
+        step('C_DigestInit', digest),
+        step('C_DigestUpdate', salt),
+        step('C_DigestKey', key),
+        step('C_DigestFinal'),
+      ],
     }),
-    read: (reply) => truncated(valueOf(reply, 3, 'C_DigestFinal')),
+    read: (reply) => truncated(resultOf(reply, 3, 'C_DigestFinal')),
   };
 }
 
@@ -64,14 +69,14 @@ function macProver(description: Description, salt: Uint8Array): Prover | undefin
     return {
       kind: 'mac',
       job: (key) => ({ steps: [step('C_EncryptInit', mechanism, key), step('C_Encrypt', salt.subarray(0, size))] }),
-      read: (reply) => truncated(valueOf(reply, 1, 'C_Encrypt').output),
+      read: (reply) => truncated(resultOf(reply, 1, 'C_Encrypt').output),
     };
   }
   if (!description.signs) return undefined;
   return {
     kind: 'mac',
     job: (key) => ({ steps: [step('C_SignInit', hmac, key), step('C_Sign', salt)] }),
-    read: (reply) => truncated(valueOf(reply, 1, 'C_Sign')),
+    read: (reply) => truncated(resultOf(reply, 1, 'C_Sign')),
   };
 }
 
@@ -88,7 +93,10 @@ const derivedTemplate = [
 function deriveProver(description: Description, salt: Uint8Array): Prover | undefined {
   const point = basePoints.get(Buffer.from(description.ecParams).toString('hex'));
   if (point === undefined || !description.derives) return undefined;
-  const mechanism = encodeMechanism('proof', { name: 'ECDH1_DERIVE', params: { publicData: Buffer.from(point, 'hex') } });
+  const mechanism = encodeMechanism('proof', {
+    name: 'ECDH1_DERIVE',
+    params: { publicData: Buffer.from(point, 'hex') },
+  });
   return {
     kind: 'derive',
     job: (key) => ({
@@ -101,7 +109,7 @@ function deriveProver(description: Description, salt: Uint8Array): Prover | unde
         step('C_DestroyObject', { step: 0 }),
       ],
     }),
-    read: (reply) => truncated(valueOf(reply, 4, 'C_DigestFinal')),
+    read: (reply) => truncated(resultOf(reply, 4, 'C_DigestFinal')),
   };
 }
 
@@ -117,7 +125,7 @@ export function signatureProver(
   return {
     kind: 'signature',
     job: (key) => ({ steps: [step('C_SignInit', mechanism, key), step('C_Sign', signed)] }),
-    read: (reply) => Uint8Array.from(valueOf(reply, 1, 'C_Sign')),
+    read: (reply) => Uint8Array.from(resultOf(reply, 1, 'C_Sign')),
   };
 }
 
@@ -126,7 +134,7 @@ const checkValueProver: Prover = {
   kind: 'checkValue',
   job: (key) => ({ steps: [step('C_GetAttributeValue', key, [ck('CKA_CHECK_VALUE')])] }),
   read: (reply) => {
-    const value = valueOf(reply, 0, 'C_GetAttributeValue')[0];
+    const value = resultOf(reply, 0, 'C_GetAttributeValue')[0];
     return value?.presence === 'present' ? Uint8Array.from(value.value) : new Uint8Array();
   },
 };
@@ -140,7 +148,9 @@ export function mayBeProbed(description: Description): boolean {
 export function comparedProvers(description: Description, salt: Uint8Array): readonly Prover[] {
   if (!mayBeProbed(description)) return [];
   if (description.class === CKO.secretKey) {
-    return [digestProver(salt), checkValueProver, macProver(description, salt)].filter((prover) => prover !== undefined);
+    return [digestProver(salt), checkValueProver, macProver(description, salt)].filter(
+      (prover) => prover !== undefined,
+    );
   }
   if (description.class !== CKO.privateKey) return [];
   return [deriveProver(description, salt)].filter((prover) => prover !== undefined);

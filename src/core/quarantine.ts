@@ -3,13 +3,17 @@ import type { Group } from './group.js';
 import { join } from './join.js';
 import { Member } from './member.js';
 import type { Operation } from './operation.js';
-import { type Running, FOREVER, type Task } from './task.js';
+import { FOREVER, type Running, type Task } from './task.js';
 
 /**
  * Runs a call that has ended every host it met once more, alone, in a host of its own that serves nobody
  * else (Rule 8). One at a time; undefined when no such host could be had by the deadline.
  */
-export function* runInQuarantine(group: Group, operation: Operation<unknown>, deadline: number): Task<Attempt | undefined> {
+export function* runInQuarantine(
+  group: Group,
+  operation: Operation<unknown>,
+  deadline: number,
+): Task<Attempt | undefined> {
   const before = group.quarantine;
   const mine: Running<Attempt | undefined> = group.port.start(takeTurn(group, before, operation, deadline));
   group.quarantine = mine;
@@ -31,7 +35,8 @@ function* takeTurn(
   if (before !== undefined && !before.settled) yield { signals: [before], until: deadline };
   const { port } = group;
   // A member that holds the object and whose token can be reached: the quarantine is only another host to it.
-  const model = group.members.find((member) => member.serial !== undefined && holds(member, operation)) ?? group.members[0];
+  const model =
+    group.members.find((member) => member.serial !== undefined && holds(member, operation)) ?? group.members[0];
   if (model === undefined || port.now() >= deadline) return undefined;
   const member = new Member({ ...model.config, lanes: 1 }, -1, port, group.timing, () => {});
   member.serial = model.serial;

@@ -48,7 +48,13 @@ export function resolve(group: Group, member: Member, connection: Connection, ob
   return resolution;
 }
 
-function remember(group: Group, member: Member, connection: Connection, object: VirtualObject, result: Replica | Failure | undefined): void {
+function remember(
+  group: Group,
+  member: Member,
+  connection: Connection,
+  object: VirtualObject,
+  result: Replica | Failure | undefined,
+): void {
   if (result === undefined) return;
   switch (result.kind) {
     case 'usable':
@@ -100,11 +106,20 @@ type Candidates = { readonly kind: 'candidates'; readonly list: readonly FoundRe
 function* candidatesOn(connection: Connection, object: VirtualObject, effort: Effort): Task<Candidates> {
   const inventory = yield* readInventory(connection, templateOf(object.description), MOST_TWINS, FOREVER, effort);
   if (inventory.kind !== 'objects') return inventory;
-  return { kind: 'candidates', list: inventory.objects.filter(({ identity }) => Buffer.compare(identity, object.identity) === 0) };
+  return {
+    kind: 'candidates',
+    list: inventory.objects.filter(({ identity }) => Buffer.compare(identity, object.identity) === 0),
+  };
 }
 
 /** Runs a proof; undefined when the token cannot do it that way. */
-function* run(group: Group, connection: Connection, prover: Prover, key: FoundReplica, effort: Effort): Task<Uint8Array | undefined | Failure> {
+function* run(
+  group: Group,
+  connection: Connection,
+  prover: Prover,
+  key: FoundReplica,
+  effort: Effort,
+): Task<Uint8Array | undefined | Failure> {
   const outcome = yield* connection.run(prover.job(key.handle), `proof:${prover.kind}`, FOREVER, effort);
   const failure = failureOf(outcome);
   if (outcome.kind === 'reply' && failure === undefined) {
@@ -188,7 +203,8 @@ function* establishReference(group: Group, object: VirtualObject): Task<void> {
 
 function* takeReference(group: Group, object: VirtualObject): Task<void> {
   const inService = group.members.filter((member) => member.isActive);
-  const asked = inService.length > 0 ? inService : group.members.filter((member) => member.connection?.end === undefined);
+  const asked =
+    inService.length > 0 ? inService : group.members.filter((member) => member.connection?.end === undefined);
   for (const member of asked) {
     const { connection } = member;
     if (connection === undefined || connection.end !== undefined) continue;
@@ -201,7 +217,13 @@ function* takeReference(group: Group, object: VirtualObject): Task<void> {
   }
 }
 
-function* takeReferenceFrom(group: Group, member: Member, connection: Connection, object: VirtualObject, effort: Effort): Task<void> {
+function* takeReferenceFrom(
+  group: Group,
+  member: Member,
+  connection: Connection,
+  object: VirtualObject,
+  effort: Effort,
+): Task<void> {
   const candidates = yield* candidatesOn(connection, object, effort);
   if (candidates.kind !== 'candidates') return;
   const [candidate] = candidates.list;
@@ -230,7 +252,13 @@ export function* proofsOf(
     if (proof !== undefined) proofs.set(prover.kind, proof);
   }
   if (signatureProver(candidate.description, group.salt, (bytes) => bytes) !== undefined) {
-    const halves = yield* readInventory(connection, publicHalfTemplate(candidate.description), MOST_TWINS, FOREVER, effort);
+    const halves = yield* readInventory(
+      connection,
+      publicHalfTemplate(candidate.description),
+      MOST_TWINS,
+      FOREVER,
+      effort,
+    );
     if (halves.kind !== 'objects') return halves;
     const points = halves.objects.map(({ description }) => description.ecPoint);
     const valid = points.length === 0 ? undefined : yield* checkSignature(group, connection, candidate, points, effort);

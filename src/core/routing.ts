@@ -47,6 +47,9 @@ function mayServe(candidate: Candidate, request: RouteRequest): boolean {
   return replica.kind === 'absent' && (replica.until ?? 0) <= request.now;
 }
 
+/** A member that has no more to do than this, compared with another, is as good as it. */
+const AS_GOOD = 1.3;
+
 function chooseAmong<C extends Candidate>(candidates: readonly C[], request: RouteRequest): C | undefined {
   const first = candidates[0];
   if (candidates.length <= 1) return first;
@@ -56,11 +59,12 @@ function chooseAmong<C extends Candidate>(candidates: readonly C[], request: Rou
     case 'roundRobin':
       return candidates[request.turn % candidates.length];
     case 'leastOutstanding': {
-      // Pick two at random, take the one with less to do: no herd on whoever was idle a moment ago.
+      // Pick two at random, take the one with less to do: no herd on whoever was idle a moment ago. Which is
+      // the first of the two is chance, so that members as good as each other share the work.
       const one = Math.floor(request.random() * candidates.length);
       const other = (one + 1 + Math.floor(request.random() * (candidates.length - 1))) % candidates.length;
       const [a, b] = [candidates[one], candidates[other]];
-      return a !== undefined && b !== undefined && a.cost <= b.cost ? a : b;
+      return a !== undefined && b !== undefined && a.cost <= b.cost * AS_GOOD ? a : b;
     }
   }
 }
@@ -72,7 +76,9 @@ export function route<C extends Candidate>(
   excluded: (member: C) => boolean,
 ): C | undefined {
   for (const names of [...tiers, lastStand]) {
-    const able = members.filter((member) => names.includes(member.state.name) && !excluded(member) && mayServe(member, request));
+    const able = members.filter(
+      (member) => names.includes(member.state.name) && !excluded(member) && mayServe(member, request),
+    );
     const idle = able.filter((member) => member.busyUntil <= request.now);
     const chosen = chooseAmong(idle, request);
     if (chosen !== undefined) return chosen;

@@ -1,7 +1,7 @@
 import type { ObjectSummary } from './event.js';
 import type { Group } from './group.js';
-import { reasonOf, type StateName } from './state.js';
 import type { Standing } from './object.js';
+import { reasonOf, type StateName } from './state.js';
 
 export interface MemberStatus {
   readonly name: string;
@@ -12,6 +12,8 @@ export interface MemberStatus {
   readonly since: number;
   /** The token's serial; undefined until it was met. */
   readonly serial: string | undefined;
+  /** The member's host process. */
+  readonly pid: number | undefined;
   /** Jobs out at its host or waiting for it. */
   readonly outstanding: number;
   readonly lanes: number;
@@ -34,7 +36,12 @@ export interface GroupStatus {
   readonly drift: readonly DriftStatus[];
   /** Objects of which nothing could be proven. */
   readonly unproven: readonly ObjectSummary[];
-  readonly counters: { readonly calls: number; readonly failovers: number; readonly hedged: number; readonly quarantined: number };
+  readonly counters: {
+    readonly calls: number;
+    readonly failovers: number;
+    readonly hedged: number;
+    readonly quarantined: number;
+  };
 }
 
 /** A picture of the group as this process knows it; asks no member. */
@@ -58,6 +65,7 @@ export function statusOf(group: Group): GroupStatus {
       reason: reasonOf(member.state),
       since: now - member.state.since,
       serial: member.serial,
+      pid: member.connection?.pid,
       outstanding: member.connection?.load ?? 0,
       lanes: member.connection?.lanes ?? 0,
       slowness: member.slowness,

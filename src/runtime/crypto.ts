@@ -10,7 +10,12 @@ const CKK_EC = ck('CKK_EC');
 
 function der(tag: number, ...contents: readonly Uint8Array[]): Buffer {
   const content = Buffer.concat(contents);
-  const length = content.length < 0x80 ? [content.length] : content.length < 0x100 ? [0x81, content.length] : [0x82, content.length >> 8, content.length & 0xff];
+  const length =
+    content.length < 0x80
+      ? [content.length]
+      : content.length < 0x100
+        ? [0x81, content.length]
+        : [0x82, content.length >> 8, content.length & 0xff];
   return Buffer.concat([Uint8Array.of(tag, ...length), content]);
 }
 
@@ -24,17 +29,30 @@ const edwards: ReadonlyMap<number, string> = new Map([
 
 /** The key as a SubjectPublicKeyInfo (RFC 5280, section 4.1; RFC 5480; RFC 8410). */
 function publicKeyOf({ keyType, params, point }: PublicMaterial): KeyObject | undefined {
-  const algorithm = keyType === CKK_EC ? der(0x30, ecPublicKey, params) : der(0x30, Buffer.from(edwards.get(point.length) ?? '', 'hex'));
+  const algorithm =
+    keyType === CKK_EC
+      ? der(0x30, ecPublicKey, params)
+      : der(0x30, Buffer.from(edwards.get(point.length) ?? '', 'hex'));
   try {
-    return createPublicKey({ key: der(0x30, algorithm, der(0x03, Uint8Array.of(0), point)), format: 'der', type: 'spki' });
+    return createPublicKey({
+      key: der(0x30, algorithm, der(0x03, Uint8Array.of(0), point)),
+      format: 'der',
+      type: 'spki',
+    });
   } catch {
     return undefined;
   }
 }
 
 /** Checks a signature as core's port asks for it; undefined for a curve that OpenSSL does not know. */
-export function verifySignature(material: PublicMaterial, message: Uint8Array, signature: Uint8Array): boolean | undefined {
+export function verifySignature(
+  material: PublicMaterial,
+  message: Uint8Array,
+  signature: Uint8Array,
+): boolean | undefined {
   const key = publicKeyOf(material);
   if (key === undefined) return undefined;
-  return material.keyType === CKK_EC ? verify('sha256', message, { key, dsaEncoding: 'ieee-p1363' }, signature) : verify(null, message, key, signature);
+  return material.keyType === CKK_EC
+    ? verify('sha256', message, { key, dsaEncoding: 'ieee-p1363' }, signature)
+    : verify(null, message, key, signature);
 }

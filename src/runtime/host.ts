@@ -7,7 +7,9 @@ import { addon, hostExecutable, type NativeChannel, type NativeSecret } from './
 
 const writer = new Writer();
 
-const signalNames: ReadonlyMap<number, string> = new Map(Object.entries(constants.signals).map(([name, value]) => [value, name]));
+const signalNames: ReadonlyMap<number, string> = new Map(
+  Object.entries(constants.signals).map(([name, value]) => [value, name]),
+);
 
 /** What a host needs of the process around it. */
 export interface HostSurroundings {
@@ -91,10 +93,12 @@ export class HostProcess implements HostLink {
 
   #endOf(): HostEnd {
     const { pid } = this.#child;
-    if (pid === undefined) return { reason: `the host did not start${this.#spawnError === undefined ? '' : `: ${this.#spawnError}`}` };
+    if (pid === undefined)
+      return { reason: `the host did not start${this.#spawnError === undefined ? '' : `: ${this.#spawnError}`}` };
     const { exitCode, signalCode } = this.#child;
     const seen = addon.processEnd(pid);
-    const signal = signalCode ?? (seen?.signal == null ? null : (signalNames.get(seen.signal) ?? `signal ${seen.signal}`));
+    const signal =
+      signalCode ?? (seen?.signal == null ? null : (signalNames.get(seen.signal) ?? `signal ${seen.signal}`));
     if (signal !== null) return { reason: `the host was ended by ${signal}` };
     const code = exitCode ?? seen?.code ?? null;
     return { reason: code === null ? 'the host is gone' : `the host exited with ${code}` };

@@ -1,6 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { checkConfiguration, ConfigurationError, type GroupConfig, type GroupConfigInput, parseConfiguration } from '../core/configuration.js';
+import {
+  ConfigurationError,
+  checkConfiguration,
+  type GroupConfig,
+  type GroupConfigInput,
+  parseConfiguration,
+} from '../core/configuration.js';
 import type { GroupEvent } from '../core/event.js';
 import { Group } from '../core/group.js';
 import { keepMember } from '../core/health.js';
@@ -89,7 +95,7 @@ export class OpenGroup {
     this.#scheduler.step();
     if (!running.settled) await this.#settled(running, signal);
     else this.#settle();
-    return valueOf(running);
+    return endOf(running);
   }
 
   /** Runs a task to its end on this thread, and whatever it depends on; the event loop waits meanwhile. */
@@ -106,7 +112,7 @@ export class OpenGroup {
     this.#drain();
     this.#scheduler.step();
     this.#settle();
-    return valueOf(running);
+    return endOf(running);
   }
 
   /** Finishes what is running, ends the hosts and forgets the PIN. */
@@ -121,7 +127,8 @@ export class OpenGroup {
     // A keeper only ends when the group closes; anything else is a fault of ours that nobody awaits.
     keeper.add({
       wake: () => {
-        if (keeper.ended?.ok === false && keeper.ended.error !== undefined) process.emitWarning(keeper.ended.error as Error);
+        if (keeper.ended?.ok === false && keeper.ended.error !== undefined)
+          process.emitWarning(keeper.ended.error as Error);
       },
     });
   }
@@ -253,7 +260,7 @@ export class OpenGroup {
   }
 }
 
-function valueOf<T>(running: Running<T>): T {
+function endOf<T>(running: Running<T>): T {
   const { ended } = running;
   if (ended === undefined) throw new Error('the task has not ended');
   if (!ended.ok) throw ended.error;

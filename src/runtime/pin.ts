@@ -29,7 +29,11 @@ function readBytes({ env, file, command }: PinReference): Buffer {
   }
   const [program = '', ...args] = typeof command === 'string' ? ['/bin/sh', '-c', command] : (command ?? []);
   try {
-    return execFileSync(program, args, { stdio: ['ignore', 'pipe', 'ignore'], timeout: COMMAND_TIMEOUT, maxBuffer: 64 * 1024 });
+    return execFileSync(program, args, {
+      stdio: ['ignore', 'pipe', 'ignore'],
+      timeout: COMMAND_TIMEOUT,
+      maxBuffer: 64 * 1024,
+    });
   } catch (error) {
     const { code, status } = error as { code?: string; status?: number };
     throw new PinError(`pin.command: ${program} failed (${code ?? `exit code ${status ?? 'unknown'}`})`);

@@ -127,7 +127,8 @@ export function encodeAttribute(field: string, definition: AttributeDefinition, 
       const constant = findConstant(prefix + value);
       if (constant !== undefined) return { type, value: ulongBytes(constant) };
     }
-    if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0) return { type, value: ulongBytes(value) };
+    if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0)
+      return { type, value: ulongBytes(value) };
     throw new InputError(field, prefix === undefined ? 'a number' : `a number or a name after ${prefix}`, value);
   }
   if (kind === 'boolean') {
@@ -158,7 +159,9 @@ export function decodeAttribute(definition: AttributeDefinition, value: Uint8Arr
       return bytes.toString('utf8');
     case 'date': {
       const text = bytes.toString('latin1');
-      return /^\d{8}$/u.test(text) ? new Date(`${text.slice(0, 4)}-${text.slice(4, 6)}-${text.slice(6)}T00:00:00Z`) : null;
+      return /^\d{8}$/u.test(text)
+        ? new Date(`${text.slice(0, 4)}-${text.slice(4, 6)}-${text.slice(6)}T00:00:00Z`)
+        : null;
     }
     default:
       return bytes;

@@ -118,7 +118,10 @@ const version: Read<string> = (reader) => `${reader.u8()}.${reader.u8()}`;
 const presences = ['present', 'sensitive', 'invalid'] as const;
 const attributes: Read<ReadAttribute[]> = (reader) =>
   reader.list((item) => ({ presence: presences[item.u8()] ?? 'invalid', value: item.sized() }));
-const cipher: Read<CipherOutput> = (reader) => ({ output: reader.sized(), returned: reader.list((item) => item.sized()) });
+const cipher: Read<CipherOutput> = (reader) => ({
+  output: reader.sized(),
+  returned: reader.list((item) => item.sized()),
+});
 
 const found: Read<FoundObject[]> = (reader) =>
   reader.list((item) => ({ handle: handle(item), attributes: attributes(item) }));

@@ -3,10 +3,12 @@ import pkcs11js from 'pkcs11js';
 type Constants = Readonly<Record<string, number>>;
 
 /**
- * Names that PKCS#11 3.0 and later brought and pkcs11js does not have. The stateful signatures are here
+ * Names that pkcs11js does not have: session states, and what PKCS#11 3.0 and later brought. The stateful signatures are here
  * because what may be repeated depends on them (see aspects.ts).
  */
 const later = {
+  CKS_RO_USER_FUNCTIONS: 1,
+  CKS_RW_USER_FUNCTIONS: 3,
   CKM_EDDSA: 0x1057,
   CKM_EC_EDWARDS_KEY_PAIR_GEN: 0x1055,
   CKM_HSS: 0x4033,

@@ -89,7 +89,7 @@ export function readReply(packet: Buffer): JobReply {
 }
 
 /** The value that step `index` of a successful job gave. */
-export function valueOf<C extends CallName>(reply: JobReply, index: number, call: C): ResultOf<C> {
+export function resultOf<C extends CallName>(reply: JobReply, index: number, call: C): ResultOf<C> {
   const result = reply.results[index];
   if (result?.call !== call || result.code !== ok) throw new RangeError(`step ${index} is no successful ${call}`);
   return result.value as ResultOf<C>;

@@ -56,7 +56,13 @@ function integer(field: string, params: Parameters, names: readonly string[], ot
   return otherwise;
 }
 
-function constant(field: string, params: Parameters, names: readonly string[], prefix: string, otherwise?: number): number {
+function constant(
+  field: string,
+  params: Parameters,
+  names: readonly string[],
+  prefix: string,
+  otherwise?: number,
+): number {
   for (const name of names) {
     const value = params[name];
     if (value === undefined) continue;
@@ -65,7 +71,8 @@ function constant(field: string, params: Parameters, names: readonly string[], p
     if (typeof value === 'number') return integerOf(`${field}.${name}`, value, 0, 0xffff_ffff);
     throw new InputError(`${field}.${name}`, `a number or a name after ${prefix}`, value);
   }
-  if (otherwise === undefined) throw new InputError(`${field}.${names[0]}`, `a number or a name after ${prefix}`, undefined);
+  if (otherwise === undefined)
+    throw new InputError(`${field}.${names[0]}`, `a number or a name after ${prefix}`, undefined);
   return otherwise;
 }
 
@@ -116,7 +123,8 @@ const ccm: Layout = (field, params) => {
 /** CK_AES_CTR_PARAMS, section 2.11. */
 const ctr: Layout = (field, params) => {
   const block = bytes(field, params, 'counter', 'cb', 'iv');
-  if (block.length !== 16) throw new InputError(`${field}.counter`, 'a Buffer of 16 bytes', params.counter ?? params.cb ?? params.iv);
+  if (block.length !== 16)
+    throw new InputError(`${field}.counter`, 'a Buffer of 16 bytes', params.counter ?? params.cb ?? params.iv);
   return [number(integer(field, params, ['bits', 'counterBits'], 128)), inlined(block)];
 };
 
@@ -220,14 +228,16 @@ function fieldsOf(field: string, type: number, parameter: unknown): readonly Fie
   if (typeof toCKI === 'function') return fieldsOf(field, type, toCKI.call(parameter));
   const kind = (parameter as { type?: unknown }).type;
   const chosen = typeof kind === 'number' ? layoutByKind.get(kind) : layout;
-  if (chosen === undefined) throw new InputError(field, `a Buffer, or a kind of parameter that ${mechanismName(type)} takes`, parameter);
+  if (chosen === undefined)
+    throw new InputError(field, `a Buffer, or a kind of parameter that ${mechanismName(type)} takes`, parameter);
   return chosen(field, parameter as Parameters);
 }
 
 /** A mechanism from its name, number, graphene's or pkcs11js's form; InputError for what is none. */
 export function encodeMechanism(field: string, input: unknown): Mechanism {
   if (typeof input === 'string' || typeof input === 'number') return { type: typeOf(field, input), fields: [] };
-  if (typeof input !== 'object' || input === null) throw new InputError(field, 'the name of a mechanism or an object', input);
+  if (typeof input !== 'object' || input === null)
+    throw new InputError(field, 'the name of a mechanism or an object', input);
   const named = input as Partial<NamedMechanism & RawMechanism>;
   if (named.mechanism !== undefined) {
     const type = typeOf(`${field}.mechanism`, named.mechanism);
@@ -254,6 +264,7 @@ export function takeReturned(mechanism: Mechanism, returned: readonly Uint8Array
   const targets = mechanism.fields.filter((field) => field.kind === 'returned');
   targets.forEach((target, index) => {
     const bytes = returned[index];
-    if (target.kind === 'returned' && bytes !== undefined && bytes.length === target.value.length) target.value.set(bytes);
+    if (target.kind === 'returned' && bytes !== undefined && bytes.length === target.value.length)
+      target.value.set(bytes);
   });
 }

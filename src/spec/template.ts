@@ -14,7 +14,8 @@ export function encodeTemplate(field: string, template: unknown): readonly Attri
   const attributes = Array.isArray(template) ? encodeRaw(field, template) : encodeFriendly(field, template);
   const seen = new Set<number>();
   for (const { type } of attributes) {
-    if (seen.has(type)) throw new InputError(`${field}.${attributeOf(field, type).name}`, 'the attribute only once', template);
+    if (seen.has(type))
+      throw new InputError(`${field}.${attributeOf(field, type).name}`, 'the attribute only once', template);
     seen.add(type);
   }
   return attributes;
@@ -25,7 +26,8 @@ function encodeRaw(field: string, template: readonly unknown[]): Attribute[] {
     const at = `${field}[${index}]`;
     if (typeof entry !== 'object' || entry === null) throw new InputError(at, 'an object { type, value }', entry);
     const { type, value } = entry as { type?: unknown; value?: unknown };
-    if (typeof type !== 'number' || !Number.isSafeInteger(type) || type < 0) throw new InputError(`${at}.type`, 'a CKA number', type);
+    if (typeof type !== 'number' || !Number.isSafeInteger(type) || type < 0)
+      throw new InputError(`${at}.type`, 'a CKA number', type);
     if (value === undefined || value === null) return { type, value: new Uint8Array() };
     return encodeAttribute(`${at}.value`, attributeOf(at, type), value);
   });

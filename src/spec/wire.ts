@@ -25,7 +25,7 @@ export class Writer {
   /** A CK_ULONG that a JavaScript number holds exactly (up to 2^53). */
   u64(value: number): void {
     this.#room(8);
-    this.length = this.bytes.writeUInt32LE(value % 0x1_0000_0000 >>> 0, this.length);
+    this.length = this.bytes.writeUInt32LE((value % 0x1_0000_0000) >>> 0, this.length);
     this.length = this.bytes.writeUInt32LE(Math.floor(value / 0x1_0000_0000), this.length);
   }
 
@@ -93,7 +93,9 @@ export class Reader {
 
   /** Text in a fixed field: without the blanks (or NULs, from careless libraries) that pad it. */
   paddedText(): string {
-    return this.sized().toString('utf8').replace(/[\0 ]+$/u, '');
+    return this.sized()
+      .toString('utf8')
+      .replace(/[\0 ]+$/u, '');
   }
 
   list<T>(item: (reader: Reader) => T): T[] {

@@ -30,7 +30,9 @@ export class TokenObject {
     const name = nameIn(classes, description.class);
     this.handle = handle;
     this.class = name;
-    this.type = Number.isNaN(description.type) ? '' : nameIn(name === 'CERTIFICATE' ? certificateTypes : keyTypes, description.type);
+    this.type = Number.isNaN(description.type)
+      ? ''
+      : nameIn(name === 'CERTIFICATE' ? certificateTypes : keyTypes, description.type);
     this.label = label;
     this.id = id;
   }

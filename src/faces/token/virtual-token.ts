@@ -1,10 +1,26 @@
 import { EventEmitter } from 'node:events';
-import { TokenError } from '../../core/error.js';
-import type { FailoverEvent, GroupEvent, MemberEvent, MisalignedEvent, MissingEvent, OutputEvent } from '../../core/event.js';
 import { runCall } from '../../core/call.js';
+import { TokenError } from '../../core/error.js';
+import type {
+  FailoverEvent,
+  GroupEvent,
+  MemberEvent,
+  MisalignedEvent,
+  MissingEvent,
+  OutputEvent,
+} from '../../core/event.js';
 import { findByHandle, findObjects } from '../../core/find.js';
 import type { VirtualObject } from '../../core/object.js';
-import { decrypt, digest, encrypt, type Operation, random, readAttributes, sign, verify } from '../../core/operation.js';
+import {
+  decrypt,
+  digest,
+  encrypt,
+  type Operation,
+  random,
+  readAttributes,
+  sign,
+  verify,
+} from '../../core/operation.js';
 import { type GroupStatus, statusOf } from '../../core/status.js';
 import type { Task } from '../../core/task.js';
 import { type ConfigurationSource, OpenGroup, readConfiguration } from '../../runtime/open-group.js';
@@ -116,10 +132,15 @@ export class VirtualToken extends EventEmitter<TokenEvents> {
   async get(template: Template, options?: CallOptions): Promise<TokenObject> {
     const found = await this.find(template, options);
     const [object] = found;
-    if (object === undefined) throw new TokenError(CKR.objectHandleInvalid, 'C_FindObjects', 'no object matches the template');
+    if (object === undefined)
+      throw new TokenError(CKR.objectHandleInvalid, 'C_FindObjects', 'no object matches the template');
     if (found.length === 1) return object;
     const kinds = found.map(({ class: name, type }) => `${name} ${type}`.trim()).join(', ');
-    throw new TokenError(CKR.templateIncomplete, 'C_FindObjects', `${found.length} objects match the template (${kinds})`);
+    throw new TokenError(
+      CKR.templateIncomplete,
+      'C_FindObjects',
+      `${found.length} objects match the template (${kinds})`,
+    );
   }
 
   /** C_SignInit and C_Sign, section 5.11; also MACs. */
@@ -129,7 +150,13 @@ export class VirtualToken extends EventEmitter<TokenEvents> {
   }
 
   /** C_VerifyInit and C_Verify, section 5.12: true, or false for a signature that is not the data's. */
-  async verify(mechanism: MechanismInput, key: ObjectInput, data: Data, signature: Uint8Array, options?: CallOptions): Promise<boolean> {
+  async verify(
+    mechanism: MechanismInput,
+    key: ObjectInput,
+    data: Data,
+    signature: Uint8Array,
+    options?: CallOptions,
+  ): Promise<boolean> {
     const input = copyOf('data', data);
     const claimed = copyOf('signature', signature);
     return await this.#perform(mechanism, key, (encoded, object) => verify(encoded, object, input, claimed), options);
@@ -169,11 +196,14 @@ export class VirtualToken extends EventEmitter<TokenEvents> {
     names: readonly N[],
     options?: CallOptions,
   ): Promise<Record<N, AttributeValue>> {
-    if (!Array.isArray(names)) throw new InputError('names', 'an array of attribute names', names);
+    if (!Array.isArray(names as unknown)) throw new InputError('names', 'an array of attribute names', names);
     const definitions = names.map((name, index) => attributeOf(`names[${index}]`, name));
     const types = definitions.map(({ type }) => type);
     const handle = handleOf('key', key);
-    const read = await this.#run((deadline) => this.#onObject(handle, (object) => readAttributes(object, types), deadline), options);
+    const read = await this.#run(
+      (deadline) => this.#onObject(handle, (object) => readAttributes(object, types), deadline),
+      options,
+    );
     const values: Partial<Record<N, AttributeValue>> = {};
     for (const [index, name] of names.entries()) {
       const attribute = read[index];

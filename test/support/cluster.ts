@@ -1,0 +1,140 @@
+import { existsSync, readFileSync, renameSync, rmSync, watch, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { GroupConfigInput, GroupStatus, StateName } from '../../src/index.js';
+import { VirtualToken } from '../../src/index.js';
+import { faultyModule } from './faulty/build.js';
+import type { ObjectSpec } from './keys.js';
+import { type Folder, type Hsm, makeFolder, makeHsm } from './softhsm.js';
+
+/** One SoftHSM token behind the faulty module. */
+export interface TestMember {
+  readonly name: string;
+  readonly hsm: Hsm;
+  readonly control: string;
+  readonly log: string;
+}
+
+/** Policies that notice faults quickly, for tests that wait for that. */
+export const quickPolicy = { hangAfter: 400, deadline: 20_000 } as const;
+
+let pinCount = 0;
+
+/** Two (or more) SoftHSM instances, each behind a faulty module of its own, and tokens opened on them. */
+export class Cluster {
+  readonly #tokens: VirtualToken[] = [];
+
+  private constructor(
+    readonly folder: Folder,
+    readonly members: readonly TestMember[],
+    readonly pinVariable: string,
+  ) {}
+
+  static async make(name: string, objects: readonly (readonly ObjectSpec[])[]): Promise<Cluster> {
+    const folder = makeFolder(name);
+    const members = await Promise.all(
+      objects.map(async (own, index): Promise<TestMember> => {
+        const label = `hsm${index + 1}`;
+        const hsm = await makeHsm(folder.path, label, { objects: own });
+        return {
+          name: label,
+          hsm,
+          control: join(folder.path, `${label}.control`),
+          log: join(folder.path, `${label}.log`),
+        };
+      }),
+    );
+    pinCount += 1;
+    const pinVariable = `PKCS11_HA_TEST_PIN_${process.pid}_${pinCount}`;
+    process.env[pinVariable] = members[0]?.hsm.pin ?? '';
+    return new Cluster(folder, members, pinVariable);
+  }
+
+  member(name: string): TestMember {
+    const found = this.members.find((member) => member.name === name);
+    if (found === undefined) throw new Error(`no member ${name}`);
+    return found;
+  }
+
+  configuration(
+    policy: GroupConfigInput['policy'] = quickPolicy,
+  ): GroupConfigInput & { members: GroupConfigInput['members'][number][] } {
+    return {
+      label: 'test group',
+      members: this.members.map(({ name, hsm, control, log }) => ({
+        name,
+        module: faultyModule,
+        token: { serial: hsm.serial },
+        env: { ...hsm.env, FAULTY_MODULE: hsm.module, FAULTY_CONTROL: control, FAULTY_LOG: log },
+      })),
+      pin: { env: this.pinVariable },
+      policy: policy ?? {},
+    };
+  }
+
+  async open(configuration: GroupConfigInput = this.configuration()): Promise<VirtualToken> {
+    const token = await VirtualToken.open(configuration);
+    this.#tokens.push(token);
+    return token;
+  }
+
+  /** Sets a member's faults, all at once; see faulty/faulty.c. */
+  fault(name: string, ...rules: readonly string[]): void {
+    const { control } = this.member(name);
+    writeFileSync(`${control}.new`, rules.map((rule) => `${rule}\n`).join(''));
+    renameSync(`${control}.new`, control);
+  }
+
+  heal(): void {
+    for (const { control } of this.members) rmSync(control, { force: true });
+  }
+
+  /** The faults a member has met: lines `PID FUNCTION ACTION`. */
+  met(name: string): string[] {
+    const { log } = this.member(name);
+    return existsSync(log) ? readFileSync(log, 'utf8').split('\n').filter(Boolean) : [];
+  }
+
+  /** Waits until a member has met a fault that the pattern matches. */
+  async untilMet(name: string, pattern: RegExp): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const look = (): void => {
+        if (!this.met(name).some((line) => pattern.test(line))) return;
+        watcher.close();
+        resolve();
+      };
+      const watcher = watch(this.folder.path, look);
+      look();
+    });
+  }
+
+  async close(): Promise<void> {
+    this.heal();
+    await Promise.all(this.#tokens.map((token) => token.close()));
+    this.folder.remove();
+    delete process.env[this.pinVariable];
+  }
+}
+
+export function stateOf(status: GroupStatus, name: string): StateName | undefined {
+  return status.members.find((member) => member.name === name)?.state;
+}
+
+/** Waits until a member is in one of the states. */
+export async function untilState(token: VirtualToken, name: string, ...states: readonly StateName[]): Promise<void> {
+  const isThere = (): boolean => states.includes(stateOf(token.status(), name) as StateName);
+  await new Promise<void>((resolve) => {
+    const look = (): void => {
+      if (!isThere()) return;
+      token.off('member', look);
+      resolve();
+    };
+    token.on('member', look);
+    look();
+  });
+}
+
+export function pidOf(token: VirtualToken, name: string): number {
+  const pid = token.status().members.find((member) => member.name === name)?.pid;
+  if (pid === undefined) throw new Error(`${name} has no host`);
+  return pid;
+}

@@ -1,0 +1,2 @@
+export const faultyModule: string;
+export function buildFaulty(): void;

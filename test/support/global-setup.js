@@ -1,0 +1,5 @@
+import { buildFaulty } from './faulty/build.js';
+
+export default function globalSetup() {
+  buildFaulty();
+}

@@ -1,0 +1,32 @@
+import type { ObjectSpec } from './keys.js';
+
+export interface Hsm {
+  readonly label: string;
+  readonly directory: string;
+  readonly module: string;
+  readonly env: Readonly<Record<string, string>>;
+  readonly pin: string;
+  readonly soPin: string;
+  readonly serial: string;
+}
+
+export interface Folder {
+  readonly path: string;
+  remove(): void;
+}
+
+export function softhsmModule(): string;
+export function makeFolder(name: string): Folder;
+export function makeHsm(
+  folder: string,
+  label: string,
+  options?: { readonly pin?: string; readonly soPin?: string; readonly objects?: readonly ObjectSpec[] },
+): Promise<Hsm>;
+export function provision(
+  hsm: Hsm,
+  request: {
+    readonly initialize?: boolean;
+    readonly objects?: readonly ObjectSpec[];
+    readonly destroy?: readonly string[];
+  },
+): Promise<{ readonly serial: string; readonly objects: number }>;

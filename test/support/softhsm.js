@@ -1,0 +1,58 @@
+// SoftHSM tokens that stand for HSMs: each with a token directory and a configuration of its own, so that
+// each is reached by its own host process only. Plain JavaScript, because the demo and the benches use it too.
+import { execFile } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+const candidates = [
+  process.env.SOFTHSM2_MODULE,
+  '/usr/lib/softhsm/libsofthsm2.so',
+  '/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so',
+  '/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so',
+  '/usr/lib64/softhsm/libsofthsm2.so',
+  '/usr/local/lib/softhsm/libsofthsm2.so',
+];
+
+export function softhsmModule() {
+  const found = candidates.find((path) => path !== undefined && existsSync(path));
+  if (found === undefined) throw new Error('libsofthsm2.so is not installed (Debian: apt-get install softhsm2)');
+  return found;
+}
+
+/** A folder of its own for one test, demo or bench; `remove` takes everything in it away. */
+export function makeFolder(name) {
+  const path = mkdtempSync(join(tmpdir(), `pkcs11-ha-${name}-`));
+  return { path, remove: () => rmSync(path, { recursive: true, force: true }) };
+}
+
+/** Makes and initialises one token in `folder`, and puts `objects` (see keys.js) on it. */
+export async function makeHsm(folder, label, { pin = '648219', soPin = '12345678', objects = [] } = {}) {
+  const directory = mkdtempSync(join(folder, `${label}-`));
+  const conf = join(directory, 'softhsm2.conf');
+  writeFileSync(
+    conf,
+    `directories.tokendir = ${directory}\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n`,
+  );
+  const hsm = { label, directory, module: softhsmModule(), env: { SOFTHSM2_CONF: conf }, pin, soPin, serial: '' };
+  const { serial } = await provision(hsm, { initialize: true, objects });
+  return { ...hsm, serial };
+}
+
+/** Runs `request` on a token with pkcs11js, in a process of its own. */
+export function provision(hsm, request) {
+  const script = new URL('./provision.js', import.meta.url).pathname;
+  const { module, label, pin, soPin } = hsm;
+  return new Promise((resolve, reject) => {
+    const child = execFile(
+      process.execPath,
+      [script],
+      { env: { ...process.env, ...hsm.env }, maxBuffer: 2 ** 26 },
+      (error, stdout, stderr) => {
+        if (error !== null) reject(new Error(`provisioning ${label} failed: ${stderr || error.message}`));
+        else resolve(JSON.parse(stdout));
+      },
+    );
+    child.stdin.end(JSON.stringify({ module, label, pin, soPin, ...request }));
+  });
+}
