@@ -1,6 +1,6 @@
-import { codeName } from '../spec/constants.js';
+import { ck, codeName } from '../spec/constants.js';
 import { endOf, type JobReply } from '../spec/job.js';
-import { type Verdict, verdictOn } from '../spec/verdict.js';
+import { CKR_OK, type Verdict, verdictOn } from '../spec/verdict.js';
 import type { Connection } from './connection.js';
 import type { AttemptRecord } from './event.js';
 import type { Group } from './group.js';
@@ -19,12 +19,33 @@ export type AttemptEnd =
   | { readonly kind: 'misaligned' }
   | Exclude<Failure, { readonly kind: 'code' }>;
 
+const NO_HANDLE = new Uint8Array(8);
+const argumentsBad = ck('CKR_ARGUMENTS_BAD');
+
+function evidenceOf(end: AttemptEnd | undefined): Pick<AttemptRecord, 'function' | 'code' | 'outcome'> {
+  const silent = { function: '', code: undefined };
+  switch (end?.kind) {
+    case 'code':
+      return { function: end.function, code: end.code, outcome: codeName(end.code) };
+    case 'ok':
+      return { function: '', code: CKR_OK, outcome: 'ok' };
+    case 'lost':
+      return { ...silent, outcome: end.reason };
+    case 'absent':
+      return { ...silent, function: 'C_FindObjects', outcome: 'the object is not there' };
+    case 'misaligned':
+      return { ...silent, function: 'C_FindObjects', outcome: 'another object of the same name is there' };
+    case 'withdrawn':
+      return { ...silent, outcome: 'not begun' };
+    default:
+      return { ...silent, outcome: 'no answer' };
+  }
+}
+
 /** One try at a call on one member. */
 export class Attempt extends Effort {
   readonly startedAt: number;
   end: AttemptEnd | undefined;
-  /** The call has looked at `end`. */
-  harvested: boolean = false;
   #running: Running<void> | undefined;
 
   constructor(
@@ -48,29 +69,7 @@ export class Attempt extends Effort {
 
   get record(): AttemptRecord {
     const duration = this.group.port.now() - this.startedAt;
-    const base = { member: this.member.name, duration };
-    const { end } = this;
-    switch (end?.kind) {
-      case undefined:
-        return { ...base, function: '', code: undefined, outcome: 'no answer' };
-      case 'code':
-        return { ...base, function: end.function, code: end.code, outcome: codeName(end.code) };
-      case 'lost':
-        return { ...base, function: '', code: undefined, outcome: end.reason };
-      case 'ok':
-        return { ...base, function: '', code: 0, outcome: 'ok' };
-      case 'absent':
-        return { ...base, function: 'C_FindObjects', code: undefined, outcome: 'the object is not there' };
-      case 'misaligned':
-        return {
-          ...base,
-          function: 'C_FindObjects',
-          code: undefined,
-          outcome: 'another object of the same name is there',
-        };
-      case 'withdrawn':
-        return { ...base, function: '', code: undefined, outcome: 'not begun' };
-    }
+    return { member: this.member.name, duration, ...evidenceOf(this.end) };
   }
 
   *#run(operation: Operation<unknown>, deadline: number): Task<void> {
@@ -88,6 +87,8 @@ export class Attempt extends Effort {
     for (;;) {
       const handle = yield* this.#locate(operation);
       if (!(handle instanceof Uint8Array)) {
+        // It was there a moment ago: somebody destroyed it, or the whole token is not what it was.
+        if (handle.kind === 'absent' && refound) this.member.suspect(connection, 'an object has vanished from it');
         if (handle.kind !== 'code' || handle.verdict !== 'session' || renewed) return handle;
       } else {
         const sentAt = group.port.now();
@@ -95,7 +96,7 @@ export class Attempt extends Effort {
         const outcome = yield* connection.run(renewed ? { ...job, fresh: true } : job, operation.kind, deadline, this);
         if (outcome.kind !== 'reply') return outcome;
         if (outcome.reply.status === 'malformed')
-          return { kind: 'code', verdict: 'caller', function: operation.function, code: 7 };
+          return { kind: 'code', verdict: 'caller', function: operation.function, code: argumentsBad };
         const end = endOf(outcome.reply);
         const verdict = verdictOn(end.code, group.policy.verdicts);
         if (verdict === 'ok') return { kind: 'ok', reply: outcome.reply };
@@ -147,5 +148,3 @@ export class Attempt extends Effort {
     return { ...failure, verdict: verdictOn(failure.code, this.group.policy.verdicts) };
   }
 }
-
-const NO_HANDLE = new Uint8Array(8);

@@ -259,7 +259,7 @@ class Call<T> {
       );
     }
     const code = this.#last?.code ?? CKR.deviceError;
-    return this.#error(code, this.#operation.function, `no member answered within ${budget} ms`);
+    return this.#error(code, this.#operation.function, `no member answered within ${budget} ms: ${this.#awayText()}`);
   }
 
   #awayText(): string {

@@ -12,7 +12,7 @@ import { renewLogin } from './session.js';
 import { FOREVER, type Task } from './task.js';
 
 const REJOIN_FIRST = 100;
-const REJOIN_MOST = 15_000;
+const REJOIN_MOST = 5000;
 const PROBE_FIRST = 50;
 const PROBE_MOST = 5000;
 /** After so many probes in a row that failed, the host is replaced: a fresh process may do better. */

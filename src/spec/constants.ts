@@ -50,9 +50,12 @@ export function constantsOf(prefix: string): ReadonlyMap<string, number> {
   return found;
 }
 
-function namesOf(prefix: string): ReadonlyMap<number, string> {
+/** The names, without `prefix`, by their values; of several names for one value the shortest (EC, not ECDSA). */
+export function namesOf(prefix: string): ReadonlyMap<number, string> {
   const names = new Map<number, string>();
-  for (const [name, value] of constantsOf(prefix)) if (!names.has(value)) names.set(value, prefix + name);
+  for (const [name, value] of constantsOf(prefix)) {
+    if (name.length < (names.get(value)?.length ?? Number.POSITIVE_INFINITY)) names.set(value, name);
+  }
   return names;
 }
 
@@ -65,10 +68,12 @@ function hexadecimal(value: number): string {
 
 /** `CKR_DEVICE_ERROR`; a code that no header names is `CKR_VENDOR_DEFINED (0x80000123)`. */
 export function codeName(code: number): string {
-  return codes.get(code) ?? `CKR_VENDOR_DEFINED (${hexadecimal(code)})`;
+  const name = codes.get(code);
+  return name === undefined ? `CKR_VENDOR_DEFINED (${hexadecimal(code)})` : `CKR_${name}`;
 }
 
 /** `CKM_AES_CBC`, or the number in hexadecimal. */
 export function mechanismName(mechanism: number): string {
-  return mechanisms.get(mechanism) ?? `CKM ${hexadecimal(mechanism)}`;
+  const name = mechanisms.get(mechanism);
+  return name === undefined ? `CKM ${hexadecimal(mechanism)}` : `CKM_${name}`;
 }

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync, renameSync, rmSync, watch, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { GroupConfigInput, GroupStatus, StateName } from '../../src/index.js';
+import type { GroupConfigInput, GroupStatus, MemberEvent, StateName } from '../../src/index.js';
 import { VirtualToken } from '../../src/index.js';
 import { faultyModule } from './faulty/build.js';
 import type { ObjectSpec } from './keys.js';
@@ -119,12 +119,12 @@ export function stateOf(status: GroupStatus, name: string): StateName | undefine
   return status.members.find((member) => member.name === name)?.state;
 }
 
-/** Waits until a member is in one of the states. */
+/** Waits until a member is in one of the states, or has been for a moment. */
 export async function untilState(token: VirtualToken, name: string, ...states: readonly StateName[]): Promise<void> {
-  const isThere = (): boolean => states.includes(stateOf(token.status(), name) as StateName);
   await new Promise<void>((resolve) => {
-    const look = (): void => {
-      if (!isThere()) return;
+    const look = (event?: MemberEvent): void => {
+      const passed = event?.member === name && states.includes(event.to);
+      if (!passed && !states.includes(stateOf(token.status(), name) as StateName)) return;
       token.off('member', look);
       resolve();
     };

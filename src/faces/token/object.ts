@@ -1,10 +1,6 @@
 import type { VirtualObject } from '../../core/object.js';
-import { constantsOf } from '../../spec/constants.js';
+import { namesOf } from '../../spec/constants.js';
 import { InputError } from '../../spec/input.js';
-
-function namesOf(prefix: string): ReadonlyMap<number, string> {
-  return new Map([...constantsOf(prefix)].reverse().map(([name, value]) => [value, name]));
-}
 
 const classes = namesOf('CKO_');
 const keyTypes = namesOf('CKK_');
