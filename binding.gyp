@@ -21,6 +21,7 @@
         "native/common/packet.cc",
         "native/addon/addon.cc",
         "native/addon/channel.cc",
+        "native/addon/orphans.cc",
         "native/addon/process.cc",
         "native/addon/readiness.cc",
         "native/addon/secret.cc"

@@ -1,16 +1,20 @@
 #include <napi.h>
 
 #include "addon/channel.h"
+#include "addon/orphans.h"
 #include "addon/process.h"
 #include "addon/secret.h"
 
 namespace {
 
 Napi::Object initialise(Napi::Env env, Napi::Object exports) {
+  pkcs11ha::Orphans::install(env);
   exports["Channel"] = pkcs11ha::Channel::define(env);
   exports["Secret"] = pkcs11ha::Secret::define(env);
   exports["waitReadable"] = Napi::Function::New(env, pkcs11ha::waitReadable, "waitReadable");
   exports["processEnd"] = Napi::Function::New(env, pkcs11ha::processEnd, "processEnd");
+  exports["noteHost"] = Napi::Function::New(env, pkcs11ha::Orphans::note, "noteHost");
+  exports["forgetHost"] = Napi::Function::New(env, pkcs11ha::Orphans::forget, "forgetHost");
   return exports;
 }
 

@@ -51,10 +51,12 @@ void Readiness::onReadable(uv_poll_t* poll, int status, int events) {
   if (readiness->closing_ || readiness->callback_.IsEmpty()) return;
   Napi::Env env(readiness->env_);
   Napi::HandleScope scope(env);
-  try {
-    readiness->callback_.MakeCallback(env.Global(), std::initializer_list<napi_value>{}, readiness->context_);
-  } catch (const Napi::Error& error) {
-    napi_fatal_exception(env, error.Value());
+  // By hand: a worker that is being terminated can make no error object, and wants none.
+  const napi_status result = napi_make_callback(env, readiness->context_, env.Global(), readiness->callback_.Value(), 0,
+                                                nullptr, nullptr);
+  napi_value exception = nullptr;
+  if (result == napi_pending_exception && napi_get_and_clear_last_exception(env, &exception) == napi_ok) {
+    napi_fatal_exception(env, exception);
   }
 }
 

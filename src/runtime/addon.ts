@@ -27,6 +27,9 @@ interface Addon {
   readonly Channel: new () => NativeChannel;
   readonly Secret: new (bytes: Uint8Array) => NativeSecret;
   waitReadable(channels: readonly NativeChannel[], timeoutMs: number, spinUs: number): boolean;
+  /** Hosts of a worker, to be ended and reaped with it; see native/addon/orphans.h. */
+  noteHost(pid: number): void;
+  forgetHost(pid: number): void;
   processEnd(pid: number): { code: number | null; signal: number | null } | null;
 }
 

@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { constants } from 'node:os';
+import { isMainThread } from 'node:worker_threads';
 import type { BegunJob, HostEnd, HostLink, HostListener, HostOptions } from '../core/port.js';
 import { type Job, readReply, writeJob } from '../spec/job.js';
 import { Writer } from '../spec/wire.js';
@@ -45,6 +46,11 @@ export class HostProcess implements HostLink {
       this.#spawnError = error.message;
     });
     this.#child.unref();
+    const { pid } = this.#child;
+    if (!isMainThread && pid !== undefined) {
+      addon.noteHost(pid);
+      this.#child.once('exit', () => addon.forgetHost(pid));
+    }
     for (const stream of [this.#child.stdout, this.#child.stderr]) {
       (stream as { unref?: () => void } | null)?.unref?.();
       stream?.setEncoding('utf8').on('data', (text: string) => surroundings.printed(options.name, text));

@@ -1,0 +1,37 @@
+#include "addon/orphans.h"
+
+#include <csignal>
+#include <ctime>
+#include <sys/wait.h>
+
+namespace pkcs11ha {
+namespace {
+
+// A killed process is there to be reaped within a few milliseconds; one that is not is left to itself.
+constexpr int kReapTries = 50;
+constexpr timespec kReapPause{0, 1'000'000};
+
+pid_t pidOf(const Napi::CallbackInfo& info) {
+  if (info.Length() != 1 || !info[0].IsNumber()) throw Napi::TypeError::New(info.Env(), "expected a process id");
+  return static_cast<pid_t>(info[0].As<Napi::Number>().Int32Value());
+}
+
+}  // namespace
+
+void Orphans::install(Napi::Env env) { env.SetInstanceData<Orphans>(new Orphans); }
+
+Orphans::~Orphans() {
+  for (const pid_t host : hosts_) ::kill(host, SIGKILL);
+  for (int tries = 0; !hosts_.empty() && tries < kReapTries; ++tries) {
+    for (auto host = hosts_.begin(); host != hosts_.end();) {
+      host = ::waitpid(*host, nullptr, WNOHANG) == 0 ? std::next(host) : hosts_.erase(host);
+    }
+    if (!hosts_.empty()) ::nanosleep(&kReapPause, nullptr);
+  }
+}
+
+void Orphans::note(const Napi::CallbackInfo& info) { info.Env().GetInstanceData<Orphans>()->hosts_.insert(pidOf(info)); }
+
+void Orphans::forget(const Napi::CallbackInfo& info) { info.Env().GetInstanceData<Orphans>()->hosts_.erase(pidOf(info)); }
+
+}  // namespace pkcs11ha

@@ -1,0 +1,44 @@
+// A small service, run by tests as a process or a worker of its own: `service.js MODE CONFIGURATION`.
+import { parentPort, workerData } from 'node:worker_threads';
+import { VirtualToken } from '../../../dist/index.js';
+
+const [mode, configuration] = workerData ?? [process.argv[2], JSON.parse(process.argv[3])];
+const tell = (message) =>
+  parentPort === null ? process.stdout.write(`${JSON.stringify(message)}\n`) : parentPort.postMessage(message);
+
+const token = await VirtualToken.open(configuration);
+const pids = token.status().members.map(({ pid }) => pid);
+const [key] = await token.find({ label: 'rsa', class: 'PRIVATE_KEY' });
+const sign = () => token.sign('SHA256_RSA_PKCS', key, 'data');
+
+switch (mode) {
+  case 'handles': {
+    const found = await token.find();
+    tell({
+      handles: Object.fromEntries(
+        found.map((object) => [`${object.class} ${object.label} ${object.id.toString('hex')}`, object.handle]),
+      ),
+    });
+    await token.close();
+    break;
+  }
+  // Ends without closing anything.
+  case 'end':
+    tell({ pids, signature: (await sign()).toString('hex') });
+    break;
+  // Leaves in the middle of calls.
+  case 'exit': {
+    const calls = Array.from({ length: 4 }, sign);
+    for (const call of calls) call.catch(() => {});
+    tell({ pids });
+    process.exit(7);
+    break;
+  }
+  // Works until it is killed.
+  case 'work':
+    await Promise.all(Array.from({ length: 4 }, sign));
+    tell({ pids });
+    for (;;) await Promise.all(Array.from({ length: 4 }, sign));
+  default:
+    throw new Error(`unknown mode ${mode}`);
+}
