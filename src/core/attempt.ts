@@ -15,6 +15,8 @@ import { FOREVER, type Running, type Task } from './task.js';
 export type AttemptEnd =
   | { readonly kind: 'ok'; readonly reply: JobReply }
   | { readonly kind: 'code'; readonly verdict: Verdict; readonly function: string; readonly code: number }
+  /** Something of ours threw: a payload too large for the channel, or a fault. The call ends with it. */
+  | { readonly kind: 'fault'; readonly error: unknown }
   | { readonly kind: 'absent' }
   | { readonly kind: 'misaligned' }
   | Exclude<Failure, { readonly kind: 'code' }>;
@@ -37,6 +39,8 @@ function evidenceOf(end: AttemptEnd | undefined): Pick<AttemptRecord, 'function'
       return { ...silent, function: 'C_FindObjects', outcome: 'another object of the same name is there' };
     case 'withdrawn':
       return { ...silent, outcome: 'not begun' };
+    case 'fault':
+      return { ...silent, outcome: 'not sent' };
     default:
       return { ...silent, outcome: 'no answer' };
   }
@@ -75,6 +79,8 @@ export class Attempt extends Effort {
   *#run(operation: Operation<unknown>, deadline: number): Task<void> {
     try {
       this.end = yield* this.#perform(operation, deadline);
+    } catch (error) {
+      this.end = { kind: 'fault', error };
     } finally {
       this.settle();
     }

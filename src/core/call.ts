@@ -180,6 +180,8 @@ class Call<T> {
       const { member, connection, record } = this.#ambiguous;
       member.suspect(connection, `${record.function} answered ${record.outcome}, and another member succeeded`);
     }
+    // Those that are still out, on members that have been found in trouble meanwhile.
+    for (const silent of this.#attempts) if (!silent.member.isActive) this.#records.push(this.#named(silent.record));
     if (this.#records.length > 0) {
       this.#group.counters.failovers += 1;
       this.#group.emit({
@@ -197,8 +199,12 @@ class Call<T> {
     const { record } = attempt;
     if (end.kind === 'withdrawn') return;
     if (this.#records.length === MOST_RECORDS) this.#records.shift();
-    this.#records.push(record.function === '' ? { ...record, function: this.#operation.function } : record);
+    this.#records.push(this.#named(record));
     if (end.kind === 'code') this.#last = { code: end.code, function: end.function, member: attempt.member.name };
+  }
+
+  #named(record: AttemptRecord): AttemptRecord {
+    return record.function === '' ? { ...record, function: this.#operation.function } : record;
   }
 
   /** With nobody to ask: an error at once where waiting cannot help. */
@@ -239,7 +245,8 @@ class Call<T> {
     return Math.min(...times, this.#deadline);
   }
 
-  #failure(end: AttemptEnd): TokenError {
+  #failure(end: AttemptEnd): unknown {
+    if (end.kind === 'fault') return end.error;
     if (end.kind === 'code') return this.#error(end.code, end.function, '');
     return this.#error(
       CKR.functionFailed,
@@ -249,7 +256,7 @@ class Call<T> {
   }
 
   #outOfTime(): TokenError {
-    for (const attempt of this.#attempts) this.#records.push({ ...attempt.record, function: this.#operation.function });
+    for (const attempt of this.#attempts) this.#records.push(this.#named(attempt.record));
     const budget = (this.#deadline - this.#startedAt).toFixed(0);
     if (this.#records.length === 0) {
       return this.#error(

@@ -139,6 +139,7 @@ function* gather(
 function blame({ attempt, end, member }: Search, records: AttemptRecord[]): void {
   const { record } = attempt;
   records.push({ ...record, function: record.function === '' ? 'C_FindObjects' : record.function });
+  if (end?.kind === 'fault') throw end.error;
   if (end?.kind !== 'code') return;
   if (end.verdict === 'caller') throw new TokenError(end.code, end.function, '', records, member.name);
   if (end.verdict === 'busy') member.backOff();

@@ -6,6 +6,7 @@ import { LatencyTable } from './latency.js';
 import { LoginGate } from './login.js';
 import { type GroupTiming, Member } from './member.js';
 import { ObjectTable, type Standing, type VirtualObject } from './object.js';
+import type { Effort } from './outcome.js';
 import type { Port } from './port.js';
 import { type Running, Signal } from './task.js';
 
@@ -23,7 +24,7 @@ export class Group {
   /** Fires when a member changes its state. */
   readonly changed: Signal = new Signal();
   /** Fingerprints being taken, by object. */
-  readonly referencing: Map<VirtualObject, Running<void>> = new Map<VirtualObject, Running<void>>();
+  readonly referencing: Map<VirtualObject, Effort> = new Map<VirtualObject, Effort>();
   /** The last enumeration of all objects, for handles that this process has not met (ms of the port's clock). */
   enumeratedAt: number = Number.NEGATIVE_INFINITY;
   /** The quarantine's turn: the last who asked for it. */

@@ -33,6 +33,8 @@ export function judge(end: AttemptEnd, history: History): Decision {
   switch (end.kind) {
     case 'ok':
       return { kind: 'return' };
+    case 'fault':
+      return { kind: 'throw' };
     case 'absent':
     case 'misaligned':
     case 'withdrawn':

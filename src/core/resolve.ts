@@ -74,7 +74,7 @@ function remember(
 function* search(group: Group, connection: Connection, object: VirtualObject, effort: Effort): Task<Replica | Failure> {
   const identified = isProvenByIdentity(object.description);
   if (!identified && !object.referenced) {
-    yield* establishReference(group, object);
+    yield* establishReference(group, object, effort);
     // The reference may have been taken from this very connection.
     const replica = connection.replicas.get(object);
     if (replica?.kind === 'usable') return replica;
@@ -191,29 +191,36 @@ function* checkSignature(
  * in service and has it. So every process takes it from the same member, and of two keys that share a name
  * the one on the later member is the one that is not used.
  */
-function* establishReference(group: Group, object: VirtualObject): Task<void> {
-  let running = group.referencing.get(object);
-  if (running === undefined) {
-    running = group.port.start(takeReference(group, object));
-    group.referencing.set(object, running);
+function* establishReference(group: Group, object: VirtualObject, effort: Effort): Task<void> {
+  let referencing = group.referencing.get(object);
+  if (referencing === undefined) {
+    referencing = new Effort();
+    group.referencing.set(object, referencing);
+    group.port.start(takeReference(group, object, referencing));
   }
-  if (!running.settled) yield { signals: [running], until: FOREVER };
-  group.referencing.delete(object);
+  while (!referencing.settled) {
+    if (referencing.late) effort.markLate();
+    yield { signals: [referencing], until: FOREVER };
+  }
 }
 
-function* takeReference(group: Group, object: VirtualObject): Task<void> {
-  const inService = group.members.filter((member) => member.isActive);
-  const asked =
-    inService.length > 0 ? inService : group.members.filter((member) => member.connection?.end === undefined);
-  for (const member of asked) {
-    const { connection } = member;
-    if (connection === undefined || connection.end !== undefined) continue;
-    const effort = new Effort();
-    const taking = group.port.start(takeReferenceFrom(group, member, connection, object, effort));
-    const { name } = member.state;
-    while (!taking.settled && member.state.name === name) yield { signals: [taking, group.changed], until: FOREVER };
-    if (!taking.settled) taking.cancel(undefined);
-    if (object.referenced) return;
+function* takeReference(group: Group, object: VirtualObject, referencing: Effort): Task<void> {
+  try {
+    const inService = group.members.filter((member) => member.isActive);
+    for (const member of inService.length > 0 ? inService : group.members) {
+      const { connection } = member;
+      if (connection === undefined || connection.end !== undefined) continue;
+      const taking = group.port.start(takeReferenceFrom(group, member, connection, object, referencing));
+      const { name } = member.state;
+      while (!taking.settled && member.state.name === name) {
+        yield { signals: [taking, group.changed], until: FOREVER };
+      }
+      if (!taking.settled) taking.cancel(undefined);
+      if (object.referenced) return;
+    }
+  } finally {
+    group.referencing.delete(object);
+    referencing.settle();
   }
 }
 

@@ -1,5 +1,5 @@
 import { createRequire } from 'node:module';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 
 /** The application's end of the channel to one host; see native/addon/channel.h. */
 export interface NativeChannel {
@@ -33,7 +33,11 @@ interface Addon {
   processEnd(pid: number): { code: number | null; signal: number | null } | null;
 }
 
-const build = new URL('../../build/Release/', import.meta.url);
+// Tests load the parts that were built with sanitizers.
+const build: URL =
+  process.env.PKCS11_HA_NATIVE === undefined
+    ? new URL('../../build/Release/', import.meta.url)
+    : pathToFileURL(`${process.env.PKCS11_HA_NATIVE}/`);
 
 export const addon: Addon = createRequire(import.meta.url)(fileURLToPath(new URL('pkcs11_ha.node', build))) as Addon;
 

@@ -1,0 +1,236 @@
+import { describe, expect, test } from '@jest/globals';
+import { runCall } from '../../src/core/call.js';
+import type { TokenError } from '../../src/core/error.js';
+import { findObjects } from '../../src/core/find.js';
+import type { VirtualObject } from '../../src/core/object.js';
+import { encrypt, type Operation, sign } from '../../src/core/operation.js';
+import { ck } from '../../src/spec/constants.js';
+import { encodeMechanism } from '../../src/spec/mechanism.js';
+import { type Behaviour, type Mischief, ScriptedToken, World } from '../support/world.js';
+
+const hmac = encodeMechanism('m', 'SHA256_HMAC');
+const key = { label: 'key', secret: 'same' };
+
+function twoTokens(): { a: ScriptedToken; b: ScriptedToken } {
+  return { a: new ScriptedToken('A', [key]), b: new ScriptedToken('B', [key]) };
+}
+
+function objectIn(world: World): VirtualObject {
+  const [object] = world.run(findObjects(world.group, [], world.now + 10_000));
+  if (object === undefined) throw new Error('no object');
+  return object;
+}
+
+function signing(world: World, object: VirtualObject): () => string {
+  return () => world.run(runCall(world.group, sign(hmac, object, Buffer.from('data')), world.now + 10_000)).toString();
+}
+
+const on =
+  (call: string, mischief: Mischief): Behaviour =>
+  (name) =>
+    name === call ? mischief : undefined;
+
+function caught(call: () => unknown): TokenError {
+  try {
+    call();
+  } catch (error) {
+    return error as TokenError;
+  }
+  throw new Error('it did not throw');
+}
+
+const many = (call: () => string, count = 40): void => {
+  for (let i = 0; i < count; i += 1) expect(call()).toBe('same:data');
+};
+
+describe('failing over', () => {
+  // Each row: what member a does, and what becomes of it.
+  test.each([
+    ['DEVICE_ERROR', on('C_Sign', { code: ck('CKR_DEVICE_ERROR') }), 'suspect'],
+    ['DEVICE_REMOVED', on('C_SignInit', { code: ck('CKR_DEVICE_REMOVED') }), 'suspect'],
+    ['TOKEN_NOT_PRESENT', on('C_Sign', { code: ck('CKR_TOKEN_NOT_PRESENT') }), 'suspect'],
+    ['FUNCTION_FAILED while the other succeeds', on('C_Sign', { code: ck('CKR_FUNCTION_FAILED') }), 'suspect'],
+    ['a code of the vendor while the other succeeds', on('C_Sign', { code: 0x8000_0001 }), 'suspect'],
+    ['SESSION_HANDLE_INVALID again and again', on('C_Sign', { code: ck('CKR_SESSION_HANDLE_INVALID') }), 'suspect'],
+    ['HOST_MEMORY', on('C_Sign', { code: ck('CKR_HOST_MEMORY') }), 'active'],
+    ['MECHANISM_INVALID', on('C_SignInit', { code: ck('CKR_MECHANISM_INVALID') }), 'active'],
+    ['a crash', on('C_Sign', { crash: true }), 'down'],
+    ['silence', on('C_Sign', { silent: true }), 'suspect'],
+  ] as const)('%s: no call fails', (name, behaviour, state) => {
+    const { a, b } = twoTokens();
+    const world = World.open({ a, b });
+    const call = signing(world, objectIn(world));
+    many(call);
+    a.behave = behaviour;
+    many(call);
+    const states = world.events.flatMap((event) => (event.type === 'member' && event.member === 'a' ? [event.to] : []));
+    expect(states.slice(1).includes(state) || state === 'active').toBe(true);
+    if (state === 'active') expect(states.slice(1)).toEqual([]);
+    if (name === 'MECHANISM_INVALID') return; // believed until the member joins again
+    a.behave = () => undefined;
+    world.pass(5000);
+    expect(world.stateOf('a')).toBe('active');
+    const before = a.signatures;
+    many(call);
+    expect(a.signatures).toBeGreaterThan(before);
+  });
+
+  test('never sleeps: the next member is asked in the same instant', () => {
+    const { a, b } = twoTokens();
+    const world = World.open({ a, b }, { balance: 'primary' });
+    const call = signing(world, objectIn(world));
+    many(call, 5);
+    a.behave = on('C_Sign', { code: ck('CKR_DEVICE_ERROR') });
+    const started = world.now;
+    call();
+    expect(world.now - started).toBeLessThanOrEqual(a.latency + 4 * b.latency);
+  });
+
+  test('a failover is told with its evidence', () => {
+    const { a, b } = twoTokens();
+    const world = World.open({ a, b }, { balance: 'primary' });
+    const call = signing(world, objectIn(world));
+    a.behave = on('C_Sign', { code: ck('CKR_DEVICE_ERROR') });
+    call();
+    expect(world.events.filter(({ type }) => type === 'failover')).toMatchObject([
+      {
+        function: 'C_Sign',
+        member: 'b',
+        attempts: [{ member: 'a', function: 'C_Sign', code: 0x30, outcome: 'CKR_DEVICE_ERROR' }],
+      },
+    ]);
+  });
+});
+
+describe('judging', () => {
+  test('the caller is told its own faults, and no member is blamed or asked twice', () => {
+    const { a, b } = twoTokens();
+    const world = World.open({ a, b });
+    const object = objectIn(world);
+    const operation: Operation<Buffer> = encrypt(encodeMechanism('m', 'AES_ECB'), object, Buffer.alloc(16));
+    const error = caught(() => world.run(runCall(world.group, operation, world.now + 10_000)));
+    expect(error).toMatchObject({ code: ck('CKR_KEY_FUNCTION_NOT_PERMITTED'), method: 'C_EncryptInit' });
+    expect(error.attempts).toHaveLength(1);
+    expect([...a.calls, ...b.calls].filter((call) => call === 'C_EncryptInit')).toHaveLength(1);
+    expect(world.stateOf('a')).toBe('active');
+  });
+
+  test('the same ambiguous answer of two members is the request: thrown at once, nobody condemned', () => {
+    const { a, b } = twoTokens();
+    const world = World.open({ a, b });
+    const object = objectIn(world);
+    const call = signing(world, object);
+    many(call);
+    for (const token of [a, b]) token.behave = on('C_Sign', { code: ck('CKR_GENERAL_ERROR') });
+    const started = world.now;
+    const error = caught(call);
+    expect(error).toMatchObject({ code: ck('CKR_GENERAL_ERROR'), method: 'C_Sign' });
+    expect(error.attempts.map(({ member }) => member).sort()).toEqual(['a', 'b']);
+    expect(world.now - started).toBeLessThan(20);
+    expect([world.stateOf('a'), world.stateOf('b')]).toEqual(['active', 'active']);
+  });
+
+  test('a mechanism that only one member has is a matter of routing, and none has is an error', () => {
+    const { a, b } = twoTokens();
+    const world = World.open({ a, b });
+    const call = signing(world, objectIn(world));
+    a.behave = on('C_SignInit', { code: ck('CKR_MECHANISM_INVALID') });
+    many(call);
+    const asked = a.calls.filter((name) => name === 'C_SignInit').length;
+    expect(asked).toBe(1);
+    b.behave = a.behave;
+    expect(caught(call)).toMatchObject({ code: ck('CKR_MECHANISM_INVALID') });
+  });
+
+  test('verdicts of the configuration go before the standard ones', () => {
+    const { a, b } = twoTokens();
+    const world = World.open({ a, b }, { balance: 'primary', verdicts: { CKR_GENERAL_ERROR: 'caller' } });
+    const call = signing(world, objectIn(world));
+    a.behave = on('C_Sign', { code: ck('CKR_GENERAL_ERROR') });
+    expect(caught(call).attempts).toHaveLength(1);
+  });
+});
+
+describe('deadlines', () => {
+  test('with everybody away a call ends by its deadline, with the evidence', () => {
+    const { a, b } = twoTokens();
+    const world = World.open({ a, b });
+    const object = objectIn(world);
+    for (const token of [a, b]) token.behave = () => ({ silent: true });
+    const started = world.now;
+    const error = caught(() => world.run(runCall(world.group, sign(hmac, object, Buffer.from('data')), started + 700)));
+    expect(world.now - started).toBe(700);
+    expect(error.code).toBe(ck('CKR_DEVICE_ERROR'));
+    expect(new Set(error.attempts.map(({ member }) => member))).toEqual(new Set(['a', 'b']));
+  });
+
+  test('a call waits for a member that comes back within its budget', () => {
+    const { a, b } = twoTokens();
+    const world = World.open({ a, b });
+    const call = signing(world, objectIn(world));
+    for (const token of [a, b]) token.behave = () => ({ code: ck('CKR_DEVICE_REMOVED') });
+    world.after(1500, () => {
+      b.behave = () => undefined;
+    });
+    many(call, 1);
+  });
+});
+
+describe('requests that end hosts', () => {
+  const poison = (mischief: Mischief): Behaviour => {
+    return (name, job) => {
+      const data = job.steps.at(-1)?.arguments[0];
+      return name === 'C_Sign' && data instanceof Uint8Array && Buffer.from('poison').equals(data)
+        ? mischief
+        : undefined;
+    };
+  };
+
+  test.each([
+    ['crashes', { crash: true }],
+    ['hangs', { silent: true }],
+  ] as const)('one that %s every member runs alone in the end', (_name, mischief) => {
+    const { a, b } = twoTokens();
+    const world = World.open({ a, b });
+    const object = objectIn(world);
+    const call = signing(world, object);
+    many(call);
+    for (const token of [a, b]) token.behave = poison(mischief);
+    const poisoned = world.start(runCall(world.group, sign(hmac, object, Buffer.from('poison')), world.now + 20_000));
+    const innocent = Array.from({ length: 20 }, () =>
+      world.start(runCall(world.group, sign(hmac, object, Buffer.from('data')), world.now + 20_000)),
+    );
+    world.until(() => poisoned.settled && innocent.every(({ settled }) => settled));
+    expect(innocent.map(({ ended }) => ended?.ok)).toEqual(innocent.map(() => true));
+    expect(poisoned.ended).toMatchObject({ ok: false, error: { code: ck('CKR_FUNCTION_FAILED') } });
+    expect(world.group.counters.quarantined).toBeGreaterThan(0);
+    many(call);
+  });
+});
+
+describe('attempts that take long', () => {
+  test('a late one gets company, and the first answer wins', () => {
+    const { a, b } = twoTokens();
+    const world = World.open({ a, b }, { balance: 'primary' });
+    const call = signing(world, objectIn(world));
+    many(call);
+    let slow = true;
+    a.behave = (name) => (name === 'C_Sign' && slow ? { delay: 1000 } : undefined);
+    const started = world.now;
+    call();
+    slow = false;
+    expect(world.now - started).toBeLessThan(100);
+    expect(world.group.counters.hedged).toBe(1);
+  });
+
+  test('second attempts are a small share of all calls', () => {
+    const { a, b } = twoTokens();
+    const world = World.open({ a, b }, { balance: 'primary', hangAfter: 60_000, attemptTimeout: 5 });
+    const object = objectIn(world);
+    for (const token of [a, b]) token.behave = on('C_Sign', { delay: 20 });
+    for (let i = 0; i < 400; i += 1)
+      world.run(runCall(world.group, sign(hmac, object, Buffer.from('data')), world.now + 10_000));
+    // 16 to begin with, and a twentieth of all calls; what moves because a member fell silent is apart.
+    expect(world.group.counters.hedged).toBeLessThan(400);
+  });
+});
