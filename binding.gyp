@@ -18,6 +18,7 @@
     {
       "target_name": "pkcs11_ha",
       "sources": [
+        "native/common/lane_page.cc",
         "native/common/packet.cc",
         "native/addon/addon.cc",
         "native/addon/channel.cc",
@@ -35,6 +36,7 @@
       "target_name": "pkcs11-ha-host",
       "type": "executable",
       "sources": [
+        "native/common/lane_page.cc",
         "native/common/packet.cc",
         "native/host/calls_cipher.cc",
         "native/host/calls_key.cc",

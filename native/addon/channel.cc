@@ -81,6 +81,7 @@ Napi::Value Channel::send(const Napi::CallbackInfo& info) {
   if (!socket_) return Napi::Number::New(env, 2);
   switch (sendPacket(socket_.get(), {message.Data(), length}, secret, false)) {
     case SendResult::sent:
+      page_->turn.wakeIfNobodyListens();
       return Napi::Number::New(env, 0);
     case SendResult::wouldBlock:
       return Napi::Number::New(env, 1);

@@ -1,6 +1,7 @@
 #include "host/lane.h"
 
 #include <chrono>
+#include <poll.h>
 #include <thread>
 #include <unistd.h>
 #include <vector>
@@ -12,25 +13,43 @@ namespace pkcs11ha {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr auto kSpin = std::chrono::microseconds(20);
+constexpr auto kSpin = std::chrono::microseconds(50);
 
 std::uint64_t monotonicNanoseconds() {
   return static_cast<std::uint64_t>(
       std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch()).count());
 }
 
-// The next packet for this lane. One lane spins for a moment, since the next job of a steady stream comes
-// sooner than a sleeping thread wakes.
-bool nextPacket(Host& host, std::vector<std::uint8_t>& packet) {
-  if (!host.spinning.test_and_set(std::memory_order_acquire)) {
-    ReceiveResult result = ReceiveResult::wouldBlock;
-    for (const auto end = Clock::now() + kSpin; result == ReceiveResult::wouldBlock && Clock::now() < end;) {
-      result = receivePacket(host.socket, packet, false);
-    }
-    host.spinning.clear(std::memory_order_release);
-    if (result != ReceiveResult::wouldBlock) return result == ReceiveResult::received;
+bool isMoreWaiting(int socket) {
+  pollfd waiting{socket, POLLIN, 0};
+  return ::poll(&waiting, 1, 0) > 0;
+}
+
+// The lane that listens spins for a moment first: the next job of a steady stream comes sooner than a
+// sleeping thread wakes.
+ReceiveResult listen(int socket, std::vector<std::uint8_t>& packet) {
+  for (const auto end = Clock::now() + kSpin; Clock::now() < end;) {
+    const ReceiveResult result = receivePacket(socket, packet, false);
+    if (result != ReceiveResult::wouldBlock) return result;
   }
-  return receivePacket(host.socket, packet, true) == ReceiveResult::received;
+  return receivePacket(socket, packet, true);
+}
+
+// The next packet for this lane: taken as the one that listens, or parked until that place is free.
+bool nextPacket(Host& host, std::vector<std::uint8_t>& packet) {
+  Turn& turn = host.page->turn;
+  for (;;) {
+    const std::uint32_t ticket = turn.ticket();
+    if (!turn.tryListen()) {
+      turn.park(ticket);
+      continue;
+    }
+    const ReceiveResult result = listen(host.socket, packet);
+    turn.stopListening();
+    // What came before this lane stopped listening woke nobody.
+    if (isMoreWaiting(host.socket)) turn.wake();
+    return result == ReceiveResult::received;
+  }
 }
 
 // Shows the job on the lane page for as long as it runs.

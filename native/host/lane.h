@@ -18,8 +18,6 @@ struct Host {
   Module module{};
   Gate gate{};
   std::atomic<std::uint32_t> lanes{0};
-  // At most one idle lane spins on the socket; the others sleep in the kernel.
-  std::atomic_flag spinning = ATOMIC_FLAG_INIT;
 };
 
 // Starts lanes until there are `count`.

@@ -20,8 +20,8 @@ import { HostProcess } from './host.js';
 import { readPin } from './pin.js';
 import { Scheduler } from './scheduler.js';
 
-/** How long a synchronous wait spins before it sleeps (µs): a round trip to a host takes a few. */
-const SPIN = 20;
+/** How long a synchronous wait spins before it sleeps (µs): longer than most operations of a local token take. */
+const SPIN = 100;
 const LONGEST_TIMER = 0x7fff_ffff;
 /** How long a closing group waits for its hosts to finalize their libraries (ms). */
 const FINALIZE_WITHIN = 500;
