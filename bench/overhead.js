@@ -79,7 +79,8 @@ try {
   await group.awaitService(group.now() + 10_000);
   const { p11, sessions, find } = openPeer(hsms[0]);
 
-  const findSync = (template) => group.runSync(findObjects(group.group, encodeTemplate('t', template), group.now() + 10_000))[0];
+  const findSync = (template) =>
+    group.runSync(findObjects(group.group, encodeTemplate('t', template), group.now() + 10_000))[0];
   const [ourEc, ourAes] = [findSync({ label: 'ec', class: 'PRIVATE_KEY' }), findSync({ label: 'aes' })];
   const ecdsa = encodeMechanism('m', 'ECDSA');
   const cbc = encodeMechanism('m', { name: 'AES_CBC_PAD', params: iv });
@@ -91,7 +92,8 @@ try {
   const contests = [
     {
       name: 'synchronous ECDSA P-256, µs a call',
-      ours: () => timeSync(() => group.runSync(runCall(group.group, sign(ecdsa, ourEc, hash), group.now() + 10_000)), 500),
+      ours: () =>
+        timeSync(() => group.runSync(runCall(group.group, sign(ecdsa, ourEc, hash), group.now() + 10_000)), 500),
       theirs: () =>
         timeSync(() => {
           p11.C_SignInit(sessions[0], { mechanism: pkcs11js.CKM_ECDSA }, theirEc);
@@ -100,7 +102,8 @@ try {
     },
     {
       name: 'synchronous AES-256-CBC 1 KiB, µs a call',
-      ours: () => timeSync(() => group.runSync(runCall(group.group, encrypt(cbc, ourAes, block), group.now() + 10_000)), 1000),
+      ours: () =>
+        timeSync(() => group.runSync(runCall(group.group, encrypt(cbc, ourAes, block), group.now() + 10_000)), 1000),
       theirs: () =>
         timeSync(() => {
           p11.C_EncryptInit(sessions[0], { mechanism: pkcs11js.CKM_AES_CBC_PAD, parameter: iv }, theirAes);
@@ -145,7 +148,12 @@ try {
       figures.theirs.push(b);
     }
     const [a, b] = [median(figures.ours), median(figures.theirs)];
-    results.push({ name, ours: Math.round(a * 10) / 10, pkcs11js: Math.round(b * 10) / 10, ratio: Math.round((a / b) * 100) / 100 });
+    results.push({
+      name,
+      ours: Math.round(a * 10) / 10,
+      pkcs11js: Math.round(b * 10) / 10,
+      ratio: Math.round((a / b) * 100) / 100,
+    });
   }
   if (process.argv.includes('--json')) console.log(JSON.stringify(results));
   else console.table(results);
