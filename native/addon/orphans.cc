@@ -21,6 +21,8 @@ pid_t pidOf(const Napi::CallbackInfo& info) {
 void Orphans::install(Napi::Env env) { env.SetInstanceData<Orphans>(new Orphans); }
 
 Orphans::~Orphans() {
+  // One that has been reaped already is no child any more, and its number may be another's.
+  std::erase_if(hosts_, [](pid_t host) { return ::waitpid(host, nullptr, WNOHANG) != 0; });
   for (const pid_t host : hosts_) ::kill(host, SIGKILL);
   for (int tries = 0; !hosts_.empty() && tries < kReapTries; ++tries) {
     for (auto host = hosts_.begin(); host != hosts_.end();) {

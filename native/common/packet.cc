@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <new>
 #include <strings.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -120,7 +121,13 @@ ReceiveResult receivePacket(int socket, std::vector<std::uint8_t>& buffer, bool 
       memory = Descriptor(descriptor);
     }
     if (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) return ReceiveResult::failed;
-    if (memory) return readAll(memory.get(), buffer) ? ReceiveResult::received : ReceiveResult::failed;
+    if (memory) {
+      try {
+        return readAll(memory.get(), buffer) ? ReceiveResult::received : ReceiveResult::failed;
+      } catch (const std::bad_alloc&) {
+        return ReceiveResult::failed;
+      }
+    }
     buffer.resize(static_cast<std::size_t>(n));
     return ReceiveResult::received;
   }

@@ -7,8 +7,18 @@
 
 namespace pkcs11ha {
 
-// A template whose values point into the packet.
-std::vector<CK_ATTRIBUTE> readTemplate(Reader& reader);
+// A template with its values, which are aligned as libraries expect that cast them to CK_ULONG*.
+class Template {
+ public:
+  static Template read(Reader& reader);
+
+  CK_ATTRIBUTE* data() { return attributes_.empty() ? nullptr : attributes_.data(); }
+  CK_ULONG size() const { return attributes_.size(); }
+
+ private:
+  std::vector<CK_ATTRIBUTE> attributes_;
+  std::vector<CK_ULONG> storage_;
+};
 
 std::vector<CK_ATTRIBUTE_TYPE> readTypes(Reader& reader);
 

@@ -15,6 +15,7 @@ CK_RV begin(JobContext& context, Reader& reader, Writer& writer, CipherInit init
   Mechanism mechanism = Mechanism::read(reader);
   const CK_RV rv = init(context.handle(), mechanism.raw(), context.readObject(reader));
   if (rv == CKR_OK) context.session.began();
+  context.cipher = context.mechanisms.size();
   context.mechanisms.push_back(std::move(mechanism));
   return rv;
 }
@@ -25,8 +26,8 @@ CK_RV finish(JobContext& context, Reader& reader, Writer& writer, Cipher cipher)
     return cipher(context.handle(), input.data(), input.size(), output, size);
   });
   if (rv != CKR_BUFFER_TOO_SMALL) context.session.ended();
-  if (!context.mechanisms.empty()) {
-    context.mechanisms.back().writeReturned(writer);
+  if (context.cipher < context.mechanisms.size()) {
+    context.mechanisms[context.cipher].writeReturned(writer);
   } else {
     writer.u32(0);
   }
@@ -55,6 +56,7 @@ CK_RV call_C_DigestInit(JobContext& context, Reader& reader, Writer& writer) {
   Mechanism mechanism = Mechanism::read(reader);
   const CK_RV rv = context.functions->C_DigestInit(context.handle(), mechanism.raw());
   if (rv == CKR_OK) context.session.began();
+  context.mechanisms.push_back(std::move(mechanism));
   return rv;
 }
 

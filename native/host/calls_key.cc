@@ -6,7 +6,7 @@ namespace pkcs11ha {
 CK_RV call_C_DeriveKey(JobContext& context, Reader& reader, Writer& writer) {
   Mechanism mechanism = Mechanism::read(reader);
   const CK_OBJECT_HANDLE base = context.readObject(reader);
-  std::vector<CK_ATTRIBUTE> attributes = readTemplate(reader);
+  Template attributes = Template::read(reader);
   CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
   const CK_RV rv = context.functions->C_DeriveKey(context.handle(), mechanism.raw(), base, attributes.data(),
                                                   attributes.size(), &object);

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "common/packet.h"
+
 namespace pkcs11ha {
 namespace {
 
@@ -16,28 +18,47 @@ bool isPartial(CK_RV rv) {
 }
 
 // One attribute that did not fit or failed in the common query: asked alone, so that its own code is known.
+// Asked again when it has grown between the question for its size and the one for its value.
 CK_RV readAlone(JobContext& context, CK_OBJECT_HANDLE object, CK_ATTRIBUTE& attribute, std::vector<std::uint8_t>& room) {
-  attribute.pValue = nullptr;
-  attribute.ulValueLen = 0;
-  CK_RV rv = context.functions->C_GetAttributeValue(context.handle(), object, &attribute, 1);
-  if (rv != CKR_OK) return rv;
-  if (attribute.ulValueLen == CK_UNAVAILABLE_INFORMATION) return CKR_ATTRIBUTE_TYPE_INVALID;
-  room.resize(attribute.ulValueLen);
-  attribute.pValue = room.data();
-  return room.empty() ? CKR_OK : context.functions->C_GetAttributeValue(context.handle(), object, &attribute, 1);
+  CK_RV rv = CKR_BUFFER_TOO_SMALL;
+  for (int round = 0; rv == CKR_BUFFER_TOO_SMALL && round < 3; ++round) {
+    attribute.pValue = nullptr;
+    attribute.ulValueLen = 0;
+    rv = context.functions->C_GetAttributeValue(context.handle(), object, &attribute, 1);
+    if (rv != CKR_OK) return rv;
+    if (attribute.ulValueLen == CK_UNAVAILABLE_INFORMATION) return CKR_ATTRIBUTE_TYPE_INVALID;
+    if (attribute.ulValueLen > kPacketLimit) return CKR_HOST_MEMORY;
+    room.resize(attribute.ulValueLen);
+    if (room.empty()) return CKR_OK;
+    attribute.pValue = room.data();
+    rv = context.functions->C_GetAttributeValue(context.handle(), object, &attribute, 1);
+  }
+  return rv == CKR_OK && attribute.ulValueLen > room.size() ? CKR_GENERAL_ERROR : rv;
 }
 
 }  // namespace
 
-std::vector<CK_ATTRIBUTE> readTemplate(Reader& reader) {
+Template Template::read(Reader& reader) {
+  Template result;
+  std::vector<Bytes> values;
+  std::size_t size = 0;
   const std::uint32_t count = reader.u32();
-  std::vector<CK_ATTRIBUTE> attributes;
   for (std::uint32_t i = 0; i < count; ++i) {
-    const CK_ATTRIBUTE_TYPE type = reader.u64();
-    const Bytes value = reader.sized();
-    attributes.push_back({type, value.empty() ? nullptr : value.data(), value.size()});
+    result.attributes_.push_back({reader.u64(), nullptr, 0});
+    values.push_back(reader.sized());
+    size += (values.back().size() + alignof(CK_ULONG) - 1) / alignof(CK_ULONG);
   }
-  return attributes;
+  result.storage_.resize(size);
+  CK_ULONG* at = result.storage_.data();
+  for (std::uint32_t i = 0; i < count; ++i) {
+    const Bytes value = values[i];
+    if (value.empty()) continue;
+    std::memcpy(at, value.data(), value.size());
+    result.attributes_[i].pValue = at;
+    result.attributes_[i].ulValueLen = value.size();
+    at += (value.size() + alignof(CK_ULONG) - 1) / alignof(CK_ULONG);
+  }
+  return result;
 }
 
 std::vector<CK_ATTRIBUTE_TYPE> readTypes(Reader& reader) {
@@ -49,6 +70,8 @@ std::vector<CK_ATTRIBUTE_TYPE> readTypes(Reader& reader) {
 
 CK_RV writeAttributes(JobContext& context, CK_OBJECT_HANDLE object, const std::vector<CK_ATTRIBUTE_TYPE>& types,
                       Writer& writer) {
+  writer.u32(static_cast<std::uint32_t>(types.size()));
+  if (types.empty()) return CKR_OK;
   std::vector<std::uint8_t> room(types.size() * kFirstRoom);
   std::vector<CK_ATTRIBUTE> attributes;
   for (std::size_t i = 0; i < types.size(); ++i) {
@@ -56,11 +79,12 @@ CK_RV writeAttributes(JobContext& context, CK_OBJECT_HANDLE object, const std::v
   }
   const CK_RV common = context.functions->C_GetAttributeValue(context.handle(), object, attributes.data(), attributes.size());
   if (common != CKR_OK && !isPartial(common)) return common;
-  writer.u32(static_cast<std::uint32_t>(types.size()));
   std::vector<std::uint8_t> alone;
   for (CK_ATTRIBUTE& attribute : attributes) {
     CK_RV rv = CKR_OK;
-    if (attribute.ulValueLen == CK_UNAVAILABLE_INFORMATION || attribute.ulValueLen > kFirstRoom) {
+    // After a partial answer a length that is still the room's may be one that the token never got to.
+    const bool untouched = common != CKR_OK && attribute.ulValueLen == kFirstRoom;
+    if (untouched || attribute.ulValueLen == CK_UNAVAILABLE_INFORMATION || attribute.ulValueLen > kFirstRoom) {
       rv = readAlone(context, object, attribute, alone);
       if (rv != CKR_OK && !isPartial(rv)) return rv;
     }
@@ -80,12 +104,13 @@ CK_RV writeAttributes(JobContext& context, CK_OBJECT_HANDLE object, const std::v
 // FindObjectsInit to FindObjectsFinal, then the attributes of each object found, at most `most` of them. An
 // object that vanished between the two is left out.
 CK_RV call_X_Find(JobContext& context, Reader& reader, Writer& writer) {
-  std::vector<CK_ATTRIBUTE> wanted = readTemplate(reader);
+  Template wanted = Template::read(reader);
   const std::uint32_t most = reader.u32();
   const std::vector<CK_ATTRIBUTE_TYPE> types = readTypes(reader);
   CK_FUNCTION_LIST* functions = context.functions;
-  CK_RV rv = functions->C_FindObjectsInit(context.handle(), wanted.empty() ? nullptr : wanted.data(), wanted.size());
+  CK_RV rv = functions->C_FindObjectsInit(context.handle(), wanted.data(), wanted.size());
   if (rv != CKR_OK) return rv;
+  context.session.began();
   std::vector<CK_OBJECT_HANDLE> found;
   while (found.size() < most) {
     CK_OBJECT_HANDLE batch[kFindBatch];
@@ -95,6 +120,7 @@ CK_RV call_X_Find(JobContext& context, Reader& reader, Writer& writer) {
     found.insert(found.end(), batch, batch + std::min(count, kFindBatch));
   }
   const CK_RV final = functions->C_FindObjectsFinal(context.handle());
+  if (final == CKR_OK) context.session.ended();
   if (rv != CKR_OK) return rv;
   if (final != CKR_OK) return final;
 
@@ -123,7 +149,7 @@ CK_RV call_C_GetAttributeValue(JobContext& context, Reader& reader, Writer& writ
 }
 
 CK_RV call_C_CreateObject(JobContext& context, Reader& reader, Writer& writer) {
-  std::vector<CK_ATTRIBUTE> attributes = readTemplate(reader);
+  Template attributes = Template::read(reader);
   CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
   const CK_RV rv = context.functions->C_CreateObject(context.handle(), attributes.data(), attributes.size(), &object);
   context.objects.back() = object;

@@ -1,4 +1,5 @@
 // General, slot, token and session calls (PKCS#11 2.40, sections 5.4 to 5.6).
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -6,6 +7,9 @@
 
 namespace pkcs11ha {
 namespace {
+
+// More slots or mechanisms than any token has.
+constexpr CK_ULONG kMostItems = 65536;
 
 std::string readText(Reader& reader) {
   const Bytes bytes = reader.sized();
@@ -36,9 +40,11 @@ CK_RV writeList(Writer& writer, F&& call) {
     CK_ULONG count = 0;
     rv = call(nullptr, &count);
     if (rv != CKR_OK) return rv;
+    if (count > kMostItems) return CKR_HOST_MEMORY;
     items.resize(count);
+    if (items.empty()) break;
     rv = call(items.data(), &count);
-    if (rv == CKR_OK) items.resize(count);
+    if (rv == CKR_OK) items.resize(std::min<std::size_t>(count, items.size()));
   }
   if (rv == CKR_OK) writeNumbers(writer, items);
   return rv;

@@ -39,7 +39,7 @@ void confine(pid_t parent, int lastDescriptor) {
   closeFrom(lastDescriptor + 1);
   for (int fd = 3; fd <= lastDescriptor; ++fd) setFlag(fd, F_GETFD, F_SETFD, FD_CLOEXEC);
   for (const int fd : {STDOUT_FILENO, STDERR_FILENO}) setFlag(fd, F_GETFL, F_SETFL, O_NONBLOCK);
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGPIPE}) ::signal(signal, SIG_IGN);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGPIPE}) ::signal(signal, SIG_IGN);
 }
 
 void startWatchdog(int socket) {

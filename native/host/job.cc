@@ -87,8 +87,9 @@ void runJob(const job::Header& header, Reader& reader, JobContext& context, std:
     }
   } catch (const Malformed&) {
     writeStatus(header.id, job::Status::malformed, reply);
-  } catch (const std::bad_alloc&) {
-    writeStatus(header.id, job::Status::malformed, reply);
+  } catch (const std::exception&) {
+    // No memory for what the token wants to say.
+    writeStatus(header.id, job::Status::unsendable, reply);
   }
   if ((header.flags & job::kSessionless) == 0) context.session.settle();
 }

@@ -18,7 +18,7 @@ constexpr std::uint32_t kFresh = 2;        // on a session opened for it
 constexpr std::uint32_t kSessionless = 4;  // needs no session of the lane
 constexpr std::uint32_t kSecret = 8;       // holds a PIN: wiped when it has run
 
-enum class Status : std::uint32_t { done = 0, expired = 1, malformed = 2 };
+enum class Status : std::uint32_t { done = 0, expired = 1, malformed = 2, unsendable = 3 };
 
 struct Header {
   std::uint64_t id;
@@ -39,6 +39,8 @@ struct JobContext {
   std::vector<CK_OBJECT_HANDLE> objects{};
   // Parameters of the operations begun: they have to live until the operation ends, a token may write to them.
   std::vector<Mechanism> mechanisms{};
+  // The one of them that the cipher's Init brought.
+  std::size_t cipher = 0;
   // Set by X_Attach: how many lanes there are to be.
   std::uint32_t lanesWanted = 0;
 

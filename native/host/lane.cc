@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <poll.h>
+#include <system_error>
 #include <thread>
 #include <unistd.h>
 #include <vector>
@@ -68,9 +69,37 @@ class Begun {
   LaneSlot& slot_;
 };
 
-// Runs one packet's job and sends the reply; false when there is nobody to send it to.
+// A packet that held a PIN leaves none behind, however it is done with.
+class Wiped {
+ public:
+  explicit Wiped(std::vector<std::uint8_t>& packet) : packet_(packet) {}
+  ~Wiped() {
+    if (isSecret) wipe(packet_.data(), packet_.size());
+  }
+  Wiped(const Wiped&) = delete;
+  Wiped& operator=(const Wiped&) = delete;
+
+  bool isSecret = false;
+
+ private:
+  std::vector<std::uint8_t>& packet_;
+};
+
+// False when there is nobody to reply to. A reply that cannot be sent, because it is too large or memory is
+// short, is that job's affair and not the host's.
+bool sendReply(Host& host, std::uint64_t id, std::vector<std::uint8_t>& reply) {
+  SendResult result = sendPacket(host.socket, reply, {}, true);
+  if (result != SendResult::sent && result != SendResult::peerGone) {
+    writeStatus(id, job::Status::unsendable, reply);
+    result = sendPacket(host.socket, reply, {}, true);
+  }
+  return result == SendResult::sent;
+}
+
+// Runs one packet's job and sends the reply.
 bool serve(Host& host, LaneSlot& slot, Session& session, std::vector<std::uint8_t>& packet,
            std::vector<std::uint8_t>& reply) {
+  Wiped wiped(packet);
   Reader reader(packet);
   job::Header header{};
   try {
@@ -78,21 +107,21 @@ bool serve(Host& host, LaneSlot& slot, Session& session, std::vector<std::uint8_
   } catch (const Malformed&) {
     return true;
   }
+  wiped.isSecret = (header.flags & job::kSecret) != 0;
   std::uint32_t lanesWanted = 0;
   {
     const Gate::Pass pass(host.gate, (header.flags & job::kExclusive) != 0);
     if (header.deadline != 0 && monotonicNanoseconds() > header.deadline) {
       writeStatus(header.id, job::Status::expired, reply);
-      return sendPacket(host.socket, reply, {}, true) == SendResult::sent;
+    } else {
+      JobContext context{host.module, session, nullptr};
+      const Begun begun(slot, header);
+      runJob(header, reader, context, reply);
+      lanesWanted = context.lanesWanted;
     }
-    JobContext context{host.module, session, nullptr};
-    const Begun begun(slot, header);
-    runJob(header, reader, context, reply);
-    lanesWanted = context.lanesWanted;
   }
-  if ((header.flags & job::kSecret) != 0) wipe(packet.data(), packet.size());
   if (lanesWanted != 0) startLanes(host, lanesWanted);
-  return sendPacket(host.socket, reply, {}, true) == SendResult::sent;
+  return sendReply(host, header.id, reply);
 }
 
 }  // namespace
@@ -110,10 +139,16 @@ void startLanes(Host& host, std::uint32_t count) {
     std::uint32_t lane = host.lanes.load();
     if (lane >= count || lane >= kMaxLanes) return;
     if (!host.lanes.compare_exchange_strong(lane, lane + 1)) continue;
-    std::thread([&host, lane] {
-      runLane(host, host.page->lanes[lane]);
-      ::_exit(0);
-    }).detach();
+    try {
+      std::thread([&host, lane] {
+        runLane(host, host.page->lanes[lane]);
+        ::_exit(0);
+      }).detach();
+    } catch (const std::system_error&) {
+      // No more threads to be had: it goes on with those it has.
+      host.lanes.fetch_sub(1);
+      return;
+    }
   }
 }
 

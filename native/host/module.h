@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <mutex>
 #include <string>
 
@@ -19,8 +20,10 @@ class Module {
   CK_FUNCTION_LIST* functions() const { return functions_.load(std::memory_order_acquire); }
 
   // The slot that lanes open their sessions on, and the anchor session there, which keeps the login when a
-  // lane's session is replaced. Attaching again replaces the anchor session.
+  // lane's session is replaced. Attaching again replaces the anchor session; if the old one is gone, so are
+  // all others of this process, and a new generation of sessions begins.
   CK_RV attach(CK_SLOT_ID slot);
+  std::uint32_t generation() const { return generation_.load(std::memory_order_acquire); }
   CK_RV openSession(CK_SESSION_HANDLE& session);
   CK_SESSION_HANDLE anchor() const { return anchor_.load(std::memory_order_acquire); }
 
@@ -30,6 +33,7 @@ class Module {
   std::atomic<CK_FUNCTION_LIST*> functions_{nullptr};
   std::atomic<CK_SLOT_ID> slot_{0};
   std::atomic<CK_SESSION_HANDLE> anchor_{CK_INVALID_HANDLE};
+  std::atomic<std::uint32_t> generation_{0};
 };
 
 }  // namespace pkcs11ha

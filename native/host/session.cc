@@ -3,11 +3,12 @@
 namespace pkcs11ha {
 
 CK_RV Session::ensure() {
+  const std::uint32_t generation = module_.generation();
+  if (generation != generation_) forget();
   if (handle_ != CK_INVALID_HANDLE) return CKR_OK;
+  generation_ = generation;
   const CK_RV rv = module_.openSession(handle_);
   if (rv != CKR_OK) handle_ = CK_INVALID_HANDLE;
-  active_ = 0;
-  lost_ = false;
   return rv;
 }
 
@@ -15,8 +16,10 @@ void Session::notice(CK_RV rv) {
   switch (rv) {
     case CKR_SESSION_HANDLE_INVALID:
     case CKR_SESSION_CLOSED:
-    case CKR_OPERATION_ACTIVE:
     case CKR_CRYPTOKI_NOT_INITIALIZED:
+      gone_ = true;
+      break;
+    case CKR_OPERATION_ACTIVE:
     case CKR_DEVICE_REMOVED:
     case CKR_TOKEN_NOT_PRESENT:
       lost_ = true;
@@ -27,15 +30,25 @@ void Session::notice(CK_RV rv) {
 }
 
 void Session::settle() {
-  if (lost_ || active_ > 0) discard();
+  if (gone_) {
+    forget();
+  } else if (lost_ || active_ > 0) {
+    discard();
+  }
 }
 
 void Session::discard() {
   if (handle_ == CK_INVALID_HANDLE) return;
-  if (CK_FUNCTION_LIST* functions = module_.functions()) functions->C_CloseSession(handle_);
+  CK_FUNCTION_LIST* functions = module_.functions();
+  if (functions != nullptr && generation_ == module_.generation()) functions->C_CloseSession(handle_);
+  forget();
+}
+
+void Session::forget() {
   handle_ = CK_INVALID_HANDLE;
   active_ = 0;
   lost_ = false;
+  gone_ = false;
 }
 
 }  // namespace pkcs11ha

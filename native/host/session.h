@@ -24,10 +24,15 @@ class Session {
   void discard();
 
  private:
+  void forget();
+
   Module& module_;
   CK_SESSION_HANDLE handle_ = CK_INVALID_HANDLE;
   int active_ = 0;
   bool lost_ = false;
+  // The token says that it knows no such session: its number may be another's by now, so it is not closed.
+  bool gone_ = false;
+  std::uint32_t generation_ = 0;
 };
 
 }  // namespace pkcs11ha

@@ -15,14 +15,13 @@ import { FOREVER, type Running, type Task } from './task.js';
 export type AttemptEnd =
   | { readonly kind: 'ok'; readonly reply: JobReply }
   | { readonly kind: 'code'; readonly verdict: Verdict; readonly function: string; readonly code: number }
-  /** Something of ours threw: a payload too large for the channel, or a fault. The call ends with it. */
-  | { readonly kind: 'fault'; readonly error: unknown }
   | { readonly kind: 'absent' }
   | { readonly kind: 'misaligned' }
   | Exclude<Failure, { readonly kind: 'code' }>;
 
 const NO_HANDLE = new Uint8Array(8);
 const argumentsBad = ck('CKR_ARGUMENTS_BAD');
+const hostMemory = ck('CKR_HOST_MEMORY');
 
 function evidenceOf(end: AttemptEnd | undefined): Pick<AttemptRecord, 'function' | 'code' | 'outcome'> {
   const silent = { function: '', code: undefined };
@@ -103,6 +102,10 @@ export class Attempt extends Effort {
         if (outcome.kind !== 'reply') return outcome;
         if (outcome.reply.status === 'malformed')
           return { kind: 'code', verdict: 'caller', function: operation.function, code: argumentsBad };
+        // The same at another member means it is the request: so it is not judged as a member that is busy.
+        if (outcome.reply.status === 'unsendable') {
+          return { kind: 'code', verdict: 'ambiguous', function: operation.function, code: hostMemory };
+        }
         const end = endOf(outcome.reply);
         const verdict = verdictOn(end.code, group.policy.verdicts);
         if (verdict === 'ok') return { kind: 'ok', reply: outcome.reply };

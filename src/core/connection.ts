@@ -184,7 +184,12 @@ export class Connection {
   }
 
   #transmit(ticket: Ticket): boolean {
-    if (this.#link?.send(ticket.id, ticket.deadline, ticket.job) !== true) return false;
+    try {
+      if (this.#link?.send(ticket.id, ticket.deadline, ticket.job) !== true) return false;
+    } catch (error) {
+      ticket.end({ kind: 'fault', error });
+      return true;
+    }
     ticket.sentAt = this.port.now();
     this.#outstanding.set(ticket.id, ticket);
     ticket.lateAt = ticket.sentAt + this.timing.timeoutOf(ticket.kind);

@@ -78,6 +78,7 @@ function* perform(connection: Connection, job: Job, deadline: number): Task<JobR
   const name = job.steps.at(-1)?.call ?? '';
   if (outcome === undefined) throw new JoinFailure(`${name} did not answer in time`);
   if (outcome.kind === 'lost') throw new JoinFailure(`${outcome.reason} in ${name}`);
+  if (outcome.kind === 'fault') throw outcome.error;
   const failure = failureOf(outcome);
   if (failure?.kind === 'code')
     throw new JoinFailure(`${failure.function} answered ${codeName(failure.code)}`, false, failure.code);

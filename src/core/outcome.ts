@@ -1,6 +1,9 @@
+import { ck } from '../spec/constants.js';
 import { endOf, type JobReply } from '../spec/job.js';
 import { CKR_OK } from '../spec/verdict.js';
 import { Signal } from './task.js';
+
+const hostMemory = ck('CKR_HOST_MEMORY');
 
 /** Somebody who waits for a job and wants to know when it takes longer than it should. */
 export class Effort extends Signal {
@@ -20,7 +23,9 @@ export class Effort extends Signal {
 export type JobOutcome =
   | { readonly kind: 'reply'; readonly reply: JobReply }
   | { readonly kind: 'lost'; readonly begun: boolean; readonly charged: boolean; readonly reason: string }
-  | { readonly kind: 'withdrawn' };
+  | { readonly kind: 'withdrawn' }
+  /** It could not even be sent: too large for the channel, or a fault of ours. */
+  | { readonly kind: 'fault'; readonly error: unknown };
 
 /** Why a job, or a short sequence of jobs, has no result. */
 export type Failure =
@@ -31,5 +36,6 @@ export type Failure =
 export function failureOf(outcome: JobOutcome): Failure | undefined {
   if (outcome.kind !== 'reply') return outcome;
   const { call, code } = endOf(outcome.reply);
+  if (outcome.reply.status === 'unsendable') return { kind: 'code', function: call, code: hostMemory };
   return outcome.reply.status === 'done' && code === CKR_OK ? undefined : { kind: 'code', function: call, code };
 }

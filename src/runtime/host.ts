@@ -31,6 +31,7 @@ export class HostProcess implements HostLink {
   #begunAtEnd: readonly BegunJob[] | undefined;
   #spawnError: string | undefined;
   #hasEnded: boolean = false;
+  #exited: boolean = false;
 
   constructor(options: HostOptions, listener: HostListener, surroundings: HostSurroundings) {
     this.#listener = listener;
@@ -47,10 +48,13 @@ export class HostProcess implements HostLink {
     });
     this.#child.unref();
     const { pid } = this.#child;
-    if (!isMainThread && pid !== undefined) {
-      addon.noteHost(pid);
-      this.#child.once('exit', () => addon.forgetHost(pid));
-    }
+    if (!isMainThread && pid !== undefined) addon.noteHost(pid);
+    this.#child.once('exit', () => {
+      if (!isMainThread && pid !== undefined) addon.forgetHost(pid);
+      // Usually the channel has told already; not if a child of the library's holds its other end.
+      this.#exited = true;
+      surroundings.moved();
+    });
     for (const stream of [this.#child.stdout, this.#child.stderr]) {
       (stream as { unref?: () => void } | null)?.unref?.();
       stream?.setEncoding('utf8').on('data', (text: string) => surroundings.printed(options.name, text));
@@ -74,7 +78,7 @@ export class HostProcess implements HostLink {
     if (this.#hasEnded) return false;
     const packets = this.channel.receive();
     for (const packet of packets) this.#listener.replied(readReply(packet));
-    if (!this.channel.ended) return packets.length > 0;
+    if (!this.channel.ended && !this.#exited) return packets.length > 0;
     this.#hasEnded = true;
     this.#begunAtEnd = this.channel.lanes();
     this.#listener.ended(this.#endOf());

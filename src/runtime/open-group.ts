@@ -13,6 +13,7 @@ import { keepMember } from '../core/health.js';
 import { awaitService } from '../core/opening.js';
 import type { HostLink, HostListener, HostOptions, Port } from '../core/port.js';
 import { type Alarm, FOREVER, type Running, type Task } from '../core/task.js';
+import { type Job, step } from '../spec/job.js';
 import { addon, type NativeSecret } from './addon.js';
 import { monotonicNow } from './clock.js';
 import { sha256, verifySignature } from './crypto.js';
@@ -25,6 +26,9 @@ const SPIN = 100;
 const LONGEST_TIMER = 0x7fff_ffff;
 /** How long a closing group waits for its hosts to finalize their libraries (ms). */
 const FINALIZE_WITHIN = 500;
+
+/** Alone: what was given up may still be running in the library. */
+const FINALIZE: Job = { steps: [step('C_Finalize')], sessionless: true, exclusive: true };
 
 /** A configuration, or the path of its YAML file. */
 export type ConfigurationSource = string | GroupConfigInput;
@@ -154,9 +158,7 @@ export class OpenGroup {
   *#finalize(): Task<void> {
     const until = monotonicNow() + FINALIZE_WITHIN;
     const tickets = this.group.members.flatMap(({ connection }) =>
-      connection === undefined || connection.end !== undefined
-        ? []
-        : [connection.submit({ steps: [{ call: 'C_Finalize', arguments: [] }], sessionless: true }, 'finalize', until)],
+      connection === undefined || connection.end !== undefined ? [] : [connection.submit(FINALIZE, 'finalize', until)],
     );
     for (const ticket of tickets) if (!ticket.settled && monotonicNow() < until) yield { signals: [ticket], until };
   }

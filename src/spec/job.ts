@@ -39,15 +39,18 @@ export interface StepResult {
   readonly value: unknown;
 }
 
-/** `expired`: the deadline passed before the job began, nothing was run. */
+/**
+ * `expired`: the deadline passed before the job began, nothing was run. `unsendable`: it was run, and its
+ * results are too large, or there was no memory for them.
+ */
 export interface JobReply {
   readonly id: number;
-  readonly status: 'done' | 'expired' | 'malformed';
+  readonly status: 'done' | 'expired' | 'malformed' | 'unsendable';
   readonly results: readonly StepResult[];
 }
 
 const flags = { exclusive: 1, fresh: 2, sessionless: 4, secret: 8 } as const;
-const statuses = ['done', 'expired', 'malformed'] as const;
+const statuses = ['done', 'expired', 'malformed', 'unsendable'] as const;
 const ok = ck('CKR_OK');
 
 const nameByNumber = new Map<number, CallName>(

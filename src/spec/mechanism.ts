@@ -164,12 +164,21 @@ const ecdh: Layout = (field, params) => {
   ];
 };
 
+/** CK_EDDSA_PARAMS (PKCS#11 3.0 mechanisms, section 2.3): Ed25519ctx, Ed25519ph, Ed448. */
+const eddsa: Layout = (field, params) => {
+  const context = bytes(field, params, 'context', 'contextData');
+  const prehash = params.prehash ?? params.phFlag ?? false;
+  if (typeof prehash !== 'boolean') throw new InputError(`${field}.prehash`, 'true or false', prehash);
+  return [{ kind: 'flag', value: prehash }, number(context.length), pointed(context)];
+};
+
 /** An IV, alone or, for CKM_AES_CBC_ENCRYPT_DATA, before the data. */
 const cbc: Layout = (field, params) => {
-  const iv = inlined(bytes(field, params, 'iv'));
-  if (params.data === undefined) return [iv];
+  const iv = bytes(field, params, 'iv');
+  if (iv.length > 16) throw new InputError(`${field}.iv`, 'a Buffer of at most 16 bytes', iv);
+  if (params.data === undefined) return [inlined(iv)];
   const data = bytes(field, params, 'data');
-  return [iv, pointed(data), number(data.length)];
+  return [inlined(iv), pointed(data), number(data.length)];
 };
 
 // pkcs11js's CK_PARAMS_* numbers.
@@ -195,13 +204,42 @@ const layoutByMechanism = new Map<number, Layout>([
   [ck('CKM_DES3_CBC_PAD'), cbc],
   [ck('CKM_RSA_PKCS_OAEP'), oaep],
   [ck('CKM_ECDH1_DERIVE'), ecdh],
+  [ck('CKM_EDDSA'), eddsa],
+  [ck('CKM_AES_CBC_ENCRYPT_DATA'), cbc],
   ...['', 'SHA1_', 'SHA224_', 'SHA256_', 'SHA384_', 'SHA512_'].map(
     (hash) => [ck(`CKM_${hash}RSA_PKCS_PSS`), pss] as const,
   ),
 ]);
 
 // Their structures hold pointers, which mean nothing in the host's memory. CTR's does not, and is served raw.
-const pointers: ReadonlySet<Layout> = new Set([gcm, ccm, oaep, ecdh]);
+const pointers: ReadonlySet<Layout> = new Set([gcm, ccm, oaep, ecdh, eddsa]);
+
+// More of that sort, which have no layout here yet: not served with a raw parameter.
+const rawPointers: ReadonlySet<number> = new Set(
+  [
+    'ECDH1_COFACTOR_DERIVE',
+    'ECMQV_DERIVE',
+    'X9_42_DH_DERIVE',
+    'X9_42_DH_HYBRID_DERIVE',
+    'X9_42_MQV_DERIVE',
+    'DES_ECB_ENCRYPT_DATA',
+    'DES_CBC_ENCRYPT_DATA',
+    'DES3_ECB_ENCRYPT_DATA',
+    'DES3_CBC_ENCRYPT_DATA',
+    'AES_ECB_ENCRYPT_DATA',
+    'AES_CBC_ENCRYPT_DATA',
+    'CONCATENATE_BASE_AND_DATA',
+    'CONCATENATE_DATA_AND_BASE',
+    'XOR_BASE_AND_DATA',
+    'PBE_SHA1_DES3_EDE_CBC',
+    'PKCS5_PBKD2',
+    'RSA_AES_KEY_WRAP',
+    'CHACHA20_POLY1305',
+    'KIP_DERIVE',
+    'KIP_WRAP',
+    'KIP_MAC',
+  ].flatMap((name) => findConstant(`CKM_${name}`) ?? []),
+);
 
 const mechanisms = constantsOf('CKM_');
 
@@ -218,7 +256,7 @@ function fieldsOf(field: string, type: number, parameter: unknown): readonly Fie
   if (typeof parameter === 'number') return [number(integerOf(field, parameter, 0, Number.MAX_SAFE_INTEGER))];
   const layout = layoutByMechanism.get(type);
   if (parameter instanceof Uint8Array) {
-    if (layout !== undefined && pointers.has(layout)) {
+    if (rawPointers.has(type) || (layout !== undefined && pointers.has(layout))) {
       throw new InputError(field, `the parameter of ${mechanismName(type)} as an object`, parameter);
     }
     return [inlined(parameter)];
@@ -228,7 +266,9 @@ function fieldsOf(field: string, type: number, parameter: unknown): readonly Fie
   if (typeof toCKI === 'function') return fieldsOf(field, type, toCKI.call(parameter));
   const kind = (parameter as { type?: unknown }).type;
   const chosen = typeof kind === 'number' ? layoutByKind.get(kind) : layout;
-  if (chosen === undefined)
+  // Fields of another structure in the place of pointers would be pointers.
+  const fits = layout === undefined ? !rawPointers.has(type) : chosen === layout || !pointers.has(layout);
+  if (chosen === undefined || !fits)
     throw new InputError(field, `a Buffer, or a kind of parameter that ${mechanismName(type)} takes`, parameter);
   return chosen(field, parameter as Parameters);
 }

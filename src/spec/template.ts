@@ -1,6 +1,8 @@
 import { type Attribute, attributeOf, encodeAttribute } from './attribute.js';
 import { InputError } from './input.js';
 
+const CKF_ARRAY_ATTRIBUTE = 0x4000_0000;
+
 /** pkcs11js's form: `[{ type: CKA_LABEL, value: 'x' }]`. */
 export type RawTemplate = readonly { readonly type: number; readonly value?: unknown }[];
 /** graphene's form: `{ label: 'x', class: 'SECRET_KEY' }`. */
@@ -14,6 +16,9 @@ export function encodeTemplate(field: string, template: unknown): readonly Attri
   const attributes = Array.isArray(template) ? encodeRaw(field, template) : encodeFriendly(field, template);
   const seen = new Set<number>();
   for (const { type } of attributes) {
+    if ((type & CKF_ARRAY_ATTRIBUTE) !== 0) {
+      throw new InputError(`${field}.${attributeOf(field, type).name}`, 'no template within a template', template);
+    }
     if (seen.has(type))
       throw new InputError(`${field}.${attributeOf(field, type).name}`, 'the attribute only once', template);
     seen.add(type);

@@ -248,6 +248,11 @@ describe('bad input is refused before any member is touched', () => {
       /^mechanism.params: expected the parameter of CKM_AES_GCM as an object, got a Buffer of 48 bytes/u,
     ],
     [
+      'bytes in the place of pointers',
+      () => token.encrypt({ mechanism: 0x1087, parameter: { type: 1, iv: Buffer.alloc(48) } }, 1, data),
+      /^mechanism.parameter: expected a Buffer, or a kind of parameter that CKM_AES_GCM takes/u,
+    ],
+    [
       'a counter of the wrong size',
       () => token.encrypt({ name: 'AES_CTR', params: { counter: Buffer.alloc(8) } }, 1, data),
       /^mechanism.params.counter: expected a Buffer of 16 bytes, got a Buffer of 8 bytes/u,

@@ -41,6 +41,7 @@ const CKR = {
 
 const LONGEST_DEADLINE = 2 ** 31 - 1;
 const MOST_RANDOM = 16 * 1024 * 1024;
+const MOST_DATA = 256 * 1024 * 1024;
 
 /** What every call takes besides its own arguments. */
 export interface CallOptions {
@@ -258,5 +259,7 @@ function budgetOf({ deadline }: CallOptions, otherwise: number): number {
 
 /** A copy: the call may still run, or run again, when the caller has gone on to use its buffer. */
 function copyOf(field: string, data: unknown): Buffer {
-  return Buffer.from(bytesOf(field, data));
+  const bytes = bytesOf(field, data);
+  if (bytes.length > MOST_DATA) throw new InputError(field, `at most ${MOST_DATA} bytes`, data);
+  return Buffer.from(bytes);
 }
