@@ -16,7 +16,9 @@ namespace job {
 constexpr std::uint32_t kExclusive = 1;    // writes token objects: runs alone, where the member asks for that
 constexpr std::uint32_t kFresh = 2;        // on a session opened for it
 constexpr std::uint32_t kSessionless = 4;  // needs no session of the lane
-constexpr std::uint32_t kSecret = 8;       // holds a PIN: wiped when it has run
+constexpr std::uint32_t kSecret = 8;       // a login: holds a PIN, wiped when it has run, and begins an epoch
+// Above the flags: the epoch of the login that the job's handles are from. A job of another one is not begun.
+constexpr std::uint32_t kEpochShift = 8;
 
 enum class Status : std::uint32_t { done = 0, expired = 1, malformed = 2, unsendable = 3 };
 

@@ -96,6 +96,14 @@ bool sendReply(Host& host, std::uint64_t id, std::vector<std::uint8_t>& reply) {
   return result == SendResult::sent;
 }
 
+// Whether the job may begin: in time, and with handles of the login that holds. A login begins an epoch.
+bool mayBegin(Host& host, const job::Header& header) {
+  if (header.deadline != 0 && monotonicNanoseconds() > header.deadline) return false;
+  const std::uint32_t epoch = header.flags >> job::kEpochShift;
+  if ((header.flags & job::kSecret) != 0) host.epoch.store(epoch);
+  return (header.flags & job::kSessionless) != 0 || epoch == host.epoch.load();
+}
+
 // Runs one packet's job and sends the reply.
 bool serve(Host& host, LaneSlot& slot, Session& session, std::vector<std::uint8_t>& packet,
            std::vector<std::uint8_t>& reply) {
@@ -111,7 +119,7 @@ bool serve(Host& host, LaneSlot& slot, Session& session, std::vector<std::uint8_
   std::uint32_t lanesWanted = 0;
   {
     const Gate::Pass pass(host.gate, (header.flags & job::kExclusive) != 0);
-    if (header.deadline != 0 && monotonicNanoseconds() > header.deadline) {
+    if (!mayBegin(host, header)) {
       writeStatus(header.id, job::Status::expired, reply);
     } else {
       JobContext context{host.module, session, nullptr};

@@ -18,6 +18,7 @@ struct Host {
   Module module{};
   Gate gate{};
   std::atomic<std::uint32_t> lanes{0};
+  std::atomic<std::uint32_t> epoch{0};
 };
 
 // Starts lanes until there are `count`.

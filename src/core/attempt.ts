@@ -38,6 +38,8 @@ function evidenceOf(end: AttemptEnd | undefined): Pick<AttemptRecord, 'function'
       return { ...silent, function: 'C_FindObjects', outcome: 'another object of the same name is there' };
     case 'withdrawn':
       return { ...silent, outcome: 'not begun' };
+    case 'deferred':
+      return { ...silent, function: 'C_FindObjects', outcome: 'the key could not be proven' };
     case 'fault':
       return { ...silent, outcome: 'not sent' };
     default:
@@ -86,45 +88,66 @@ export class Attempt extends Effort {
   }
 
   *#perform(operation: Operation<unknown>, deadline: number): Task<AttemptEnd> {
-    const { connection, group } = this;
+    const { connection, member } = this;
     let renewed = false;
     let refound = false;
     for (;;) {
-      const handle = yield* this.#locate(operation);
-      if (!(handle instanceof Uint8Array)) {
-        // It was there a moment ago: somebody destroyed it, or the whole token is not what it was.
-        if (handle.kind === 'absent' && refound) this.member.suspect(connection, 'an object has vanished from it');
-        if (handle.kind !== 'code' || handle.verdict !== 'session' || renewed) return handle;
+      if (connection.renewing !== undefined) yield* this.#await(connection.renewing);
+      const sentAt = this.group.port.now();
+      const located = yield* this.#locate(operation);
+      const end = located instanceof Uint8Array ? yield* this.#execute(operation, located, renewed, deadline) : located;
+      // It was there a moment ago: somebody destroyed it, or the whole token is not what it was.
+      if (end.kind === 'absent' && refound) member.suspect(connection, 'an object has vanished from it');
+      if (end.kind !== 'code') return end;
+      if (end.verdict === 'object' && operation.object !== undefined && !refound) {
+        // The cached handle is void, or the object is gone: found again once, and proven again.
+        refound = true;
+        connection.replicas.delete(operation.object);
+      } else if (end.verdict === 'session' && !renewed) {
+        renewed = true;
+        const failure = connection.renewedAt > sentAt ? undefined : yield* this.#renew();
+        if (failure !== undefined) return failure;
       } else {
-        const sentAt = group.port.now();
-        const job = operation.job(handle);
-        const outcome = yield* connection.run(renewed ? { ...job, fresh: true } : job, operation.kind, deadline, this);
-        if (outcome.kind !== 'reply') return outcome;
-        if (outcome.reply.status === 'malformed')
-          return { kind: 'code', verdict: 'caller', function: operation.function, code: argumentsBad };
-        // The same at another member means it is the request: so it is not judged as a member that is busy.
-        if (outcome.reply.status === 'unsendable') {
-          return { kind: 'code', verdict: 'ambiguous', function: operation.function, code: hostMemory };
-        }
-        const end = endOf(outcome.reply);
-        const verdict = verdictOn(end.code, group.policy.verdicts);
-        if (verdict === 'ok') return { kind: 'ok', reply: outcome.reply };
-        const failure: AttemptEnd = { kind: 'code', verdict, function: end.call, code: end.code };
-        if (verdict === 'object' && operation.object !== undefined && !refound) {
-          // The cached handle is void, or the object is gone: found again once, and proven again.
-          refound = true;
-          connection.replicas.delete(operation.object);
-          continue;
-        }
-        if (verdict !== 'session' || renewed) return failure;
-        if (connection.renewedAt > sentAt) {
-          renewed = true;
-          continue;
-        }
+        // On a new session, after a good login: then it may well be the request, which another member can tell.
+        return end.verdict === 'session' ? { ...end, verdict: 'ambiguous' } : end;
       }
-      renewed = true;
-      const renewal = yield* renewLogin(group, connection);
-      if (renewal !== undefined) return this.#judged(renewal);
+    }
+  }
+
+  *#execute(operation: Operation<unknown>, handle: Uint8Array, fresh: boolean, deadline: number): Task<AttemptEnd> {
+    const job = operation.job(handle);
+    const outcome = yield* this.connection.run(fresh ? { ...job, fresh } : job, operation.kind, deadline, this);
+    if (outcome.kind !== 'reply') return outcome;
+    const { reply } = outcome;
+    const failure = (verdict: Verdict, code: number): AttemptEnd => ({
+      kind: 'code',
+      verdict,
+      function: operation.function,
+      code,
+    });
+    if (reply.status === 'malformed') return failure('caller', argumentsBad);
+    // The same at another member means it is the request: so it is not judged as a member that is busy.
+    if (reply.status === 'unsendable') return failure('ambiguous', hostMemory);
+    const { call, code } = endOf(reply);
+    const verdict = verdictOn(code, this.group.policy.verdicts);
+    if (verdict !== 'ok') return { kind: 'code', verdict, function: call, code };
+    // A code that is no failure, from a call that has no business to give it, is no result either.
+    if (code !== CKR_OK && !operation.results.has(code))
+      return { kind: 'code', verdict: 'ambiguous', function: call, code };
+    return { kind: 'ok', reply };
+  }
+
+  *#renew(): Task<AttemptEnd | undefined> {
+    const renewal = renewLogin(this.group, this.member, this.connection);
+    yield* this.#await(renewal);
+    return renewal.failure === undefined ? undefined : this.judged(renewal.failure);
+  }
+
+  /** Waits for something that it shares with other attempts, and is late when that is. */
+  *#await(shared: Effort): Task<void> {
+    while (!shared.settled) {
+      if (shared.late) this.markLate();
+      yield { signals: [shared], until: FOREVER };
     }
   }
 
@@ -136,10 +159,7 @@ export class Attempt extends Effort {
     if (known?.kind === 'usable') return known.handle;
     if (known?.kind === 'misaligned') return { kind: 'misaligned' };
     const resolution = resolve(this.group, this.member, this.connection, object);
-    while (!resolution.settled) {
-      if (resolution.late) this.markLate();
-      yield { signals: [resolution], until: FOREVER };
-    }
+    yield* this.#await(resolution);
     const { result } = resolution;
     switch (result?.kind) {
       case 'usable':
@@ -148,11 +168,12 @@ export class Attempt extends Effort {
       case 'absent':
         return { kind: result.kind };
       default:
-        return result === undefined ? { kind: 'withdrawn' } : this.#judged(result);
+        return result === undefined ? { kind: 'withdrawn' } : this.judged(result);
     }
   }
 
-  #judged(failure: Failure): AttemptEnd {
+  /** A failure on the way, with its verdict. */
+  judged(failure: Failure): AttemptEnd {
     if (failure.kind !== 'code') return failure;
     return { ...failure, verdict: verdictOn(failure.code, this.group.policy.verdicts) };
   }

@@ -35,6 +35,10 @@ const CKR = {
 const MOST_RECORDS = 32;
 /** A job that so many hosts ended with is run once more, alone. */
 const QUARANTINE_AFTER = 2;
+/** A job that was given back so often by one that could have run it has failed there. */
+const MOST_WITHDRAWALS = 8;
+/** How long a member that said it lacks a mechanism is asked last for it (ms). */
+const LACKING_LIFETIME = 60_000;
 
 /**
  * One call: route, run, judge (DESIGN, section 3). Ends with the operation's result or a TokenError, by the
@@ -64,6 +68,8 @@ class Call<T> {
   /** The last failure that had a code. */
   #last: { readonly code: number; readonly function: string; readonly member: string } | undefined;
   #charges = 0;
+  #withdrawals = 0;
+  #askedAgain = false;
 
   constructor(group: Group, operation: Operation<T>, deadline: number) {
     this.#group = group;
@@ -80,6 +86,7 @@ class Call<T> {
     const { port, changed } = this.#group;
     for (;;) {
       if (this.#wantsAttempt()) this.#startAttempt();
+      if (this.#attempts.length === 0 && this.#mayAskAgain()) continue;
       const nobody = this.#attempts.length === 0;
       if (nobody) this.#failIfPointless();
       if (port.now() >= this.#deadline) throw this.#outOfTime();
@@ -106,8 +113,15 @@ class Call<T> {
 
   #nextMember(): Member | undefined {
     const { members, policy, port, turn } = this.#group;
-    const { object, mechanism } = this.#operation;
-    const request = { object, mechanism, now: port.now(), balance: policy.balance, random: () => port.random(), turn };
+    const { object } = this.#operation;
+    const request = {
+      object,
+      ability: this.#ability,
+      now: port.now(),
+      balance: policy.balance,
+      random: () => port.random(),
+      turn,
+    };
     return route(members, request, (member) => this.#isExcluded(member));
   }
 
@@ -136,15 +150,12 @@ class Call<T> {
     if (decision.kind === 'throw') throw this.#failure(end);
     if (decision.kind !== 'next') return undefined;
     this.#blame(attempt, decision.blame);
+    if (end.kind === 'withdrawn') this.#withdrawals += 1;
     // Who is busy is left alone for a moment by routing, and where nothing was run nothing has failed.
-    const mayBeAskedAgain =
-      decision.blame === 'busy' || (end.kind === 'withdrawn' && attempt.connection.end === undefined);
-    if (!mayBeAskedAgain) this.#failed.set(attempt.member, attempt);
-    if (end.kind === 'code' && end.verdict === 'ambiguous') {
-      this.#ambiguous = attempt;
-      // With nobody else to ask, the same member is asked once more.
-      if (this.#nextMember() === undefined) this.#failed.delete(attempt.member);
-    }
+    const notRun =
+      end.kind === 'withdrawn' && attempt.connection.end === undefined && this.#withdrawals < MOST_WITHDRAWALS;
+    if (decision.blame !== 'busy' && !notRun) this.#failed.set(attempt.member, attempt);
+    if (end.kind === 'code' && end.verdict === 'ambiguous') this.#ambiguous = attempt;
     if (decision.charge) this.#charges += 1;
     if (this.#charges >= QUARANTINE_AFTER && this.#operation.aspect === 'pure') return yield* this.#quarantine();
     return undefined;
@@ -153,8 +164,7 @@ class Call<T> {
   #blame({ member, connection, record }: Attempt, blame: 'none' | 'suspect' | 'busy' | 'lacks'): void {
     if (blame === 'suspect') member.suspect(connection, `${record.function} answered ${record.outcome}`);
     if (blame === 'busy') member.backOff();
-    if (blame === 'lacks' && this.#operation.mechanism !== undefined)
-      member.lackingMechanisms.add(this.#operation.mechanism);
+    if (blame === 'lacks') member.lacking.set(this.#ability, this.#group.port.now() + LACKING_LIFETIME);
   }
 
   *#quarantine(): Task<{ readonly value: T }> {
@@ -207,6 +217,21 @@ class Call<T> {
     return record.function === '' ? { ...record, function: this.#operation.function } : record;
   }
 
+  /** With nobody else to ask, a member whose answer was ambiguous is asked once more. */
+  #mayAskAgain(): boolean {
+    const ambiguous = this.#ambiguous;
+    if (ambiguous === undefined || this.#askedAgain || this.#idleSince() < this.#deadline) return false;
+    if (this.#failed.get(ambiguous.member) !== ambiguous || ambiguous.connection !== ambiguous.member.connection)
+      return false;
+    this.#askedAgain = true;
+    this.#failed.delete(ambiguous.member);
+    return true;
+  }
+
+  get #ability(): string {
+    return `${this.#operation.function}:${this.#operation.mechanism ?? ''}`;
+  }
+
   /** With nobody to ask: an error at once where waiting cannot help. */
   #failIfPointless(): void {
     const { members, isHopeless } = this.#group;
@@ -230,8 +255,10 @@ class Call<T> {
 
   /** Why a member cannot do this call whatever happens next; undefined where it may yet. */
   #lastingReason(member: Member): 'mechanism' | 'absent' | 'misaligned' | 'object' | undefined {
-    const { object, mechanism } = this.#operation;
-    if (mechanism !== undefined && member.lackingMechanisms.has(mechanism)) return 'mechanism';
+    const { object } = this.#operation;
+    if (verdictOf(this.#failed.get(member)?.end) === 'mechanism') return 'mechanism';
+    // One that is away said so when it was there.
+    if (!isServing(member) && (member.lacking.get(this.#ability) ?? 0) > this.#group.port.now()) return 'mechanism';
     if (!isServing(member) || object === undefined) return undefined;
     const replica = member.connection?.replicas.get(object)?.kind;
     if (replica === 'absent' || replica === 'misaligned') return replica;

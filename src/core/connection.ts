@@ -1,9 +1,10 @@
-import type { Job, JobReply } from '../spec/job.js';
+import { endOf, type Job, type JobReply } from '../spec/job.js';
+import { CKR_OK } from '../spec/verdict.js';
 import type { VirtualObject } from './object.js';
-import type { Effort, Failure, JobOutcome } from './outcome.js';
+import type { Effort, JobOutcome } from './outcome.js';
 import type { HostEnd, HostLink, Port } from './port.js';
-import type { Replica, Resolution } from './replica.js';
-import { type Alarm, FOREVER, type Running, Signal, type Task } from './task.js';
+import type { Renewal, Replica, Resolution } from './replica.js';
+import { type Alarm, FOREVER, Signal, type Task } from './task.js';
 
 /** A job on its way through a connection. */
 export class Ticket extends Signal {
@@ -19,6 +20,7 @@ export class Ticket extends Signal {
     readonly kind: string,
     readonly deadline: number,
     readonly effort: Effort | undefined,
+    readonly epoch: number,
   ) {
     super();
   }
@@ -54,8 +56,10 @@ export class Connection {
   slot: number = 0;
   lanes: number = 1;
   lastReplyAt: number;
+  /** Counts the logins: handles are good for one of them only. */
+  epoch: number = 0;
   /** The login being renewed, and when that last ended (ms of the port's clock). */
-  renewing: Running<Failure | undefined> | undefined;
+  renewing: Renewal | undefined;
   renewedAt: number = Number.NEGATIVE_INFINITY;
   end: HostEnd | undefined;
   #killedAt: { readonly time: number; readonly hangAfter: number } | undefined;
@@ -85,8 +89,9 @@ export class Connection {
   }
 
   submit(job: Job, kind: string, deadline: number, effort?: Effort): Ticket {
-    const ticket = new Ticket(this.#nextId++, job, kind, deadline, effort);
-    if (this.end !== undefined) ticket.end({ kind: 'withdrawn' });
+    const epoch = effort?.epoch ?? this.epoch;
+    const ticket = new Ticket(this.#nextId++, job, kind, deadline, effort, epoch);
+    if (this.end !== undefined || epoch !== this.epoch) ticket.end({ kind: 'withdrawn' });
     else if (this.isFull || this.#queue.length > 0 || !this.#transmit(ticket)) this.#queue.push(ticket);
     return ticket;
   }
@@ -108,7 +113,8 @@ export class Connection {
     this.#outstanding.delete(reply.id);
     const now = this.port.now();
     this.lastReplyAt = now;
-    if (reply.status === 'done') this.timing.took(ticket.kind, now - ticket.sentAt, ticket.late);
+    if (reply.status === 'done' && endOf(reply).code === CKR_OK)
+      this.timing.took(ticket.kind, now - ticket.sentAt, ticket.late);
     ticket.end(reply.status === 'expired' ? { kind: 'withdrawn' } : { kind: 'reply', reply });
     this.#transmitQueued();
   }
@@ -185,7 +191,7 @@ export class Connection {
 
   #transmit(ticket: Ticket): boolean {
     try {
-      if (this.#link?.send(ticket.id, ticket.deadline, ticket.job) !== true) return false;
+      if (this.#link?.send(ticket.id, ticket.deadline, ticket.job, ticket.epoch) !== true) return false;
     } catch (error) {
       ticket.end({ kind: 'fault', error });
       return true;

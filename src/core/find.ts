@@ -8,7 +8,7 @@ import { isProvenByIdentity } from './identity.js';
 import { completeInventory, type FoundReplica, findJob } from './inventory.js';
 import type { Member } from './member.js';
 import type { ProofKind, VirtualObject } from './object.js';
-import type { Operation } from './operation.js';
+import { noCodes, type Operation } from './operation.js';
 import { Effort } from './outcome.js';
 import { proofsOf } from './resolve.js';
 import type { Task } from './task.js';
@@ -16,6 +16,8 @@ import type { Task } from './task.js';
 const objectHandleInvalid = ck('CKR_OBJECT_HANDLE_INVALID');
 const deviceRemoved = ck('CKR_DEVICE_REMOVED');
 const MOST_OBJECTS = 0x7fff_ffff;
+/** When no member has answered, they are asked again after so long (ms). */
+const RETRY_AFTER = 25;
 /** An enumeration for unknown handles is good for so long (ms). */
 const ENUMERATION_LIFETIME = 1000;
 
@@ -36,6 +38,7 @@ class Search extends Effort {
 
   *run(template: readonly Attribute[], deadline: number): Task<void> {
     const { attempt } = this;
+    this.epoch = attempt.connection.epoch;
     try {
       attempt.start(operationOf(template), deadline);
       while (!attempt.settled) {
@@ -47,6 +50,7 @@ class Search extends Effort {
       if (attempt.end?.kind !== 'ok') return;
       const inventory = yield* completeInventory(attempt.connection, attempt.end.reply, deadline, this);
       if (inventory.kind === 'objects') this.objects = yield* intern(this.group, attempt, inventory.objects, this);
+      else this.end = attempt.judged(inventory);
     } finally {
       attempt.cancel();
       this.settle();
@@ -61,6 +65,7 @@ function operationOf(template: readonly Attribute[]): Operation<undefined> {
     mechanism: undefined,
     aspect: 'pure',
     kind: 'find',
+    results: noCodes,
     job: () => findJob(template, MOST_OBJECTS),
     read: () => undefined,
   };
@@ -91,7 +96,8 @@ export function* findObjects(
       const away = group.members.map(({ name, state }) => `${name} is ${state.name}`).join(', ');
       throw new TokenError(deviceRemoved, 'C_FindObjects', `no member answered: ${away}`, records);
     }
-    yield { signals: [group.changed], until: deadline };
+    // Nobody may have been blamed, so that nothing changes: then it is tried again after a moment.
+    yield { signals: [group.changed], until: Math.min(deadline, port.now() + RETRY_AFTER) };
   }
 }
 
@@ -179,7 +185,7 @@ function* intern(
     if (first === undefined) continue;
     if (same.length === 1) {
       const object = group.objects.intern(first.identity, first.description);
-      meet(group, attempt, object, first);
+      meet(group, attempt, object, first, effort);
       objects.push(object);
     } else {
       objects.push(...(yield* internTwins(group, attempt, same, effort)));
@@ -188,8 +194,9 @@ function* intern(
   return objects;
 }
 
-function meet(group: Group, attempt: Attempt, object: VirtualObject, replica: FoundReplica): void {
+function meet(group: Group, attempt: Attempt, object: VirtualObject, replica: FoundReplica, effort: Effort): void {
   const { connection, member } = attempt;
+  if (effort.epoch !== connection.epoch) return;
   if (isProvenByIdentity(object.description)) {
     connection.replicas.set(object, { kind: 'usable', handle: replica.handle, proven: true });
     group.noteStanding(member, object, 'proven');
@@ -224,7 +231,7 @@ function* internTwins(
     const object = group.objects.internTwin(twin.identity, fingerprint, ordinal, twin.description);
     for (const [kind, proof] of proofs) object.reference.set(kind, proof);
     object.referenced = true;
-    meet(group, attempt, object, twin);
+    meet(group, attempt, object, twin, effort);
     objects.push(object);
   }
   return objects;
@@ -235,11 +242,23 @@ export function* findByHandle(group: Group, handle: number, deadline: number): T
   const known = group.objects.get(handle);
   if (known !== undefined) return known;
   if (group.port.now() - group.enumeratedAt > ENUMERATION_LIFETIME) {
-    yield* findObjects(group, [], deadline);
-    group.enumeratedAt = group.port.now();
+    group.enumerating ??= group.port.start(enumerate(group, deadline));
+    const { enumerating } = group;
+    if (!enumerating.settled) yield { signals: [enumerating], until: deadline };
+    if (enumerating.ended?.ok === false) throw enumerating.ended.error;
   }
   const found = group.objects.get(handle);
   if (found === undefined)
     throw new TokenError(objectHandleInvalid, 'C_FindObjects', 'no member has an object of that handle');
   return found;
+}
+
+/** Meets all objects, once for all who wait for it. */
+function* enumerate(group: Group, deadline: number): Task<void> {
+  try {
+    yield* findObjects(group, [], deadline);
+    group.enumeratedAt = group.port.now();
+  } finally {
+    group.enumerating = undefined;
+  }
 }

@@ -27,6 +27,7 @@ export class Group {
   readonly referencing: Map<VirtualObject, Effort> = new Map<VirtualObject, Effort>();
   /** The last enumeration of all objects, for handles that this process has not met (ms of the port's clock). */
   enumeratedAt: number = Number.NEGATIVE_INFINITY;
+  enumerating: Running<void> | undefined;
   /** The quarantine's turn: the last who asked for it. */
   quarantine: Running<unknown> | undefined;
   readonly counters = { calls: 0, failovers: 0, hedged: 0, quarantined: 0 };

@@ -1,4 +1,4 @@
-import { ck } from '../spec/constants.js';
+import { ck, codeName } from '../spec/constants.js';
 import { type Job, resultOf, step } from '../spec/job.js';
 import { verdictOn } from '../spec/verdict.js';
 import { backoff } from './backoff.js';
@@ -29,6 +29,7 @@ const WATCH_INTERVAL = 50;
 const JOIN_MULTIPLE = 5;
 
 const objectInvalid = ck('CKR_OBJECT_HANDLE_INVALID');
+const notLoggedIn = ck('CKR_USER_NOT_LOGGED_IN');
 const CKA_LABEL = ck('CKA_LABEL');
 const loggedInStates: ReadonlySet<number> = new Set([ck('CKS_RO_USER_FUNCTIONS'), ck('CKS_RW_USER_FUNCTIONS')]);
 
@@ -40,22 +41,38 @@ export function* keepMember(group: Group, member: Member): Task<never> {
   const { port, policy } = group;
   let failures = 0;
   for (;;) {
-    if (member.state.name === 'down') member.move({ name: 'joining', since: port.now() });
-    const joined = yield* join(group, member, port.now() + policy.hangAfter * JOIN_MULTIPLE);
-    const joinedAt = port.now();
-    let reason = joined.ok ? '' : joined.reason;
-    if (joined.ok) {
-      member.suspectedFor = undefined;
-      member.move({ name: member.home, since: joinedAt });
-      reason = yield* new Watch(group, member).untilLost();
-    }
+    const startedAt = port.now();
+    const { reason, code, lasting } = yield* serveOnce(group, member);
     yield* endHost(member, policy.hangAfter);
-    failures = joined.ok && port.now() - joinedAt >= FORGIVEN_AFTER ? 0 : failures + 1;
-    const lasting = !joined.ok && joined.lasting;
+    failures = port.now() - startedAt >= FORGIVEN_AFTER ? 0 : failures + 1;
     // The first try to come back is made at once.
-    const retryAt = lasting ? FOREVER : port.now() + backoff(failures - 1, REJOIN_FIRST, REJOIN_MOST, port.random());
-    member.move({ name: 'down', since: port.now(), reason, code: joined.ok ? undefined : joined.code, retryAt });
+    const wait = backoff(failures - 1, REJOIN_FIRST, REJOIN_MOST, port.random());
+    const retryAt = lasting || member.refusal !== undefined ? FOREVER : port.now() + wait;
+    member.move({ name: 'down', since: port.now(), reason, code, retryAt });
     while (port.now() < retryAt) yield { signals: [], until: retryAt };
+    member.move({ name: 'joining', since: port.now() });
+  }
+}
+
+interface Lost {
+  readonly reason: string;
+  readonly code: number | undefined;
+  /** Coming back by itself is out of the question. */
+  readonly lasting: boolean;
+}
+
+/** Brings a member into service and watches it until it is lost. */
+function* serveOnce(group: Group, member: Member): Task<Lost> {
+  const { port, policy } = group;
+  try {
+    const joined = yield* join(group, member, port.now() + policy.hangAfter * JOIN_MULTIPLE);
+    if (!joined.ok) return joined;
+    member.suspectedFor = undefined;
+    member.move({ name: member.home, since: port.now() });
+    return { reason: yield* new Watch(group, member).untilLost(), code: member.refusal, lasting: false };
+  } catch (error) {
+    // Whatever it was: a member that nobody keeps would never come back.
+    return { reason: error instanceof Error ? error.message : String(error), code: undefined, lasting: false };
   }
 }
 
@@ -67,6 +84,12 @@ function* endHost(member: Member, hangAfter: number): Task<void> {
   const until = connection.port.now() + REAP_WITHIN;
   while (connection.end === undefined && connection.port.now() < until) yield { signals: [connection.ended], until };
   connection.hostEnded({ reason: 'the host did not end' });
+}
+
+/** What kept a probe from being well. */
+interface Answer {
+  readonly code: number | undefined;
+  readonly text: string;
 }
 
 /** The watch over one connection. */
@@ -147,7 +170,7 @@ class Watch {
       while (port.now() < restUntil) {
         const lost = this.#look();
         if (lost !== undefined) return lost;
-        yield { signals: [connection.ended], until: Math.min(restUntil, this.#nextLook()) };
+        yield { signals: [connection.ended, connection.alarm], until: Math.min(restUntil, this.#nextLook()) };
       }
       const probed = yield* this.#probe();
       if (connection.end !== undefined) return connection.end.reason;
@@ -159,7 +182,7 @@ class Watch {
         return undefined;
       }
       this.#failures += 1;
-      if (this.#failures >= MOST_FAILED_PROBES) return probed;
+      if (this.#failures >= MOST_FAILED_PROBES || member.refusal !== undefined) return probed;
     }
   }
 
@@ -169,30 +192,46 @@ class Watch {
    */
   *#probe(): Task<string> {
     const { policy } = this.#group;
-    const connection = this.#connection;
-    let result = yield* this.#ask();
-    const code = typeof result === 'object' ? result.code : undefined;
-    if (code !== undefined && verdictOn(code, policy.verdicts) === 'session') {
-      const failure = yield* renewLogin(this.#group, connection);
-      if (failure === undefined) result = yield* this.#ask();
+    let missed = false;
+    let renewed = false;
+    for (;;) {
+      const answer = yield* this.#ask(missed);
+      if (typeof answer === 'string') return answer;
+      if (answer.code === objectInvalid && this.#canary !== undefined) {
+        // Somebody destroyed it, or the token is empty: the next one tells.
+        this.#connection.replicas.delete(this.#canary);
+        missed = true;
+      } else if (answer.code !== undefined && verdictOn(answer.code, policy.verdicts) === 'session' && !renewed) {
+        renewed = true;
+        if (!(yield* this.#renew())) return 'hung';
+      } else {
+        return answer.text;
+      }
     }
-    return typeof result === 'string' ? result : result.text;
   }
 
-  *#ask(): Task<string | { readonly code: number | undefined; readonly text: string }> {
+  /** Makes the login new; false when that hangs. */
+  *#renew(): Task<boolean> {
+    const renewal = renewLogin(this.#group, this.#member, this.#connection);
+    while (!renewal.settled) {
+      if (this.#look() !== undefined) return false;
+      yield { signals: [renewal, this.#connection.alarm, this.#connection.ended], until: this.#nextLook() };
+    }
+    return true;
+  }
+
+  *#ask(missed: boolean): Task<string | Answer> {
     const connection = this.#connection;
-    const ticket = connection.submit(this.#job(), 'probe', FOREVER);
+    const ticket = connection.submit(this.#job(missed), 'probe', FOREVER);
     while (!ticket.settled) {
       if (this.#look() !== undefined) return 'hung';
-      yield {
-        signals: [ticket, connection.alarm],
-        until: Math.min(this.#nextLook(), this.#group.port.now() + this.#group.policy.hangAfter),
-      };
+      yield { signals: [ticket, connection.alarm], until: this.#nextLook() };
     }
-    return this.#read(ticket);
+    return this.#read(ticket, missed);
   }
 
-  #job(): Job {
+  /** `missed`: an object was not there any more; with no other to look for, any object will do. */
+  #job(missed: boolean): Job {
     const steps = [step('C_GetTokenInfo', this.#connection.slot), step('C_GetSessionInfo')];
     this.#canary = undefined;
     for (const [object, replica] of this.#connection.replicas) {
@@ -201,30 +240,25 @@ class Watch {
       steps.push(step('C_GetAttributeValue', replica.handle, [CKA_LABEL]));
       break;
     }
+    if (this.#canary === undefined && missed) steps.push(step('X_Find', [], 1, []));
     // A session of its own, so that the probe also sees whether sessions can be had.
     return { steps, fresh: true };
   }
 
-  #read(ticket: Ticket): string | { readonly code: number | undefined; readonly text: string } {
+  #read(ticket: Ticket, missed: boolean): string | Answer {
     const { outcome } = ticket;
     const failure = outcome === undefined ? undefined : failureOf(outcome);
-    if (outcome?.kind === 'reply' && failure === undefined) {
-      const { serialNumber } = resultOf(outcome.reply, 0, 'C_GetTokenInfo');
-      if (serialNumber !== this.#member.serial)
-        return { code: undefined, text: `another token is there: serial ${serialNumber}` };
-      const { state } = resultOf(outcome.reply, 1, 'C_GetSessionInfo');
-      if (this.#group.pin !== undefined && !loggedInStates.has(state)) {
-        return { code: ck('CKR_USER_NOT_LOGGED_IN'), text: 'it has lost its login' };
-      }
-      return 'well';
-    }
-    if (failure?.kind !== 'code')
-      return { code: undefined, text: failure?.kind === 'lost' ? failure.reason : 'it does not answer' };
-    if (failure.code === objectInvalid && this.#canary !== undefined) {
-      // The handle may be void, or the token empty: found again before it is believed.
-      this.#connection.replicas.delete(this.#canary);
-      return { code: undefined, text: `its object '${this.#canary.label}' is gone` };
-    }
-    return { code: failure.code, text: `${failure.function} does not succeed` };
+    if (failure?.kind === 'code')
+      return { code: failure.code, text: `${failure.function} answered ${codeName(failure.code)}` };
+    if (outcome?.kind !== 'reply')
+      return { code: undefined, text: outcome?.kind === 'lost' ? outcome.reason : 'it does not answer' };
+    const { serialNumber } = resultOf(outcome.reply, 0, 'C_GetTokenInfo');
+    if (serialNumber !== this.#member.serial)
+      return { code: undefined, text: `another token is there: serial ${serialNumber}` };
+    const { state } = resultOf(outcome.reply, 1, 'C_GetSessionInfo');
+    if (this.#group.pin !== undefined && !loggedInStates.has(state))
+      return { code: notLoggedIn, text: 'it has lost its login' };
+    const isEmpty = missed && this.#canary === undefined && resultOf(outcome.reply, 2, 'X_Find').length === 0;
+    return isEmpty ? { code: undefined, text: 'its objects are gone' } : 'well';
   }
 }

@@ -6,7 +6,7 @@ import type { TokenSelector } from './configuration.js';
 import type { Connection } from './connection.js';
 import type { Group } from './group.js';
 import type { Member } from './member.js';
-import { failureOf } from './outcome.js';
+import { failureOf, type JobOutcome } from './outcome.js';
 import { loginJob } from './session.js';
 import type { Task } from './task.js';
 
@@ -14,7 +14,11 @@ const alreadyLoggedIn = ck('CKR_USER_ALREADY_LOGGED_IN');
 const alreadyInitialized = ck('CKR_CRYPTOKI_ALREADY_INITIALIZED');
 const pinLocked = ck('CKR_PIN_LOCKED');
 const CKF_TOKEN_INITIALIZED = ck('CKF_TOKEN_INITIALIZED');
+const CKF_USER_PIN_COUNT_LOW = ck('CKF_USER_PIN_COUNT_LOW');
+const CKF_USER_PIN_FINAL_TRY = ck('CKF_USER_PIN_FINAL_TRY');
 const CKF_USER_PIN_LOCKED = ck('CKF_USER_PIN_LOCKED');
+/** So many logins without an answer are made on a member while the PIN is not proven. */
+const MOST_UNKNOWN_LOGINS = 3;
 /** Session counts that are no counts: effectively infinite, unavailable. */
 const isLimit = (count: number): boolean => count > 0 && count < 0xffff_ffff;
 
@@ -56,7 +60,7 @@ export function* join(group: Group, member: Member, deadline: number): Task<Join
     connection.window = connection.lanes * 2;
     if (group.pin !== undefined) yield* login(group, member, connection, token, deadline);
     member.serial = token.serialNumber;
-    member.lackingMechanisms.clear();
+    member.lacking.clear();
     return { ok: true };
   } catch (error) {
     if (error instanceof JoinFailure)
@@ -163,41 +167,71 @@ function lanesOf(wanted: number, token: TokenInfo): number {
 function* login(group: Group, member: Member, connection: Connection, token: TokenInfo, deadline: number): Task<void> {
   const { logins, pin } = group;
   if (pin === undefined) return;
+  if (member.refusal !== undefined)
+    throw new JoinFailure(`${codeName(member.refusal)} at the login before`, true, member.refusal);
+  if ((token.flags & CKF_USER_PIN_LOCKED) !== 0)
+    throw new JoinFailure("the token's user PIN is locked", true, pinLocked);
   while (!logins.enter()) {
-    if (logins.isRefused)
-      throw new JoinFailure(
-        `no login is tried after ${codeName(logins.refusal?.code ?? 0)} on ${logins.refusal?.member}`,
-        true,
-      );
+    if (logins.isRefused) {
+      const { code, member: where } = logins.refusal ?? { code: 0, member: '' };
+      throw new JoinFailure(`no login is tried after ${codeName(code)} on ${where}`, true);
+    }
     if (group.port.now() >= deadline) throw new JoinFailure('another member is still logging in');
     yield { signals: [logins.changed, connection.ended], until: deadline };
     if (connection.end !== undefined) throw new JoinFailure(connection.end.reason);
   }
-  let outcome: 'right' | 'wrong' | 'unknown' = 'unknown';
-  let code = 0;
-  try {
-    if ((token.flags & CKF_USER_PIN_LOCKED) !== 0) {
-      code = pinLocked;
-      throw new JoinFailure(`C_Login: ${codeName(pinLocked)}, the token's user PIN is locked`, true, code);
-    }
-    const ticket = connection.submit(loginJob(pin), 'join', deadline);
-    // The others wait for the first login; one that hangs must not hold them up for long.
-    if (!ticket.settled)
-      yield { signals: [ticket], until: Math.min(deadline, group.port.now() + group.policy.hangAfter) };
-    const failure = ticket.outcome === undefined ? undefined : failureOf(ticket.outcome);
-    if (ticket.outcome === undefined) throw new JoinFailure('C_Login did not answer in time');
-    code = failure?.kind === 'code' ? failure.code : 0;
-    if (failure === undefined || code === alreadyLoggedIn) {
-      outcome = 'right';
-      return;
-    }
-    if (failure.kind !== 'code')
-      throw new JoinFailure(failure.kind === 'lost' ? `${failure.reason} in C_Login` : 'C_Login was not begun');
-    const refused = verdictOn(code, group.policy.verdicts) === 'credential';
-    // A locked PIN says nothing of the PIN that was tried.
-    if (refused && code !== pinLocked) outcome = 'wrong';
-    throw new JoinFailure(`C_Login answered ${codeName(code)}`, refused, code);
-  } finally {
-    logins.leave(outcome, code, member.name);
+  if (!logins.isProven && mayHaveBeenRefused(member, token)) {
+    logins.leave('unknown', 0, member.name);
+    throw new JoinFailure('logins ended without an answer, and the PIN is not known to be right', true);
   }
+  const ticket = connection.submit(loginJob(pin), 'join', deadline);
+  // The others wait for the first login; one that hangs must not hold them up for long.
+  const patience = Math.min(deadline, group.port.now() + group.policy.hangAfter);
+  if (!ticket.settled) yield { signals: [ticket], until: patience };
+  const isLate = !ticket.settled;
+  if (isLate) {
+    logins.leave('unknown', 0, member.name);
+    yield { signals: [ticket], until: deadline };
+  }
+  const { outcome, reason, refused } = judgeLogin(group, member, ticket.outcome);
+  // One that was late has given its turn back: only what says something about the PIN is told then.
+  if (!isLate || outcome !== 'unknown') logins.leave(outcome, member.refusal ?? 0, member.name);
+  if (outcome !== 'right') throw new JoinFailure(reason, refused, refused ? member.refusal : undefined);
+}
+
+/** Of a PIN that has not been proven too many tries may lock the token, also those whose outcome nobody knows. */
+function mayHaveBeenRefused(member: Member, token: TokenInfo): boolean {
+  if (member.unknownLogins === 0) return false;
+  return (
+    member.unknownLogins >= MOST_UNKNOWN_LOGINS ||
+    (token.flags & (CKF_USER_PIN_COUNT_LOW | CKF_USER_PIN_FINAL_TRY)) !== 0
+  );
+}
+
+interface LoginJudgement {
+  readonly outcome: 'right' | 'wrong' | 'unknown';
+  readonly reason: string;
+  readonly refused: boolean;
+}
+
+function judgeLogin(group: Group, member: Member, outcome: JobOutcome | undefined): LoginJudgement {
+  const failure = outcome === undefined ? undefined : failureOf(outcome);
+  const code = failure?.kind === 'code' ? failure.code : 0;
+  if (outcome !== undefined && (failure === undefined || code === alreadyLoggedIn)) {
+    member.unknownLogins = 0;
+    return { outcome: 'right', reason: '', refused: false };
+  }
+  if (failure?.kind === 'code') {
+    const refused = verdictOn(code, group.policy.verdicts) === 'credential';
+    if (refused) member.refusal = code;
+    // A locked PIN says nothing of the PIN that was tried.
+    return {
+      outcome: refused && code !== pinLocked ? 'wrong' : 'unknown',
+      reason: `C_Login answered ${codeName(code)}`,
+      refused,
+    };
+  }
+  member.unknownLogins += 1;
+  const reason = failure?.kind === 'lost' ? `${failure.reason} in C_Login` : 'C_Login did not answer in time';
+  return { outcome: 'unknown', reason, refused: false };
 }

@@ -38,6 +38,7 @@ export function judge(end: AttemptEnd, history: History): Decision {
     case 'absent':
     case 'misaligned':
     case 'withdrawn':
+    case 'deferred':
       return next('none');
     case 'lost':
       // After an unknown outcome a stateful signature is not made again.

@@ -16,6 +16,10 @@ export class LoginGate {
     return this.#state === 'refused';
   }
 
+  get isProven(): boolean {
+    return this.#state === 'proven';
+  }
+
   /** True when the login may go on now; then `leave` must follow. */
   enter(): boolean {
     if (this.#state === 'proven') return true;
@@ -24,13 +28,15 @@ export class LoginGate {
     return true;
   }
 
-  /** `unknown`: no answer, or one that says nothing about the PIN. */
+  /** `unknown`: no answer yet, or one that says nothing about the PIN. An answer may still follow. */
   leave(outcome: 'right' | 'wrong' | 'unknown', code: number, member: string): void {
     if (outcome === 'right') {
       this.#state = 'proven';
+    } else if (outcome === 'wrong' && this.#state !== 'proven') {
+      this.#state = 'refused';
+      this.refusal = { code, member };
     } else if (this.#state === 'trying') {
-      this.#state = outcome === 'wrong' ? 'refused' : 'unproven';
-      if (outcome === 'wrong') this.refusal = { code, member };
+      this.#state = 'unproven';
     }
     this.changed.fire();
   }

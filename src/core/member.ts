@@ -29,8 +29,12 @@ export class Member implements Timing {
   readonly suspicion: Signal = new Signal();
   suspectedFor: string | undefined;
   connection: Connection | undefined;
-  /** Mechanisms it said it does not have; asked anew when it joins again. */
-  readonly lackingMechanisms: Set<number> = new Set<number>();
+  /** Functions with mechanisms that it said it does not have, and until when it is asked last for them. */
+  readonly lacking: Map<string, number> = new Map<string, number>();
+  /** The code by which its token refused the PIN: nobody tries it there again. */
+  refusal: number | undefined;
+  /** Logins here that ended without an answer while the PIN was not proven. */
+  unknownLogins: number = 0;
   /** The token's serial, from the first time it was met: another one is another token. */
   serial: string | undefined;
   /** How much longer it takes for its operations than the group does on average; 1 is as fast. */

@@ -14,12 +14,15 @@ export interface Operation<T> {
   readonly aspect: Aspect;
   /** What its duration is compared with: function, mechanism and the size of the input. */
   readonly kind: string;
+  /** Codes besides CKR_OK that are results. */
+  readonly results: ReadonlySet<number>;
   readonly job: (key: Uint8Array) => Job;
   readonly read: (reply: JobReply) => T;
 }
 
-const signatureInvalid = ck('CKR_SIGNATURE_INVALID');
-const signatureLengthRange = ck('CKR_SIGNATURE_LEN_RANGE');
+/** What a verification answers besides CKR_OK. */
+const refusals: ReadonlySet<number> = new Set([ck('CKR_SIGNATURE_INVALID'), ck('CKR_SIGNATURE_LEN_RANGE')]);
+export const noCodes: ReadonlySet<number> = new Set();
 
 function kindOfOperation(name: string, mechanism: number | undefined, size: number): string {
   return `${name}:${mechanism ?? ''}:${32 - Math.clz32(size >>> 10)}`;
@@ -39,6 +42,7 @@ function operation<T>(
     mechanism: mechanism?.type,
     aspect: aspectOf(name, mechanism?.type),
     kind: kindOfOperation(name, mechanism?.type, size),
+    results: name === 'C_Verify' ? refusals : noCodes,
     job,
     read,
   };
@@ -68,8 +72,7 @@ export function verify(
     data.length,
     (handle) => ({ steps: [step('C_VerifyInit', mechanism, handle), step('C_Verify', data, signature)] }),
     (reply) => {
-      const { code } = endOf(reply);
-      return code !== signatureInvalid && code !== signatureLengthRange;
+      return !refusals.has(endOf(reply).code);
     },
   );
 }

@@ -8,6 +8,8 @@ const hostMemory = ck('CKR_HOST_MEMORY');
 /** Somebody who waits for a job and wants to know when it takes longer than it should. */
 export class Effort extends Signal {
   late: boolean = false;
+  /** The login that the handles of its jobs are from, where it keeps handles over several jobs. */
+  epoch: number | undefined;
 
   markLate(): void {
     if (this.late) return;
@@ -30,7 +32,9 @@ export type JobOutcome =
 /** Why a job, or a short sequence of jobs, has no result. */
 export type Failure =
   | { readonly kind: 'code'; readonly function: string; readonly code: number }
-  | Exclude<JobOutcome, { readonly kind: 'reply' }>;
+  | Exclude<JobOutcome, { readonly kind: 'reply' }>
+  /** What the job needs is not to be had just now; a change of the members may bring it. */
+  | { readonly kind: 'deferred' };
 
 /** What kept a job from its result; undefined when all its steps succeeded. */
 export function failureOf(outcome: JobOutcome): Failure | undefined {

@@ -27,8 +27,11 @@ export interface BegunJob {
 export interface HostLink {
   /** The host's process, for people who look for it. */
   readonly pid: number | undefined;
-  /** False when the channel is full: nothing was sent. A host that is gone swallows the job; its end is told. */
-  send(id: number, deadline: number, job: Job): boolean;
+  /**
+   * False when the channel is full: nothing was sent. A host that is gone swallows the job; its end is told.
+   * The host does not begin a job whose `epoch` is not that of its last login. Throws for what cannot be sent.
+   */
+  send(id: number, deadline: number, job: Job, epoch: number): boolean;
   /** The jobs that lanes have begun and not finished; also after the host has died. */
   begun(): readonly BegunJob[];
   kill(): void;

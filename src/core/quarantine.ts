@@ -35,8 +35,8 @@ function* takeTurn(
   if (before !== undefined && !before.settled) yield { signals: [before], until: deadline };
   const { port } = group;
   // A member that holds the object and whose token can be reached: the quarantine is only another host to it.
-  const model =
-    group.members.find((member) => member.serial !== undefined && holds(member, operation)) ?? group.members[0];
+  const holders = group.members.filter((member) => member.serial !== undefined && holds(member, operation));
+  const model = holders.find((member) => member.isActive) ?? holders[0] ?? group.members[0];
   if (model === undefined || port.now() >= deadline) return undefined;
   const member = new Member({ ...model.config, lanes: 1 }, -1, port, group.timing, () => {});
   member.serial = model.serial;

@@ -13,6 +13,11 @@ export type Replica =
   /** Looked for and not found; believed until `until`. */
   | { readonly kind: 'absent'; readonly until: number };
 
+/** A login being made new, shared by all that found theirs lost. */
+export interface Renewal extends Effort {
+  readonly failure: Failure | undefined;
+}
+
 /** A search for a replica under way, shared by all that need it. */
 export interface Resolution extends Effort {
   readonly result: Replica | Failure | undefined;

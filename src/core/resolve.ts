@@ -30,6 +30,7 @@ export function resolve(group: Group, member: Member, connection: Connection, ob
   const running = connection.resolutions.get(object);
   if (running !== undefined) return running;
   const resolution = new Resolving();
+  resolution.epoch = connection.epoch;
   connection.resolutions.set(object, resolution);
   group.port.start(
     (function* (): Task<void> {
@@ -40,7 +41,9 @@ export function resolve(group: Group, member: Member, connection: Connection, ob
         resolution.result = { kind: 'code', function: 'C_FindObjects', code: generalError };
       } finally {
         connection.resolutions.delete(object);
-        remember(group, member, connection, object, resolution.result);
+        // What was found under a login that has been replaced meanwhile is void.
+        if (resolution.epoch === connection.epoch) remember(group, member, connection, object, resolution.result);
+        else resolution.result = { kind: 'withdrawn' };
         resolution.settle();
       }
     })(),
@@ -73,18 +76,17 @@ function remember(
 
 function* search(group: Group, connection: Connection, object: VirtualObject, effort: Effort): Task<Replica | Failure> {
   const identified = isProvenByIdentity(object.description);
-  if (!identified && !object.referenced) {
-    yield* establishReference(group, object, effort);
-    // The reference may have been taken from this very connection.
-    const replica = connection.replicas.get(object);
-    if (replica?.kind === 'usable') return replica;
-  }
   const candidates = yield* candidatesOn(connection, object, effort);
   if (candidates.kind !== 'candidates') return candidates;
   const { list } = candidates;
   const first = list[Math.min(object.ordinal, list.length - 1)];
   if (first === undefined) return { kind: 'absent', until: group.port.now() + ABSENCE_LIFETIME };
   if (identified) return { kind: 'usable', handle: first.handle, proven: true };
+  if (!object.referenced) yield* establishReference(group, object, effort);
+  // The reference may have been taken from this very connection.
+  const replica = connection.replicas.get(object);
+  if (replica?.kind === 'usable') return replica;
+  if (!object.referenced) return { kind: 'deferred' };
   const matches: FoundReplica[] = [];
   const unproven: FoundReplica[] = [];
   for (const candidate of list) {
@@ -112,7 +114,7 @@ function* candidatesOn(connection: Connection, object: VirtualObject, effort: Ef
   };
 }
 
-/** Runs a proof; undefined when the token cannot do it that way. */
+/** Runs a proof; undefined when the token cannot do it that way, a failure when it did not do it this time. */
 function* run(
   group: Group,
   connection: Connection,
@@ -128,9 +130,14 @@ function* run(
   }
   if (failure?.kind === 'code') {
     const verdict = verdictOn(failure.code, group.policy.verdicts);
-    if (verdict === 'caller' || verdict === 'mechanism' || verdict === 'ambiguous') return undefined;
+    if (verdict === 'caller' || verdict === 'mechanism') return undefined;
   }
   return failure;
+}
+
+/** Some tokens say GENERAL_ERROR to what they cannot do: taken for that where another way may do. */
+function isAmbiguous(group: Group, failure: Failure): boolean {
+  return failure.kind === 'code' && verdictOn(failure.code, group.policy.verdicts) === 'ambiguous';
 }
 
 function isFailure(value: unknown): value is Failure {
@@ -145,22 +152,24 @@ function* compare(
   effort: Effort,
 ): Task<'same' | 'different' | 'unknown' | Failure> {
   if (!mayBeProbed(object.description)) return 'unknown';
+  // A token that does not say this time what it could say proves nothing, and is no reason to trust it.
+  let unsaid: Failure | undefined;
   const point = object.reference.get('signature');
   if (point !== undefined) {
     const signed = yield* checkSignature(group, connection, candidate, [point], effort);
-    if (isFailure(signed)) return signed;
-    if (signed !== undefined) return signed.length > 0 ? 'same' : 'different';
+    if (isFailure(signed)) unsaid = signed;
+    else if (signed !== undefined) return signed.length > 0 ? 'same' : 'different';
   }
   for (const prover of comparedProvers(object.description, group.salt)) {
     const expected = object.reference.get(prover.kind);
     if (expected === undefined) continue;
     const proof = yield* run(group, connection, prover, candidate, effort);
-    if (isFailure(proof)) return proof;
-    if (proof === undefined) continue;
+    if (isFailure(proof)) unsaid = proof;
+    if (proof === undefined || isFailure(proof)) continue;
     if (Buffer.compare(proof, expected) !== 0) return 'different';
     if (proves(prover.kind)) return 'same';
   }
-  return 'unknown';
+  return unsaid ?? 'unknown';
 }
 
 /** Has the key sign a fresh challenge; gives those of the points that it verifies with, undefined if it cannot sign. */
@@ -216,11 +225,33 @@ function* takeReference(group: Group, object: VirtualObject, referencing: Effort
         yield { signals: [taking, group.changed], until: FOREVER };
       }
       if (!taking.settled) taking.cancel(undefined);
-      if (object.referenced) return;
+      const taken = taking.ended?.ok === true ? taking.ended.value : 'failed';
+      if (taken === 'taken') return;
+      // Not the next one's: while this member is in service, it may hold the group's key.
+      if (taken === 'failed' && member.isActive) {
+        member.suspect(connection, 'a key could not be proven there');
+        return;
+      }
     }
   } finally {
     group.referencing.delete(object);
     referencing.settle();
+  }
+}
+
+/** Jobs with handles of one connection's login, for somebody who waits for several. */
+class PartEffort extends Effort {
+  constructor(
+    readonly whole: Effort,
+    connection: Connection,
+  ) {
+    super();
+    this.epoch = connection.epoch;
+  }
+
+  override markLate(): void {
+    super.markLate();
+    this.whole.markLate();
   }
 }
 
@@ -229,19 +260,23 @@ function* takeReferenceFrom(
   member: Member,
   connection: Connection,
   object: VirtualObject,
-  effort: Effort,
-): Task<void> {
+  referencing: Effort,
+): Task<'taken' | 'absent' | 'failed'> {
+  const effort = new PartEffort(referencing, connection);
   const candidates = yield* candidatesOn(connection, object, effort);
-  if (candidates.kind !== 'candidates') return;
+  if (candidates.kind !== 'candidates') return 'failed';
   const [candidate] = candidates.list;
   // Of twins that came after the object was met, none may be guessed to be it.
-  if (candidate === undefined || candidates.list.length > 1) return;
+  if (candidate === undefined || candidates.list.length > 1) return 'absent';
   const proofs = yield* proofsOf(group, connection, candidate, effort);
-  if (isFailure(proofs)) return;
+  if (isFailure(proofs)) return 'failed';
   for (const [kind, proof] of proofs) object.reference.set(kind, proof);
   object.referenced = true;
   const proven = [...proofs.keys()].some(proves);
-  remember(group, member, connection, object, { kind: 'usable', handle: candidate.handle, proven });
+  if (effort.epoch === connection.epoch) {
+    remember(group, member, connection, object, { kind: 'usable', handle: candidate.handle, proven });
+  }
+  return 'taken';
 }
 
 /** All that can be proven of a replica: its fingerprint. */
@@ -255,8 +290,8 @@ export function* proofsOf(
   if (!mayBeProbed(candidate.description)) return proofs;
   for (const prover of comparedProvers(candidate.description, group.salt)) {
     const proof = yield* run(group, connection, prover, candidate, effort);
-    if (isFailure(proof)) return proof;
-    if (proof !== undefined) proofs.set(prover.kind, proof);
+    if (isFailure(proof) && !isAmbiguous(group, proof)) return proof;
+    if (proof !== undefined && !isFailure(proof)) proofs.set(prover.kind, proof);
   }
   if (signatureProver(candidate.description, group.salt, (bytes) => bytes) !== undefined) {
     const halves = yield* readInventory(
@@ -269,8 +304,8 @@ export function* proofsOf(
     if (halves.kind !== 'objects') return halves;
     const points = halves.objects.map(({ description }) => description.ecPoint);
     const valid = points.length === 0 ? undefined : yield* checkSignature(group, connection, candidate, points, effort);
-    if (isFailure(valid)) return valid;
-    const [point] = valid ?? [];
+    if (isFailure(valid) && !isAmbiguous(group, valid)) return valid;
+    const [point] = isFailure(valid) ? [] : (valid ?? []);
     if (point !== undefined) proofs.set('signature', point);
   }
   return proofs;

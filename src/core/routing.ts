@@ -8,7 +8,8 @@ export interface Candidate {
   readonly state: { readonly name: StateName };
   readonly cost: number;
   readonly busyUntil: number;
-  readonly lackingMechanisms: ReadonlySet<number>;
+  /** Functions with mechanisms that it said it lacks, and until when that is believed. */
+  readonly lacking: ReadonlyMap<string, number>;
   readonly connection:
     | {
         readonly end: unknown;
@@ -19,7 +20,8 @@ export interface Candidate {
 
 export interface RouteRequest {
   readonly object: VirtualObject | undefined;
-  readonly mechanism: number | undefined;
+  /** The function with its mechanism, as `lacking` has it. */
+  readonly ability: string;
   readonly now: number;
   readonly balance: Balance;
   /** 0 ≤ x < 1 */
@@ -40,7 +42,6 @@ const lastStand: readonly StateName[] = ['suspect', 'recovering'];
 function mayServe(candidate: Candidate, request: RouteRequest): boolean {
   const { connection } = candidate;
   if (connection === undefined || connection.end !== undefined) return false;
-  if (request.mechanism !== undefined && candidate.lackingMechanisms.has(request.mechanism)) return false;
   if (request.object === undefined) return true;
   const replica = connection.replicas.get(request.object);
   if (replica === undefined || replica.kind === 'usable') return true;
@@ -75,13 +76,20 @@ export function route<C extends Candidate>(
   request: RouteRequest,
   excluded: (member: C) => boolean,
 ): C | undefined {
-  for (const names of [...tiers, lastStand]) {
-    const able = members.filter(
-      (member) => names.includes(member.state.name) && !excluded(member) && mayServe(member, request),
-    );
-    const idle = able.filter((member) => member.busyUntil <= request.now);
-    const chosen = chooseAmong(idle, request);
-    if (chosen !== undefined) return chosen;
+  const open = members.filter(
+    (member) => member.busyUntil <= request.now && !excluded(member) && mayServe(member, request),
+  );
+  // What a member said it lacks makes it the last to be asked, not one that is never asked again.
+  const lacks = (member: C): boolean => (member.lacking.get(request.ability) ?? 0) > request.now;
+  const able = open.filter((member) => !lacks(member));
+  for (const candidates of able.length === open.length ? [open] : [able, open]) {
+    for (const names of [...tiers, lastStand]) {
+      const chosen = chooseAmong(
+        candidates.filter(({ state }) => names.includes(state.name)),
+        request,
+      );
+      if (chosen !== undefined) return chosen;
+    }
   }
   return undefined;
 }

@@ -1,8 +1,11 @@
 import { ck } from '../spec/constants.js';
 import { type Job, step } from '../spec/job.js';
+import { verdictOn } from '../spec/verdict.js';
 import type { Connection } from './connection.js';
 import type { Group } from './group.js';
-import { type Failure, failureOf } from './outcome.js';
+import type { Member } from './member.js';
+import { Effort, type Failure, failureOf } from './outcome.js';
+import type { Renewal } from './replica.js';
 import { FOREVER, type Task } from './task.js';
 
 const CKU_USER = ck('CKU_USER');
@@ -13,32 +16,45 @@ export function loginJob(pin: NonNullable<Group['pin']>): Job {
   return { steps: [step('C_Login', CKU_USER, pin.length)], sessionless: true, secret: pin };
 }
 
-/**
- * Makes a connection's anchor session and login new, once for all calls that found theirs lost. A login that
- * had been lost voids the real handles, so they are forgotten (Rule 13).
- */
-export function* renewLogin(group: Group, connection: Connection): Task<Failure | undefined> {
-  connection.renewing ??= group.port.start(renew(group, connection));
-  const { renewing } = connection;
-  if (!renewing.settled) yield { signals: [renewing], until: FOREVER };
-  if (connection.renewing === renewing) connection.renewing = undefined;
-  return renewing.ended?.ok === true ? renewing.ended.value : { kind: 'withdrawn' };
+class Renewing extends Effort implements Renewal {
+  failure: Failure | undefined;
 }
 
-function* renew(group: Group, connection: Connection): Task<Failure | undefined> {
-  const attached = yield* connection.run(
-    { steps: [step('X_Attach', connection.slot, connection.lanes)], sessionless: true },
-    'attach',
-    FOREVER,
+/**
+ * Makes a connection's anchor session and login new, once for all calls that found theirs lost. A login voids
+ * the real handles of the one before, so it begins a new epoch, and alone: no job straddles it (Rule 13). A PIN
+ * that was refused is not tried again (Rule 6).
+ */
+export function renewLogin(group: Group, member: Member, connection: Connection): Renewal {
+  if (connection.renewing !== undefined) return connection.renewing;
+  const renewal = new Renewing();
+  connection.renewing = renewal;
+  group.port.start(
+    (function* (): Task<void> {
+      try {
+        renewal.failure = yield* renew(group, member, connection, renewal);
+      } finally {
+        connection.renewing = undefined;
+        renewal.settle();
+      }
+    })(),
   );
-  const attachFailure = failureOf(attached);
+  return renewal;
+}
+
+function* renew(group: Group, member: Member, connection: Connection, effort: Effort): Task<Failure | undefined> {
+  if (member.refusal !== undefined) return { kind: 'code', function: 'C_Login', code: member.refusal };
+  const attach = { steps: [step('X_Attach', connection.slot, connection.lanes)], sessionless: true };
+  const attachFailure = failureOf(yield* connection.run(attach, 'attach', FOREVER, effort));
   if (attachFailure !== undefined) return attachFailure;
   if (group.pin !== undefined) {
-    const login = yield* connection.run(loginJob(group.pin), 'login', FOREVER);
+    connection.epoch += 1;
+    connection.replicas.clear();
+    const login = yield* connection.run({ ...loginJob(group.pin), exclusive: true }, 'login', FOREVER, effort);
     const failure = failureOf(login);
-    const stillIn = failure?.kind === 'code' && failure.code === alreadyLoggedIn;
-    if (failure !== undefined && !stillIn) return failure;
-    if (!stillIn) connection.replicas.clear();
+    if (failure?.kind === 'code' && verdictOn(failure.code, group.policy.verdicts) === 'credential')
+      member.refusal = failure.code;
+    if (failure !== undefined && (failure.kind !== 'code' || failure.code !== alreadyLoggedIn)) return failure;
   }
   connection.renewedAt = group.port.now();
   return undefined;

@@ -66,9 +66,9 @@ export class HostProcess implements HostLink {
     return this.#child.pid;
   }
 
-  send(id: number, deadline: number, job: Job): boolean {
+  send(id: number, deadline: number, job: Job, epoch: number): boolean {
     if (this.#hasEnded) return true;
-    writeJob(writer, id, deadline, job);
+    writeJob(writer, id, deadline, job, epoch);
     // The secret of a job is one that this runtime made.
     return this.channel.send(writer.bytes, writer.length, job.secret as NativeSecret | undefined) !== 1;
   }

@@ -96,7 +96,7 @@ export class OpenGroup {
   async run<T>(task: Task<T>, signal?: AbortSignal): Promise<T> {
     signal?.throwIfAborted();
     const running = this.#scheduler.start(task);
-    this.#scheduler.step();
+    this.#stepDrained();
     if (!running.settled) await this.#settled(running, signal);
     else this.#settle();
     return endOf(running);
@@ -106,7 +106,7 @@ export class OpenGroup {
   runSync<T>(task: Task<T>): T {
     const running = this.#scheduler.start(task);
     while (!running.settled) {
-      this.#scheduler.step();
+      this.#stepDrained();
       if (running.settled) break;
       const wait = Math.max(0, Math.min(this.#scheduler.dueAt - monotonicNow(), LONGEST_TIMER));
       addon.waitReadable(this.#channels(), wait, SPIN);
@@ -144,14 +144,16 @@ export class OpenGroup {
       });
     }
     for (const keeper of this.#keepers) keeper.cancel(undefined);
-    await this.run(this.#finalize());
-    for (const host of this.#hosts) {
-      host.kill();
-      host.close();
+    try {
+      await this.run(this.#finalize());
+    } finally {
+      for (const host of [...this.#hosts]) {
+        host.kill();
+        host.close();
+      }
+      clearTimeout(this.#timer);
+      this.#pin?.wipe();
     }
-    this.#hosts.clear();
-    clearTimeout(this.#timer);
-    this.#pin?.wipe();
   }
 
   /** Gives libraries the chance to take leave of their HSM; one that hangs is not waited for. */
@@ -164,7 +166,10 @@ export class OpenGroup {
   }
 
   async #settled(running: Running<unknown>, signal: AbortSignal | undefined): Promise<void> {
-    const abort = (): void => running.cancel(signal?.reason);
+    const abort = (): void => {
+      running.cancel(signal?.reason);
+      this.#move();
+    };
     signal?.addEventListener('abort', abort, { once: true });
     this.#count(1);
     try {
@@ -199,6 +204,12 @@ export class OpenGroup {
   /** Takes in what has come, before anything is judged late (Rule 2). */
   #drain(): void {
     for (const host of [...this.#hosts]) host.drain();
+  }
+
+  /** Steps; and before anything that is due may be judged, takes in what has come. */
+  #stepDrained(): void {
+    if (this.#scheduler.dueAt <= monotonicNow()) this.#drain();
+    this.#scheduler.step();
   }
 
   /** Something has come, or time has: step the tasks and see to being called again. */

@@ -40,7 +40,7 @@ export interface StepResult {
 }
 
 /**
- * `expired`: the deadline passed before the job began, nothing was run. `unsendable`: it was run, and its
+ * `expired`: the deadline passed before the job began, or its handles are of an earlier login; nothing was run. `unsendable`: it was run, and its
  * results are too large, or there was no memory for them.
  */
 export interface JobReply {
@@ -57,16 +57,21 @@ const nameByNumber = new Map<number, CallName>(
   (Object.keys(calls) as CallName[]).map((name) => [calls[name].number, name]),
 );
 
-/** The packet of a job; `deadline` in ms of the monotonic clock. See native/host/job.h. */
-export function writeJob(writer: Writer, id: number, deadline: number, job: Job): void {
+/**
+ * The packet of a job; `deadline` in ms of the monotonic clock, `epoch` of the login that its handles are
+ * from. See native/host/job.h.
+ */
+export function writeJob(writer: Writer, id: number, deadline: number, job: Job, epoch: number = 0): void {
   writer.reset();
   writer.u64(id);
   writer.u64(Number.isFinite(deadline) ? Math.max(1, Math.round(deadline * 1e6)) : 0);
   writer.u32(
-    (job.exclusive === true ? flags.exclusive : 0) |
+    ((job.exclusive === true ? flags.exclusive : 0) |
       (job.fresh === true ? flags.fresh : 0) |
       (job.sessionless === true ? flags.sessionless : 0) |
-      (job.secret === undefined ? 0 : flags.secret),
+      (job.secret === undefined ? 0 : flags.secret) |
+      ((epoch & 0xff_ffff) << 8)) >>>
+      0,
   );
   writer.u32(job.steps.length);
   for (const { call, arguments: args } of job.steps) {

