@@ -62,8 +62,8 @@ class Call<T> {
   readonly #startedAt: number;
   #attempts: Attempt[] = [];
   readonly #records: AttemptRecord[] = [];
-  /** The attempts that failed, by member; they count for as long as the member has the same connection. */
-  readonly #failed = new Map<Member, Attempt>();
+  /** The attempts that failed, by member; see `#isExcluded` for how long they count. */
+  readonly #failed = new Map<Member, { readonly attempt: Attempt; readonly moves: number }>();
   #ambiguous: Attempt | undefined;
   /** The last failure that had a code. */
   #last: { readonly code: number; readonly function: string; readonly member: string } | undefined;
@@ -129,7 +129,14 @@ class Call<T> {
     if (this.#attempts.some((attempt) => attempt.member === member && attempt.connection === member.connection))
       return true;
     const failed = this.#failed.get(member);
-    return failed !== undefined && failed.connection === member.connection;
+    if (failed === undefined || failed.attempt.connection !== member.connection) return false;
+    // A change of state since then is a new chance; for what hung on another member, any member's change.
+    return failed.moves === (failed.attempt.end?.kind === 'deferred' ? this.#group.moves : member.moves);
+  }
+
+  #exclude(attempt: Attempt): void {
+    const { member } = attempt;
+    this.#failed.set(member, { attempt, moves: attempt.end?.kind === 'deferred' ? this.#group.moves : member.moves });
   }
 
   #startAttempt(): void {
@@ -154,7 +161,7 @@ class Call<T> {
     // Who is busy is left alone for a moment by routing, and where nothing was run nothing has failed.
     const notRun =
       end.kind === 'withdrawn' && attempt.connection.end === undefined && this.#withdrawals < MOST_WITHDRAWALS;
-    if (decision.blame !== 'busy' && !notRun) this.#failed.set(attempt.member, attempt);
+    if (decision.blame !== 'busy' && !notRun) this.#exclude(attempt);
     if (end.kind === 'code' && end.verdict === 'ambiguous') this.#ambiguous = attempt;
     if (decision.charge) this.#charges += 1;
     if (this.#charges >= QUARANTINE_AFTER && this.#operation.aspect === 'pure') return yield* this.#quarantine();
@@ -221,7 +228,10 @@ class Call<T> {
   #mayAskAgain(): boolean {
     const ambiguous = this.#ambiguous;
     if (ambiguous === undefined || this.#askedAgain || this.#idleSince() < this.#deadline) return false;
-    if (this.#failed.get(ambiguous.member) !== ambiguous || ambiguous.connection !== ambiguous.member.connection)
+    if (
+      this.#failed.get(ambiguous.member)?.attempt !== ambiguous ||
+      ambiguous.connection !== ambiguous.member.connection
+    )
       return false;
     this.#askedAgain = true;
     this.#failed.delete(ambiguous.member);
@@ -238,7 +248,7 @@ class Call<T> {
     if (isHopeless) throw this.#error(CKR.deviceRemoved, this.#operation.function, this.#awayText());
     const serving = members.filter(isServing);
     const agreed =
-      serving.length > 0 && serving.every((member) => verdictOf(this.#failed.get(member)?.end) === 'ambiguous');
+      serving.length > 0 && serving.every((member) => verdictOf(this.#failed.get(member)?.attempt.end) === 'ambiguous');
     if (agreed && this.#last !== undefined) throw this.#error(this.#last.code, this.#last.function, '');
     const reasons = members.map((member) => this.#lastingReason(member));
     if (reasons.includes(undefined)) return;
@@ -256,13 +266,13 @@ class Call<T> {
   /** Why a member cannot do this call whatever happens next; undefined where it may yet. */
   #lastingReason(member: Member): 'mechanism' | 'absent' | 'misaligned' | 'object' | undefined {
     const { object } = this.#operation;
-    if (verdictOf(this.#failed.get(member)?.end) === 'mechanism') return 'mechanism';
+    if (verdictOf(this.#failed.get(member)?.attempt.end) === 'mechanism') return 'mechanism';
     // One that is away said so when it was there.
     if (!isServing(member) && (member.lacking.get(this.#ability) ?? 0) > this.#group.port.now()) return 'mechanism';
     if (!isServing(member) || object === undefined) return undefined;
     const replica = member.connection?.replicas.get(object)?.kind;
     if (replica === 'absent' || replica === 'misaligned') return replica;
-    return verdictOf(this.#failed.get(member)?.end) === 'object' ? 'object' : undefined;
+    return verdictOf(this.#failed.get(member)?.attempt.end) === 'object' ? 'object' : undefined;
   }
 
   /** When the first member that said it is busy may be asked again. */

@@ -83,6 +83,11 @@ export class Group {
     if (standing === 'absent') this.emit({ type: 'missing', member: member.name, object: object.summary });
   }
 
+  /** How often members have changed their states, all in all. */
+  get moves(): number {
+    return this.members.reduce((sum, { moves }) => sum + moves, 0);
+  }
+
   /** Whether no member can come back by itself: all are down for reasons that only an operator can mend. */
   get isHopeless(): boolean {
     return this.members.every(

@@ -164,6 +164,7 @@ class Watch {
     connection.moveAll();
     this.#failures = 0;
     for (;;) {
+      if (member.refusal !== undefined) return `its PIN was refused with ${codeName(member.refusal)}`;
       // Whoever relapses again and again is left out of service a little longer each time.
       const restUntil =
         port.now() + backoff(Math.max(this.#failures, this.#relapses - 1), PROBE_FIRST, PROBE_MOST, port.random());
@@ -182,7 +183,7 @@ class Watch {
         return undefined;
       }
       this.#failures += 1;
-      if (this.#failures >= MOST_FAILED_PROBES || member.refusal !== undefined) return probed;
+      if (this.#failures >= MOST_FAILED_PROBES) return probed;
     }
   }
 

@@ -43,6 +43,8 @@ export class Member implements Timing {
   /** No new work until then, because it said it is busy (ms of the port's clock). */
   busyUntil: number = 0;
   #busyFailures = 0;
+  /** Counts its changes of state. */
+  moves: number = 0;
   #state: MemberState;
 
   constructor(
@@ -72,6 +74,7 @@ export class Member implements Timing {
   move(to: MemberState): void {
     const from = this.#state;
     this.#state = moved(from, to);
+    this.moves += 1;
     this.onMoved(this, from.name, reasonOf(to));
   }
 

@@ -4,6 +4,7 @@ import type { TokenError } from '../../src/core/error.js';
 import { findObjects } from '../../src/core/find.js';
 import type { VirtualObject } from '../../src/core/object.js';
 import { encrypt, type Operation, sign } from '../../src/core/operation.js';
+import type { Running } from '../../src/core/task.js';
 import { ck } from '../../src/spec/constants.js';
 import { encodeMechanism } from '../../src/spec/mechanism.js';
 import { type Behaviour, type Mischief, ScriptedToken, World } from '../support/world.js';
@@ -227,10 +228,151 @@ describe('attempts that take long', () => {
     const { a, b } = twoTokens();
     const world = World.open({ a, b }, { balance: 'primary', hangAfter: 60_000, attemptTimeout: 5 });
     const object = objectIn(world);
-    for (const token of [a, b]) token.behave = on('C_Sign', { delay: 20 });
-    for (let i = 0; i < 400; i += 1)
-      world.run(runCall(world.group, sign(hmac, object, Buffer.from('data')), world.now + 10_000));
-    // 16 to begin with, and a twentieth of all calls; what moves because a member fell silent is apart.
-    expect(world.group.counters.hedged).toBeLessThan(400);
+    const start = (text: string): Running<unknown> =>
+      world.start(runCall(world.group, sign(hmac, object, Buffer.from(text)), world.now + 10_000));
+    const slow: Behaviour = (name, job) => {
+      const data = job.steps.at(-1)?.arguments[0];
+      return name === 'C_Sign' && data instanceof Uint8Array && Buffer.from('slow').equals(data)
+        ? { delay: 8 }
+        : undefined;
+    };
+    for (const token of [a, b]) token.behave = slow;
+    // Every slow call is late, while others show that the members are well.
+    for (let i = 0; i < 300; i += 1) {
+      const late = start('slow');
+      while (!late.settled) {
+        const quick = start('data');
+        world.until(() => quick.settled);
+      }
+    }
+    const { calls, hedged } = world.group.counters;
+    expect(hedged).toBeGreaterThan(16);
+    expect(hedged).toBeLessThanOrEqual(16 + calls * 0.05);
+  });
+
+  test('a good answer that is still out is waited for when the other is ambiguous', () => {
+    const { a, b } = twoTokens();
+    const world = World.open({ a, b }, { balance: 'primary' });
+    const call = signing(world, objectIn(world));
+    many(call);
+    a.behave = on('C_Sign', { delay: 1000 });
+    b.behave = on('C_Sign', { code: ck('CKR_GENERAL_ERROR') });
+    expect(call()).toBe('same:data');
+  });
+});
+
+describe('what looks worse than it is', () => {
+  test('one request for a mechanism that is not there takes it from nobody', () => {
+    const { a, b } = twoTokens();
+    const world = World.open({ a, b });
+    const call = signing(world, objectIn(world));
+    for (const token of [a, b]) token.behave = on('C_SignInit', { code: ck('CKR_MECHANISM_INVALID') });
+    expect(caught(call)).toMatchObject({ code: ck('CKR_MECHANISM_INVALID') });
+    for (const token of [a, b]) token.behave = () => undefined;
+    many(call);
+  });
+
+  test('the only holder of a key is asked again after one ambiguous answer', () => {
+    const [a, b] = [new ScriptedToken('A', [key]), new ScriptedToken('B', [])];
+    const world = World.open({ a, b });
+    const call = signing(world, objectIn(world));
+    let first = true;
+    a.behave = (name) => {
+      if (name !== 'C_Sign' || !first) return undefined;
+      first = false;
+      return { code: ck('CKR_GENERAL_ERROR') };
+    };
+    const started = world.now;
+    expect(call()).toBe('same:data');
+    expect(world.now - started).toBeLessThan(100);
+  });
+
+  test('a find goes on after members have been busy', () => {
+    const { a, b } = twoTokens();
+    const world = World.open({ a, b });
+    let busy = 2;
+    for (const token of [a, b]) {
+      token.behave = (name) => (name === 'X_Find' && busy-- > 0 ? { code: ck('CKR_SESSION_COUNT') } : undefined);
+    }
+    expect(world.run(findObjects(world.group, [], world.now + 10_000))).toHaveLength(1);
+    expect(world.now).toBeLessThan(500);
+  });
+
+  test('a code of lost sessions that a new session and a good login do not mend is the request', () => {
+    const { a, b } = twoTokens();
+    const world = World.open({ a, b });
+    const call = signing(world, objectIn(world));
+    many(call);
+    for (const token of [a, b]) token.behave = on('C_Sign', { code: ck('CKR_USER_NOT_LOGGED_IN') });
+    const started = world.now;
+    expect(caught(call)).toMatchObject({ code: ck('CKR_USER_NOT_LOGGED_IN') });
+    expect(world.now - started).toBeLessThan(100);
+    expect([world.stateOf('a'), world.stateOf('b')]).toEqual(['active', 'active']);
+  });
+});
+
+describe('logins that are made new', () => {
+  const sessionLost = (then: Behaviour): Behaviour => {
+    return (name, job) => (name === 'C_Sign' ? { code: ck('CKR_SESSION_HANDLE_INVALID') } : then(name, job));
+  };
+
+  test('a PIN that is refused then is not tried again', () => {
+    const { a, b } = twoTokens();
+    const world = World.open({ a, b }, { balance: 'primary' });
+    const call = signing(world, objectIn(world));
+    many(call, 5);
+    const before = a.calls.filter((name) => name === 'C_Login').length;
+    a.behave = sessionLost(on('C_Login', { code: ck('CKR_PIN_INCORRECT') }));
+    many(call, 20);
+    world.pass(60_000);
+    many(call, 20);
+    expect(a.calls.filter((name) => name === 'C_Login').length - before).toBe(1);
+    expect(world.stateOf('a')).toBe('down');
+  });
+
+  test('one that hangs does not hold a call up', () => {
+    const { a, b } = twoTokens();
+    const world = World.open({ a, b }, { balance: 'primary', hangAfter: 5000 });
+    const call = signing(world, objectIn(world));
+    many(call);
+    a.behave = sessionLost(on('C_Login', { silent: true }));
+    const started = world.now;
+    expect(call()).toBe('same:data');
+    expect(world.now - started).toBeLessThan(1000);
+    world.pass(60_000);
+    a.behave = () => undefined;
+    world.pass(60_000);
+    expect(world.stateOf('a')).toBe('active');
+  });
+});
+
+describe('a key that cannot be proven to be the same', () => {
+  const other = { label: 'key', secret: 'other' };
+
+  test('is not used because a token did not say what it could have said', () => {
+    const [a, b] = [new ScriptedToken('A', [key]), new ScriptedToken('B', [other])];
+    const world = World.open({ a, b }, { balance: 'roundRobin' });
+    const object = objectIn(world);
+    b.behave = on('C_DigestInit', { code: ck('CKR_GENERAL_ERROR') });
+    many(signing(world, object));
+    b.behave = () => undefined;
+    many(signing(world, object));
+    world.pass(10_000);
+    many(signing(world, object));
+    expect(b.signatures).toBe(0);
+  });
+
+  test('is not taken for the group’s because the first member did not answer for a moment', () => {
+    const [a, b] = [new ScriptedToken('A', [key]), new ScriptedToken('B', [other])];
+    const world = World.open({ a, b }, { balance: 'roundRobin' });
+    const object = objectIn(world);
+    let first = true;
+    a.behave = (name) => {
+      if (name !== 'C_DigestKey' || !first) return undefined;
+      first = false;
+      return { code: ck('CKR_DEVICE_ERROR') };
+    };
+    many(signing(world, object));
+    expect(b.signatures).toBe(0);
   });
 });

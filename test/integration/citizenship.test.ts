@@ -47,7 +47,10 @@ describe('the process around it', () => {
     const calls = Array.from({ length: 16 }, () => token.sign('SHA256_RSA_PKCS', key, 'data'));
     for (const until = performance.now() + 500; performance.now() < until; );
     await Promise.all(calls);
-    await token.sign('SHA256_RSA_PKCS', key, 'data');
+    // In the same turn as the next call, before the event loop has had a chance to take in what came.
+    const short = token.sign('SHA256_RSA_PKCS', key, 'data', { deadline: 100 });
+    for (const until = performance.now() + 300; performance.now() < until; );
+    await Promise.all([short, token.sign('SHA256_RSA_PKCS', key, 'data')]);
     expect(events.filter(({ to }) => to === 'suspect' || to === 'down')).toEqual([]);
     await token.close();
   });
