@@ -5,7 +5,6 @@ export type {
   PinReference,
   TokenSelector,
 } from './core/configuration.js';
-export { ConfigurationError } from './core/configuration.js';
 export { TokenError } from './core/error.js';
 export type {
   AttemptRecord,
@@ -19,6 +18,7 @@ export type {
 export type { Standing } from './core/object.js';
 export type { StateName } from './core/state.js';
 export type { DriftStatus, GroupStatus, MemberStatus } from './core/status.js';
+export { ConfigurationError } from './core/validation.js';
 export { type ObjectInput, TokenObject } from './faces/token/object.js';
 export { type CallOptions, type Data, VirtualToken } from './faces/token/virtual-token.js';
 export type { ConfigurationSource } from './runtime/open-group.js';

@@ -19,6 +19,14 @@ export type AttemptEnd =
   | { readonly kind: 'misaligned' }
   | Exclude<Failure, { readonly kind: 'code' }>;
 
+export function codeOf(end: AttemptEnd | undefined): number | undefined {
+  return end?.kind === 'code' ? end.code : undefined;
+}
+
+export function verdictOf(end: AttemptEnd | undefined): Verdict | undefined {
+  return end?.kind === 'code' ? end.verdict : undefined;
+}
+
 const NO_HANDLE = new Uint8Array(8);
 const argumentsBad = ck('CKR_ARGUMENTS_BAD');
 const hostMemory = ck('CKR_HOST_MEMORY');

@@ -1,6 +1,5 @@
 import { ck } from '../spec/constants.js';
-import type { Verdict } from '../spec/verdict.js';
-import { Attempt, type AttemptEnd } from './attempt.js';
+import { Attempt, type AttemptEnd, codeOf, verdictOf } from './attempt.js';
 import { TokenError } from './error.js';
 import type { AttemptRecord } from './event.js';
 import type { Group } from './group.js';
@@ -10,18 +9,6 @@ import type { Operation } from './operation.js';
 import { runInQuarantine } from './quarantine.js';
 import { route } from './routing.js';
 import type { Signal, Task } from './task.js';
-
-function codeOf(end: AttemptEnd | undefined): number | undefined {
-  return end?.kind === 'code' ? end.code : undefined;
-}
-
-function verdictOf(end: AttemptEnd | undefined): Verdict | undefined {
-  return end?.kind === 'code' ? end.verdict : undefined;
-}
-
-function isServing({ state }: Member): boolean {
-  return state.name === 'active' || state.name === 'standby' || state.name === 'stale';
-}
 
 const CKR = {
   deviceError: ck('CKR_DEVICE_ERROR'),
@@ -246,7 +233,7 @@ class Call<T> {
   #failIfPointless(): void {
     const { members, isHopeless } = this.#group;
     if (isHopeless) throw this.#error(CKR.deviceRemoved, this.#operation.function, this.#awayText());
-    const serving = members.filter(isServing);
+    const serving = members.filter((member) => member.isServing);
     const agreed =
       serving.length > 0 && serving.every((member) => verdictOf(this.#failed.get(member)?.attempt.end) === 'ambiguous');
     if (agreed && this.#last !== undefined) throw this.#error(this.#last.code, this.#last.function, '');
@@ -268,8 +255,8 @@ class Call<T> {
     const { object } = this.#operation;
     if (verdictOf(this.#failed.get(member)?.attempt.end) === 'mechanism') return 'mechanism';
     // One that is away said so when it was there.
-    if (!isServing(member) && (member.lacking.get(this.#ability) ?? 0) > this.#group.port.now()) return 'mechanism';
-    if (!isServing(member) || object === undefined) return undefined;
+    if (!member.isServing && (member.lacking.get(this.#ability) ?? 0) > this.#group.port.now()) return 'mechanism';
+    if (!member.isServing || object === undefined) return undefined;
     const replica = member.connection?.replicas.get(object)?.kind;
     if (replica === 'absent' || replica === 'misaligned') return replica;
     return verdictOf(this.#failed.get(member)?.attempt.end) === 'object' ? 'object' : undefined;

@@ -3,6 +3,7 @@ import { ck } from '../spec/constants.js';
 import { Attempt, type AttemptEnd } from './attempt.js';
 import { TokenError } from './error.js';
 import type { AttemptRecord } from './event.js';
+import { proofsOf } from './fingerprint.js';
 import type { Group } from './group.js';
 import { isProvenByIdentity } from './identity.js';
 import { completeInventory, type FoundReplica, findJob } from './inventory.js';
@@ -10,7 +11,6 @@ import type { Member } from './member.js';
 import type { ProofKind, VirtualObject } from './object.js';
 import { noCodes, type Operation } from './operation.js';
 import { Effort } from './outcome.js';
-import { proofsOf } from './resolve.js';
 import type { Task } from './task.js';
 
 const objectHandleInvalid = ck('CKR_OBJECT_HANDLE_INVALID');

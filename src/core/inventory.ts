@@ -10,9 +10,11 @@ import {
   hasPublicValue,
   identityOf,
   publicValueTypes,
+  templateOf,
 } from './identity.js';
+import type { VirtualObject } from './object.js';
 import { type Effort, type Failure, failureOf } from './outcome.js';
-import type { Task } from './task.js';
+import { FOREVER, type Task } from './task.js';
 
 /** An object as it was found on a member. */
 export interface FoundReplica {
@@ -24,6 +26,8 @@ export interface FoundReplica {
 export type Inventory = { readonly kind: 'objects'; readonly objects: readonly FoundReplica[] } | Failure;
 
 const VALUES_PER_JOB = 32;
+/** More objects of one name on one token are not looked through. */
+export const MOST_TWINS = 64;
 const gone = ck('CKR_OBJECT_HANDLE_INVALID');
 
 /** The job that finds objects and reads what identifies them. CKA_VALUE of keys is never read. */
@@ -78,4 +82,16 @@ export function* completeInventory(
     if (values.reply.results.length === 0) return { kind: 'withdrawn' };
   }
   return { kind: 'objects', objects };
+}
+
+export type Candidates = { readonly kind: 'candidates'; readonly list: readonly FoundReplica[] } | Failure;
+
+/** What a member has under an object's identity. */
+export function* candidatesOn(connection: Connection, object: VirtualObject, effort: Effort): Task<Candidates> {
+  const inventory = yield* readInventory(connection, templateOf(object.description), MOST_TWINS, FOREVER, effort);
+  if (inventory.kind !== 'objects') return inventory;
+  return {
+    kind: 'candidates',
+    list: inventory.objects.filter(({ identity }) => Buffer.compare(identity, object.identity) === 0),
+  };
 }

@@ -66,6 +66,11 @@ export class Member implements Timing {
     return this.#state.name === 'active';
   }
 
+  /** Whether calls are sent there without need. */
+  get isServing(): boolean {
+    return this.isActive || this.#state.name === 'standby' || this.#state.name === 'stale';
+  }
+
   /** The state it has when all is well. */
   get home(): 'active' | 'standby' {
     return this.config.standby ? 'standby' : 'active';

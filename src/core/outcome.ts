@@ -43,3 +43,8 @@ export function failureOf(outcome: JobOutcome): Failure | undefined {
   if (outcome.reply.status === 'unsendable') return { kind: 'code', function: call, code: hostMemory };
   return outcome.reply.status === 'done' && code === CKR_OK ? undefined : { kind: 'code', function: call, code };
 }
+
+/** Tells a failure from what a task gives when there was none. */
+export function isFailure(value: unknown): value is Failure {
+  return typeof value === 'object' && value !== null && 'kind' in value;
+}

@@ -1,3 +1,7 @@
+import type { Connection } from './connection.js';
+import type { Group } from './group.js';
+import type { Member } from './member.js';
+import type { VirtualObject } from './object.js';
 import type { Effort, Failure } from './outcome.js';
 
 /** What is known of a virtual object on one connection. */
@@ -21,4 +25,28 @@ export interface Renewal extends Effort {
 /** A search for a replica under way, shared by all that need it. */
 export interface Resolution extends Effort {
   readonly result: Replica | Failure | undefined;
+}
+
+/** Keeps what was found of an object on a connection, and how it stands there. */
+export function remember(
+  group: Group,
+  member: Member,
+  connection: Connection,
+  object: VirtualObject,
+  result: Replica | Failure | undefined,
+): void {
+  if (result === undefined) return;
+  switch (result.kind) {
+    case 'usable':
+      connection.replicas.set(object, result);
+      group.noteStanding(member, object, result.proven ? 'proven' : 'unproven');
+      break;
+    case 'misaligned':
+    case 'absent':
+      connection.replicas.set(object, result);
+      group.noteStanding(member, object, result.kind);
+      break;
+    default:
+      break;
+  }
 }

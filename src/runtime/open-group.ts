@@ -1,18 +1,13 @@
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import {
-  ConfigurationError,
-  checkConfiguration,
-  type GroupConfig,
-  type GroupConfigInput,
-  parseConfiguration,
-} from '../core/configuration.js';
+import type { GroupConfig, GroupConfigInput } from '../core/configuration.js';
 import type { GroupEvent } from '../core/event.js';
 import { Group } from '../core/group.js';
 import { keepMember } from '../core/health.js';
 import { awaitService } from '../core/opening.js';
 import type { HostLink, HostListener, HostOptions, Port } from '../core/port.js';
 import { type Alarm, FOREVER, type Running, type Task } from '../core/task.js';
+import { ConfigurationError, checkConfiguration, parseConfiguration } from '../core/validation.js';
 import { type Job, step } from '../spec/job.js';
 import { addon, type NativeSecret } from './addon.js';
 import { monotonicNow } from './clock.js';

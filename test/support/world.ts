@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { checkConfiguration, type GroupConfigInput } from '../../src/core/configuration.js';
+import type { GroupConfigInput } from '../../src/core/configuration.js';
 import type { GroupEvent } from '../../src/core/event.js';
 import { Group } from '../../src/core/group.js';
 import { keepMember } from '../../src/core/health.js';
@@ -7,6 +7,7 @@ import { describedTypes } from '../../src/core/identity.js';
 import { awaitService } from '../../src/core/opening.js';
 import type { BegunJob, HostLink, HostListener, Port } from '../../src/core/port.js';
 import { FOREVER, type Running, type Task } from '../../src/core/task.js';
+import { checkConfiguration } from '../../src/core/validation.js';
 import { Scheduler } from '../../src/runtime/scheduler.js';
 import { type Attribute, ulongBytes } from '../../src/spec/attribute.js';
 import type { CallName, FoundObject } from '../../src/spec/calls.js';

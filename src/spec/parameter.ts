@@ -1,0 +1,242 @@
+import { ck, findConstant, mechanismName } from './constants.js';
+import { bytesOf, InputError, integerOf } from './input.js';
+
+/**
+ * One field of a mechanism's parameter, in the order of the C structure. The host (native/host/mechanism.cc)
+ * lays the fields out and knows no structure; `returned` are bytes that the token may change.
+ */
+export type Field =
+  | { readonly kind: 'number'; readonly value: number }
+  | { readonly kind: 'flag'; readonly value: boolean }
+  | { readonly kind: 'inlined' | 'pointed' | 'returned'; readonly value: Uint8Array };
+
+const none = new Uint8Array();
+const number = (value: number): Field => ({ kind: 'number', value });
+const inlined = (value: Uint8Array): Field => ({ kind: 'inlined', value });
+const pointed = (value: Uint8Array): Field => ({ kind: 'pointed', value });
+
+type Parameters = Readonly<Record<string, unknown>>;
+type Layout = (field: string, params: Parameters) => readonly Field[];
+
+function bytes(field: string, params: Parameters, ...names: string[]): Uint8Array {
+  for (const name of names) {
+    if (params[name] !== undefined && params[name] !== null) return bytesOf(`${field}.${name}`, params[name]);
+  }
+  return none;
+}
+
+function integer(field: string, params: Parameters, names: readonly string[], otherwise?: number): number {
+  for (const name of names) {
+    if (params[name] !== undefined) return integerOf(`${field}.${name}`, params[name], 0, 0xffff_ffff);
+  }
+  if (otherwise === undefined) throw new InputError(`${field}.${names[0]}`, 'an integer', undefined);
+  return otherwise;
+}
+
+function constant(
+  field: string,
+  params: Parameters,
+  names: readonly string[],
+  prefix: string,
+  otherwise?: number,
+): number {
+  for (const name of names) {
+    const value = params[name];
+    if (value === undefined) continue;
+    const known = typeof value === 'string' ? findConstant(prefix + value.replaceAll('-', '')) : undefined;
+    if (known !== undefined) return known;
+    if (typeof value === 'number') return integerOf(`${field}.${name}`, value, 0, 0xffff_ffff);
+    throw new InputError(`${field}.${name}`, `a number or a name after ${prefix}`, value);
+  }
+  if (otherwise === undefined)
+    throw new InputError(`${field}.${names[0]}`, `a number or a name after ${prefix}`, undefined);
+  return otherwise;
+}
+
+const hashNames = ['hash', 'hashAlg', 'hashAlgorithm'];
+const hashLengths = new Map([
+  [ck('CKM_SHA_1'), 20],
+  [ck('CKM_SHA224'), 28],
+  [ck('CKM_SHA256'), 32],
+  [ck('CKM_SHA384'), 48],
+  [ck('CKM_SHA512'), 64],
+]);
+const maskOfHash = new Map([
+  [ck('CKM_SHA_1'), ck('CKG_MGF1_SHA1')],
+  [ck('CKM_SHA224'), ck('CKG_MGF1_SHA224')],
+  [ck('CKM_SHA256'), ck('CKG_MGF1_SHA256')],
+  [ck('CKM_SHA384'), ck('CKG_MGF1_SHA384')],
+  [ck('CKM_SHA512'), ck('CKG_MGF1_SHA512')],
+]);
+
+/** CK_GCM_PARAMS (PKCS#11 2.40 mechanisms, section 2.13). Some tokens pick the IV and write it back. */
+const gcm: Layout = (field, params) => {
+  const iv = bytes(field, params, 'iv');
+  const aad = bytes(field, params, 'aad', 'additionalData');
+  return [
+    { kind: 'returned', value: iv },
+    number(iv.length),
+    number(integer(field, params, ['ivBits'], iv.length * 8)),
+    pointed(aad),
+    number(aad.length),
+    number(integer(field, params, ['tagBits', 'tagLength'], 128)),
+  ];
+};
+
+/** CK_CCM_PARAMS, section 2.13. */
+const ccm: Layout = (field, params) => {
+  const nonce = bytes(field, params, 'nonce');
+  const aad = bytes(field, params, 'aad');
+  return [
+    number(integer(field, params, ['dataLen'])),
+    pointed(nonce),
+    number(nonce.length),
+    pointed(aad),
+    number(aad.length),
+    number(integer(field, params, ['macLen'])),
+  ];
+};
+
+/** CK_AES_CTR_PARAMS, section 2.11. */
+const ctr: Layout = (field, params) => {
+  const block = bytes(field, params, 'counter', 'cb', 'iv');
+  if (block.length !== 16)
+    throw new InputError(`${field}.counter`, 'a Buffer of 16 bytes', params.counter ?? params.cb ?? params.iv);
+  return [number(integer(field, params, ['bits', 'counterBits'], 128)), inlined(block)];
+};
+
+/** CK_RSA_PKCS_OAEP_PARAMS, section 2.1. */
+const oaep: Layout = (field, params) => {
+  const hash = constant(field, params, hashNames, 'CKM_', ck('CKM_SHA_1'));
+  const label = bytes(field, params, 'sourceData', 'label');
+  return [
+    number(hash),
+    number(constant(field, params, ['mgf'], 'CKG_', maskOfHash.get(hash))),
+    number(integer(field, params, ['source'], 1)),
+    pointed(label),
+    number(label.length),
+  ];
+};
+
+/** CK_RSA_PKCS_PSS_PARAMS, section 2.1. */
+const pss: Layout = (field, params) => {
+  const hash = constant(field, params, hashNames, 'CKM_');
+  return [
+    number(hash),
+    number(constant(field, params, ['mgf'], 'CKG_', maskOfHash.get(hash))),
+    number(integer(field, params, ['saltLen', 'saltLength'], hashLengths.get(hash))),
+  ];
+};
+
+/** CK_ECDH1_DERIVE_PARAMS, section 2.3. */
+const ecdh: Layout = (field, params) => {
+  const shared = bytes(field, params, 'sharedData');
+  const publicData = bytes(field, params, 'publicData', 'public');
+  return [
+    number(integer(field, params, ['kdf'], 1)),
+    number(shared.length),
+    pointed(shared),
+    number(publicData.length),
+    pointed(publicData),
+  ];
+};
+
+/** CK_EDDSA_PARAMS (PKCS#11 3.0 mechanisms, section 2.3): Ed25519ctx, Ed25519ph, Ed448. */
+const eddsa: Layout = (field, params) => {
+  const context = bytes(field, params, 'context', 'contextData');
+  const prehash = params.prehash ?? params.phFlag ?? false;
+  if (typeof prehash !== 'boolean') throw new InputError(`${field}.prehash`, 'true or false', prehash);
+  return [{ kind: 'flag', value: prehash }, number(context.length), pointed(context)];
+};
+
+/** An IV, alone or, for CKM_AES_CBC_ENCRYPT_DATA, before the data. */
+const cbc: Layout = (field, params) => {
+  const iv = bytes(field, params, 'iv');
+  if (iv.length > 16) throw new InputError(`${field}.iv`, 'a Buffer of at most 16 bytes', iv);
+  if (params.data === undefined) return [inlined(iv)];
+  const data = bytes(field, params, 'data');
+  return [inlined(iv), pointed(data), number(data.length)];
+};
+
+// pkcs11js's CK_PARAMS_* numbers.
+const layoutByKind = new Map<number, Layout>([
+  [1, cbc],
+  [2, ccm],
+  [3, gcm],
+  [4, oaep],
+  [5, pss],
+  [6, ecdh],
+  [7, gcm],
+  [25, gcm],
+  [26, ccm],
+]);
+
+const layoutByMechanism = new Map<number, Layout>([
+  [ck('CKM_AES_GCM'), gcm],
+  [ck('CKM_AES_CCM'), ccm],
+  [ck('CKM_AES_CTR'), ctr],
+  [ck('CKM_AES_CBC'), cbc],
+  [ck('CKM_AES_CBC_PAD'), cbc],
+  [ck('CKM_DES3_CBC'), cbc],
+  [ck('CKM_DES3_CBC_PAD'), cbc],
+  [ck('CKM_RSA_PKCS_OAEP'), oaep],
+  [ck('CKM_ECDH1_DERIVE'), ecdh],
+  [ck('CKM_EDDSA'), eddsa],
+  [ck('CKM_AES_CBC_ENCRYPT_DATA'), cbc],
+  ...['', 'SHA1_', 'SHA224_', 'SHA256_', 'SHA384_', 'SHA512_'].map(
+    (hash) => [ck(`CKM_${hash}RSA_PKCS_PSS`), pss] as const,
+  ),
+]);
+
+// Their structures hold pointers, which mean nothing in the host's memory. CTR's does not, and is served raw.
+const pointers: ReadonlySet<Layout> = new Set([gcm, ccm, oaep, ecdh, eddsa]);
+
+// More of that sort, which have no layout here yet: not served with a raw parameter.
+const rawPointers: ReadonlySet<number> = new Set(
+  [
+    'ECDH1_COFACTOR_DERIVE',
+    'ECMQV_DERIVE',
+    'X9_42_DH_DERIVE',
+    'X9_42_DH_HYBRID_DERIVE',
+    'X9_42_MQV_DERIVE',
+    'DES_ECB_ENCRYPT_DATA',
+    'DES_CBC_ENCRYPT_DATA',
+    'DES3_ECB_ENCRYPT_DATA',
+    'DES3_CBC_ENCRYPT_DATA',
+    'AES_ECB_ENCRYPT_DATA',
+    'AES_CBC_ENCRYPT_DATA',
+    'CONCATENATE_BASE_AND_DATA',
+    'CONCATENATE_DATA_AND_BASE',
+    'XOR_BASE_AND_DATA',
+    'PBE_SHA1_DES3_EDE_CBC',
+    'PKCS5_PBKD2',
+    'RSA_AES_KEY_WRAP',
+    'CHACHA20_POLY1305',
+    'KIP_DERIVE',
+    'KIP_WRAP',
+    'KIP_MAC',
+  ].flatMap((name) => findConstant(`CKM_${name}`) ?? []),
+);
+
+/** The fields of a mechanism's parameter, from graphene's, pkcs11js's or our own form. */
+export function fieldsOf(field: string, type: number, parameter: unknown): readonly Field[] {
+  if (parameter === undefined || parameter === null) return [];
+  if (typeof parameter === 'number') return [number(integerOf(field, parameter, 0, Number.MAX_SAFE_INTEGER))];
+  const layout = layoutByMechanism.get(type);
+  if (parameter instanceof Uint8Array) {
+    if (rawPointers.has(type) || (layout !== undefined && pointers.has(layout))) {
+      throw new InputError(field, `the parameter of ${mechanismName(type)} as an object`, parameter);
+    }
+    return [inlined(parameter)];
+  }
+  if (typeof parameter !== 'object') throw new InputError(field, 'a Buffer, a number or an object', parameter);
+  const { toCKI } = parameter as { toCKI?: unknown };
+  if (typeof toCKI === 'function') return fieldsOf(field, type, toCKI.call(parameter));
+  const kind = (parameter as { type?: unknown }).type;
+  const chosen = typeof kind === 'number' ? layoutByKind.get(kind) : layout;
+  // Fields of another structure in the place of pointers would be pointers.
+  const fits = layout === undefined ? !rawPointers.has(type) : chosen === layout || !pointers.has(layout);
+  if (chosen === undefined || !fits)
+    throw new InputError(field, `a Buffer, or a kind of parameter that ${mechanismName(type)} takes`, parameter);
+  return chosen(field, parameter as Parameters);
+}
