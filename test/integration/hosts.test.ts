@@ -138,6 +138,18 @@ describe('a host', () => {
   });
 });
 
+test('opening a group enumerates nothing', async () => {
+  for (const name of ['hsm1', 'hsm2']) cluster.fault(name, 'C_FindObjectsInit trace', 'C_FindObjects trace');
+  const finds = (): number =>
+    ['hsm1', 'hsm2'].flatMap((name) => cluster.met(name)).filter((line) => line.includes('C_FindObjects')).length;
+  const before = finds();
+  const token = await cluster.open();
+  expect(finds()).toBe(before);
+  await token.find();
+  expect(finds()).toBeGreaterThan(before);
+  await token.close();
+});
+
 describe('all members away', () => {
   test('a call ends by its deadline with what was tried, and work goes on when one returns', async () => {
     const [token, key] = await openAndFind();
