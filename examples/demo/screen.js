@@ -21,25 +21,25 @@ export class Screen {
     this.#draw();
   }
 
-  /** Shows the members' states, the rate and the failovers until `end`. */
+  /** Shows the members' states, the rate and the failovers until `end`: live on a terminal, else a line a second. */
   watch(token, workload) {
     token.on('member', ({ member, from, to, reason }) => {
       this.say(`  ${member}: ${from} → ${to}${reason === '' ? '' : ` (${reason})`}`);
     });
-    if (!this.#live) return;
     let last = { operations: 0, at: performance.now() };
-    this.#timer = setInterval(() => {
+    const show = () => {
       const now = { operations: workload.operations, at: performance.now() };
       const rate = ((now.operations - last.operations) * 1000) / (now.at - last.at);
       last = now;
       const { members, counters } = token.status();
-      const states = members
-        .map(({ name, state }) => `${name} \u001b[${colors[state] ?? 0}m${state}\u001b[0m`)
-        .join('  ');
+      const states = members.map(({ name, state }) => `${name} ${this.#colored(state)}`).join('  ');
+      const line = `${states}  ${rate.toFixed(0)} operations/s  ${counters.failovers} failovers  ${workload.failed} failed`;
+      if (!this.#live) return this.say(`  ${line}`);
       this.#erase();
-      this.#line = `${states}  ${rate.toFixed(0)} operations/s  ${counters.failovers} failovers  ${workload.failed} failed`;
+      this.#line = line;
       this.#draw();
-    }, 100);
+    };
+    this.#timer = setInterval(show, this.#live ? 100 : 1000);
   }
 
   end() {
@@ -58,6 +58,10 @@ export class Screen {
   latency          median ${latencyMs.median} ms, p99 ${latencyMs.p99} ms, longest ${longestMs} ms
   met a failure    ${calls} calls: median ${median} ms, longest ${longest} ms
 `);
+  }
+
+  #colored(state) {
+    return this.#live ? `\u001b[${colors[state] ?? 0}m${state}\u001b[0m` : state;
   }
 
   #erase() {

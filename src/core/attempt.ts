@@ -58,6 +58,8 @@ function evidenceOf(end: AttemptEnd | undefined): Pick<AttemptRecord, 'function'
 /** One try at a call on one member. */
 export class Attempt extends Effort {
   readonly startedAt: number;
+  /** The group's count of changes of state when it began. */
+  readonly groupMoves: number;
   end: AttemptEnd | undefined;
   #running: Running<void> | undefined;
 
@@ -68,6 +70,7 @@ export class Attempt extends Effort {
   ) {
     super();
     this.startedAt = group.port.now();
+    this.groupMoves = group.moves;
   }
 
   start(operation: Operation<unknown>, deadline: number): this {

@@ -123,7 +123,9 @@ class Call<T> {
 
   #exclude(attempt: Attempt): void {
     const { member } = attempt;
-    this.#failed.set(member, { attempt, moves: attempt.end?.kind === 'deferred' ? this.#group.moves : member.moves });
+    // For what hung on another member, a change since the attempt began may have been the one that helps.
+    const moves = attempt.end?.kind === 'deferred' ? attempt.groupMoves : member.moves;
+    this.#failed.set(member, { attempt, moves });
   }
 
   #startAttempt(): void {
@@ -137,7 +139,8 @@ class Call<T> {
 
   *#harvest(attempt: Attempt): Task<{ readonly value: T } | undefined> {
     const end: AttemptEnd = attempt.end ?? { kind: 'withdrawn' };
-    const decision = judge(end, { ambiguousCode: codeOf(this.#ambiguous?.end), aspect: this.#operation.aspect });
+    const ambiguousCode = this.#isWitness(attempt.member) ? codeOf(this.#ambiguous?.end) : undefined;
+    const decision = judge(end, { ambiguousCode, aspect: this.#operation.aspect });
     if (decision.kind === 'return' && end.kind === 'ok')
       return { value: this.#succeed(attempt, this.#operation.read(end.reply)) };
     this.#record(attempt, end);
@@ -211,6 +214,11 @@ class Call<T> {
     return record.function === '' ? { ...record, function: this.#operation.function } : record;
   }
 
+  /** Whether the member's answer, beside an ambiguous one, decides: another member's does, or one asked again. */
+  #isWitness(member: Member): boolean {
+    return this.#askedAgain || this.#ambiguous?.member !== member;
+  }
+
   /** With nobody else to ask, a member whose answer was ambiguous is asked once more. */
   #mayAskAgain(): boolean {
     const ambiguous = this.#ambiguous;
@@ -220,6 +228,8 @@ class Call<T> {
       ambiguous.connection !== ambiguous.member.connection
     )
       return false;
+    // Who could serve, but for a proof that was not to be had just now, will be asked first.
+    for (const { attempt } of this.#failed.values()) if (attempt.end?.kind === 'deferred') return false;
     this.#askedAgain = true;
     this.#failed.delete(ambiguous.member);
     return true;

@@ -33,6 +33,8 @@ export function renewLogin(group: Group, member: Member, connection: Connection)
     (function* (): Task<void> {
       try {
         renewal.failure = yield* renew(group, member, connection, renewal);
+      } catch (error) {
+        renewal.failure = { kind: 'fault', error };
       } finally {
         connection.renewing = undefined;
         renewal.settle();
