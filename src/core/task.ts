@@ -8,18 +8,21 @@ export interface Waiter {
  * for a settled signal goes on at once.
  */
 export class Signal {
-  readonly #waiters = new Set<Waiter>();
+  // Made when somebody waits: most signals settle before anybody does.
+  #waiters: Set<Waiter> | undefined;
   settled: boolean = false;
 
   add(waiter: Waiter): void {
+    this.#waiters ??= new Set();
     this.#waiters.add(waiter);
   }
 
   remove(waiter: Waiter): void {
-    this.#waiters.delete(waiter);
+    this.#waiters?.delete(waiter);
   }
 
   fire(): void {
+    if (this.#waiters === undefined) return;
     for (const waiter of this.#waiters) waiter.wake();
   }
 
