@@ -1,9 +1,13 @@
 import { createPublicKey, verify } from 'node:crypto';
 import { renameSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
+import { runCall } from '../../src/core/call.js';
+import { random } from '../../src/core/operation.js';
 import type { TokenObject, VirtualToken } from '../../src/index.js';
+import { OpenGroup, readConfiguration } from '../../src/runtime/open-group.js';
 import { Cluster, pidOf, stateOf, untilState } from '../support/cluster.js';
 import { rsaPair, secretKey } from '../support/keys.js';
+import { startService } from '../support/process.js';
 
 const rsa = rsaPair('rsa');
 const mac = secretKey('mac', undefined, { type: 'GENERIC_SECRET' });
@@ -135,6 +139,36 @@ describe('a host', () => {
     await untilState(token, 'hsm1', 'active');
     expect(await work.stop()).toBeGreaterThan(0);
     await token.close();
+  });
+});
+
+describe('what a library prints', () => {
+  test('is captured and told, and is not in the output of the application', async () => {
+    for (const name of ['hsm1', 'hsm2']) cluster.fault(name, '* print=3');
+    const { child, told, ended } = startService('end', cluster.configuration(), 'pipe');
+    let errors = '';
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      errors += text;
+    });
+    expect(await told).toHaveProperty('signature');
+    expect(await ended).toEqual({ code: 0, signal: null });
+    expect(errors).toBe('');
+    const token = await cluster.open();
+    const output = new Promise<string>((resolve) => token.on('output', ({ text }) => resolve(text)));
+    await token.find();
+    expect(await output).toMatch(/the library says something on standard (output|error)/u);
+    await token.close();
+  });
+
+  test('never holds it up, also when nobody reads it', async () => {
+    const open = new OpenGroup(readConfiguration(cluster.configuration()));
+    await open.awaitService(open.now() + 10_000);
+    for (const name of ['hsm1', 'hsm2']) cluster.fault(name, 'C_GenerateRandom print=20000');
+    // Synchronous, so that the event loop cannot take anything in; more than any pipe holds.
+    for (let i = 0; i < 4; i += 1)
+      expect(open.runSync(runCall(open.group, random(8), open.now() + 10_000))).toHaveLength(8);
+    expect(open.group.members.map(({ state }) => state.name)).toEqual(['active', 'active']);
+    await open.close();
   });
 });
 

@@ -16,13 +16,17 @@ export interface Program {
 }
 
 /** Starts test/support/programs/service.js in a process of its own. */
-export function startService(mode: string, configuration: GroupConfigInput): Program {
+export function startService(
+  mode: string,
+  configuration: GroupConfigInput,
+  stderr: 'inherit' | 'pipe' = 'inherit',
+): Program {
   const child = spawn(process.execPath, [serviceProgram, mode, JSON.stringify(configuration)], {
-    stdio: ['ignore', 'pipe', 'inherit'],
+    stdio: ['ignore', 'pipe', stderr],
     // Said, because what jest shows as process.env is a copy that children do not inherit.
     env: process.env,
   });
-  const lines = createInterface({ input: child.stdout });
+  const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream });
   const told = Promise.race([once(lines, 'line'), once(lines, 'close')]).then(([line]) => JSON.parse(line as string));
   const ended = once(child, 'exit').then(([code, signal]) => ({ code, signal }));
   return { child, told, ended };

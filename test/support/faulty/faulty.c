@@ -7,7 +7,7 @@
  *     FUNCTION ACTION [times=N] [skip=N] [data=HEX] [when=after]
  *
  *     FUNCTION   C_Sign, or * for every function
- *     ACTION     return=CODE | delay=MS | hang | crash | exit=CODE | drop | shuffle | trace
+ *     ACTION     return=CODE | delay=MS | hang | crash | exit=CODE | drop | shuffle | trace | print=LINES
  *     times      how often it strikes in one process; always when not given
  *     skip       how many matching calls pass unharmed before that
  *     data       only when the input begins with these bytes
@@ -41,8 +41,8 @@
 #endif
 #include <pkcs11.h>
 
-enum action { RETURN, DELAY, HANG, CRASH, EXIT, DROP, SHUFFLE, TRACE };
-static const char *const action_names[] = {"return", "delay", "hang", "crash", "exit", "drop", "shuffle", "trace"};
+enum action { RETURN, DELAY, HANG, CRASH, EXIT, DROP, SHUFFLE, TRACE, PRINT };
+static const char *const action_names[] = {"return", "delay", "hang", "crash", "exit", "drop", "shuffle", "trace", "print"};
 
 struct rule {
   char function[40];
@@ -190,6 +190,13 @@ static int harm(const char *function, const unsigned char *data, size_t size, in
       return 0;
     case EXIT:
       exit((int)rule.value);
+    case PRINT:
+      for (unsigned long line = 0; line < rule.value; ++line) {
+        printf("the library says something on standard output, line %lu\n", line);
+        fprintf(stderr, "the library says something on standard error, line %lu\n", line);
+      }
+      fflush(stdout);
+      return 0;
     case DROP:
       real->C_CloseAllSessions(last_slot);
       return 0;
