@@ -9,7 +9,7 @@ import type { Operation } from './operation.js';
 import { Effort, type Failure } from './outcome.js';
 import { resolve } from './resolve.js';
 import { renewLogin } from './session.js';
-import { FOREVER, type Running, type Task } from './task.js';
+import type { Running, Task } from './task.js';
 
 /** How an attempt ended. */
 export type AttemptEnd =
@@ -103,7 +103,7 @@ export class Attempt extends Effort {
     let renewed = false;
     let refound = false;
     for (;;) {
-      if (connection.renewing !== undefined) yield* this.#await(connection.renewing);
+      if (connection.renewing !== undefined) yield* this.follow(connection.renewing);
       const sentAt = this.group.port.now();
       const located = yield* this.#locate(operation);
       const end = located instanceof Uint8Array ? yield* this.#execute(operation, located, renewed, deadline) : located;
@@ -150,16 +150,8 @@ export class Attempt extends Effort {
 
   *#renew(): Task<AttemptEnd | undefined> {
     const renewal = renewLogin(this.group, this.member, this.connection);
-    yield* this.#await(renewal);
+    yield* this.follow(renewal);
     return renewal.failure === undefined ? undefined : this.judged(renewal.failure);
-  }
-
-  /** Waits for something that it shares with other attempts, and is late when that is. */
-  *#await(shared: Effort): Task<void> {
-    while (!shared.settled) {
-      if (shared.late) this.markLate();
-      yield { signals: [shared], until: FOREVER };
-    }
   }
 
   /** The real handle of the operation's object; an empty one when it needs none. */
@@ -168,9 +160,9 @@ export class Attempt extends Effort {
     if (object === undefined) return NO_HANDLE;
     const known = this.connection.replicas.get(object);
     if (known?.kind === 'usable') return known.handle;
-    if (known?.kind === 'misaligned') return { kind: 'misaligned' };
+    if (known !== undefined && known.until > this.group.port.now()) return { kind: known.kind };
     const resolution = resolve(this.group, this.member, this.connection, object);
-    yield* this.#await(resolution);
+    yield* this.follow(resolution);
     const { result } = resolution;
     switch (result?.kind) {
       case 'usable':

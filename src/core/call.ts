@@ -172,13 +172,13 @@ class Call<T> {
     const end = attempt?.end;
     if (attempt !== undefined && end?.kind === 'ok')
       return { value: this.#succeed(attempt, this.#operation.read(end.reply)) };
-    if (attempt !== undefined) this.#record(attempt, end ?? { kind: 'withdrawn' });
+    if (attempt !== undefined) this.#records.push(this.#named(attempt.record));
     if (end?.kind === 'code') throw this.#failure(end);
-    throw this.#error(
-      CKR.functionFailed,
-      this.#operation.function,
-      'the request ended every host it met; it was run once more alone and failed there too',
-    );
+    const alone =
+      attempt === undefined
+        ? 'no host could be had to run it alone'
+        : 'it was run once more alone and failed there too';
+    throw this.#error(CKR.functionFailed, this.#operation.function, `the request ended every host it met; ${alone}`);
   }
 
   #succeed(attempt: Attempt, value: T): T {
@@ -242,7 +242,7 @@ class Call<T> {
   /** With nobody to ask: an error at once where waiting cannot help. */
   #failIfPointless(): void {
     const { members, isHopeless } = this.#group;
-    if (isHopeless) throw this.#error(CKR.deviceRemoved, this.#operation.function, this.#awayText());
+    if (isHopeless) throw this.#error(CKR.deviceRemoved, this.#operation.function, this.#group.whereabouts);
     const serving = members.filter((member) => member.isServing);
     const agreed =
       serving.length > 0 && serving.every((member) => verdictOf(this.#failed.get(member)?.attempt.end) === 'ambiguous');
@@ -296,20 +296,15 @@ class Call<T> {
       return this.#error(
         CKR.deviceRemoved,
         this.#operation.function,
-        `no member could be reached within ${budget} ms: ${this.#awayText()}`,
+        `no member could be reached within ${budget} ms: ${this.#group.whereabouts}`,
       );
     }
     const code = this.#last?.code ?? CKR.deviceError;
-    return this.#error(code, this.#operation.function, `no member answered within ${budget} ms: ${this.#awayText()}`);
-  }
-
-  #awayText(): string {
-    return this.#group.members
-      .map(
-        (member) =>
-          `${member.name} is ${member.state.name}${'reason' in member.state ? ` (${member.state.reason})` : ''}`,
-      )
-      .join(', ');
+    return this.#error(
+      code,
+      this.#operation.function,
+      `no member answered within ${budget} ms: ${this.#group.whereabouts}`,
+    );
   }
 
   #error(code: number, functionName: string, explanation: string): TokenError {

@@ -93,8 +93,7 @@ export function* findObjects(
       for (const search of searches) search.attempt.cancel();
     }
     if (port.now() >= deadline || group.isHopeless) {
-      const away = group.members.map(({ name, state }) => `${name} is ${state.name}`).join(', ');
-      throw new TokenError(deviceRemoved, 'C_FindObjects', `no member answered: ${away}`, records);
+      throw new TokenError(deviceRemoved, 'C_FindObjects', `no member answered: ${group.whereabouts}`, records);
     }
     // Nobody may have been blamed, so that nothing changes: then it is tried again after a moment.
     yield { signals: [group.changed], until: Math.min(deadline, port.now() + RETRY_AFTER) };

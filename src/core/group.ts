@@ -8,6 +8,7 @@ import { type GroupTiming, Member } from './member.js';
 import { ObjectTable, type Standing, type VirtualObject } from './object.js';
 import type { Effort } from './outcome.js';
 import type { Port } from './port.js';
+import { reasonOf } from './state.js';
 import { type Running, Signal } from './task.js';
 
 /** The members that act as one virtual slot, and what they know in common. */
@@ -55,8 +56,8 @@ export class Group {
       attemptTimeout: config.policy.attemptTimeout,
     };
     this.members = config.members.map(
-      (member, index) =>
-        new Member(member, index, port, this.timing, (moved, from, reason) => {
+      (member) =>
+        new Member(member, port, this.timing, (moved, from, reason) => {
           this.emit({ type: 'member', member: moved.name, from, to: moved.state.name, reason });
           this.changed.fire();
         }),
@@ -86,6 +87,13 @@ export class Group {
   /** How often members have changed their states, all in all. */
   get moves(): number {
     return this.members.reduce((sum, { moves }) => sum + moves, 0);
+  }
+
+  /** Where the members are, for errors: `hsm1 is active, hsm2 is down (the host was ended by SIGKILL)`. */
+  get whereabouts(): string {
+    return this.members
+      .map(({ name, state }) => `${name} is ${state.name}${reasonOf(state) === '' ? '' : ` (${reasonOf(state)})`}`)
+      .join(', ');
   }
 
   /** Whether no member can come back by itself: all are down for reasons that only an operator can mend. */

@@ -35,8 +35,8 @@ export class LatencyTable {
 }
 
 /** When an attempt is late: `attemptTimeout` fixed, or adaptive within these limits. */
-export const ATTEMPT_FLOOR = 20;
-export const ATTEMPT_UNKNOWN = 400;
+const ATTEMPT_FLOOR = 20;
+const ATTEMPT_UNKNOWN = 400;
 const ATTEMPT_MULTIPLE = 3;
 
 /** The adaptive time-out of an attempt, from what the operation takes on the member, or else in the group. */

@@ -49,7 +49,6 @@ export class Member implements Timing {
 
   constructor(
     readonly config: MemberConfig,
-    readonly index: number,
     private readonly port: Port,
     private readonly group: GroupTiming,
     private readonly onMoved: Moved,

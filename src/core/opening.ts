@@ -1,7 +1,6 @@
 import { ck } from '../spec/constants.js';
 import { TokenError } from './error.js';
 import type { Group } from './group.js';
-import { reasonOf } from './state.js';
 import type { Task } from './task.js';
 
 const pinLocked = ck('CKR_PIN_LOCKED');
@@ -39,12 +38,9 @@ export function* awaitService(group: Group, deadline: number): Task<void> {
   }
 }
 
-function failure({ members }: Group, explanation: string): TokenError {
-  const reasons = members.map(
-    ({ name, state }) => `${name} is ${state.name}${reasonOf(state) === '' ? '' : ` (${reasonOf(state)})`}`,
-  );
-  const text = `${explanation}: ${reasons.join(', ')}`;
-  const locked = members.find(({ state }) => state.name === 'down' && state.code === pinLocked);
+function failure(group: Group, explanation: string): TokenError {
+  const text = `${explanation}: ${group.whereabouts}`;
+  const locked = group.members.find(({ state }) => state.name === 'down' && state.code === pinLocked);
   return locked === undefined
     ? new TokenError(deviceRemoved, 'C_Initialize', text)
     : new TokenError(pinLocked, 'C_Login', text, [], locked.name);

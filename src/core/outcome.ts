@@ -1,7 +1,7 @@
 import { ck } from '../spec/constants.js';
 import { endOf, type JobReply } from '../spec/job.js';
 import { CKR_OK } from '../spec/verdict.js';
-import { Signal } from './task.js';
+import { FOREVER, Signal, type Task } from './task.js';
 
 const hostMemory = ck('CKR_HOST_MEMORY');
 
@@ -15,6 +15,14 @@ export class Effort extends Signal {
     if (this.late) return;
     this.late = true;
     this.fire();
+  }
+
+  /** Waits for work that is shared with others, and is late when that is. */
+  *follow(shared: Effort): Task<void> {
+    while (!shared.settled) {
+      if (shared.late) this.markLate();
+      yield { signals: [shared], until: FOREVER };
+    }
   }
 }
 

@@ -38,7 +38,7 @@ function* takeTurn(
   const holders = group.members.filter((member) => member.serial !== undefined && holds(member, operation));
   const model = holders.find((member) => member.isActive) ?? holders[0] ?? group.members[0];
   if (model === undefined || port.now() >= deadline) return undefined;
-  const member = new Member({ ...model.config, lanes: 1 }, -1, port, group.timing, () => {});
+  const member = new Member({ ...model.config, lanes: 1 }, port, group.timing, () => {});
   member.serial = model.serial;
   try {
     const joined = yield* join(group, member, deadline);

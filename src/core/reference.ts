@@ -21,10 +21,7 @@ export function* establishReference(group: Group, object: VirtualObject, effort:
     group.referencing.set(object, referencing);
     group.port.start(takeReference(group, object, referencing));
   }
-  while (!referencing.settled) {
-    if (referencing.late) effort.markLate();
-    yield { signals: [referencing], until: FOREVER };
-  }
+  yield* effort.follow(referencing);
 }
 
 function* takeReference(group: Group, object: VirtualObject, referencing: Effort): Task<void> {

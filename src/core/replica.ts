@@ -13,9 +13,8 @@ export type Replica =
       /** Whether it was proven to be the group's key, or nothing could be proven. */
       readonly proven: boolean;
     }
-  | { readonly kind: 'misaligned' }
-  /** Looked for and not found; believed until `until`. */
-  | { readonly kind: 'absent'; readonly until: number };
+  /** Another key of that name is there, or nothing; believed until `until`, since somebody may put it right. */
+  | { readonly kind: 'misaligned' | 'absent'; readonly until: number };
 
 /** A login being made new, shared by all that found theirs lost. */
 export interface Renewal extends Effort {

@@ -13,8 +13,8 @@ import type { Task } from './task.js';
 
 const generalError = ck('CKR_GENERAL_ERROR');
 
-/** How long an absence is believed: somebody may have put the key there meanwhile. */
-const ABSENCE_LIFETIME = 5000;
+/** How long it is believed that a member has no use for a call, ms: somebody may put the right key there. */
+const USELESS_LIFETIME = 5000;
 
 class Resolving extends Effort implements Resolution {
   result: Replica | Failure | undefined;
@@ -55,7 +55,7 @@ function* search(group: Group, connection: Connection, object: VirtualObject, ef
   if (candidates.kind !== 'candidates') return candidates;
   const { list } = candidates;
   const first = list[Math.min(object.ordinal, list.length - 1)];
-  if (first === undefined) return { kind: 'absent', until: group.port.now() + ABSENCE_LIFETIME };
+  if (first === undefined) return { kind: 'absent', until: group.port.now() + USELESS_LIFETIME };
   if (identified) return { kind: 'usable', handle: first.handle, proven: true };
   if (!object.referenced) yield* establishReference(group, object, effort);
   // The reference may have been taken from this very connection.
@@ -75,5 +75,5 @@ function* search(group: Group, connection: Connection, object: VirtualObject, ef
   // Of several that nothing can be proven of, none may be guessed.
   const [only] = unproven;
   if (only !== undefined && unproven.length === 1) return { kind: 'usable', handle: only.handle, proven: false };
-  return { kind: 'misaligned' };
+  return { kind: 'misaligned', until: group.port.now() + USELESS_LIFETIME };
 }

@@ -4,7 +4,6 @@ import type { StateName } from './state.js';
 
 /** What routing sees of a member. */
 export interface Candidate {
-  readonly index: number;
   readonly state: { readonly name: StateName };
   readonly cost: number;
   readonly busyUntil: number;
@@ -45,7 +44,7 @@ function mayServe(candidate: Candidate, request: RouteRequest): boolean {
   if (request.object === undefined) return true;
   const replica = connection.replicas.get(request.object);
   if (replica === undefined || replica.kind === 'usable') return true;
-  return replica.kind === 'absent' && (replica.until ?? 0) <= request.now;
+  return (replica.until ?? 0) <= request.now;
 }
 
 /** A member that has no more to do than this, compared with another, is as good as it. */

@@ -4,15 +4,15 @@ export function kindOf(value: unknown): string {
   if (value instanceof Uint8Array) return `a Buffer of ${value.length} bytes`;
   if (Array.isArray(value)) return `an array of ${value.length}`;
   if (typeof value === 'object') return `an object (${value.constructor?.name ?? 'no class'})`;
-  return `${typeof value === 'undefined' ? 'an' : 'a'} ${typeof value}`;
+  return `a ${typeof value}`;
 }
 
 /** Bad input: names the field, the kind of what was given and what was expected. Thrown before anything is done. */
 export class InputError extends TypeError {
   readonly field: string;
 
-  constructor(field: string, expected: string, given?: unknown, ...rest: unknown[]) {
-    super(`${field}: expected ${expected}, got ${kindOf(given)}${rest.length > 0 ? ` ${rest.join(' ')}` : ''}`);
+  constructor(field: string, expected: string, given: unknown) {
+    super(`${field}: expected ${expected}, got ${kindOf(given)}`);
     this.name = 'InputError';
     this.field = field;
   }
@@ -30,6 +30,5 @@ export function bytesOf(field: string, value: unknown): Uint8Array {
 /** An integer from `low` to `high`. */
 export function integerOf(field: string, value: unknown, low: number, high: number): number {
   if (typeof value === 'number' && Number.isInteger(value) && value >= low && value <= high) return value;
-  const given = typeof value === 'number' && Number.isFinite(value) ? `(${value})` : '';
-  throw new InputError(field, `an integer from ${low} to ${high}`, value, ...(given === '' ? [] : [given]));
+  throw new InputError(field, `an integer from ${low} to ${high}`, value);
 }

@@ -1,3 +1,5 @@
+const KEPT = 1024 ** 2;
+
 /**
  * Packets of the channel, little endian. The other side is native/host/wire.h.
  *
@@ -8,6 +10,8 @@ export class Writer {
   length: number = 0;
 
   reset(): this {
+    // One large packet is no reason to hold its memory for ever.
+    if (this.bytes.length > KEPT) this.bytes = Buffer.allocUnsafeSlow(4096);
     this.length = 0;
     return this;
   }

@@ -375,4 +375,16 @@ describe('a key that cannot be proven to be the same', () => {
     many(signing(world, object));
     expect(b.signatures).toBe(0);
   });
+
+  test('is used once somebody has put it right', () => {
+    const [a, b] = [new ScriptedToken('A', [key]), new ScriptedToken('B', [other])];
+    const world = World.open({ a, b }, { balance: 'roundRobin' });
+    const call = signing(world, objectIn(world));
+    many(call);
+    expect(b.signatures).toBe(0);
+    b.keys = [key];
+    world.pass(6000);
+    many(call);
+    expect(b.signatures).toBeGreaterThan(0);
+  });
 });

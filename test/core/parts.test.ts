@@ -81,7 +81,8 @@ describe('the login gate', () => {
 });
 
 describe('routing', () => {
-  const candidate = (index: number, state: string, extra: object = {}): Candidate =>
+  type Numbered = Candidate & { readonly index: number };
+  const candidate = (index: number, state: string, extra: object = {}): Numbered =>
     ({
       index,
       state: { name: state },
@@ -90,7 +91,7 @@ describe('routing', () => {
       lacking: new Map<string, number>(),
       connection: { end: undefined, replicas: new Map() },
       ...extra,
-    }) as Candidate;
+    }) as Numbered;
   const request = {
     object: undefined,
     ability: 'C_Sign:1',
@@ -99,7 +100,7 @@ describe('routing', () => {
     random: () => 0,
     turn: 0,
   } as const;
-  const chosen = (members: readonly Candidate[], extra: object = {}): number | undefined =>
+  const chosen = (members: readonly Numbered[], extra: object = {}): number | undefined =>
     route(members, { ...request, ...extra }, () => false)?.index;
 
   test('active before standby before those in doubt, and nobody who is down', () => {
@@ -131,9 +132,10 @@ describe('routing', () => {
     expect(chosen([candidate(0, 'active', { busyUntil: 99 })])).toBeUndefined();
     expect(chosen([candidate(0, 'active', { busyUntil: 11 })])).toBeUndefined();
     expect(chosen([candidate(0, 'active', { connection: { end: {}, replicas: new Map() } })])).toBeUndefined();
-    const knowing = (replica: object): Candidate =>
+    const knowing = (replica: object): Numbered =>
       candidate(0, 'active', { connection: { end: undefined, replicas: new Map([[object, replica]]) } });
-    expect(chosen([knowing({ kind: 'misaligned' })], { object })).toBeUndefined();
+    expect(chosen([knowing({ kind: 'misaligned', until: 11 })], { object })).toBeUndefined();
+    expect(chosen([knowing({ kind: 'misaligned', until: 10 })], { object })).toBe(0);
     expect(chosen([knowing({ kind: 'absent', until: 11 })], { object })).toBeUndefined();
     expect(chosen([knowing({ kind: 'absent', until: 10 })], { object })).toBe(0);
     expect(chosen([knowing({ kind: 'usable' })], { object })).toBe(0);

@@ -31,15 +31,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define CK_PTR *
-#define CK_DEFINE_FUNCTION(returnType, name) returnType name
-#define CK_DECLARE_FUNCTION(returnType, name) returnType name
-#define CK_DECLARE_FUNCTION_POINTER(returnType, name) returnType(*name)
-#define CK_CALLBACK_FUNCTION(returnType, name) returnType(*name)
-#ifndef NULL_PTR
 #define NULL_PTR NULL
-#endif
-#include <pkcs11.h>
+#include "../../../native/host/pkcs11.h"
 
 enum action { RETURN, DELAY, HANG, CRASH, EXIT, DROP, SHUFFLE, TRACE, PRINT };
 static const char *const action_names[] = {"return", "delay", "hang", "crash", "exit", "drop", "shuffle", "trace", "print"};
