@@ -168,15 +168,16 @@ class Call<T> {
     for (const attempt of this.#attempts) attempt.cancel();
     this.#attempts = [];
     this.#group.counters.quarantined += 1;
-    const attempt = yield* runInQuarantine(this.#group, this.#operation, this.#deadline);
+    const quarantined = yield* runInQuarantine(this.#group, this.#operation, this.#deadline);
+    const { attempt } = quarantined;
     const end = attempt?.end;
     if (attempt !== undefined && end?.kind === 'ok')
       return { value: this.#succeed(attempt, this.#operation.read(end.reply)) };
     if (attempt !== undefined) this.#records.push(this.#named(attempt.record));
     if (end?.kind === 'code') throw this.#failure(end);
     const alone =
-      attempt === undefined
-        ? 'no host could be had to run it alone'
+      quarantined.attempt === undefined
+        ? `no host could be had to run it alone: ${quarantined.reason}`
         : 'it was run once more alone and failed there too';
     throw this.#error(CKR.functionFailed, this.#operation.function, `the request ended every host it met; ${alone}`);
   }

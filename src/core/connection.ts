@@ -6,6 +6,9 @@ import type { HostEnd, HostLink, Port } from './port.js';
 import type { Renewal, Replica, Resolution } from './replica.js';
 import { type Alarm, FOREVER, Signal, type Task } from './task.js';
 
+/** A host that was killed is waited for so long before it counts as lost (ms). */
+const REAP_WITHIN = 2000;
+
 /** A job on its way through a connection. */
 export class Ticket extends Signal {
   outcome: JobOutcome | undefined;
@@ -187,6 +190,15 @@ export class Connection {
   kill(hangAfter: number): void {
     this.#killedAt = { time: this.port.now(), hangAfter };
     this.#link?.kill();
+  }
+
+  /** Kills what is left of the host and waits until it holds nothing any more: its successor may start then (Rule 9). */
+  *giveUp(hangAfter: number): Task<void> {
+    if (this.end !== undefined) return;
+    this.kill(hangAfter);
+    const until = this.port.now() + REAP_WITHIN;
+    while (this.end === undefined && this.port.now() < until) yield { signals: [this.ended], until };
+    this.hostEnded({ reason: 'the host did not end' });
   }
 
   #transmit(ticket: Ticket): boolean {

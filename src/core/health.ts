@@ -1,7 +1,7 @@
 import { ck, codeName } from '../spec/constants.js';
 import { type Job, resultOf, step } from '../spec/job.js';
 import { verdictOn } from '../spec/verdict.js';
-import { backoff } from './backoff.js';
+import { backoff, rejoinAfter } from './backoff.js';
 import type { Connection, Ticket } from './connection.js';
 import type { Group } from './group.js';
 import { join } from './join.js';
@@ -11,8 +11,6 @@ import { failureOf } from './outcome.js';
 import { renewLogin } from './session.js';
 import { FOREVER, type Task } from './task.js';
 
-const REJOIN_FIRST = 100;
-const REJOIN_MOST = 5000;
 const PROBE_FIRST = 50;
 const PROBE_MOST = 5000;
 /** After so many probes in a row that failed, the host is replaced: a fresh process may do better. */
@@ -21,8 +19,6 @@ const MOST_FAILED_PROBES = 4;
 const FORGIVEN_AFTER = 10_000;
 /** A member that nobody uses is looked at so often (ms). */
 const IDLE_PROBE = 5000;
-/** A host that was killed is waited for so long before it counts as lost (ms). */
-const REAP_WITHIN = 2000;
 /** How often a host with a hung job, or an old one, is looked at (ms). */
 const WATCH_INTERVAL = 50;
 /** A join takes at most so many times `hangAfter`. */
@@ -43,10 +39,10 @@ export function* keepMember(group: Group, member: Member): Task<never> {
   for (;;) {
     const startedAt = port.now();
     const { reason, code, lasting } = yield* serveOnce(group, member);
-    yield* endHost(member, policy.hangAfter);
+    if (member.connection !== undefined) yield* member.connection.giveUp(policy.hangAfter);
     failures = port.now() - startedAt >= FORGIVEN_AFTER ? 0 : failures + 1;
     // The first try to come back is made at once.
-    const wait = backoff(failures - 1, REJOIN_FIRST, REJOIN_MOST, port.random());
+    const wait = rejoinAfter(failures, port.random());
     const retryAt = lasting || member.refusal !== undefined ? FOREVER : port.now() + wait;
     member.move({ name: 'down', since: port.now(), reason, code, retryAt });
     while (port.now() < retryAt) yield { signals: [], until: retryAt };
@@ -74,16 +70,6 @@ function* serveOnce(group: Group, member: Member): Task<Lost> {
     // Whatever it was: a member that nobody keeps would never come back.
     return { reason: error instanceof Error ? error.message : String(error), code: undefined, lasting: false };
   }
-}
-
-/** Kills what is left of a host and waits until it holds nothing any more: its successor may start then (Rule 9). */
-function* endHost(member: Member, hangAfter: number): Task<void> {
-  const { connection } = member;
-  if (connection === undefined || connection.end !== undefined) return;
-  connection.kill(hangAfter);
-  const until = connection.port.now() + REAP_WITHIN;
-  while (connection.end === undefined && connection.port.now() < until) yield { signals: [connection.ended], until };
-  connection.hostEnded({ reason: 'the host did not end' });
 }
 
 /** What kept a probe from being well. */

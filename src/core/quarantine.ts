@@ -1,25 +1,28 @@
 import { Attempt } from './attempt.js';
+import { rejoinAfter } from './backoff.js';
 import type { Group } from './group.js';
 import { join } from './join.js';
 import { Member } from './member.js';
 import type { Operation } from './operation.js';
 import { FOREVER, type Running, type Task } from './task.js';
 
+/** The attempt that was made alone, or why none could be. */
+export type Quarantined = { readonly attempt: Attempt } | { readonly attempt: undefined; readonly reason: string };
+
+const none = (reason: string): Quarantined => ({ attempt: undefined, reason });
+
 /**
  * Runs a call that has ended every host it met once more, alone, in a host of its own that serves nobody
- * else (Rule 8). One at a time; undefined when no such host could be had by the deadline.
+ * else (Rule 8). One at a time, by the deadline.
  */
-export function* runInQuarantine(
-  group: Group,
-  operation: Operation<unknown>,
-  deadline: number,
-): Task<Attempt | undefined> {
+export function* runInQuarantine(group: Group, operation: Operation<unknown>, deadline: number): Task<Quarantined> {
   const before = group.quarantine;
-  const mine: Running<Attempt | undefined> = group.port.start(takeTurn(group, before, operation, deadline));
+  const mine: Running<Quarantined> = group.port.start(takeTurn(group, before, operation, deadline));
   group.quarantine = mine;
   try {
     if (!mine.settled) yield { signals: [mine], until: FOREVER };
-    return mine.ended?.ok === true ? mine.ended.value : undefined;
+    if (mine.ended?.ok === true) return mine.ended.value;
+    return none(mine.ended?.error instanceof Error ? mine.ended.error.message : 'it was given up');
   } finally {
     if (!mine.settled) mine.cancel(undefined);
     if (group.quarantine === mine) group.quarantine = undefined;
@@ -31,26 +34,42 @@ function* takeTurn(
   before: Running<unknown> | undefined,
   operation: Operation<unknown>,
   deadline: number,
-): Task<Attempt | undefined> {
+): Task<Quarantined> {
   if (before !== undefined && !before.settled) yield { signals: [before], until: deadline };
   const { port } = group;
   // A member that holds the object and whose token can be reached: the quarantine is only another host to it.
   const holders = group.members.filter((member) => member.serial !== undefined && holds(member, operation));
   const model = holders.find((member) => member.isActive) ?? holders[0] ?? group.members[0];
-  if (model === undefined || port.now() >= deadline) return undefined;
+  if (model === undefined || port.now() >= deadline) return none('its turn did not come in time');
   const member = new Member({ ...model.config, lanes: 1 }, port, group.timing, () => {});
   member.serial = model.serial;
   try {
-    const joined = yield* join(group, member, deadline);
+    const failure = yield* joinPatiently(group, member, deadline);
     const { connection } = member;
-    if (!joined.ok || connection === undefined) return undefined;
+    if (failure !== undefined || connection === undefined) return none(failure ?? 'it has no connection');
     const attempt = new Attempt(member, connection, group).start(operation, deadline);
     const until = Math.min(deadline, port.now() + group.policy.hangAfter);
     while (!attempt.settled && port.now() < until) yield { signals: [attempt], until };
     attempt.cancel();
-    return attempt;
+    return { attempt };
   } finally {
     member.connection?.kill(0);
+  }
+}
+
+/**
+ * A token may not be seen by a host that starts while another host of it does (SoftHSM), which is likely just
+ * after a crash: so it is tried again, as a member is. Ends with the reason when it cannot be.
+ */
+function* joinPatiently(group: Group, member: Member, deadline: number): Task<string | undefined> {
+  const { port } = group;
+  for (let failures = 1; ; failures += 1) {
+    const joined = yield* join(group, member, deadline);
+    if (joined.ok) return undefined;
+    if (member.connection !== undefined) yield* member.connection.giveUp(0);
+    const retryAt = port.now() + rejoinAfter(failures, port.random());
+    if (joined.lasting || retryAt >= deadline) return joined.reason;
+    while (port.now() < retryAt) yield { signals: [], until: retryAt };
   }
 }
 

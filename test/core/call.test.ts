@@ -209,6 +209,27 @@ describe('requests that end hosts', () => {
   });
 });
 
+describe('the quarantine', () => {
+  test('is tried again when its host does not see the token at first', () => {
+    const { a, b } = twoTokens();
+    const world = World.open({ a, b });
+    const object = objectIn(world);
+    const call = signing(world, object);
+    many(call);
+    let crashes = 2;
+    let blind = 0;
+    for (const token of [a, b]) {
+      token.behave = (name) => {
+        if (name === 'C_Sign' && crashes-- > 0) return { crash: true };
+        // Every host that starts after the crashes is blind twice.
+        return name === 'C_GetSlotList' && blind++ < 6 ? { code: ck('CKR_GENERAL_ERROR') } : undefined;
+      };
+    }
+    expect(call()).toBe('same:data');
+    expect(world.group.counters.quarantined).toBe(1);
+  });
+});
+
 describe('attempts that take long', () => {
   test('a late one gets company, and the first answer wins', () => {
     const { a, b } = twoTokens();
