@@ -122,7 +122,7 @@ Napi::Value Channel::lanes(const Napi::CallbackInfo& info) {
     entry["lane"] = static_cast<double>(i);
     entry["job"] = static_cast<double>(job);
     entry["since"] = static_cast<double>(slot.since.load(std::memory_order_relaxed)) / 1e6;
-    entry["writing"] = slot.writing.load(std::memory_order_relaxed) != 0;
+    entry["patient"] = slot.patient.load(std::memory_order_relaxed) != 0;
     busy.Set(count++, entry);
   }
   return busy;

@@ -30,7 +30,7 @@ class Channel : public Napi::ObjectWrap<Channel> {
   Napi::Value send(const Napi::CallbackInfo& info);
   // receive(): every packet that is there, as Buffers; `ended` tells of the end of file
   Napi::Value receive(const Napi::CallbackInfo& info);
-  // lanes(): [{ lane, job, since, writing }] of the lanes at work, `since` in ms of the monotonic clock
+  // lanes(): [{ lane, job, since, patient }] of the lanes at work, `since` in ms of the monotonic clock
   Napi::Value lanes(const Napi::CallbackInfo& info);
   void watch(const Napi::CallbackInfo& info);
   void ref(const Napi::CallbackInfo& info);

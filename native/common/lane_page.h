@@ -15,7 +15,7 @@ constexpr std::size_t kMaxLanes = 64;
 struct alignas(64) LaneSlot {
   std::atomic<std::uint64_t> job{0};      // 0: idle
   std::atomic<std::uint64_t> since{0};    // CLOCK_MONOTONIC, nanoseconds
-  std::atomic<std::uint32_t> writing{0};  // 1: the job writes token objects
+  std::atomic<std::uint32_t> patient{0};  // 1: the job writes token objects or makes keys, and may take longer
 };
 static_assert(sizeof(LaneSlot) == 64);
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);

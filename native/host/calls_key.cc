@@ -1,7 +1,66 @@
-// Key derivation and random numbers (PKCS#11 2.40, sections 5.14 and 5.15).
+// Key management and random numbers (PKCS#11 2.40, sections 5.14 and 5.15).
 #include "host/attributes.h"
+#include "host/output.h"
 
 namespace pkcs11ha {
+namespace {
+
+constexpr std::size_t kWrappedRoom = 4096;
+
+}  // namespace
+
+CK_RV call_C_GenerateKey(JobContext& context, Reader& reader, Writer& writer) {
+  Mechanism mechanism = Mechanism::read(reader);
+  Template attributes = Template::read(reader);
+  CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
+  const CK_RV rv = context.functions->C_GenerateKey(context.handle(), mechanism.raw(), attributes.data(),
+                                                    attributes.size(), &object);
+  if (rv == CKR_OK) context.make(object);
+  writer.u64(object);
+  return rv;
+}
+
+CK_RV call_C_GenerateKeyPair(JobContext& context, Reader& reader, Writer& writer) {
+  Mechanism mechanism = Mechanism::read(reader);
+  Template publicAttributes = Template::read(reader);
+  Template privateAttributes = Template::read(reader);
+  CK_OBJECT_HANDLE publicKey = CK_INVALID_HANDLE;
+  CK_OBJECT_HANDLE privateKey = CK_INVALID_HANDLE;
+  const CK_RV rv = context.functions->C_GenerateKeyPair(
+      context.handle(), mechanism.raw(), publicAttributes.data(), publicAttributes.size(), privateAttributes.data(),
+      privateAttributes.size(), &publicKey, &privateKey);
+  if (rv == CKR_OK) {
+    context.make(privateKey);
+    context.make(publicKey);
+    context.seconds.back() = privateKey;
+  }
+  writer.u64(publicKey);
+  writer.u64(privateKey);
+  return rv;
+}
+
+CK_RV call_C_WrapKey(JobContext& context, Reader& reader, Writer& writer) {
+  Mechanism mechanism = Mechanism::read(reader);
+  const CK_OBJECT_HANDLE wrapping = context.readObject(reader);
+  const CK_OBJECT_HANDLE key = context.readObject(reader);
+  return writeOutput(writer, kWrappedRoom, [&](CK_BYTE* wrapped, CK_ULONG* size) {
+    return context.functions->C_WrapKey(context.handle(), mechanism.raw(), wrapping, key, wrapped, size);
+  });
+}
+
+CK_RV call_C_UnwrapKey(JobContext& context, Reader& reader, Writer& writer) {
+  Mechanism mechanism = Mechanism::read(reader);
+  const CK_OBJECT_HANDLE unwrapping = context.readObject(reader);
+  const Bytes wrapped = reader.sized();
+  Template attributes = Template::read(reader);
+  CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
+  const CK_RV rv =
+      context.functions->C_UnwrapKey(context.handle(), mechanism.raw(), unwrapping, wrapped.data(), wrapped.size(),
+                                     attributes.data(), attributes.size(), &object);
+  if (rv == CKR_OK) context.make(object);
+  writer.u64(object);
+  return rv;
+}
 
 CK_RV call_C_DeriveKey(JobContext& context, Reader& reader, Writer& writer) {
   Mechanism mechanism = Mechanism::read(reader);
@@ -10,7 +69,7 @@ CK_RV call_C_DeriveKey(JobContext& context, Reader& reader, Writer& writer) {
   CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
   const CK_RV rv = context.functions->C_DeriveKey(context.handle(), mechanism.raw(), base, attributes.data(),
                                                   attributes.size(), &object);
-  context.objects.back() = object;
+  if (rv == CKR_OK) context.make(object);
   writer.u64(object);
   return rv;
 }

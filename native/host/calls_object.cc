@@ -36,6 +36,24 @@ CK_RV readAlone(JobContext& context, CK_OBJECT_HANDLE object, CK_ATTRIBUTE& attr
   return rv == CKR_OK && attribute.ulValueLen > room.size() ? CKR_GENERAL_ERROR : rv;
 }
 
+CK_RV findAll(JobContext& context, CK_ATTRIBUTE* wanted, CK_ULONG size, std::size_t most,
+              std::vector<CK_OBJECT_HANDLE>& found) {
+  CK_FUNCTION_LIST* functions = context.functions;
+  CK_RV rv = functions->C_FindObjectsInit(context.handle(), wanted, size);
+  if (rv != CKR_OK) return rv;
+  context.session.began();
+  while (found.size() < most) {
+    CK_OBJECT_HANDLE batch[kFindBatch];
+    CK_ULONG count = 0;
+    rv = functions->C_FindObjects(context.handle(), batch, std::min<CK_ULONG>(kFindBatch, most - found.size()), &count);
+    if (rv != CKR_OK || count == 0) break;
+    found.insert(found.end(), batch, batch + std::min(count, kFindBatch));
+  }
+  const CK_RV final = functions->C_FindObjectsFinal(context.handle());
+  if (final == CKR_OK) context.session.ended();
+  return rv != CKR_OK ? rv : final;
+}
+
 }  // namespace
 
 Template Template::read(Reader& reader) {
@@ -107,23 +125,9 @@ CK_RV call_X_Find(JobContext& context, Reader& reader, Writer& writer) {
   Template wanted = Template::read(reader);
   const std::uint32_t most = reader.u32();
   const std::vector<CK_ATTRIBUTE_TYPE> types = readTypes(reader);
-  CK_FUNCTION_LIST* functions = context.functions;
-  CK_RV rv = functions->C_FindObjectsInit(context.handle(), wanted.data(), wanted.size());
-  if (rv != CKR_OK) return rv;
-  context.session.began();
   std::vector<CK_OBJECT_HANDLE> found;
-  while (found.size() < most) {
-    CK_OBJECT_HANDLE batch[kFindBatch];
-    CK_ULONG count = 0;
-    rv = functions->C_FindObjects(context.handle(), batch, std::min<CK_ULONG>(kFindBatch, most - found.size()), &count);
-    if (rv != CKR_OK || count == 0) break;
-    found.insert(found.end(), batch, batch + std::min(count, kFindBatch));
-  }
-  const CK_RV final = functions->C_FindObjectsFinal(context.handle());
-  if (final == CKR_OK) context.session.ended();
+  CK_RV rv = findAll(context, wanted.data(), wanted.size(), most, found);
   if (rv != CKR_OK) return rv;
-  if (final != CKR_OK) return final;
-
   const std::size_t countAt = writer.size();
   std::uint32_t count = 0;
   writer.u32(0);
@@ -152,13 +156,58 @@ CK_RV call_C_CreateObject(JobContext& context, Reader& reader, Writer& writer) {
   Template attributes = Template::read(reader);
   CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
   const CK_RV rv = context.functions->C_CreateObject(context.handle(), attributes.data(), attributes.size(), &object);
-  context.objects.back() = object;
+  if (rv == CKR_OK) context.make(object);
   writer.u64(object);
   return rv;
 }
 
+CK_RV call_C_CopyObject(JobContext& context, Reader& reader, Writer& writer) {
+  const CK_OBJECT_HANDLE source = context.readObject(reader);
+  Template attributes = Template::read(reader);
+  CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
+  const CK_RV rv =
+      context.functions->C_CopyObject(context.handle(), source, attributes.data(), attributes.size(), &object);
+  if (rv == CKR_OK) context.make(object);
+  writer.u64(object);
+  return rv;
+}
+
+CK_RV call_C_SetAttributeValue(JobContext& context, Reader& reader, Writer& writer) {
+  const CK_OBJECT_HANDLE object = context.readObject(reader);
+  Template attributes = Template::read(reader);
+  return context.functions->C_SetAttributeValue(context.handle(), object, attributes.data(), attributes.size());
+}
+
 CK_RV call_C_DestroyObject(JobContext& context, Reader& reader, Writer& writer) {
-  return context.functions->C_DestroyObject(context.handle(), context.readObject(reader));
+  const CK_OBJECT_HANDLE object = context.readObject(reader);
+  const CK_RV rv = context.functions->C_DestroyObject(context.handle(), object);
+  if (rv == CKR_OK) context.unmake(object);
+  return rv;
+}
+
+// The objects that say neither what they are nor that they are the token's: what is left of writes that were
+// interrupted, and session objects.
+CK_RV call_X_FindHollow(JobContext& context, Reader& reader, Writer& writer) {
+  std::vector<CK_OBJECT_HANDLE> found;
+  CK_RV rv = findAll(context, nullptr, 0, SIZE_MAX, found);
+  if (rv != CKR_OK) return rv;
+  const std::size_t countAt = writer.size();
+  std::uint32_t count = 0;
+  writer.u32(0);
+  for (const CK_OBJECT_HANDLE object : found) {
+    CK_ULONG objectClass = 0;
+    CK_BBOOL isToken = CK_FALSE;
+    CK_ATTRIBUTE attributes[] = {{CKA_CLASS, &objectClass, sizeof objectClass}, {CKA_TOKEN, &isToken, sizeof isToken}};
+    rv = context.functions->C_GetAttributeValue(context.handle(), object, attributes, 2);
+    const bool isWhole = rv == CKR_OK && attributes[0].ulValueLen == sizeof objectClass &&
+                         attributes[1].ulValueLen == sizeof isToken && isToken == CK_TRUE;
+    if (isWhole || rv == CKR_OBJECT_HANDLE_INVALID) continue;
+    if (rv != CKR_OK && rv != CKR_GENERAL_ERROR && rv != CKR_FUNCTION_FAILED && !isPartial(rv)) return rv;
+    writer.u64(object);
+    ++count;
+  }
+  writer.patch32(countAt, count);
+  return CKR_OK;
 }
 
 }  // namespace pkcs11ha

@@ -1,6 +1,7 @@
 #include "host/job.h"
 
 #include <array>
+#include <vector>
 
 namespace pkcs11ha {
 namespace {
@@ -17,6 +18,17 @@ constexpr std::array<Call, kCalls> kTable = [] {
 
 constexpr std::uint32_t kOpenSession = 17;
 
+// Destroys what a failed job made, the last first; false when something is left.
+bool undo(JobContext& context) {
+  bool isClean = true;
+  for (auto object = context.made.rbegin(); object != context.made.rend(); ++object) {
+    const CK_RV rv = context.functions->C_DestroyObject(context.handle(), *object);
+    if (rv != CKR_OK && rv != CKR_OBJECT_HANDLE_INVALID) isClean = false;
+  }
+  context.made.clear();
+  return isClean;
+}
+
 // A step's result: its call, its CKR, and, after CKR_OK, what the call writes.
 CK_RV runStep(std::uint32_t number, JobContext& context, Reader& reader, Writer& writer) {
   const Call call = number < kCalls ? kTable[number] : nullptr;
@@ -26,6 +38,7 @@ CK_RV runStep(std::uint32_t number, JobContext& context, Reader& reader, Writer&
   writer.u64(0);
   const std::size_t outputAt = writer.size();
   context.objects.push_back(CK_INVALID_HANDLE);
+  context.seconds.push_back(CK_INVALID_HANDLE);
   context.functions = context.module.functions();
   const bool needsModule = number != 1;
   const CK_RV rv = needsModule && context.functions == nullptr ? CKR_CRYPTOKI_NOT_INITIALIZED
@@ -53,8 +66,15 @@ CK_OBJECT_HANDLE JobContext::readObject(Reader& reader) const {
   const std::uint64_t value = reader.u64();
   if (kind == 0) return value;
   if (value >= objects.size()) throw Malformed("a step refers to a step that has not run");
-  return objects[value];
+  return kind == 1 ? objects[value] : seconds[value];
 }
+
+void JobContext::make(CK_OBJECT_HANDLE object) {
+  objects.back() = object;
+  if (object != CK_INVALID_HANDLE) made.push_back(object);
+}
+
+void JobContext::unmake(CK_OBJECT_HANDLE object) { std::erase(made, object); }
 
 void writeStatus(std::uint64_t id, job::Status status, std::vector<std::uint8_t>& reply) {
   reply.clear();
@@ -81,9 +101,14 @@ void runJob(const job::Header& header, Reader& reader, JobContext& context, std:
       }
     }
     while (count < header.steps) {
-      const CK_RV rv = runStep(reader.u32(), context, reader, writer);
+      const std::uint32_t number = reader.u32();
+      const CK_RV rv = runStep(number & ~job::kOptional, context, reader, writer);
       writer.patch32(countAt, ++count);
-      if (rv != CKR_OK) break;
+      if (rv == CKR_OK || (number & job::kOptional) != 0) continue;
+      if ((header.flags & job::kUndo) != 0 && !undo(context)) {
+        writer.patch32(countAt - sizeof count, static_cast<std::uint32_t>(job::Status::unclean));
+      }
+      break;
     }
   } catch (const Malformed&) {
     writeStatus(header.id, job::Status::malformed, reply);

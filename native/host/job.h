@@ -13,14 +13,20 @@ namespace pkcs11ha {
 
 namespace job {
 
-constexpr std::uint32_t kExclusive = 1;    // writes token objects: runs alone, where the member asks for that
+constexpr std::uint32_t kExclusive = 1;    // runs alone, readers and writers alike kept out
 constexpr std::uint32_t kFresh = 2;        // on a session opened for it
 constexpr std::uint32_t kSessionless = 4;  // needs no session of the lane
 constexpr std::uint32_t kSecret = 8;       // a login: holds a PIN, wiped when it has run, and begins an epoch
+constexpr std::uint32_t kPatient = 16;     // writes token objects or makes keys: shown as such on the lane page
+constexpr std::uint32_t kUndo = 32;        // when a step fails, what the steps before it made is destroyed again
+constexpr std::uint32_t kAnchored = 64;    // on the anchor session: session objects it makes live as long as the login
+// A step with this bit in its call's number may fail: the job goes on with the next one.
+constexpr std::uint32_t kOptional = 0x80000000;
 // Above the flags: the epoch of the login that the job's handles are from. A job of another one is not begun.
 constexpr std::uint32_t kEpochShift = 8;
 
-enum class Status : std::uint32_t { done = 0, expired = 1, malformed = 2, unsendable = 3 };
+// unclean: a step failed, and what the steps before it made could not all be destroyed.
+enum class Status : std::uint32_t { done = 0, expired = 1, malformed = 2, unsendable = 3, unclean = 4 };
 
 struct Header {
   std::uint64_t id;
@@ -37,8 +43,13 @@ struct JobContext {
   Module& module;
   Session& session;
   CK_FUNCTION_LIST* functions;
-  // The object that each step made or found, for steps that come after it.
+  // The object that each step made or found, for steps that come after it; of a key pair the public key first,
+  // and the private one in `seconds`.
   std::vector<CK_OBJECT_HANDLE> objects{};
+  std::vector<CK_OBJECT_HANDLE> seconds{};
+  // What the steps made and did not destroy again, in that order.
+  std::vector<CK_OBJECT_HANDLE> made{};
+  bool anchored = false;
   // Parameters of the operations begun: they have to live until the operation ends, a token may write to them.
   std::vector<Mechanism> mechanisms{};
   // The one of them that the cipher's Init brought.
@@ -46,8 +57,11 @@ struct JobContext {
   // Set by X_Attach: how many lanes there are to be.
   std::uint32_t lanesWanted = 0;
 
-  CK_SESSION_HANDLE handle() const { return session.handle(); }
+  CK_SESSION_HANDLE handle() const { return anchored ? module.anchor() : session.handle(); }
   CK_OBJECT_HANDLE readObject(Reader& reader) const;
+  // Notes what a step made, for later steps and for undoing it.
+  void make(CK_OBJECT_HANDLE object);
+  void unmake(CK_OBJECT_HANDLE object);
 };
 
 using Call = CK_RV (*)(JobContext&, Reader&, Writer&);

@@ -1,6 +1,7 @@
 #include "host/lane.h"
 
 #include <chrono>
+#include <mutex>
 #include <poll.h>
 #include <system_error>
 #include <thread>
@@ -58,7 +59,7 @@ class Begun {
  public:
   Begun(LaneSlot& slot, const job::Header& header) : slot_(slot) {
     slot_.since.store(monotonicNanoseconds(), std::memory_order_relaxed);
-    slot_.writing.store((header.flags & job::kExclusive) != 0 ? 1 : 0, std::memory_order_relaxed);
+    slot_.patient.store((header.flags & job::kPatient) != 0 ? 1 : 0, std::memory_order_relaxed);
     slot_.job.store(header.id, std::memory_order_release);
   }
   ~Begun() { slot_.job.store(0, std::memory_order_release); }
@@ -123,6 +124,10 @@ bool serve(Host& host, LaneSlot& slot, Session& session, std::vector<std::uint8_
       writeStatus(header.id, job::Status::expired, reply);
     } else {
       JobContext context{host.module, session, nullptr};
+      context.anchored = (header.flags & job::kAnchored) != 0;
+      // A session is for one thread at a time; whoever waits for the anchor has not begun.
+      std::unique_lock<std::mutex> anchor;
+      if (context.anchored) anchor = host.module.holdAnchor();
       const Begun begun(slot, header);
       runJob(header, reader, context, reply);
       lanesWanted = context.lanesWanted;

@@ -36,19 +36,16 @@ CK_RV Module::finalize() {
 
 CK_RV Module::attach(CK_SLOT_ID slot) {
   slot_.store(slot, std::memory_order_release);
-  CK_SESSION_HANDLE old = anchor();
   CK_SESSION_INFO info{};
-  if (old != CK_INVALID_HANDLE && functions()->C_GetSessionInfo(old, &info) != CKR_OK) {
+  if (anchor() != CK_INVALID_HANDLE) {
+    if (functions()->C_GetSessionInfo(anchor(), &info) == CKR_OK) return CKR_OK;
     // Not closed: a token may give its number to the next session it opens.
-    old = CK_INVALID_HANDLE;
     generation_.fetch_add(1, std::memory_order_acq_rel);
   }
   CK_SESSION_HANDLE session = CK_INVALID_HANDLE;
   const CK_RV rv = openSession(session);
-  if (rv != CKR_OK) return rv;
-  anchor_.store(session, std::memory_order_release);
-  if (old != CK_INVALID_HANDLE) functions()->C_CloseSession(old);
-  return CKR_OK;
+  if (rv == CKR_OK) anchor_.store(session, std::memory_order_release);
+  return rv;
 }
 
 CK_RV Module::openSession(CK_SESSION_HANDLE& session) {

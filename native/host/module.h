@@ -20,15 +20,17 @@ class Module {
   CK_FUNCTION_LIST* functions() const { return functions_.load(std::memory_order_acquire); }
 
   // The slot that lanes open their sessions on, and the anchor session there, which keeps the login when a
-  // lane's session is replaced. Attaching again replaces the anchor session; if the old one is gone, so are
-  // all others of this process, and a new generation of sessions begins.
+  // lane's session is replaced, and the session objects that are to live on. Attaching again keeps it while the
+  // token knows it; once it is gone, so are all others of this process, and a new generation of sessions begins.
   CK_RV attach(CK_SLOT_ID slot);
   std::uint32_t generation() const { return generation_.load(std::memory_order_acquire); }
   CK_RV openSession(CK_SESSION_HANDLE& session);
   CK_SESSION_HANDLE anchor() const { return anchor_.load(std::memory_order_acquire); }
+  std::unique_lock<std::mutex> holdAnchor() { return std::unique_lock(anchorInUse_); }
 
  private:
   std::mutex loading_;
+  std::mutex anchorInUse_;
   std::string reserved_;
   std::atomic<CK_FUNCTION_LIST*> functions_{nullptr};
   std::atomic<CK_SLOT_ID> slot_{0};

@@ -25,7 +25,15 @@ export interface MemberConfig {
   readonly standby: boolean;
   /** Threads with a session each, capped by the token's session limit. */
   readonly lanes: number;
+  /** Whether writes of token objects run alone in the host (Rule 5); `auto`: on libraries known to need it. */
+  readonly exclusiveWrites: boolean | 'auto';
 }
+
+/**
+ * What becomes of the wrapped form in which a key travelled that the application asked to be non-extractable:
+ * kept for members that come later, thrown away, or no such keys at all.
+ */
+export type NonExtractable = 'sealed' | 'unsealed' | 'refuse';
 
 /** Where the PIN comes from; never the PIN itself. */
 export interface PinReference {
@@ -41,6 +49,8 @@ export interface Policy {
   readonly deadline: number;
   /** A call that is out longer than this has hung its host, which is then replaced. */
   readonly hangAfter: number;
+  /** The same for a call that writes token objects or makes keys, which must not be ended early. */
+  readonly writeHangAfter: number;
   readonly balance: Balance;
   /** Whether a late attempt gets company before its member is known to be in trouble. */
   readonly hedge: boolean;
@@ -50,6 +60,15 @@ export interface Policy {
   readonly replayLimit: number;
   /** Verdicts on codes of the members' vendors. */
   readonly verdicts: ReadonlyMap<number, Verdict>;
+  /** For how long what is known of the members' objects is believed before a find looks again. */
+  readonly freshness: number;
+  readonly nonExtractable: NonExtractable;
+  /** Whether a key that no token can wrap may be copied by its value, where that can be read. */
+  readonly clearCopy: 'allow' | 'refuse';
+  /** `external`: keys are copied by the vendor's own tool; here they are made on one member and aligned. */
+  readonly replication: 'wrap' | 'external';
+  /** How many members must have a new object before a call succeeds. */
+  readonly durability: 'all' | number;
 }
 
 export interface GroupConfig {
@@ -75,6 +94,7 @@ export interface GroupConfigInput {
   readonly policy?: {
     readonly deadline?: DurationInput;
     readonly hangAfter?: DurationInput;
+    readonly writeHangAfter?: DurationInput;
     readonly balance?: Balance;
     readonly hedge?: boolean;
     readonly attemptTimeout?: DurationInput;
@@ -82,5 +102,10 @@ export interface GroupConfigInput {
     readonly replayLimit?: number | string;
     /** By the name or number of the code: `{ CKR_FUNCTION_FAILED: 'member' }`. */
     readonly verdicts?: Readonly<Record<string, Verdict>>;
+    readonly freshness?: DurationInput;
+    readonly nonExtractable?: NonExtractable;
+    readonly clearCopy?: 'allow' | 'refuse';
+    readonly replication?: 'wrap' | 'external';
+    readonly durability?: 'all' | number;
   };
 }

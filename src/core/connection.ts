@@ -37,7 +37,15 @@ export class Ticket extends Signal {
 /** What a connection asks of its member: how long an operation may take, and where to note how long it took. */
 export interface Timing {
   timeoutOf(kind: string): number;
+  /** The same for jobs that write token objects or make keys. */
+  patienceFor(kind: string): number;
   took(kind: string, duration: number, unexpected: boolean): void;
+}
+
+/** After how long a job counts as hung, ms. */
+export interface HangLimits {
+  readonly hangAfter: number;
+  readonly writeHangAfter: number;
 }
 
 /**
@@ -172,17 +180,27 @@ export class Connection {
   }
 
   /** The time at which the longest running job counts as hung; FOREVER when nothing is out. */
-  hungAt(hangAfter: number): number {
-    let oldest = FOREVER;
-    for (const ticket of this.#outstanding.values()) oldest = Math.min(oldest, ticket.sentAt);
-    return oldest === FOREVER ? FOREVER : oldest + hangAfter;
+  hungAt(limits: HangLimits): number {
+    let first = FOREVER;
+    for (const { sentAt, job } of this.#outstanding.values()) {
+      first = Math.min(first, sentAt + (job.patient === true ? limits.writeHangAfter : limits.hangAfter));
+    }
+    return first;
   }
 
-  /** Whether a job hangs: begun for longer than `hangAfter`, or sent that long ago to a host that says nothing. */
-  isHung(now: number, hangAfter: number): boolean {
+  /**
+   * Whether a job hangs: begun for longer than its limit, or sent that long ago to a host that says nothing. While
+   * a token object is being written only that write itself can hang (Rule 9): a host that is killed inside of it
+   * leaves half of it behind.
+   */
+  isHung(now: number, { hangAfter, writeHangAfter }: HangLimits): boolean {
     const link = this.#link;
-    if (link === undefined || this.hungAt(hangAfter) > now) return false;
-    if (link.begun().some((entry) => now - entry.since >= hangAfter)) return true;
+    if (link === undefined || this.hungAt({ hangAfter, writeHangAfter }) > now) return false;
+    const begun = link.begun();
+    const patient = begun.filter((entry) => entry.patient);
+    if (patient.some(({ since }) => now - since >= writeHangAfter)) return true;
+    if (patient.length > 0) return false;
+    if (begun.some(({ since }) => now - since >= hangAfter)) return true;
     return now - this.lastReplyAt >= hangAfter;
   }
 
@@ -210,7 +228,7 @@ export class Connection {
     }
     ticket.sentAt = this.port.now();
     this.#outstanding.set(ticket.id, ticket);
-    ticket.lateAt = ticket.sentAt + this.timing.timeoutOf(ticket.kind);
+    ticket.lateAt = ticket.sentAt + (ticket.job.patient === true ? this.timing.patienceFor(ticket.kind) : this.timing.timeoutOf(ticket.kind));
     this.alarm.ringAt(ticket.lateAt);
     return true;
   }

@@ -53,6 +53,7 @@ export class Group {
     this.timing = {
       latency: this.latency,
       hangAfter: config.policy.hangAfter,
+      writeHangAfter: config.policy.writeHangAfter,
       attemptTimeout: config.policy.attemptTimeout,
     };
     this.members = config.members.map(

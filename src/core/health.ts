@@ -122,9 +122,8 @@ class Watch {
   }
 
   #nextLook(): number {
-    const { hangAfter } = this.#group.policy;
     const now = this.#group.port.now();
-    const hungAt = this.#connection.hungAt(hangAfter);
+    const hungAt = this.#connection.hungAt(this.#group.policy);
     return hungAt <= now ? now + WATCH_INTERVAL : hungAt;
   }
 
@@ -133,8 +132,7 @@ class Watch {
     const connection = this.#connection;
     if (connection.end !== undefined) return connection.end.reason;
     const now = this.#group.port.now();
-    const { hangAfter } = this.#group.policy;
-    if (connection.isHung(now, hangAfter)) return `a call has not returned for ${hangAfter} ms`;
+    if (connection.isHung(now, this.#group.policy)) return 'a call has not returned';
     const { silent } = connection.noticeLate(now);
     if (silent) this.#member.suspectedFor ??= 'it does not answer';
     return undefined;

@@ -44,3 +44,8 @@ export function attemptTimeout(bound: number | undefined, ceiling: number): numb
   const wanted = bound === undefined ? ATTEMPT_UNKNOWN : Math.max(ATTEMPT_FLOOR, bound * ATTEMPT_MULTIPLE);
   return Math.min(wanted, ceiling);
 }
+
+/** The same for jobs that write token objects or make keys, whose times differ a lot: never below `hangAfter`. */
+export function patientTimeout(bound: number | undefined, hangAfter: number, writeHangAfter: number): number {
+  return Math.min(Math.max(hangAfter, (bound ?? 0) * ATTEMPT_MULTIPLE), writeHangAfter);
+}

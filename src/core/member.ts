@@ -1,7 +1,7 @@
 import { backoff } from './backoff.js';
 import type { MemberConfig } from './configuration.js';
 import { Connection, type Timing } from './connection.js';
-import { attemptTimeout, LatencyTable } from './latency.js';
+import { attemptTimeout, LatencyTable, patientTimeout } from './latency.js';
 import type { Port } from './port.js';
 import { type MemberState, moved, reasonOf, type StateName } from './state.js';
 import { Signal } from './task.js';
@@ -10,6 +10,7 @@ import { Signal } from './task.js';
 export interface GroupTiming {
   readonly latency: LatencyTable;
   readonly hangAfter: number;
+  readonly writeHangAfter: number;
   /** ms, or adaptive */
   readonly attemptTimeout: number | 'adaptive';
 }
@@ -106,9 +107,17 @@ export class Member implements Timing {
     return (((this.connection?.load ?? 0) + 1) * this.#slowness()) / this.config.weight;
   }
 
+  patienceFor(kind: string): number {
+    return patientTimeout(this.#boundOf(kind), this.group.hangAfter, this.group.writeHangAfter);
+  }
+
   timeoutOf(kind: string): number {
     if (this.group.attemptTimeout !== 'adaptive') return this.group.attemptTimeout;
-    return attemptTimeout(this.latency.boundOf(kind) ?? this.group.latency.boundOf(kind), this.group.hangAfter);
+    return attemptTimeout(this.#boundOf(kind), this.group.hangAfter);
+  }
+
+  #boundOf(kind: string): number | undefined {
+    return this.latency.boundOf(kind) ?? this.group.latency.boundOf(kind);
   }
 
   took(kind: string, duration: number, late: boolean): void {

@@ -20,7 +20,8 @@ export interface BegunJob {
   readonly job: number;
   /** ms of the port's clock */
   readonly since: number;
-  readonly writing: boolean;
+  /** It writes token objects or makes keys, and may take longer than other jobs (Rule 9). */
+  readonly patient: boolean;
 }
 
 /** The way to one running host. */

@@ -6,6 +6,7 @@ import type { Verdict } from '../spec/verdict.js';
 import type { GroupConfig } from './configuration.js';
 
 const MOST_LANES = 64;
+const WRITE_HANG_AFTER = 10_000;
 
 const durationUnits: Readonly<Record<string, number>> = { ms: 1, s: 1000, min: 60_000 };
 const sizeUnits: Readonly<Record<string, number>> = { B: 1, KiB: 1024, MiB: 1024 ** 2 };
@@ -55,6 +56,7 @@ const memberSchema = z.strictObject({
     .min(1, `expected an integer from 1 to ${MOST_LANES}`)
     .max(MOST_LANES, `expected an integer from 1 to ${MOST_LANES}`)
     .default(8),
+  exclusiveWrites: z.union([z.boolean(), z.literal('auto')]).default('auto'),
 });
 
 const verdictNames = [
@@ -72,11 +74,17 @@ const verdictNames = [
 const policySchema = z.strictObject({
   deadline: duration.default(10_000),
   hangAfter: duration.default(2000),
+  writeHangAfter: duration.optional(),
   balance: z.enum(['leastOutstanding', 'roundRobin', 'primary']).default('leastOutstanding'),
   hedge: z.boolean().default(true),
   attemptTimeout: z.union([z.literal('adaptive'), duration]).default('adaptive'),
   replayLimit: size.default(1024 ** 2),
   verdicts: z.record(z.string(), z.enum(verdictNames)).default({}),
+  freshness: duration.default(1000),
+  nonExtractable: z.enum(['sealed', 'unsealed', 'refuse']).default('sealed'),
+  clearCopy: z.enum(['allow', 'refuse']).default('refuse'),
+  replication: z.enum(['wrap', 'external']).default('wrap'),
+  durability: z.union([z.literal('all'), z.int().min(1, "expected 'all' or an integer from 1")]).default('all'),
 });
 
 const groupSchema = z.strictObject({
@@ -190,7 +198,9 @@ function validate(source: string, input: unknown, locate: Locate): GroupConfig {
     }
     verdicts.set(code, verdict);
   }
-  return { ...rest, serial: rest.serial, pin: rest.pin, policy: { ...policy, verdicts } };
+  // What may take longer never gets less.
+  const writeHangAfter = Math.max(policy.hangAfter, policy.writeHangAfter ?? WRITE_HANG_AFTER);
+  return { ...rest, serial: rest.serial, pin: rest.pin, policy: { ...policy, writeHangAfter, verdicts } };
 }
 
 function lineLocator(document: Document, lines: LineCounter): Locate {

@@ -10,7 +10,7 @@ export interface NativeChannel {
   /** 0: sent, 1: would block, 2: the host is gone */
   send(message: Uint8Array, length: number, secret?: NativeSecret): 0 | 1 | 2;
   receive(): Buffer[];
-  lanes(): { lane: number; job: number; since: number; writing: boolean }[];
+  lanes(): { lane: number; job: number; since: number; patient: boolean }[];
   watch(callback: () => void): void;
   ref(): void;
   unref(): void;

@@ -2,8 +2,11 @@ import type { Attribute } from './attribute.js';
 import { type Mechanism, writeMechanism } from './mechanism.js';
 import type { Reader, Writer } from './wire.js';
 
-/** An object on a member: its real handle as eight bytes, or the object that an earlier step made or found. */
-export type ObjectRef = Uint8Array | { readonly step: number };
+/**
+ * An object on a member: its real handle as eight bytes, or the object that an earlier step made or found; of a
+ * key pair the public key, or the `second`, its private key.
+ */
+export type ObjectRef = Uint8Array | { readonly step: number; readonly second?: boolean };
 
 /** An attribute as the host read it. */
 export interface ReadAttribute {
@@ -42,6 +45,8 @@ export interface CallShapes {
   X_Load: (path: string, reserved: string) => string;
   X_Attach: (slot: number, lanes: number) => undefined;
   X_Find: (template: readonly Attribute[], most: number, types: readonly number[]) => FoundObject[];
+  /** The handles of objects that do not say what they are, or that they are the token's. */
+  X_FindHollow: () => Uint8Array[];
   C_Finalize: () => undefined;
   C_GetSlotList: (present: boolean) => number[];
   C_GetSlotInfo: (slot: number) => { description: string; flags: number };
@@ -53,6 +58,8 @@ export interface CallShapes {
   C_GetAttributeValue: (object: ObjectRef, types: readonly number[]) => ReadAttribute[];
   C_CreateObject: (template: readonly Attribute[]) => Uint8Array;
   C_DestroyObject: (object: ObjectRef) => undefined;
+  C_CopyObject: (object: ObjectRef, template: readonly Attribute[]) => Uint8Array;
+  C_SetAttributeValue: (object: ObjectRef, template: readonly Attribute[]) => undefined;
   C_EncryptInit: (mechanism: Mechanism, key: ObjectRef) => undefined;
   C_Encrypt: (data: Uint8Array) => CipherOutput;
   C_DecryptInit: (mechanism: Mechanism, key: ObjectRef) => undefined;
@@ -68,6 +75,19 @@ export interface CallShapes {
   C_Verify: (data: Uint8Array, signature: Uint8Array) => undefined;
   C_DeriveKey: (mechanism: Mechanism, base: ObjectRef, template: readonly Attribute[]) => Uint8Array;
   C_GenerateRandom: (size: number) => Buffer;
+  C_GenerateKey: (mechanism: Mechanism, template: readonly Attribute[]) => Uint8Array;
+  C_GenerateKeyPair: (
+    mechanism: Mechanism,
+    publicTemplate: readonly Attribute[],
+    privateTemplate: readonly Attribute[],
+  ) => { publicKey: Uint8Array; privateKey: Uint8Array };
+  C_WrapKey: (mechanism: Mechanism, wrapping: ObjectRef, key: ObjectRef) => Buffer;
+  C_UnwrapKey: (
+    mechanism: Mechanism,
+    unwrapping: ObjectRef,
+    wrapped: Uint8Array,
+    template: readonly Attribute[],
+  ) => Uint8Array;
 }
 
 export type CallName = keyof CallShapes;
@@ -103,7 +123,7 @@ const object: Write<ObjectRef> = (writer, value) => {
     writer.u8(0);
     writer.raw(value);
   } else {
-    writer.u8(1);
+    writer.u8(value.second === true ? 2 : 1);
     writer.u64(value.step);
   }
 };
@@ -159,6 +179,7 @@ export const calls: { readonly [C in CallName]: CallDefinition<C> } = {
   X_Load: { number: 1, arguments: [text, text], result: utf8 },
   X_Attach: { number: 2, arguments: [u64, u32], result: nothing },
   X_Find: { number: 3, arguments: [template, u32, types], result: found },
+  X_FindHollow: { number: 4, arguments: [], result: (reader) => reader.list(handle) },
   C_Finalize: { number: 10, arguments: [], result: nothing },
   C_GetSlotList: { number: 12, arguments: [flag], result: numbers },
   C_GetSlotInfo: { number: 13, arguments: [u64], result: slotInfo },
@@ -170,6 +191,8 @@ export const calls: { readonly [C in CallName]: CallDefinition<C> } = {
   C_GetAttributeValue: { number: 30, arguments: [object, types], result: attributes },
   C_CreateObject: { number: 31, arguments: [template], result: handle },
   C_DestroyObject: { number: 32, arguments: [object], result: nothing },
+  C_CopyObject: { number: 33, arguments: [object, template], result: handle },
+  C_SetAttributeValue: { number: 34, arguments: [object, template], result: nothing },
   C_EncryptInit: { number: 40, arguments: [mechanism, object], result: nothing },
   C_Encrypt: { number: 41, arguments: [bytes], result: cipher },
   C_DecryptInit: { number: 42, arguments: [mechanism, object], result: nothing },
@@ -185,4 +208,12 @@ export const calls: { readonly [C in CallName]: CallDefinition<C> } = {
   C_Verify: { number: 63, arguments: [bytes, bytes], result: nothing },
   C_DeriveKey: { number: 70, arguments: [mechanism, object, template], result: handle },
   C_GenerateRandom: { number: 71, arguments: [u32], result: sized },
+  C_GenerateKey: { number: 72, arguments: [mechanism, template], result: handle },
+  C_GenerateKeyPair: {
+    number: 73,
+    arguments: [mechanism, template, template],
+    result: (reader) => ({ publicKey: handle(reader), privateKey: handle(reader) }),
+  },
+  C_WrapKey: { number: 74, arguments: [mechanism, object, object], result: sized },
+  C_UnwrapKey: { number: 75, arguments: [mechanism, object, bytes, template], result: handle },
 };

@@ -6,10 +6,17 @@ import { Reader, type Writer } from './wire.js';
 export interface Step {
   readonly call: CallName;
   readonly arguments: readonly unknown[];
+  /** It may fail: the job then goes on. */
+  readonly optional?: boolean;
 }
 
 export function step<C extends CallName>(call: C, ...args: ArgumentsOf<C>): Step {
   return { call, arguments: args };
+}
+
+/** A step that may fail without ending its job. */
+export function optional(step: Step): Step {
+  return { ...step, optional: true };
 }
 
 /** A PIN in guarded memory; the channel knows what is behind it. */
@@ -23,8 +30,14 @@ export interface SecretRef {
  */
 export interface Job {
   readonly steps: readonly Step[];
-  /** Writes token objects: alone on members whose library cannot bear company there. */
+  /** Runs alone: nothing else of the host runs beside it. */
   readonly exclusive?: boolean;
+  /** Writes token objects or makes keys: takes longer than others before it counts as hung (Rule 9). */
+  readonly patient?: boolean;
+  /** When a step fails, what the steps before it made is destroyed again. */
+  readonly undo?: boolean;
+  /** On the session that keeps the login: session objects that it makes live as long as that. */
+  readonly anchored?: boolean;
   /** Runs on a session that is opened for it. */
   readonly fresh?: boolean;
   /** Needs no session of the lane: module, slot and login calls. */
@@ -40,17 +53,19 @@ export interface StepResult {
 }
 
 /**
- * `expired`: the deadline passed before the job began, or its handles are of an earlier login; nothing was run. `unsendable`: it was run, and its
- * results are too large, or there was no memory for them.
+ * `expired`: the deadline passed before the job began, or its handles are of an earlier login; nothing was run.
+ * `unsendable`: it was run, and its results are too large, or there was no memory for them. `unclean`: a step
+ * failed, and not all that the steps before it made could be destroyed.
  */
 export interface JobReply {
   readonly id: number;
-  readonly status: 'done' | 'expired' | 'malformed' | 'unsendable';
+  readonly status: 'done' | 'expired' | 'malformed' | 'unsendable' | 'unclean';
   readonly results: readonly StepResult[];
 }
 
-const flags = { exclusive: 1, fresh: 2, sessionless: 4, secret: 8 } as const;
-const statuses = ['done', 'expired', 'malformed', 'unsendable'] as const;
+const flags = { exclusive: 1, fresh: 2, sessionless: 4, secret: 8, patient: 16, undo: 32, anchored: 64 } as const;
+const optionalBit = 0x8000_0000;
+const statuses = ['done', 'expired', 'malformed', 'unsendable', 'unclean'] as const;
 const ok = ck('CKR_OK');
 
 const nameByNumber = new Map<number, CallName>(
@@ -70,13 +85,16 @@ export function writeJob(writer: Writer, id: number, deadline: number, job: Job,
       (job.fresh === true ? flags.fresh : 0) |
       (job.sessionless === true ? flags.sessionless : 0) |
       (job.secret === undefined ? 0 : flags.secret) |
+      (job.patient === true ? flags.patient : 0) |
+      (job.undo === true ? flags.undo : 0) |
+      (job.anchored === true ? flags.anchored : 0) |
       ((epoch & 0xff_ffff) << 8)) >>>
       0,
   );
   writer.u32(job.steps.length);
-  for (const { call, arguments: args } of job.steps) {
+  for (const { call, arguments: args, optional: mayFail } of job.steps) {
     const definition = calls[call];
-    writer.u32(definition.number);
+    writer.u32(mayFail === true ? definition.number + optionalBit : definition.number);
     const writes = definition.arguments as unknown as readonly ((writer: Writer, value: unknown) => void)[];
     for (let i = 0; i < writes.length; i += 1) writes[i]?.(writer, args[i]);
   }

@@ -146,7 +146,7 @@ class ScriptedHost implements HostLink {
     for (const { call, arguments: args } of job.steps) {
       this.token.calls.push(call);
       const mischief = this.token.behave(call, job);
-      this.#running.set(id, { job: id, since: this.world.now, writing: false });
+      this.#running.set(id, { job: id, since: this.world.now, patient: job.patient === true });
       if (mischief !== undefined && 'silent' in mischief) return true;
       if (mischief !== undefined && 'crash' in mischief) {
         this.world.after(0, () => this.end('the host was ended by SIGSEGV'));
