@@ -5,6 +5,7 @@ import type { Connection } from './connection.js';
 import type { AttemptRecord } from './event.js';
 import type { Group } from './group.js';
 import type { Member } from './member.js';
+import type { VirtualObject } from './object.js';
 import type { Operation } from './operation.js';
 import { Effort, type Failure } from './outcome.js';
 import { resolve } from './resolve.js';
@@ -27,7 +28,6 @@ export function verdictOf(end: AttemptEnd | undefined): Verdict | undefined {
   return end?.kind === 'code' ? end.verdict : undefined;
 }
 
-const NO_HANDLE = new Uint8Array(8);
 const argumentsBad = ck('CKR_ARGUMENTS_BAD');
 const hostMemory = ck('CKR_HOST_MEMORY');
 
@@ -106,14 +106,14 @@ export class Attempt extends Effort {
       if (connection.renewing !== undefined) yield* this.follow(connection.renewing);
       const sentAt = this.group.port.now();
       const located = yield* this.#locate(operation);
-      const end = located instanceof Uint8Array ? yield* this.#execute(operation, located, renewed, deadline) : located;
+      const end = 'kind' in located ? located : yield* this.#execute(operation, located, renewed, deadline);
       // It was there a moment ago: somebody destroyed it, or the whole token is not what it was.
       if (end.kind === 'absent' && refound) member.suspect(connection, 'an object has vanished from it');
       if (end.kind !== 'code') return end;
-      if (end.verdict === 'object' && operation.object !== undefined && !refound) {
+      if (end.verdict === 'object' && operation.objects.length > 0 && !refound) {
         // The cached handle is void, or the object is gone: found again once, and proven again.
         refound = true;
-        connection.replicas.delete(operation.object);
+        for (const object of operation.objects) connection.replicas.delete(object);
       } else if (end.verdict === 'session' && !renewed) {
         renewed = true;
         const failure = connection.renewedAt > sentAt ? undefined : yield* this.#renew();
@@ -125,8 +125,13 @@ export class Attempt extends Effort {
     }
   }
 
-  *#execute(operation: Operation<unknown>, handle: Uint8Array, fresh: boolean, deadline: number): Task<AttemptEnd> {
-    const job = operation.job(handle);
+  *#execute(
+    operation: Operation<unknown>,
+    handles: readonly Uint8Array[],
+    fresh: boolean,
+    deadline: number,
+  ): Task<AttemptEnd> {
+    const job = operation.job(handles);
     const outcome = yield* this.connection.run(fresh ? { ...job, fresh } : job, operation.kind, deadline, this);
     if (outcome.kind !== 'reply') return outcome;
     const { reply } = outcome;
@@ -137,6 +142,7 @@ export class Attempt extends Effort {
       code,
     });
     if (reply.status === 'malformed') return failure('caller', argumentsBad);
+    if (reply.status === 'unclean') return { kind: 'lost', begun: true, charged: false, reason: 'it could not undo a failed call' };
     // The same at another member means it is the request: so it is not judged as a member that is busy.
     if (reply.status === 'unsendable') return failure('ambiguous', hostMemory);
     const { call, code } = endOf(reply);
@@ -154,10 +160,18 @@ export class Attempt extends Effort {
     return renewal.failure === undefined ? undefined : this.judged(renewal.failure);
   }
 
-  /** The real handle of the operation's object; an empty one when it needs none. */
-  *#locate(operation: Operation<unknown>): Task<Uint8Array | AttemptEnd> {
-    const { object } = operation;
-    if (object === undefined) return NO_HANDLE;
+  /** The real handles of the operation's objects. */
+  *#locate(operation: Operation<unknown>): Task<readonly Uint8Array[] | AttemptEnd> {
+    const handles: Uint8Array[] = [];
+    for (const object of operation.objects) {
+      const located = yield* this.#locateOne(object);
+      if (!(located instanceof Uint8Array)) return located;
+      handles.push(located);
+    }
+    return handles;
+  }
+
+  *#locateOne(object: VirtualObject): Task<Uint8Array | AttemptEnd> {
     const known = this.connection.replicas.get(object);
     if (known?.kind === 'usable') return known.handle;
     if (known !== undefined && known.until > this.group.port.now()) return { kind: known.kind };

@@ -100,9 +100,9 @@ class Call<T> {
 
   #nextMember(): Member | undefined {
     const { members, policy, port, turn } = this.#group;
-    const { object } = this.#operation;
+    const { objects } = this.#operation;
     const request = {
-      object,
+      objects,
       ability: this.#ability,
       now: port.now(),
       balance: policy.balance,
@@ -263,13 +263,15 @@ class Call<T> {
 
   /** Why a member cannot do this call whatever happens next; undefined where it may yet. */
   #lastingReason(member: Member): 'mechanism' | 'absent' | 'misaligned' | 'object' | undefined {
-    const { object } = this.#operation;
+    const { objects } = this.#operation;
     if (verdictOf(this.#failed.get(member)?.attempt.end) === 'mechanism') return 'mechanism';
     // One that is away said so when it was there.
     if (!member.isServing && (member.lacking.get(this.#ability) ?? 0) > this.#group.port.now()) return 'mechanism';
-    if (!member.isServing || object === undefined) return undefined;
-    const replica = member.connection?.replicas.get(object)?.kind;
-    if (replica === 'absent' || replica === 'misaligned') return replica;
+    if (!member.isServing || objects.length === 0) return undefined;
+    for (const object of objects) {
+      const replica = member.connection?.replicas.get(object)?.kind;
+      if (replica === 'absent' || replica === 'misaligned') return replica;
+    }
     return verdictOf(this.#failed.get(member)?.attempt.end) === 'object' ? 'object' : undefined;
   }
 

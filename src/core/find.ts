@@ -61,7 +61,7 @@ class Search extends Effort {
 function operationOf(template: readonly Attribute[]): Operation<undefined> {
   return {
     function: 'C_FindObjects',
-    object: undefined,
+    objects: [],
     mechanism: undefined,
     aspect: 'pure',
     kind: 'find',

@@ -1,11 +1,12 @@
 import { verdictOn } from '../spec/verdict.js';
 import type { Connection } from './connection.js';
 import type { Group } from './group.js';
-import { publicHalfTemplate } from './identity.js';
+import { type Description, publicHalfTemplate } from './identity.js';
 import { type FoundReplica, MOST_TWINS, readInventory } from './inventory.js';
 import type { ProofKind, VirtualObject } from './object.js';
 import { type Effort, type Failure, failureOf, isFailure } from './outcome.js';
 import { comparedProvers, mayBeProbed, type Prover, proves, signatureProver } from './proof.js';
+import type { PublicMaterial } from './port.js';
 import { FOREVER, type Task } from './task.js';
 
 /** Runs a proof; undefined when the token cannot do it that way, a failure when it did not do it this time. */
@@ -16,10 +17,11 @@ function* run(
   key: FoundReplica,
   effort: Effort,
 ): Task<Uint8Array | undefined | Failure> {
-  const outcome = yield* connection.run(prover.job(key.handle), `proof:${prover.kind}`, FOREVER, effort);
+  const job = { steps: prover.steps(key.handle, 0) };
+  const outcome = yield* connection.run(job, `proof:${prover.kind}`, FOREVER, effort);
   const failure = failureOf(outcome);
   if (outcome.kind === 'reply' && failure === undefined) {
-    const proof = prover.read(outcome.reply);
+    const proof = prover.read(outcome.reply, 0);
     return proof.length === 0 ? undefined : proof;
   }
   if (failure?.kind === 'code') {
@@ -63,6 +65,14 @@ export function* compare(
   return unsaid ?? 'unknown';
 }
 
+/** What a signature of a private key is checked with, given its public point or value. */
+export function publicMaterialOf(
+  { type, ecParams, prime, subprime, base }: Description,
+  point: Uint8Array,
+): PublicMaterial {
+  return { keyType: type, params: ecParams, point, prime, subprime, base };
+}
+
 /** Has the key sign a fresh challenge; gives those of the points that it verifies with, undefined if it cannot sign. */
 function* checkSignature(
   group: Group,
@@ -80,7 +90,7 @@ function* checkSignature(
   if (signature === undefined || isFailure(signature)) return signature;
   const checks = points.map((point) => ({
     point,
-    valid: port.verifySignature({ keyType: description.type, params: description.ecParams, point }, message, signature),
+    valid: port.verifySignature(publicMaterialOf(description, point), message, signature),
   }));
   if (checks.some(({ valid }) => valid === undefined)) return undefined;
   return checks.filter(({ valid }) => valid === true).map(({ point }) => point);
@@ -109,7 +119,7 @@ export function* proofsOf(
       effort,
     );
     if (halves.kind !== 'objects') return halves;
-    const points = halves.objects.map(({ description }) => description.ecPoint);
+    const points = halves.objects.map(({ publicPoint }) => publicPoint);
     const valid = points.length === 0 ? undefined : yield* checkSignature(group, connection, candidate, points, effort);
     if (isFailure(valid) && !isAmbiguous(group, valid)) return valid;
     const [point] = isFailure(valid) ? [] : (valid ?? []);

@@ -13,6 +13,11 @@ const CKA = {
   ecParams: ck('CKA_EC_PARAMS'),
   ecPoint: ck('CKA_EC_POINT'),
   value: ck('CKA_VALUE'),
+  prime: ck('CKA_PRIME'),
+  subprime: ck('CKA_SUBPRIME'),
+  base: ck('CKA_BASE'),
+  token: ck('CKA_TOKEN'),
+  private: ck('CKA_PRIVATE'),
   alwaysAuthenticate: ck('CKA_ALWAYS_AUTHENTICATE'),
   sign: ck('CKA_SIGN'),
   encrypt: ck('CKA_ENCRYPT'),
@@ -48,6 +53,11 @@ export const describedTypes: readonly number[] = [
   CKA.publicExponent,
   CKA.ecParams,
   CKA.ecPoint,
+  CKA.prime,
+  CKA.subprime,
+  CKA.base,
+  CKA.token,
+  CKA.private,
   CKA.alwaysAuthenticate,
   CKA.sign,
   CKA.encrypt,
@@ -68,6 +78,13 @@ export interface Description {
   readonly publicExponent: Uint8Array;
   readonly ecParams: Uint8Array;
   readonly ecPoint: Uint8Array;
+  /** Domain parameters of DSA and DH keys. */
+  readonly prime: Uint8Array;
+  readonly subprime: Uint8Array;
+  readonly base: Uint8Array;
+  /** False for session objects. */
+  readonly token: boolean;
+  readonly private: boolean;
   readonly alwaysAuthenticate: boolean;
   readonly signs: boolean;
   readonly encrypts: boolean;
@@ -99,11 +116,30 @@ export function describe(attributes: readonly ReadAttribute[]): Description {
     publicExponent: withoutLeadingZeros(valueAt(attributes, CKA.publicExponent)),
     ecParams: valueAt(attributes, CKA.ecParams),
     ecPoint: unwrapOctetString(valueAt(attributes, CKA.ecPoint)),
+    prime: withoutLeadingZeros(valueAt(attributes, CKA.prime)),
+    subprime: withoutLeadingZeros(valueAt(attributes, CKA.subprime)),
+    base: withoutLeadingZeros(valueAt(attributes, CKA.base)),
+    token: isTrue(attributes, CKA.token),
+    private: isTrue(attributes, CKA.private),
     alwaysAuthenticate: isTrue(attributes, CKA.alwaysAuthenticate),
     signs: isTrue(attributes, CKA.sign),
     encrypts: isTrue(attributes, CKA.encrypt),
     derives: isTrue(attributes, CKA.derive),
   };
+}
+
+/** Labels that begin like this are the group's own: nobody sees such objects, and nobody may make them. */
+export const RESERVED_LABEL = 'pkcs11-ha:';
+
+const reserved = Buffer.from(RESERVED_LABEL);
+
+export function isReserved(label: Uint8Array): boolean {
+  return label.length >= reserved.length && Buffer.compare(label.subarray(0, reserved.length), reserved) === 0;
+}
+
+/** What an interrupted write leaves: an object that does not say what it is. */
+export function isHollow(description: Description): boolean {
+  return Number.isNaN(description.class);
 }
 
 /** Whether the object's CKA_VALUE is public and part of its identity. */

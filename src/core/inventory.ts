@@ -9,6 +9,8 @@ import {
   describedTypes,
   hasPublicValue,
   identityOf,
+  isHollow,
+  isReserved,
   publicValueTypes,
   templateOf,
 } from './identity.js';
@@ -21,6 +23,8 @@ export interface FoundReplica {
   readonly handle: Uint8Array;
   readonly description: Description;
   readonly identity: Uint8Array;
+  /** What signatures of its private half are checked with: the EC point, or the DSA public value. */
+  readonly publicPoint: Uint8Array;
 }
 
 export type Inventory = { readonly kind: 'objects'; readonly objects: readonly FoundReplica[] } | Failure;
@@ -63,8 +67,11 @@ export function* completeInventory(
   const objects: FoundReplica[] = [];
   const valued: typeof found = [];
   for (const entry of found) {
-    if (hasPublicValue(entry.description)) valued.push(entry);
-    else objects.push({ ...entry, identity: identityOf(entry.description) });
+    const { description } = entry;
+    if (isHollow(description)) continue;
+    // Of the group's own objects nobody wants to know the values here: there may be thousands.
+    if (hasPublicValue(description) && !isReserved(description.label)) valued.push(entry);
+    else objects.push({ ...entry, identity: identityOf(description), publicPoint: description.ecPoint });
   }
   while (valued.length > 0) {
     const batch = valued.slice(0, VALUES_PER_JOB);
@@ -77,7 +84,9 @@ export function* completeInventory(
       if (code === gone) continue;
       if (code !== CKR_OK) return { kind: 'code', function: call, code };
       const value = resultOf(values.reply, index, 'C_GetAttributeValue')[0]?.value ?? new Uint8Array();
-      objects.push({ ...entry, identity: identityOf(entry.description, connection.port.sha256(value)) });
+      const { port } = connection;
+      const identity = identityOf(entry.description, port.sha256(value));
+      objects.push({ ...entry, identity, publicPoint: Uint8Array.from(value) });
     }
     if (values.reply.results.length === 0) return { kind: 'withdrawn' };
   }

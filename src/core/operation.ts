@@ -9,19 +9,22 @@ import type { VirtualObject } from './object.js';
 export interface Operation<T> {
   /** The function that errors and events name. */
   readonly function: string;
-  readonly object: VirtualObject | undefined;
+  /** The objects it needs on the member that does it. */
+  readonly objects: readonly VirtualObject[];
   readonly mechanism: number | undefined;
   readonly aspect: Aspect;
   /** What its duration is compared with: function, mechanism and the size of the input. */
   readonly kind: string;
   /** Codes besides CKR_OK that are results. */
   readonly results: ReadonlySet<number>;
-  readonly job: (key: Uint8Array) => Job;
+  /** The job, with the objects' real handles in their order. */
+  readonly job: (handles: readonly Uint8Array[]) => Job;
   readonly read: (reply: JobReply) => T;
 }
 
 /** What a verification answers besides CKR_OK. */
 const refusals: ReadonlySet<number> = new Set([ck('CKR_SIGNATURE_INVALID'), ck('CKR_SIGNATURE_LEN_RANGE')]);
+const NO_HANDLE = new Uint8Array(8);
 export const noCodes: ReadonlySet<number> = new Set();
 
 function kindOfOperation(name: string, mechanism: number | undefined, size: number): string {
@@ -33,17 +36,17 @@ function operation<T>(
   object: VirtualObject | undefined,
   mechanism: Mechanism | undefined,
   size: number,
-  job: (key: Uint8Array) => Job,
+  job: (handle: Uint8Array) => Job,
   read: (reply: JobReply) => T,
 ): Operation<T> {
   return {
     function: name,
-    object,
+    objects: object === undefined ? [] : [object],
     mechanism: mechanism?.type,
     aspect: aspectOf(name, mechanism?.type),
     kind: kindOfOperation(name, mechanism?.type, size),
     results: name === 'C_Verify' ? refusals : noCodes,
-    job,
+    job: ([handle = NO_HANDLE]) => job(handle),
     read,
   };
 }

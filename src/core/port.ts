@@ -5,9 +5,13 @@ import type { Alarm, Running, Task } from './task.js';
 /** A public key as PKCS#11 attributes hold it. */
 export interface PublicMaterial {
   readonly keyType: number;
-  /** DER of the EC parameters, and the point without its OCTET STRING. */
+  /** DER of the EC parameters, and the point without its OCTET STRING; of a DSA key the public value. */
   readonly params: Uint8Array;
   readonly point: Uint8Array;
+  /** Domain parameters of a DSA key. */
+  readonly prime: Uint8Array;
+  readonly subprime: Uint8Array;
+  readonly base: Uint8Array;
 }
 
 /** How a host ended: what is known of it, for people. */
@@ -63,7 +67,13 @@ export interface Port {
   startHost(options: HostOptions, listener: HostListener): HostLink;
   sha256(bytes: Uint8Array): Uint8Array;
   randomBytes(size: number): Uint8Array;
-  /** Checks an ECDSA (r ‖ s over the SHA-256 of `data`) or Ed25519/Ed448 signature; undefined: cannot tell. */
+  /** Checks an ECDSA or DSA (r ‖ s over the SHA-256 of `data`) or Ed25519/Ed448 signature; undefined: cannot tell. */
   verifySignature(key: PublicMaterial, data: Uint8Array, signature: Uint8Array): boolean | undefined;
+  /** The wall clock, ms: for records that other hosts read. */
+  wallNow(): number;
+  /** This process, for the records that it writes. */
+  readonly writer: string;
+  /** Whether the process that wrote a record is gone; undefined when that cannot be told from here. */
+  isWriterGone(writer: string): boolean | undefined;
   emit(event: GroupEvent): void;
 }

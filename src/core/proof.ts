@@ -1,8 +1,9 @@
 import { ulongBytes } from '../spec/attribute.js';
-import type { ObjectRef } from '../spec/calls.js';
+import type { CallName, ObjectRef, ResultOf } from '../spec/calls.js';
 import { ck } from '../spec/constants.js';
-import { type Job, resultOf, step } from '../spec/job.js';
-import { encodeMechanism } from '../spec/mechanism.js';
+import { type JobReply, resultOf, type Step, step } from '../spec/job.js';
+import { encodeMechanism, type Mechanism } from '../spec/mechanism.js';
+import { CKR_OK } from '../spec/verdict.js';
 import { CKK, CKO, type Description } from './identity.js';
 import type { ProofKind } from './object.js';
 
@@ -14,6 +15,7 @@ const hmac = encodeMechanism('proof', 'SHA256_HMAC');
 const aesEcb = encodeMechanism('proof', 'AES_ECB');
 const des3Ecb = encodeMechanism('proof', 'DES3_ECB');
 const ecdsa = encodeMechanism('proof', 'ECDSA');
+const dsa = encodeMechanism('proof', 'DSA');
 const eddsa = encodeMechanism('proof', 'EDDSA');
 
 const statefulTypes: ReadonlySet<number> = new Set([ck('CKK_HSS'), ck('CKK_XMSS'), ck('CKK_XMSSMT')]);
@@ -34,11 +36,21 @@ const basePoints: ReadonlyMap<string, string> = new Map([
   ],
 ]);
 
-/** A way to prove which key a replica is: the job that asks the token, and what its reply proves. */
+/**
+ * A way to prove which key a replica is: the steps that ask the token, the first of them being number `first` of
+ * its job, and what the reply proves; empty when the token did not do it.
+ */
 export interface Prover {
   readonly kind: ProofKind;
-  readonly job: (key: ObjectRef) => Job;
-  readonly read: (reply: Parameters<typeof resultOf>[0]) => Uint8Array;
+  readonly steps: (key: ObjectRef, first: number) => readonly Step[];
+  readonly read: (reply: JobReply, first: number) => Uint8Array;
+}
+
+const nothing = new Uint8Array();
+
+/** The value of a step, or undefined where it failed. */
+function valueOf<C extends CallName>(reply: JobReply, index: number, call: C): ResultOf<C> | undefined {
+  return reply.results[index]?.code === CKR_OK ? resultOf(reply, index, call) : undefined;
 }
 
 function truncated(bytes: Uint8Array): Uint8Array {
@@ -49,15 +61,16 @@ function truncated(bytes: Uint8Array): Uint8Array {
 function digestProver(salt: Uint8Array): Prover {
   return {
     kind: 'digest',
-    job: (key) => ({
-      steps: [
-        step('C_DigestInit', digest),
-        step('C_DigestUpdate', salt),
-        step('C_DigestKey', key),
-        step('C_DigestFinal'),
-      ],
-    }),
-    read: (reply) => truncated(resultOf(reply, 3, 'C_DigestFinal')),
+    steps: (key) => [
+      step('C_DigestInit', digest),
+      step('C_DigestUpdate', salt),
+      step('C_DigestKey', key),
+      step('C_DigestFinal'),
+    ],
+    read: (reply, first) =>
+      reply.results[first + 2]?.code === CKR_OK
+        ? truncated(valueOf(reply, first + 3, 'C_DigestFinal') ?? nothing)
+        : nothing,
   };
 }
 
@@ -68,15 +81,15 @@ function macProver(description: Description, salt: Uint8Array): Prover | undefin
     const [mechanism, size] = description.type === CKK.aes ? [aesEcb, 16] : [des3Ecb, 8];
     return {
       kind: 'mac',
-      job: (key) => ({ steps: [step('C_EncryptInit', mechanism, key), step('C_Encrypt', salt.subarray(0, size))] }),
-      read: (reply) => truncated(resultOf(reply, 1, 'C_Encrypt').output),
+      steps: (key) => [step('C_EncryptInit', mechanism, key), step('C_Encrypt', salt.subarray(0, size))],
+      read: (reply, first) => truncated(valueOf(reply, first + 1, 'C_Encrypt')?.output ?? nothing),
     };
   }
   if (!description.signs) return undefined;
   return {
     kind: 'mac',
-    job: (key) => ({ steps: [step('C_SignInit', hmac, key), step('C_Sign', salt)] }),
-    read: (reply) => truncated(resultOf(reply, 1, 'C_Sign')),
+    steps: (key) => [step('C_SignInit', hmac, key), step('C_Sign', salt)],
+    read: (reply, first) => truncated(valueOf(reply, first + 1, 'C_Sign') ?? nothing),
   };
 }
 
@@ -89,53 +102,67 @@ const derivedTemplate = [
   { type: ck('CKA_VALUE_LEN'), value: ulongBytes(32) },
 ];
 
+/** What the key is asked to derive with: a fixed peer, for EC keys the base point, for DH keys their base. */
+function derivationOf(description: Description): Mechanism | undefined {
+  if (!description.derives) return undefined;
+  if (description.type === CKK.dh && description.base.length > 0) {
+    return encodeMechanism('proof', { name: 'DH_PKCS_DERIVE', params: description.base });
+  }
+  const point = basePoints.get(Buffer.from(description.ecParams).toString('hex'));
+  if (point === undefined) return undefined;
+  return encodeMechanism('proof', { name: 'ECDH1_DERIVE', params: { publicData: Buffer.from(point, 'hex') } });
+}
+
 /** The digest of what the key derives with a fixed peer. */
 function deriveProver(description: Description, salt: Uint8Array): Prover | undefined {
-  const point = basePoints.get(Buffer.from(description.ecParams).toString('hex'));
-  if (point === undefined || !description.derives) return undefined;
-  const mechanism = encodeMechanism('proof', {
-    name: 'ECDH1_DERIVE',
-    params: { publicData: Buffer.from(point, 'hex') },
-  });
+  const mechanism = derivationOf(description);
+  if (mechanism === undefined) return undefined;
   return {
     kind: 'derive',
-    job: (key) => ({
-      steps: [
-        step('C_DeriveKey', mechanism, key, derivedTemplate),
-        step('C_DigestInit', digest),
-        step('C_DigestUpdate', salt),
-        step('C_DigestKey', { step: 0 }),
-        step('C_DigestFinal'),
-        step('C_DestroyObject', { step: 0 }),
-      ],
-    }),
-    read: (reply) => truncated(resultOf(reply, 4, 'C_DigestFinal')),
+    steps: (key, first) => [
+      step('C_DeriveKey', mechanism, key, derivedTemplate),
+      step('C_DigestInit', digest),
+      step('C_DigestUpdate', salt),
+      step('C_DigestKey', { step: first }),
+      step('C_DigestFinal'),
+      step('C_DestroyObject', { step: first }),
+    ],
+    read: (reply, first) =>
+      reply.results[first + 3]?.code === CKR_OK
+        ? truncated(valueOf(reply, first + 4, 'C_DigestFinal') ?? nothing)
+        : nothing,
   };
 }
 
-/** A signature of `message` (of its SHA-256, for ECDSA); it is checked with the public key, not compared. */
+const signers: ReadonlyMap<number, Mechanism> = new Map([
+  [CKK.ec, ecdsa],
+  [CKK.dsa, dsa],
+  [CKK.edwards, eddsa],
+]);
+
+/** A signature of `message` (of its SHA-256, but for Edwards keys); it is checked with the public key, not compared. */
 export function signatureProver(
   description: Description,
   message: Uint8Array,
   sha256: (bytes: Uint8Array) => Uint8Array,
 ): Prover | undefined {
-  if (description.class !== CKO.privateKey || !description.signs) return undefined;
-  if (description.type !== CKK.ec && description.type !== CKK.edwards) return undefined;
-  const [mechanism, signed] = description.type === CKK.ec ? [ecdsa, sha256(message)] : [eddsa, message];
+  const mechanism = signers.get(description.type);
+  if (description.class !== CKO.privateKey || !description.signs || mechanism === undefined) return undefined;
+  const signed = description.type === CKK.edwards ? message : sha256(message);
   return {
     kind: 'signature',
-    job: (key) => ({ steps: [step('C_SignInit', mechanism, key), step('C_Sign', signed)] }),
-    read: (reply) => Uint8Array.from(resultOf(reply, 1, 'C_Sign')),
+    steps: (key) => [step('C_SignInit', mechanism, key), step('C_Sign', signed)],
+    read: (reply, first) => Uint8Array.from(valueOf(reply, first + 1, 'C_Sign') ?? nothing),
   };
 }
 
 /** Can only disprove: tokens compute it differently, or let it be set. */
 const checkValueProver: Prover = {
   kind: 'checkValue',
-  job: (key) => ({ steps: [step('C_GetAttributeValue', key, [ck('CKA_CHECK_VALUE')])] }),
-  read: (reply) => {
-    const value = resultOf(reply, 0, 'C_GetAttributeValue')[0];
-    return value?.presence === 'present' ? Uint8Array.from(value.value) : new Uint8Array();
+  steps: (key) => [step('C_GetAttributeValue', key, [ck('CKA_CHECK_VALUE')])],
+  read: (reply, first) => {
+    const value = valueOf(reply, first, 'C_GetAttributeValue')?.[0];
+    return value?.presence === 'present' ? Uint8Array.from(value.value) : nothing;
   },
 };
 

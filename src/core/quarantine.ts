@@ -73,8 +73,9 @@ function* joinPatiently(group: Group, member: Member, deadline: number): Task<st
   }
 }
 
-function holds(member: Member, { object }: Operation<unknown>): boolean {
-  if (object === undefined) return true;
-  const standing = object.standings.get(member.name);
-  return standing === 'proven' || standing === 'unproven';
+function holds(member: Member, { objects }: Operation<unknown>): boolean {
+  return objects.every(({ standings }) => {
+    const standing = standings.get(member.name);
+    return standing === 'proven' || standing === 'unproven';
+  });
 }

@@ -18,7 +18,7 @@ export interface Candidate {
 }
 
 export interface RouteRequest {
-  readonly object: VirtualObject | undefined;
+  readonly objects: readonly VirtualObject[];
   /** The function with its mechanism, as `lacking` has it. */
   readonly ability: string;
   readonly now: number;
@@ -41,10 +41,10 @@ const lastStand: readonly StateName[] = ['suspect', 'recovering'];
 function mayServe(candidate: Candidate, request: RouteRequest): boolean {
   const { connection } = candidate;
   if (connection === undefined || connection.end !== undefined) return false;
-  if (request.object === undefined) return true;
-  const replica = connection.replicas.get(request.object);
-  if (replica === undefined || replica.kind === 'usable') return true;
-  return (replica.until ?? 0) <= request.now;
+  return request.objects.every((object) => {
+    const replica = connection.replicas.get(object);
+    return replica === undefined || replica.kind === 'usable' || (replica.until ?? 0) <= request.now;
+  });
 }
 
 /** A member that has no more to do than this, compared with another, is as good as it. */

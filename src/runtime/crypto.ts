@@ -7,6 +7,7 @@ export function sha256(bytes: Uint8Array): Uint8Array {
 }
 
 const CKK_EC = ck('CKK_EC');
+const CKK_DSA = ck('CKK_DSA');
 
 function der(tag: number, ...contents: readonly Uint8Array[]): Buffer {
   const content = Buffer.concat(contents);
@@ -27,15 +28,23 @@ const edwards: ReadonlyMap<number, string> = new Map([
   [57, '06032b6571'],
 ]);
 
-/** The key as a SubjectPublicKeyInfo (RFC 5280, section 4.1; RFC 5480; RFC 8410). */
-function publicKeyOf({ keyType, params, point }: PublicMaterial): KeyObject | undefined {
-  const algorithm =
-    keyType === CKK_EC
-      ? der(0x30, ecPublicKey, params)
-      : der(0x30, Buffer.from(edwards.get(point.length) ?? '', 'hex'));
+const dsaPublicKey = Buffer.from('06072a8648ce380401', 'hex');
+
+/** A DER integer that is not negative. */
+function derInteger(bytes: Uint8Array): Buffer {
+  return der(0x02, (bytes[0] ?? 0x80) >= 0x80 ? Uint8Array.of(0) : new Uint8Array(), bytes);
+}
+
+/** The key as a SubjectPublicKeyInfo (RFC 5280, section 4.1; RFC 3279; RFC 5480; RFC 8410). */
+function publicKeyOf({ keyType, params, point, prime, subprime, base }: PublicMaterial): KeyObject | undefined {
+  let algorithm = der(0x30, Buffer.from(edwards.get(point.length) ?? '', 'hex'));
+  if (keyType === CKK_EC) algorithm = der(0x30, ecPublicKey, params);
+  if (keyType === CKK_DSA)
+    algorithm = der(0x30, dsaPublicKey, der(0x30, derInteger(prime), derInteger(subprime), derInteger(base)));
+  const key = keyType === CKK_DSA ? derInteger(point) : point;
   try {
     return createPublicKey({
-      key: der(0x30, algorithm, der(0x03, Uint8Array.of(0), point)),
+      key: der(0x30, algorithm, der(0x03, Uint8Array.of(0), key)),
       format: 'der',
       type: 'spki',
     });
@@ -52,7 +61,7 @@ export function verifySignature(
 ): boolean | undefined {
   const key = publicKeyOf(material);
   if (key === undefined) return undefined;
-  return material.keyType === CKK_EC
+  return material.keyType === CKK_EC || material.keyType === CKK_DSA
     ? verify('sha256', message, { key, dsaEncoding: 'ieee-p1363' }, signature)
     : verify(null, message, key, signature);
 }

@@ -15,6 +15,7 @@ import { sha256, verifySignature } from './crypto.js';
 import { HostProcess } from './host.js';
 import { readPin } from './pin.js';
 import { Scheduler } from './scheduler.js';
+import { isWriterGone, makeWriter } from './writer.js';
 
 /** How long a synchronous wait spins before it sleeps (µs): longer than most operations of a local token take. */
 const SPIN = 100;
@@ -263,6 +264,9 @@ export class OpenGroup {
       sha256,
       randomBytes: (size) => randomBytes(size),
       verifySignature,
+      wallNow: () => Date.now(),
+      writer: makeWriter(),
+      isWriterGone,
       emit: (event) => this.#emit(event),
     };
   }

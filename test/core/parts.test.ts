@@ -93,7 +93,7 @@ describe('routing', () => {
       ...extra,
     }) as Numbered;
   const request = {
-    object: undefined,
+    objects: [],
     ability: 'C_Sign:1',
     now: 10,
     balance: 'leastOutstanding',
@@ -134,11 +134,11 @@ describe('routing', () => {
     expect(chosen([candidate(0, 'active', { connection: { end: {}, replicas: new Map() } })])).toBeUndefined();
     const knowing = (replica: object): Numbered =>
       candidate(0, 'active', { connection: { end: undefined, replicas: new Map([[object, replica]]) } });
-    expect(chosen([knowing({ kind: 'misaligned', until: 11 })], { object })).toBeUndefined();
-    expect(chosen([knowing({ kind: 'misaligned', until: 10 })], { object })).toBe(0);
-    expect(chosen([knowing({ kind: 'absent', until: 11 })], { object })).toBeUndefined();
-    expect(chosen([knowing({ kind: 'absent', until: 10 })], { object })).toBe(0);
-    expect(chosen([knowing({ kind: 'usable' })], { object })).toBe(0);
+    expect(chosen([knowing({ kind: 'misaligned', until: 11 })], { objects: [object] })).toBeUndefined();
+    expect(chosen([knowing({ kind: 'misaligned', until: 10 })], { objects: [object] })).toBe(0);
+    expect(chosen([knowing({ kind: 'absent', until: 11 })], { objects: [object] })).toBeUndefined();
+    expect(chosen([knowing({ kind: 'absent', until: 10 })], { objects: [object] })).toBe(0);
+    expect(chosen([knowing({ kind: 'usable' })], { objects: [object] })).toBe(0);
   });
 });
 
@@ -154,6 +154,11 @@ describe('identities and handles', () => {
     publicExponent: empty,
     ecParams: empty,
     ecPoint: empty,
+    prime: empty,
+    subprime: empty,
+    base: empty,
+    token: true,
+    private: true,
     alwaysAuthenticate: false,
     signs: false,
     encrypts: false,

@@ -113,6 +113,7 @@ export class ScriptedToken {
         [ck('CKA_KEY_TYPE'), ulongBytes(CKK_AES)],
         [ck('CKA_LABEL'), Buffer.from(key.label)],
         [ck('CKA_SIGN'), Uint8Array.of(1)],
+        [ck('CKA_TOKEN'), Uint8Array.of(1)],
       ]);
       const attributes = describedTypes.map((type) => {
         const value = values.get(type);
@@ -293,6 +294,9 @@ export class World {
       sha256: (bytes) => createHash('sha256').update(bytes).digest(),
       randomBytes: (size) => Buffer.alloc(size, 1),
       verifySignature: () => undefined,
+      wallNow: () => this.now,
+      writer: 'world',
+      isWriterGone: () => undefined,
       emit: (event) => this.events.push(event),
     };
   }
