@@ -2,6 +2,7 @@ export type {
   Balance,
   GroupConfigInput,
   MemberConfig,
+  NonExtractable,
   PinReference,
   TokenSelector,
 } from './core/configuration.js';
@@ -14,13 +15,16 @@ export type {
   MissingEvent,
   ObjectSummary,
   OutputEvent,
+  SyncEvent,
 } from './core/event.js';
+export type { Existing, FormationReport, Travel } from './core/formation.js';
 export type { Standing } from './core/object.js';
 export type { StateName } from './core/state.js';
 export type { DriftStatus, GroupStatus, MemberStatus } from './core/status.js';
 export { ConfigurationError } from './core/validation.js';
+export { createGroup, deleteGroup, type FormationOptions } from './faces/token/group.js';
 export { type ObjectInput, TokenObject } from './faces/token/object.js';
-export { type CallOptions, type Data, VirtualToken } from './faces/token/virtual-token.js';
+export { type CallOptions, type Data, type OpenOptions, VirtualToken } from './faces/token/virtual-token.js';
 export type { ConfigurationSource } from './runtime/open-group.js';
 export { PinError } from './runtime/pin.js';
 export type { AttributeValue } from './spec/attribute.js';

@@ -61,6 +61,8 @@ export class Attempt extends Effort {
   /** The group's count of changes of state when it began. */
   readonly groupMoves: number;
   end: AttemptEnd | undefined;
+  /** The login that the handles in its reply are of. */
+  executedIn: number = 0;
   #running: Running<void> | undefined;
 
   constructor(
@@ -132,6 +134,7 @@ export class Attempt extends Effort {
     deadline: number,
   ): Task<AttemptEnd> {
     const job = operation.job(handles);
+    this.executedIn = this.epoch ?? this.connection.epoch;
     const outcome = yield* this.connection.run(fresh ? { ...job, fresh } : job, operation.kind, deadline, this);
     if (outcome.kind !== 'reply') return outcome;
     const { reply } = outcome;
@@ -142,7 +145,8 @@ export class Attempt extends Effort {
       code,
     });
     if (reply.status === 'malformed') return failure('caller', argumentsBad);
-    if (reply.status === 'unclean') return { kind: 'lost', begun: true, charged: false, reason: 'it could not undo a failed call' };
+    if (reply.status === 'unclean')
+      return { kind: 'lost', begun: true, charged: false, reason: 'it could not undo a failed call' };
     // The same at another member means it is the request: so it is not judged as a member that is busy.
     if (reply.status === 'unsendable') return failure('ambiguous', hostMemory);
     const { call, code } = endOf(reply);

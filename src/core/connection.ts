@@ -1,5 +1,6 @@
 import { endOf, type Job, type JobReply } from '../spec/job.js';
 import { CKR_OK } from '../spec/verdict.js';
+import type { RecordsFound } from './ledger.js';
 import type { VirtualObject } from './object.js';
 import type { Effort, JobOutcome } from './outcome.js';
 import type { HostEnd, HostLink, Port } from './port.js';
@@ -54,6 +55,8 @@ export interface HangLimits {
  */
 export class Connection {
   readonly replicas: Map<VirtualObject, Replica> = new Map<VirtualObject, Replica>();
+  /** The session objects of the application that were made here, by their real handles in hexadecimal. */
+  readonly sessionObjects: Map<string, VirtualObject> = new Map<string, VirtualObject>();
   readonly resolutions: Map<VirtualObject, Resolution> = new Map<VirtualObject, Resolution>();
   readonly ended: Signal = new Signal();
   /** Rings when a job may have become late. */
@@ -72,6 +75,8 @@ export class Connection {
   /** The login being renewed, and when that last ended (ms of the port's clock). */
   renewing: Renewal | undefined;
   renewedAt: number = Number.NEGATIVE_INFINITY;
+  /** The group's records as they were when it joined. */
+  records: RecordsFound | undefined;
   end: HostEnd | undefined;
   #killedAt: { readonly time: number; readonly hangAfter: number } | undefined;
 
@@ -228,7 +233,9 @@ export class Connection {
     }
     ticket.sentAt = this.port.now();
     this.#outstanding.set(ticket.id, ticket);
-    ticket.lateAt = ticket.sentAt + (ticket.job.patient === true ? this.timing.patienceFor(ticket.kind) : this.timing.timeoutOf(ticket.kind));
+    ticket.lateAt =
+      ticket.sentAt +
+      (ticket.job.patient === true ? this.timing.patienceFor(ticket.kind) : this.timing.timeoutOf(ticket.kind));
     this.alarm.ringAt(ticket.lateAt);
     return true;
   }

@@ -52,6 +52,17 @@ export interface MissingEvent {
   readonly object: ObjectSummary;
 }
 
+/**
+ * What replicated calls had left on a member is in order again: `undone` and `finished` are calls whose process is
+ * gone, `caught up` is what a member had missed, `swept` what interrupted writes had left.
+ */
+export interface SyncEvent {
+  readonly type: 'sync';
+  readonly member: string;
+  readonly what: 'undone' | 'finished' | 'caught up' | 'swept';
+  readonly objects: readonly ObjectSummary[];
+}
+
 /** What a member's host or its library printed. May hold whatever the vendor prints: handle with care. */
 export interface OutputEvent {
   readonly type: 'output';
@@ -59,4 +70,4 @@ export interface OutputEvent {
   readonly text: string;
 }
 
-export type GroupEvent = FailoverEvent | MemberEvent | MisalignedEvent | MissingEvent | OutputEvent;
+export type GroupEvent = FailoverEvent | MemberEvent | MisalignedEvent | MissingEvent | SyncEvent | OutputEvent;

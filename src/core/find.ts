@@ -5,12 +5,14 @@ import { TokenError } from './error.js';
 import type { AttemptRecord } from './event.js';
 import { proofsOf } from './fingerprint.js';
 import type { Group } from './group.js';
-import { isProvenByIdentity } from './identity.js';
+import { isProvenByIdentity, isReserved } from './identity.js';
 import { completeInventory, type FoundReplica, findJob } from './inventory.js';
+import { findRecords, foundIn, type RecordsFound, recordsIn } from './ledger.js';
 import type { Member } from './member.js';
-import type { ProofKind, VirtualObject } from './object.js';
+import { fingerprintOf, type VirtualObject } from './object.js';
 import { noCodes, type Operation } from './operation.js';
 import { Effort } from './outcome.js';
+import { hex } from './record.js';
 import type { Task } from './task.js';
 
 const objectHandleInvalid = ck('CKR_OBJECT_HANDLE_INVALID');
@@ -18,12 +20,15 @@ const deviceRemoved = ck('CKR_DEVICE_REMOVED');
 const MOST_OBJECTS = 0x7fff_ffff;
 /** When no member has answered, they are asked again after so long (ms). */
 const RETRY_AFTER = 25;
-/** An enumeration for unknown handles is good for so long (ms). */
-const ENUMERATION_LIFETIME = 1000;
 
 /** A find on one member: an attempt, then what turns its reply into objects. */
 class Search extends Effort {
   readonly attempt: Attempt;
+  /** What the member's records say, where they were read on the occasion. */
+  records: RecordsFound | undefined;
+  /** Objects whose real handle is another than it was, and those where it is the same. */
+  readonly moved: Set<VirtualObject> = new Set<VirtualObject>();
+  readonly intact: Set<VirtualObject> = new Set<VirtualObject>();
   objects: readonly VirtualObject[] | undefined;
   end: AttemptEnd | undefined;
 
@@ -40,7 +45,8 @@ class Search extends Effort {
     const { attempt } = this;
     this.epoch = attempt.connection.epoch;
     try {
-      attempt.start(operationOf(template), deadline);
+      const { group } = this;
+      attempt.start(operationOf(template, group.readsRecords), deadline);
       while (!attempt.settled) {
         yield { signals: [attempt], until: deadline };
         if (attempt.late) this.markLate();
@@ -48,8 +54,12 @@ class Search extends Effort {
       }
       this.end = attempt.end;
       if (attempt.end?.kind !== 'ok') return;
+      if (attempt.end.reply.results.length > 1) {
+        this.records = recordsIn(foundIn(attempt.end.reply, 1));
+        for (const { record } of this.records.aliases) group.objects.learnAliases(group.ledger.addAlias(record));
+      }
       const inventory = yield* completeInventory(attempt.connection, attempt.end.reply, deadline, this);
-      if (inventory.kind === 'objects') this.objects = yield* intern(this.group, attempt, inventory.objects, this);
+      if (inventory.kind === 'objects') this.objects = yield* intern(this, inventory.objects);
       else this.end = attempt.judged(inventory);
     } finally {
       attempt.cancel();
@@ -58,7 +68,7 @@ class Search extends Effort {
   }
 }
 
-function operationOf(template: readonly Attribute[]): Operation<undefined> {
+function operationOf(template: readonly Attribute[], readsRecords: boolean): Operation<undefined> {
   return {
     function: 'C_FindObjects',
     objects: [],
@@ -66,7 +76,10 @@ function operationOf(template: readonly Attribute[]): Operation<undefined> {
     aspect: 'pure',
     kind: 'find',
     results: noCodes,
-    job: () => findJob(template, MOST_OBJECTS),
+    job: () => {
+      const job = findJob(template, MOST_OBJECTS);
+      return readsRecords ? { steps: [...job.steps, findRecords] } : job;
+    },
     read: () => undefined,
   };
 }
@@ -88,7 +101,10 @@ export function* findObjects(
     const searches = start(group, template, deadline);
     try {
       const answered = searches.length === 0 ? [] : yield* gather(group, searches, deadline, records);
-      if (answered.length > 0) return merge(group, answered);
+      if (answered.length > 0) {
+        learn(group, answered);
+        return merge(group, answered).filter((object) => group.isVisible(object));
+      }
     } finally {
       for (const search of searches) search.attempt.cancel();
     }
@@ -164,64 +180,85 @@ function merge(group: Group, answered: readonly Search[]): readonly VirtualObjec
   return [...merged];
 }
 
+/** Takes in what members have said of the group's records, and of objects that are not what they were. */
+function learn(group: Group, answered: readonly Search[]): void {
+  const records = answered.flatMap(({ records: read }) => read ?? []);
+  if (records.length > 0) group.learn(records);
+  for (const { moved } of answered) {
+    for (const object of moved) {
+      if (answered.some(({ intact }) => intact.has(object)) || isProvenByIdentity(object.description)) continue;
+      // Nobody has the one that was proven any more: what is there now has to be proven anew.
+      object.reference.clear();
+      object.referenced = false;
+      object.record = undefined;
+    }
+  }
+}
+
 /** Makes virtual objects of what a member has; objects of one identity on it are twins. */
-function* intern(
-  group: Group,
-  attempt: Attempt,
-  found: readonly FoundReplica[],
-  effort: Effort,
-): Task<readonly VirtualObject[]> {
+function* intern(search: Search, found: readonly FoundReplica[]): Task<readonly VirtualObject[]> {
+  const { group, attempt } = search;
+  const objects: VirtualObject[] = [];
   const byIdentity = new Map<string, FoundReplica[]>();
   for (const replica of found) {
+    const { label, token } = replica.description;
+    if (isReserved(label)) continue;
+    if (!token) {
+      // Session objects of the application; others are made for a moment and nobody's business.
+      const own = attempt.connection.sessionObjects.get(hex(replica.handle));
+      if (own !== undefined) objects.push(own);
+      continue;
+    }
     const key = Buffer.from(replica.identity).toString('latin1');
     const same = byIdentity.get(key);
     if (same === undefined) byIdentity.set(key, [replica]);
     else same.push(replica);
   }
-  const objects: VirtualObject[] = [];
   for (const same of byIdentity.values()) {
     const [first] = same;
     if (first === undefined) continue;
-    if (same.length === 1) {
+    if (same.length === 1 && !group.objects.isTwinned(first.identity)) {
       const object = group.objects.intern(first.identity, first.description);
-      meet(group, attempt, object, first, effort);
+      meet(search, object, first);
       objects.push(object);
     } else {
-      objects.push(...(yield* internTwins(group, attempt, same, effort)));
+      objects.push(...(yield* internTwins(search, same)));
     }
   }
   return objects;
 }
 
-function meet(group: Group, attempt: Attempt, object: VirtualObject, replica: FoundReplica, effort: Effort): void {
+function meet(search: Search, object: VirtualObject, replica: FoundReplica): void {
+  const { group, attempt, moved, intact } = search;
   const { connection, member } = attempt;
-  if (effort.epoch !== connection.epoch) return;
+  if (object.valueDigest.length === 0) object.valueDigest = replica.valueDigest;
+  if (search.epoch !== connection.epoch) return;
+  const known = connection.replicas.get(object);
+  if (known?.kind === 'usable') {
+    if (Buffer.compare(known.handle, replica.handle) === 0) {
+      intact.add(object);
+      return;
+    }
+    moved.add(object);
+    connection.replicas.delete(object);
+  }
   if (isProvenByIdentity(object.description)) {
     connection.replicas.set(object, { kind: 'usable', handle: replica.handle, proven: true });
     group.noteStanding(member, object, 'proven');
-  } else if (connection.replicas.get(object)?.kind === 'absent') {
+  } else if (known?.kind === 'absent') {
     connection.replicas.delete(object);
     object.standings.delete(member.name);
   }
 }
 
-function fingerprintOf(proofs: ReadonlyMap<ProofKind, Uint8Array>): Uint8Array {
-  const sorted = [...proofs].sort(([a], [b]) => (a < b ? -1 : 1));
-  return Buffer.concat(sorted.flatMap(([kind, proof]) => [Buffer.from(kind), proof]));
-}
-
-function* internTwins(
-  group: Group,
-  attempt: Attempt,
-  twins: readonly FoundReplica[],
-  effort: Effort,
-): Task<readonly VirtualObject[]> {
+function* internTwins(search: Search, twins: readonly FoundReplica[]): Task<readonly VirtualObject[]> {
+  const { group, attempt } = search;
   const objects: VirtualObject[] = [];
   const copies = new Map<string, number>();
   for (const twin of twins) {
     const proofs = isProvenByIdentity(twin.description)
       ? new Map()
-      : yield* proofsOf(group, attempt.connection, twin, effort);
+      : yield* proofsOf(group, attempt.connection, twin, search);
     if (!(proofs instanceof Map)) continue;
     const fingerprint = fingerprintOf(proofs);
     const key = Buffer.from(fingerprint).toString('latin1');
@@ -230,7 +267,7 @@ function* internTwins(
     const object = group.objects.internTwin(twin.identity, fingerprint, ordinal, twin.description);
     for (const [kind, proof] of proofs) object.reference.set(kind, proof);
     object.referenced = true;
-    meet(group, attempt, object, twin, effort);
+    meet(search, object, twin);
     objects.push(object);
   }
   return objects;
@@ -238,18 +275,23 @@ function* internTwins(
 
 /** The object of a virtual handle; one that this process has not met costs an enumeration. */
 export function* findByHandle(group: Group, handle: number, deadline: number): Task<VirtualObject> {
-  const known = group.objects.get(handle);
+  const known = visibleObject(group, handle);
   if (known !== undefined) return known;
-  if (group.port.now() - group.enumeratedAt > ENUMERATION_LIFETIME) {
+  if (group.port.now() - group.enumeratedAt > group.policy.freshness) {
     group.enumerating ??= group.port.start(enumerate(group, deadline));
     const { enumerating } = group;
     if (!enumerating.settled) yield { signals: [enumerating], until: deadline };
     if (enumerating.ended?.ok === false) throw enumerating.ended.error;
   }
-  const found = group.objects.get(handle);
+  const found = visibleObject(group, handle);
   if (found === undefined)
     throw new TokenError(objectHandleInvalid, 'C_FindObjects', 'no member has an object of that handle');
   return found;
+}
+
+function visibleObject(group: Group, handle: number): VirtualObject | undefined {
+  const known = group.objects.get(handle);
+  return known !== undefined && group.isVisible(known) ? known : undefined;
 }
 
 /** Meets all objects, once for all who wait for it. */

@@ -5,8 +5,8 @@ import { type Description, publicHalfTemplate } from './identity.js';
 import { type FoundReplica, MOST_TWINS, readInventory } from './inventory.js';
 import type { ProofKind, VirtualObject } from './object.js';
 import { type Effort, type Failure, failureOf, isFailure } from './outcome.js';
-import { comparedProvers, mayBeProbed, type Prover, proves, signatureProver } from './proof.js';
 import type { PublicMaterial } from './port.js';
+import { comparedProvers, mayBeProbed, type Prover, proves, signatureProver } from './proof.js';
 import { FOREVER, type Task } from './task.js';
 
 /** Runs a proof; undefined when the token cannot do it that way, a failure when it did not do it this time. */

@@ -1,13 +1,16 @@
 import type { SecretRef } from '../spec/job.js';
+import type { Change } from './change.js';
 import type { GroupConfig, Policy } from './configuration.js';
 import type { GroupEvent } from './event.js';
 import { HedgeBudget } from './hedge.js';
 import { LatencyTable } from './latency.js';
+import { Ledger, type RecordsFound } from './ledger.js';
 import { LoginGate } from './login.js';
 import { type GroupTiming, Member } from './member.js';
 import { ObjectTable, type Standing, type VirtualObject } from './object.js';
 import type { Effort } from './outcome.js';
 import type { Port } from './port.js';
+import { type ChangeRecord, fromHex, type GroupRecord } from './record.js';
 import { reasonOf } from './state.js';
 import { type Running, Signal } from './task.js';
 
@@ -29,6 +32,19 @@ export class Group {
   /** The last enumeration of all objects, for handles that this process has not met (ms of the port's clock). */
   enumeratedAt: number = Number.NEGATIVE_INFINITY;
   enumerating: Running<void> | undefined;
+  readonly ledger: Ledger = new Ledger();
+  /** Replicated calls under way, by operation. */
+  readonly changes: Map<string, Change> = new Map<string, Change>();
+  /** What goes on without a caller; a group that closes waits for it. */
+  readonly background: Set<Running<unknown>> = new Set<Running<unknown>>();
+  /** What could be noted nowhere: members have to undo it when they are met again. */
+  readonly aborted: Map<string, ChangeRecord> = new Map<string, ChangeRecord>();
+  /** The turn of members that settle what they have missed. */
+  settling: Running<unknown> | undefined;
+  /** While it is being formed: members need not belong to it yet. */
+  isForming: boolean = false;
+  /** Whether private objects exist for the application (PKCS#11 2.40, section 2.6). */
+  isLoggedIn: boolean;
   /** The quarantine's turn: the last who asked for it. */
   quarantine: Running<unknown> | undefined;
   readonly counters = { calls: 0, failovers: 0, hedged: 0, quarantined: 0 };
@@ -49,6 +65,7 @@ export class Group {
         .slice(0, 14)
         .toUpperCase()}`;
     this.policy = config.policy;
+    this.isLoggedIn = pin !== undefined;
     this.objects = new ObjectTable(hash);
     this.timing = {
       latency: this.latency,
@@ -67,11 +84,61 @@ export class Group {
 
   /** What fingerprints are salted with: the same for all processes of the group, other for every group. */
   get salt(): Uint8Array {
-    this.#salt ??= this.port.sha256(Buffer.from(`pkcs11-ha fingerprint\0${this.serial}`));
+    const { record } = this.ledger;
+    this.#salt ??=
+      record === undefined
+        ? this.port.sha256(Buffer.from(`pkcs11-ha fingerprint\0${this.serial}`))
+        : fromHex(record.salt);
     return this.#salt;
   }
 
   #salt: Uint8Array | undefined;
+  #time: number = 0;
+
+  /** Takes in a member's group record. */
+  adopt(record: GroupRecord): void {
+    if (this.ledger.record === undefined) this.#salt = undefined;
+    this.ledger.adopt(record);
+  }
+
+  /** Takes in the alias records of members. */
+  learn(records: readonly RecordsFound[]): void {
+    this.objects.learnAliases(this.ledger.learn(records));
+    this.ledger.readAt = this.port.now();
+  }
+
+  /** Whether what is known of the records is old enough to be read again with the next find. */
+  get readsRecords(): boolean {
+    const { record, readAt } = this.ledger;
+    return record !== undefined && this.port.now() - readAt > this.policy.freshness;
+  }
+
+  /** A hybrid logical clock: the wall's milliseconds with a counter, never the same twice. */
+  tick(): number {
+    this.#time = Math.max(this.#time + 1, this.port.wallNow() * 1024);
+    return this.#time;
+  }
+
+  abort(entry: ChangeRecord): void {
+    this.aborted.set(entry.operation, entry);
+  }
+
+  /** Goes on without whoever started it. */
+  keepAlive(running: Running<unknown>): void {
+    if (running.settled) return;
+    this.background.add(running);
+    this.port.hold();
+    running.add({
+      wake: () => {
+        if (this.background.delete(running)) this.port.release();
+      },
+    });
+  }
+
+  /** Whether the application may know of an object. */
+  isVisible({ description }: VirtualObject): boolean {
+    return this.isLoggedIn || !description.private;
+  }
 
   emit(event: GroupEvent): void {
     this.port.emit(event);

@@ -9,6 +9,9 @@ import type { Member } from './member.js';
 import type { VirtualObject } from './object.js';
 import { failureOf } from './outcome.js';
 import { renewLogin } from './session.js';
+import { restoreSessionObjects } from './session-object.js';
+import { settle } from './settlement.js';
+import { sweep } from './sweep.js';
 import { FOREVER, type Task } from './task.js';
 
 const PROBE_FIRST = 50;
@@ -64,12 +67,33 @@ function* serveOnce(group: Group, member: Member): Task<Lost> {
     const joined = yield* join(group, member, port.now() + policy.hangAfter * JOIN_MULTIPLE);
     if (!joined.ok) return joined;
     member.suspectedFor = undefined;
+    const unsettled = yield* recover(group, member);
+    if (unsettled !== undefined) return { reason: unsettled, code: undefined, lasting: false };
+    member.suspectedFor = undefined;
     member.move({ name: member.home, since: port.now() });
     return { reason: yield* new Watch(group, member).untilLost(), code: member.refusal, lasting: false };
   } catch (error) {
     // Whatever it was: a member that nobody keeps would never come back.
     return { reason: error instanceof Error ? error.message : String(error), code: undefined, lasting: false };
   }
+}
+
+/** Before it serves, a member of a group with records does what it has missed. Ends with the reason when it cannot. */
+function* recover(group: Group, member: Member): Task<string | undefined> {
+  const { port, policy, ledger, isForming } = group;
+  const { connection } = member;
+  if (ledger.record === undefined || group.pin === undefined || isForming || connection === undefined) return undefined;
+  member.move({ name: 'recovering', since: port.now() });
+  const deadline = port.now() + policy.hangAfter * JOIN_MULTIPLE + policy.writeHangAfter;
+  const reason = yield* settle(group, member, deadline);
+  if (reason !== undefined) return reason;
+  port.start(sweep(group, member, connection));
+  yield* restoreSessionObjects(group, member, connection);
+  return isOver(connection) ? 'the host ended while it was settling' : undefined;
+}
+
+function isOver({ end }: Connection): boolean {
+  return end !== undefined;
 }
 
 /** What kept a probe from being well. */
@@ -108,6 +132,11 @@ class Watch {
         if (given !== undefined) return given;
         continue;
       }
+      if (port.now() >= this.#member.settleAt) {
+        this.#member.settleAt = FOREVER;
+        yield* settle(this.#group, this.#member, port.now() + this.#group.policy.writeHangAfter);
+        continue;
+      }
       const idleAt = connection.lastReplyAt + IDLE_PROBE;
       if (port.now() >= idleAt) {
         const probed = yield* this.#probe();
@@ -116,7 +145,7 @@ class Watch {
       }
       yield {
         signals: [connection.ended, connection.alarm, this.#member.suspicion],
-        until: Math.min(idleAt, this.#nextLook()),
+        until: Math.min(idleAt, this.#nextLook(), this.#member.settleAt),
       };
     }
   }
@@ -161,6 +190,10 @@ class Watch {
       if (connection.end !== undefined) return connection.end.reason;
       if (probed === 'hung') return this.#look() ?? reason;
       if (probed === 'well') {
+        if (member.isUnsettled) {
+          const unsettled = yield* recover(this.#group, member);
+          if (unsettled !== undefined) return unsettled;
+        }
         member.suspectedFor = undefined;
         this.#wellSince = port.now();
         member.move({ name: member.home, since: this.#wellSince });
@@ -241,6 +274,8 @@ class Watch {
     if (serialNumber !== this.#member.serial)
       return { code: undefined, text: `another token is there: serial ${serialNumber}` };
     const { state } = resultOf(outcome.reply, 1, 'C_GetSessionInfo');
+    if (this.#group.ledger.record !== undefined && !this.#member.isOfGroup && !this.#group.isForming)
+      return { code: undefined, text: 'it has no group record' };
     if (this.#group.pin !== undefined && !loggedInStates.has(state))
       return { code: notLoggedIn, text: 'it has lost its login' };
     const isEmpty = missed && this.#canary === undefined && resultOf(outcome.reply, 2, 'X_Find').length === 0;

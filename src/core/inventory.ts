@@ -23,12 +23,15 @@ export interface FoundReplica {
   readonly handle: Uint8Array;
   readonly description: Description;
   readonly identity: Uint8Array;
+  /** The digest of its public value, where that is part of the identity. */
+  readonly valueDigest: Uint8Array;
   /** What signatures of its private half are checked with: the EC point, or the DSA public value. */
   readonly publicPoint: Uint8Array;
 }
 
 export type Inventory = { readonly kind: 'objects'; readonly objects: readonly FoundReplica[] } | Failure;
 
+const nothing = new Uint8Array();
 const VALUES_PER_JOB = 32;
 /** More objects of one name on one token are not looked through. */
 export const MOST_TWINS = 64;
@@ -71,7 +74,13 @@ export function* completeInventory(
     if (isHollow(description)) continue;
     // Of the group's own objects nobody wants to know the values here: there may be thousands.
     if (hasPublicValue(description) && !isReserved(description.label)) valued.push(entry);
-    else objects.push({ ...entry, identity: identityOf(description), publicPoint: description.ecPoint });
+    else
+      objects.push({
+        ...entry,
+        identity: identityOf(description),
+        valueDigest: nothing,
+        publicPoint: description.ecPoint,
+      });
   }
   while (valued.length > 0) {
     const batch = valued.slice(0, VALUES_PER_JOB);
@@ -85,8 +94,9 @@ export function* completeInventory(
       if (code !== CKR_OK) return { kind: 'code', function: call, code };
       const value = resultOf(values.reply, index, 'C_GetAttributeValue')[0]?.value ?? new Uint8Array();
       const { port } = connection;
-      const identity = identityOf(entry.description, port.sha256(value));
-      objects.push({ ...entry, identity, publicPoint: Uint8Array.from(value) });
+      const valueDigest = port.sha256(value);
+      const identity = identityOf(entry.description, valueDigest);
+      objects.push({ ...entry, identity, valueDigest, publicPoint: Uint8Array.from(value) });
     }
     if (values.reply.results.length === 0) return { kind: 'withdrawn' };
   }

@@ -5,6 +5,7 @@ import { verdictOn } from '../spec/verdict.js';
 import type { TokenSelector } from './configuration.js';
 import type { Connection } from './connection.js';
 import type { Group } from './group.js';
+import { findRecords, foundIn, recordsIn } from './ledger.js';
 import type { Member } from './member.js';
 import { failureOf, type JobOutcome } from './outcome.js';
 import { loginJob } from './session.js';
@@ -58,8 +59,12 @@ export function* join(group: Group, member: Member, deadline: number): Task<Join
     connection.lanes = lanesOf(config.lanes, token);
     yield* perform(connection, { steps: [step('X_Attach', slot, connection.lanes)], sessionless: true }, deadline);
     connection.window = connection.lanes * 2;
-    if (group.pin !== undefined) yield* login(group, member, connection, token, deadline);
+    if (group.pin !== undefined) {
+      yield* login(group, member, connection, token, deadline);
+      yield* learnRecords(group, member, connection, token, deadline);
+    }
     member.serial = token.serialNumber;
+    member.manufacturer = token.manufacturerID;
     member.lacking.clear();
     return { ok: true };
   } catch (error) {
@@ -156,6 +161,39 @@ function checkToken(group: Group, member: Member, token: TokenInfo): void {
   const twin = group.members.find(({ serial, name }) => name !== member.name && serial === token.serialNumber);
   if (twin !== undefined)
     throw new JoinFailure(`it is the same token as that of ${twin.name} (serial ${token.serialNumber})`, true);
+}
+
+/** Reads the group's records: whether the member is one of the group, and under which names its objects go. */
+function* learnRecords(
+  group: Group,
+  member: Member,
+  connection: Connection,
+  token: TokenInfo,
+  deadline: number,
+): Task<void> {
+  const reply = yield* perform(connection, { steps: [findRecords] }, deadline);
+  const records = recordsIn(foundIn(reply, 0));
+  const own = records.group?.record;
+  connection.records = records;
+  member.isOfGroup = false;
+  if (records.newer) group.ledger.isNewer = true;
+  if (group.isForming) return;
+  const known = group.ledger.record;
+  if (own === undefined) {
+    if (known !== undefined) throw new JoinFailure(`it has no group record, the others are of group ${known.label}`);
+    return;
+  }
+  if (known !== undefined && known.id !== own.id)
+    throw new JoinFailure(`it belongs to another group: ${own.label}`, true);
+  if (!own.members.some(({ serial }) => serial === token.serialNumber))
+    throw new JoinFailure(`the group ${own.label} does not know this token (serial ${token.serialNumber})`, true);
+  group.adopt(own);
+  for (const { record } of records.aliases) group.objects.learnAliases(group.ledger.addAlias(record));
+  member.isOfGroup = true;
+  for (const other of group.members) {
+    if (other.isActive && !other.isOfGroup && other.connection !== undefined)
+      other.suspect(other.connection, 'it has no group record');
+  }
 }
 
 /** One session is kept for the login and one lane must remain. */

@@ -36,6 +36,14 @@ export class Member implements Timing {
   refusal: number | undefined;
   /** Logins here that ended without an answer while the PIN was not proven. */
   unknownLogins: number = 0;
+  /** It has to settle what calls left there before it serves again; see settlement.ts. */
+  isUnsettled: boolean = false;
+  /** When it is to look for what others left, because they may still be at work now (ms of the port's clock). */
+  settleAt: number = Number.POSITIVE_INFINITY;
+  /** Its token has the group's record. */
+  isOfGroup: boolean = false;
+  /** What it takes its token for, and so whether writes run alone in its host (Rule 5). */
+  manufacturer: string = '';
   /** The token's serial, from the first time it was met: another one is another token. */
   serial: string | undefined;
   /** How much longer it takes for its operations than the group does on average; 1 is as fast. */
@@ -64,6 +72,12 @@ export class Member implements Timing {
 
   get isActive(): boolean {
     return this.#state.name === 'active';
+  }
+
+  /** SoftHSM fails, and leaves objects behind, when token objects are written beside each other. */
+  get writesExclusively(): boolean {
+    const { exclusiveWrites } = this.config;
+    return exclusiveWrites === 'auto' ? this.manufacturer.startsWith('SoftHSM') : exclusiveWrites;
   }
 
   /** Whether calls are sent there without need. */

@@ -1,5 +1,7 @@
+import type { Attribute } from '../spec/attribute.js';
 import type { ObjectSummary } from './event.js';
 import type { Description } from './identity.js';
+import type { KeyRecord } from './record.js';
 
 /** What proves that two replicas are the same key, in the order of preference (Rule 12). */
 export type ProofKind = 'digest' | 'mac' | 'signature' | 'derive' | 'checkValue';
@@ -7,18 +9,35 @@ export type ProofKind = 'digest' | 'mac' | 'signature' | 'derive' | 'checkValue'
 /** How an object stands on one member, for the status. */
 export type Standing = 'proven' | 'unproven' | 'misaligned' | 'absent';
 
+/** How a session object is made again on a member whose host was replaced, and what tokens forget of it. */
+export interface SessionMaterial {
+  template: readonly Attribute[];
+  readonly wrapped: KeyRecord['sealed'];
+  readonly answers: KeyRecord['answers'];
+}
+
 /** An object as the application sees it; one for each identity, and one for each of twins. */
 export class VirtualObject {
-  /** The group's fingerprint: proofs from the first member in the configuration's order that has the object. */
+  /** The group's fingerprint; see reference.ts. */
   readonly reference: Map<ProofKind, Uint8Array> = new Map<ProofKind, Uint8Array>();
   referenced: boolean = false;
   readonly standings: Map<string, Standing> = new Map<string, Standing>();
+  /** What identifies it, as `describedTypes` were read; set where a record is to be written of it. */
+  described: readonly (Uint8Array | undefined)[] = [];
+  valueDigest: Uint8Array = new Uint8Array();
+  /** Its key record, once it was looked for: null when there is none. */
+  record: KeyRecord | null | undefined;
+  /** Of session objects only. */
+  session: SessionMaterial | undefined;
+  /** No member has it any more: its handle is void. */
+  isDestroyed: boolean = false;
 
   constructor(
     /** 48 bits, the same in every process and after every restart. */
     readonly handle: number,
-    readonly identity: Uint8Array,
-    readonly description: Description,
+    /** Both change when it is renamed. */
+    public identity: Uint8Array,
+    public description: Description,
     /** Among exact copies on one member: which. */
     readonly ordinal: number = 0,
   ) {}
@@ -42,11 +61,34 @@ function keyOf(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1');
 }
 
+/** Canonical bytes of what proves a key; empty when nothing does. */
+export function fingerprintOf(proofs: ReadonlyMap<ProofKind, Uint8Array>): Uint8Array {
+  const sorted = [...proofs].sort(([a], [b]) => (a < b ? -1 : 1));
+  return Buffer.concat(sorted.flatMap(([kind, proof]) => [Buffer.from(kind), proof]));
+}
+
+/** A handle that a record gives to an object; see AliasRecord. */
+export interface Alias {
+  readonly handle: number;
+  /** Digest of the fingerprint, in hexadecimal. */
+  readonly fingerprint: string;
+  readonly time: number;
+}
+
+/** Session objects count downwards from the largest handle; those of tokens are spread over all others. */
+const LAST_HANDLE = 2 ** 48 - 1;
+const MOST_SESSION_OBJECTS = 2 ** 31;
+
 /** All virtual objects that this process has met. */
 export class ObjectTable {
   readonly #byHandle = new Map<number, VirtualObject>();
   readonly #byName = new Map<string, VirtualObject>();
+  readonly #names = new Map<VirtualObject, string>();
+  readonly #byIdentity = new Map<string, Set<VirtualObject>>();
+  readonly #aliases = new Map<string, readonly Alias[]>();
+  readonly #reserved = new Set<number>();
   readonly #hash: Hash;
+  #sessionObjects = 0;
 
   constructor(hash: Hash) {
     this.#hash = hash;
@@ -60,24 +102,119 @@ export class ObjectTable {
     return this.#byHandle.values();
   }
 
+  /** Takes in what the group's alias records say: the digest of an identity in hexadecimal, and its handles. */
+  learnAliases(aliases: ReadonlyMap<string, readonly Alias[]>): void {
+    this.#aliases.clear();
+    this.#reserved.clear();
+    for (const [identity, handles] of aliases) {
+      this.#aliases.set(identity, handles);
+      for (const { handle } of handles) this.#reserved.add(handle);
+    }
+  }
+
+  aliasesOf(identity: Uint8Array): readonly Alias[] {
+    return this.#aliases.size === 0 ? [] : this.aliasesByDigest(Buffer.from(this.#hash(identity)).toString('hex'));
+  }
+
+  aliasesByDigest(digest: string): readonly Alias[] {
+    return this.#aliases.get(digest) ?? [];
+  }
+
+  /** The objects of an identity that this process knows. */
+  withIdentity(identity: Uint8Array): readonly VirtualObject[] {
+    return [...(this.#byIdentity.get(keyOf(identity)) ?? [])];
+  }
+
+  /** Whether an object of that identity can only be told from others by its fingerprint. */
+  isTwinned(identity: Uint8Array): boolean {
+    return this.aliasesOf(identity).length > 1 || (this.#byIdentity.get(keyOf(identity))?.size ?? 0) > 1;
+  }
+
   /** The object of an identity, whichever member it was met on. */
   intern(identity: Uint8Array, description: Description): VirtualObject {
-    return this.#intern(identity, identity, description, 0);
+    const [alias] = this.aliasesOf(identity);
+    const [known] = this.#byIdentity.get(keyOf(identity)) ?? [];
+    return known ?? this.#intern(identity, identity, description, 0, alias?.handle);
   }
 
   /** A twin: one of several objects of one identity on a member, told apart by its fingerprint and ordinal. */
   internTwin(identity: Uint8Array, fingerprint: Uint8Array, ordinal: number, description: Description): VirtualObject {
+    const digest = Buffer.from(this.#hash(fingerprint)).toString('hex');
+    const known = this.withIdentity(identity).find(
+      (object) =>
+        object.ordinal === ordinal &&
+        object.referenced &&
+        Buffer.compare(fingerprintOf(object.reference), fingerprint) === 0,
+    );
+    if (known !== undefined) return known;
+    const alias = this.aliasesOf(identity).find((candidate) => ordinal === 0 && candidate.fingerprint === digest);
     const name = Buffer.concat([identity, fingerprint, Uint8Array.of(ordinal)]);
-    return this.#intern(name, identity, description, ordinal);
+    return this.#intern(name, identity, description, ordinal, alias?.handle);
   }
 
-  #intern(name: Uint8Array, identity: Uint8Array, description: Description, ordinal: number): VirtualObject {
-    const key = keyOf(name);
-    const known = this.#byName.get(key);
-    if (known !== undefined) return known;
-    const object = new VirtualObject(this.#freeHandle(name), identity, description, ordinal);
-    this.#byName.set(key, object);
+  /** A session object: its handle is of this process only. */
+  addSessionObject(identity: Uint8Array, description: Description): VirtualObject {
+    let handle: number;
+    do {
+      this.#sessionObjects += 1;
+      handle = LAST_HANDLE - (this.#sessionObjects % MOST_SESSION_OBJECTS);
+    } while (this.#byHandle.has(handle));
+    const object = new VirtualObject(handle, identity, description);
+    this.#byHandle.set(handle, object);
+    return object;
+  }
+
+  /** The object goes by another identity from now on; its handle stays. */
+  rename(object: VirtualObject, identity: Uint8Array, description: Description): void {
+    this.#unname(object);
+    object.identity = identity;
+    object.description = description;
+    if (object.session !== undefined) return;
+    const isTaken = this.#byName.has(keyOf(identity));
+    this.#name(isTaken ? Buffer.concat([identity, fingerprintOf(object.reference)]) : identity, object);
+  }
+
+  remove(object: VirtualObject): void {
+    object.isDestroyed = true;
+    this.#unname(object);
+    if (this.#byHandle.get(object.handle) === object) this.#byHandle.delete(object.handle);
+  }
+
+  #name(name: Uint8Array, object: VirtualObject): void {
+    this.#byName.set(keyOf(name), object);
+    this.#names.set(object, keyOf(name));
+    const key = keyOf(object.identity);
+    const same = this.#byIdentity.get(key);
+    if (same === undefined) this.#byIdentity.set(key, new Set([object]));
+    else same.add(object);
+  }
+
+  #unname(object: VirtualObject): void {
+    const name = this.#names.get(object);
+    if (name !== undefined && this.#byName.get(name) === object) this.#byName.delete(name);
+    this.#names.delete(object);
+    const key = keyOf(object.identity);
+    const same = this.#byIdentity.get(key);
+    same?.delete(object);
+    if (same?.size === 0) this.#byIdentity.delete(key);
+  }
+
+  #intern(
+    name: Uint8Array,
+    identity: Uint8Array,
+    description: Description,
+    ordinal: number,
+    handle: number | undefined,
+  ): VirtualObject {
+    const known = (handle === undefined ? undefined : this.#byHandle.get(handle)) ?? this.#byName.get(keyOf(name));
+    if (known !== undefined) {
+      // Another process has renamed it.
+      if (Buffer.compare(known.identity, identity) !== 0) this.rename(known, identity, description);
+      return known;
+    }
+    const object = new VirtualObject(handle ?? this.#freeHandle(name), identity, description, ordinal);
     this.#byHandle.set(object.handle, object);
+    this.#name(name, object);
     return object;
   }
 
@@ -86,7 +223,8 @@ export class ObjectTable {
     let digest = this.#hash(name);
     for (;;) {
       const handle = Buffer.from(digest).readUIntBE(0, 6);
-      if (handle !== 0 && !this.#byHandle.has(handle)) return handle;
+      const isSessionObject = handle > LAST_HANDLE - MOST_SESSION_OBJECTS;
+      if (handle !== 0 && !isSessionObject && !this.#byHandle.has(handle) && !this.#reserved.has(handle)) return handle;
       digest = this.#hash(digest);
     }
   }

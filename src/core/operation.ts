@@ -139,3 +139,17 @@ export function readAttributes(object: VirtualObject, types: readonly number[]):
     (reply) => resultOf(reply, 0, 'C_GetAttributeValue'),
   );
 }
+
+/** C_WrapKey: the wrapped form of `key` under `wrapping`. */
+export function wrapKey(mechanism: Mechanism, wrapping: VirtualObject, key: VirtualObject): Operation<Buffer> {
+  return {
+    function: 'C_WrapKey',
+    objects: [wrapping, key],
+    mechanism: mechanism.type,
+    aspect: 'pure',
+    kind: kindOfOperation('C_WrapKey', mechanism.type, 0),
+    results: noCodes,
+    job: ([by = NO_HANDLE, of = NO_HANDLE]) => ({ steps: [step('C_WrapKey', mechanism, by, of)] }),
+    read: (reply) => resultOf(reply, 0, 'C_WrapKey'),
+  };
+}

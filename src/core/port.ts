@@ -65,6 +65,9 @@ export interface Port {
   start<T>(task: Task<T>): Running<T>;
   alarm(): Alarm;
   startHost(options: HostOptions, listener: HostListener): HostLink;
+  /** Between these two, something goes on without a caller: the process has to stay. */
+  hold(): void;
+  release(): void;
   sha256(bytes: Uint8Array): Uint8Array;
   randomBytes(size: number): Uint8Array;
   /** Checks an ECDSA or DSA (r ‖ s over the SHA-256 of `data`) or Ed25519/Ed448 signature; undefined: cannot tell. */

@@ -49,7 +49,7 @@ export interface Prover {
 const nothing = new Uint8Array();
 
 /** The value of a step, or undefined where it failed. */
-function valueOf<C extends CallName>(reply: JobReply, index: number, call: C): ResultOf<C> | undefined {
+function answerOf<C extends CallName>(reply: JobReply, index: number, call: C): ResultOf<C> | undefined {
   return reply.results[index]?.code === CKR_OK ? resultOf(reply, index, call) : undefined;
 }
 
@@ -69,7 +69,7 @@ function digestProver(salt: Uint8Array): Prover {
     ],
     read: (reply, first) =>
       reply.results[first + 2]?.code === CKR_OK
-        ? truncated(valueOf(reply, first + 3, 'C_DigestFinal') ?? nothing)
+        ? truncated(answerOf(reply, first + 3, 'C_DigestFinal') ?? nothing)
         : nothing,
   };
 }
@@ -82,14 +82,14 @@ function macProver(description: Description, salt: Uint8Array): Prover | undefin
     return {
       kind: 'mac',
       steps: (key) => [step('C_EncryptInit', mechanism, key), step('C_Encrypt', salt.subarray(0, size))],
-      read: (reply, first) => truncated(valueOf(reply, first + 1, 'C_Encrypt')?.output ?? nothing),
+      read: (reply, first) => truncated(answerOf(reply, first + 1, 'C_Encrypt')?.output ?? nothing),
     };
   }
   if (!description.signs) return undefined;
   return {
     kind: 'mac',
     steps: (key) => [step('C_SignInit', hmac, key), step('C_Sign', salt)],
-    read: (reply, first) => truncated(valueOf(reply, first + 1, 'C_Sign') ?? nothing),
+    read: (reply, first) => truncated(answerOf(reply, first + 1, 'C_Sign') ?? nothing),
   };
 }
 
@@ -129,7 +129,7 @@ function deriveProver(description: Description, salt: Uint8Array): Prover | unde
     ],
     read: (reply, first) =>
       reply.results[first + 3]?.code === CKR_OK
-        ? truncated(valueOf(reply, first + 4, 'C_DigestFinal') ?? nothing)
+        ? truncated(answerOf(reply, first + 4, 'C_DigestFinal') ?? nothing)
         : nothing,
   };
 }
@@ -152,7 +152,7 @@ export function signatureProver(
   return {
     kind: 'signature',
     steps: (key) => [step('C_SignInit', mechanism, key), step('C_Sign', signed)],
-    read: (reply, first) => Uint8Array.from(valueOf(reply, first + 1, 'C_Sign') ?? nothing),
+    read: (reply, first) => Uint8Array.from(answerOf(reply, first + 1, 'C_Sign') ?? nothing),
   };
 }
 
@@ -161,7 +161,7 @@ const checkValueProver: Prover = {
   kind: 'checkValue',
   steps: (key) => [step('C_GetAttributeValue', key, [ck('CKA_CHECK_VALUE')])],
   read: (reply, first) => {
-    const value = valueOf(reply, first, 'C_GetAttributeValue')?.[0];
+    const value = answerOf(reply, first, 'C_GetAttributeValue')?.[0];
     return value?.presence === 'present' ? Uint8Array.from(value.value) : nothing;
   },
 };

@@ -2,6 +2,7 @@ import type { Connection } from './connection.js';
 import { proofsOf } from './fingerprint.js';
 import type { Group } from './group.js';
 import { candidatesOn } from './inventory.js';
+import { learnKeyRecord, referTo } from './key-record.js';
 import type { Member } from './member.js';
 import type { VirtualObject } from './object.js';
 import { Effort, isFailure } from './outcome.js';
@@ -10,7 +11,7 @@ import { remember } from './replica.js';
 import { FOREVER, type Task } from './task.js';
 
 /**
- * Takes the group's fingerprint of an object from the first member, in the configuration's order, that is
+ * Takes the group's fingerprint of an object: from its key record, or else from the first member, in the configuration's order, that is
  * in service and has it. So every process takes it from the same member, and of two keys that share a name
  * the one on the later member is the one that is not used.
  */
@@ -26,6 +27,9 @@ export function* establishReference(group: Group, object: VirtualObject, effort:
 
 function* takeReference(group: Group, object: VirtualObject, referencing: Effort): Task<void> {
   try {
+    // Absent on those that could be asked: the others may have it, but so may they have the key.
+    yield* learnKeyRecord(group, object, new PartEffort(referencing));
+    if (referTo(object)) return;
     const inService = group.members.filter((member) => member.isActive);
     for (const member of inService.length > 0 ? inService : group.members) {
       const { connection } = member;
@@ -54,10 +58,10 @@ function* takeReference(group: Group, object: VirtualObject, referencing: Effort
 class PartEffort extends Effort {
   constructor(
     readonly whole: Effort,
-    connection: Connection,
+    connection?: Connection,
   ) {
     super();
-    this.epoch = connection.epoch;
+    this.epoch = connection?.epoch;
   }
 
   override markLate(): void {

@@ -1,7 +1,7 @@
 import type { Connection } from './connection.js';
 import type { Group } from './group.js';
 import type { Member } from './member.js';
-import type { VirtualObject } from './object.js';
+import type { Standing, VirtualObject } from './object.js';
 import type { Effort, Failure } from './outcome.js';
 
 /** What is known of a virtual object on one connection. */
@@ -35,15 +35,21 @@ export function remember(
   result: Replica | Failure | undefined,
 ): void {
   if (result === undefined) return;
+  const note = (standing: Standing): void => {
+    // Of session objects nobody has to know where they are.
+    // Neither of those that nobody but the group itself knows of.
+    if (object.session === undefined && group.objects.get(object.handle) === object)
+      group.noteStanding(member, object, standing);
+  };
   switch (result.kind) {
     case 'usable':
       connection.replicas.set(object, result);
-      group.noteStanding(member, object, result.proven ? 'proven' : 'unproven');
+      note(result.proven ? 'proven' : 'unproven');
       break;
     case 'misaligned':
     case 'absent':
       connection.replicas.set(object, result);
-      group.noteStanding(member, object, result.kind);
+      note(result.kind);
       break;
     default:
       break;

@@ -9,12 +9,10 @@ import type { VirtualObject } from './object.js';
 import { Effort, type Failure } from './outcome.js';
 import { establishReference } from './reference.js';
 import { type Replica, type Resolution, remember } from './replica.js';
+import { restoreSessionObject } from './session-object.js';
 import type { Task } from './task.js';
 
 const generalError = ck('CKR_GENERAL_ERROR');
-
-/** How long it is believed that a member has no use for a call, ms: somebody may put the right key there. */
-const USELESS_LIFETIME = 5000;
 
 class Resolving extends Effort implements Resolution {
   result: Replica | Failure | undefined;
@@ -33,7 +31,7 @@ export function resolve(group: Group, member: Member, connection: Connection, ob
   group.port.start(
     (function* (): Task<void> {
       try {
-        resolution.result = yield* search(group, connection, object, resolution);
+        resolution.result = yield* search(group, member, connection, object, resolution);
       } catch {
         // A token that answers outside of the standard must not take the call with it.
         resolution.result = { kind: 'code', function: 'C_FindObjects', code: generalError };
@@ -49,13 +47,24 @@ export function resolve(group: Group, member: Member, connection: Connection, ob
   return resolution;
 }
 
-function* search(group: Group, connection: Connection, object: VirtualObject, effort: Effort): Task<Replica | Failure> {
+function* search(
+  group: Group,
+  member: Member,
+  connection: Connection,
+  object: VirtualObject,
+  effort: Effort,
+): Task<Replica | Failure> {
+  // It is believed for a while that a member has no use for a call: then somebody may have put the right key there.
+  const until = group.port.now() + group.policy.freshness;
+  if (object.isDestroyed) return { kind: 'absent', until };
+  if (object.session !== undefined)
+    return (yield* restoreSessionObject(group, member, connection, object, effort)) ?? { kind: 'absent', until };
   const identified = isProvenByIdentity(object.description);
   const candidates = yield* candidatesOn(connection, object, effort);
   if (candidates.kind !== 'candidates') return candidates;
   const { list } = candidates;
   const first = list[Math.min(object.ordinal, list.length - 1)];
-  if (first === undefined) return { kind: 'absent', until: group.port.now() + USELESS_LIFETIME };
+  if (first === undefined) return { kind: 'absent', until };
   if (identified) return { kind: 'usable', handle: first.handle, proven: true };
   if (!object.referenced) yield* establishReference(group, object, effort);
   // The reference may have been taken from this very connection.
@@ -75,5 +84,30 @@ function* search(group: Group, connection: Connection, object: VirtualObject, ef
   // Of several that nothing can be proven of, none may be guessed.
   const [only] = unproven;
   if (only !== undefined && unproven.length === 1) return { kind: 'usable', handle: only.handle, proven: false };
-  return { kind: 'misaligned', until: group.port.now() + USELESS_LIFETIME };
+  return { kind: 'misaligned', until };
+}
+
+/** The real handle of an object on a member, for work that is done there anyway; the failure where it has none. */
+export function* resolveKey(
+  group: Group,
+  member: Member,
+  connection: Connection,
+  object: VirtualObject,
+  effort: Effort,
+): Task<Uint8Array | Failure> {
+  const known = connection.replicas.get(object);
+  if (known?.kind === 'usable') return known.handle;
+  const resolution = resolve(group, member, connection, object);
+  yield* effort.follow(resolution);
+  const { result } = resolution;
+  if (result === undefined) return { kind: 'deferred' };
+  switch (result.kind) {
+    case 'usable':
+      return result.handle;
+    case 'absent':
+    case 'misaligned':
+      return { kind: 'deferred' };
+    default:
+      return result;
+  }
 }

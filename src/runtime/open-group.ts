@@ -261,6 +261,8 @@ export class OpenGroup {
       start: (task) => this.#scheduler.start(task),
       alarm: (): Alarm => this.#scheduler.alarm(),
       startHost: (options, listener) => this.#startHost(options, listener),
+      hold: () => this.#count(1),
+      release: () => this.#count(-1),
       sha256,
       randomBytes: (size) => randomBytes(size),
       verifySignature,

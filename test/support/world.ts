@@ -291,6 +291,8 @@ export class World {
         this.hosts.set(name, host);
         return host;
       },
+      hold: () => {},
+      release: () => {},
       sha256: (bytes) => createHash('sha256').update(bytes).digest(),
       randomBytes: (size) => Buffer.alloc(size, 1),
       verifySignature: () => undefined,

@@ -1,5 +1,7 @@
 import { EventEmitter } from 'node:events';
 import { runCall } from '../../core/call.js';
+import { createObjects } from '../../core/creation.js';
+import { destroyObject } from '../../core/destruction.js';
 import { TokenError } from '../../core/error.js';
 import type {
   FailoverEvent,
@@ -8,23 +10,21 @@ import type {
   MisalignedEvent,
   MissingEvent,
   OutputEvent,
+  SyncEvent,
 } from '../../core/event.js';
 import { findByHandle, findObjects } from '../../core/find.js';
+import type { Group } from '../../core/group.js';
+import { CKO } from '../../core/identity.js';
+import { copying, creating, deriving, generating, generatingPair, type Making, unwrapping } from '../../core/making.js';
+import { changeAttributes } from '../../core/modification.js';
 import type { VirtualObject } from '../../core/object.js';
-import {
-  decrypt,
-  digest,
-  encrypt,
-  type Operation,
-  random,
-  readAttributes,
-  sign,
-  verify,
-} from '../../core/operation.js';
+import { decrypt, digest, encrypt, type Operation, random, sign, verify, wrapKey } from '../../core/operation.js';
+import { readObject } from '../../core/reading.js';
 import { type GroupStatus, statusOf } from '../../core/status.js';
 import type { Task } from '../../core/task.js';
 import { type ConfigurationSource, OpenGroup, readConfiguration } from '../../runtime/open-group.js';
-import { type AttributeValue, attributeOf, decodeAttribute } from '../../spec/attribute.js';
+import { type Attribute, type AttributeValue, attributeOf, decodeAttribute } from '../../spec/attribute.js';
+import type { ReadAttribute } from '../../spec/calls.js';
 import { ck } from '../../spec/constants.js';
 import { bytesOf, InputError, integerOf } from '../../spec/input.js';
 import { encodeMechanism, type Mechanism, type MechanismInput } from '../../spec/mechanism.js';
@@ -37,6 +37,13 @@ const CKR = {
   templateIncomplete: ck('CKR_TEMPLATE_INCOMPLETE'),
   attributeSensitive: ck('CKR_ATTRIBUTE_SENSITIVE'),
   attributeTypeInvalid: ck('CKR_ATTRIBUTE_TYPE_INVALID'),
+  keyHandleInvalid: ck('CKR_KEY_HANDLE_INVALID'),
+  keyNotWrappable: ck('CKR_KEY_NOT_WRAPPABLE'),
+  keyTypeInconsistent: ck('CKR_KEY_TYPE_INCONSISTENT'),
+  wrappingKeyHandleInvalid: ck('CKR_WRAPPING_KEY_HANDLE_INVALID'),
+  wrappingKeyTypeInconsistent: ck('CKR_WRAPPING_KEY_TYPE_INCONSISTENT'),
+  unwrappingKeyHandleInvalid: ck('CKR_UNWRAPPING_KEY_HANDLE_INVALID'),
+  unwrappingKeyTypeInconsistent: ck('CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT'),
 } as const;
 
 const LONGEST_DEADLINE = 2 ** 31 - 1;
@@ -47,8 +54,13 @@ const MOST_DATA = 256 * 1024 * 1024;
 export interface CallOptions {
   /** The call's budget in ms; `policy.deadline` where none is given. */
   readonly deadline?: number;
-  /** Gives the call up; it then rejects with the signal's reason. */
+  /** Gives the call up; what it has begun to change is undone behind it. It then rejects with the signal's reason. */
   readonly signal?: AbortSignal;
+}
+
+export interface OpenOptions extends CallOptions {
+  /** False: as an application that has not logged in. Private objects do not exist then; members log in all the same. */
+  readonly login?: boolean;
 }
 
 /** Bytes, or text that is taken as UTF-8. */
@@ -59,6 +71,7 @@ interface TokenEvents {
   member: [MemberEvent];
   misaligned: [MisalignedEvent];
   missing: [MissingEvent];
+  sync: [SyncEvent];
   output: [OutputEvent];
 }
 
@@ -91,11 +104,12 @@ export class VirtualToken extends EventEmitter<TokenEvents> {
    * Rejects with ConfigurationError (which line, what was expected), PinError, or TokenError: CKR_PIN_INCORRECT
    * after one try on one member, CKR_PIN_LOCKED, CKR_DEVICE_REMOVED when no member came into service.
    */
-  static async open(source: ConfigurationSource, options: CallOptions = {}): Promise<VirtualToken> {
+  static async open(source: ConfigurationSource, options: OpenOptions = {}): Promise<VirtualToken> {
     const config = readConfiguration(source);
     const budget = budgetOf(options, config.policy.deadline);
     options.signal?.throwIfAborted();
     const open = new OpenGroup(config);
+    if (options.login === false) open.group.isLoggedIn = false;
     const token = new VirtualToken(open);
     try {
       await open.awaitService(open.now() + budget, options.signal);
@@ -201,10 +215,7 @@ export class VirtualToken extends EventEmitter<TokenEvents> {
     const definitions = names.map((name, index) => attributeOf(`names[${index}]`, name));
     const types = definitions.map(({ type }) => type);
     const handle = handleOf('key', key);
-    const read = await this.#run(
-      (deadline) => this.#onObject(handle, (object) => readAttributes(object, types), deadline),
-      options,
-    );
+    const read = await this.#run((deadline) => this.#read(handle, types, deadline), options);
     const values: Partial<Record<N, AttributeValue>> = {};
     for (const [index, name] of names.entries()) {
       const attribute = read[index];
@@ -219,6 +230,131 @@ export class VirtualToken extends EventEmitter<TokenEvents> {
     return values as Record<N, AttributeValue>;
   }
 
+  /**
+   * C_GenerateKey, section 5.13: a secret key. A token object has it on every member before this resolves; without
+   * `token: true` it is a session object, which lives until `close()`.
+   */
+  async generateKey(mechanism: MechanismInput, template: Template, options?: CallOptions): Promise<TokenObject> {
+    const encoded = encodeMechanism('mechanism', mechanism);
+    const attributes = copyOfTemplate('template', template);
+    return await this.#create(() => generating(encoded, attributes), options);
+  }
+
+  /** C_GenerateKeyPair, section 5.13. */
+  async generateKeyPair(
+    mechanism: MechanismInput,
+    publicTemplate: Template,
+    privateTemplate: Template,
+    options?: CallOptions,
+  ): Promise<{ publicKey: TokenObject; privateKey: TokenObject }> {
+    const encoded = encodeMechanism('mechanism', mechanism);
+    const ofPublic = copyOfTemplate('publicTemplate', publicTemplate);
+    const ofPrivate = copyOfTemplate('privateTemplate', privateTemplate);
+    const { group } = this.#open;
+    const [publicKey, privateKey] = await this.#run(
+      (deadline) => createObjects(group, generatingPair(encoded, ofPublic, ofPrivate), deadline),
+      options,
+    );
+    return { publicKey: tokenObject(publicKey), privateKey: tokenObject(privateKey) };
+  }
+
+  /** C_CreateObject, section 5.7: a key from its value, a certificate or a data object. */
+  async createObject(template: Template, options?: CallOptions): Promise<TokenObject> {
+    const attributes = copyOfTemplate('template', template);
+    return await this.#create(() => creating(attributes), options);
+  }
+
+  /** C_CopyObject, section 5.7: the template says what is other in the copy. */
+  async copyObject(object: ObjectInput, template: Template, options?: CallOptions): Promise<TokenObject> {
+    const attributes = copyOfTemplate('template', template);
+    const handle = handleOf('object', object);
+    return await this.#createFrom(handle, CKR.objectHandleInvalid, (source) => copying(source, attributes), options);
+  }
+
+  /**
+   * C_UnwrapKey, section 5.13. The template has to have class and key type. CKR_UNWRAPPING_KEY_HANDLE_INVALID and
+   * CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT are about `key`.
+   */
+  async unwrapKey(
+    mechanism: MechanismInput,
+    key: ObjectInput,
+    wrapped: Uint8Array,
+    template: Template,
+    options?: CallOptions,
+  ): Promise<TokenObject> {
+    const encoded = encodeMechanism('mechanism', mechanism);
+    const attributes = copyOfTemplate('template', template);
+    const blob = copyOf('wrapped', wrapped);
+    const handle = handleOf('key', key);
+    const make = (source: VirtualObject): Making => {
+      checkClass('C_UnwrapKey', source, [CKO.secretKey, CKO.privateKey], CKR.unwrappingKeyTypeInconsistent);
+      return unwrapping(encoded, source, blob, attributes);
+    };
+    return await this.#createFrom(handle, CKR.unwrappingKeyHandleInvalid, make, options);
+  }
+
+  /** C_DeriveKey, section 5.13. The template has to have class and key type. */
+  async deriveKey(
+    mechanism: MechanismInput,
+    key: ObjectInput,
+    template: Template,
+    options?: CallOptions,
+  ): Promise<TokenObject> {
+    const encoded = encodeMechanism('mechanism', mechanism);
+    const attributes = copyOfTemplate('template', template);
+    const handle = handleOf('key', key);
+    const make = (source: VirtualObject): Making => {
+      checkClass('C_DeriveKey', source, [CKO.secretKey, CKO.privateKey], CKR.keyTypeInconsistent);
+      return deriving(encoded, source, attributes);
+    };
+    return await this.#createFrom(handle, CKR.keyHandleInvalid, make, options);
+  }
+
+  /** C_WrapKey, section 5.13: `key` wrapped with `wrappingKey`. */
+  async wrapKey(
+    mechanism: MechanismInput,
+    wrappingKey: ObjectInput,
+    key: ObjectInput,
+    options?: CallOptions,
+  ): Promise<Buffer> {
+    const encoded = encodeMechanism('mechanism', mechanism);
+    const wrapping = handleOf('wrappingKey', wrappingKey);
+    const wrapped = handleOf('key', key);
+    const { group } = this.#open;
+    return await this.#run(function* (deadline): Task<Buffer> {
+      const by = yield* findKey(group, wrapping, CKR.wrappingKeyHandleInvalid, 'C_WrapKey', deadline);
+      checkClass('C_WrapKey', by, [CKO.secretKey, CKO.publicKey], CKR.wrappingKeyTypeInconsistent);
+      const of = yield* findKey(group, wrapped, CKR.keyHandleInvalid, 'C_WrapKey', deadline);
+      checkClass('C_WrapKey', of, [CKO.secretKey, CKO.privateKey], CKR.keyNotWrappable);
+      return yield* runCall(group, wrapKey(encoded, by, of), deadline);
+    }, options);
+  }
+
+  /**
+   * C_SetAttributeValue, section 5.7, on every member. A new label or id changes no handle. The object that was
+   * given stays the snapshot that it was; this gives the new one.
+   */
+  async setAttributes(object: ObjectInput, template: Template, options?: CallOptions): Promise<TokenObject> {
+    const attributes = copyOfTemplate('template', template);
+    const handle = handleOf('object', object);
+    const { group } = this.#open;
+    return await this.#run(function* (deadline): Task<TokenObject> {
+      const found = yield* findByHandle(group, handle, deadline);
+      yield* changeAttributes(group, found, attributes, deadline);
+      return new TokenObject(found);
+    }, options);
+  }
+
+  /** C_DestroyObject, section 5.7, on every member; those that are away do it when they return. */
+  async destroyObject(object: ObjectInput, options?: CallOptions): Promise<void> {
+    const handle = handleOf('object', object);
+    const { group } = this.#open;
+    await this.#run(function* (deadline): Task<void> {
+      const found = yield* findByHandle(group, handle, deadline);
+      yield* destroyObject(group, found, deadline);
+    }, options);
+  }
+
   /** Finishes what is running, ends the hosts and forgets the PIN. Calls made afterwards are refused. */
   async close(): Promise<void> {
     await this.#open.close();
@@ -226,6 +362,26 @@ export class VirtualToken extends EventEmitter<TokenEvents> {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  async #create(make: () => Making, options: CallOptions | undefined): Promise<TokenObject> {
+    const { group } = this.#open;
+    const [made] = await this.#run((deadline) => createObjects(group, make(), deadline), options);
+    return tokenObject(made);
+  }
+
+  async #createFrom(
+    handle: number,
+    code: number,
+    make: (source: VirtualObject) => Making,
+    options: CallOptions | undefined,
+  ): Promise<TokenObject> {
+    const { group } = this.#open;
+    const [made] = await this.#run(function* (deadline): Task<readonly VirtualObject[]> {
+      const source = yield* findKey(group, handle, code, 'C_FindObjects', deadline);
+      return yield* createObjects(group, make(source), deadline);
+    }, options);
+    return tokenObject(made);
   }
 
   async #perform<T>(
@@ -239,9 +395,14 @@ export class VirtualToken extends EventEmitter<TokenEvents> {
     return await this.#run((deadline) => this.#onObject(handle, (object) => make(encoded, object), deadline), options);
   }
 
+  *#read(handle: number, types: readonly number[], deadline: number): Task<readonly ReadAttribute[]> {
+    const { group } = this.#open;
+    return yield* readObject(group, yield* findByHandle(group, handle, deadline), types, deadline);
+  }
+
   *#onObject<T>(handle: number, make: (object: VirtualObject) => Operation<T>, deadline: number): Task<T> {
     const { group } = this.#open;
-    const object = group.objects.get(handle) ?? (yield* findByHandle(group, handle, deadline));
+    const object = yield* findKey(group, handle, CKR.keyHandleInvalid, 'C_FindObjects', deadline);
     return yield* runCall(group, make(object), deadline);
   }
 
@@ -253,8 +414,44 @@ export class VirtualToken extends EventEmitter<TokenEvents> {
   }
 }
 
+function tokenObject(object: VirtualObject | undefined): TokenObject {
+  if (object === undefined) throw new Error('a call that makes an object made none');
+  return new TokenObject(object);
+}
+
+/** The object of a handle; an unknown one is the code that PKCS#11 has for its part in the call. */
+function* findKey(
+  group: Group,
+  handle: number,
+  code: number,
+  functionName: string,
+  deadline: number,
+): Task<VirtualObject> {
+  try {
+    return yield* findByHandle(group, handle, deadline);
+  } catch (error) {
+    if (!(error instanceof TokenError) || error.code !== CKR.objectHandleInvalid) throw error;
+    throw new TokenError(code, functionName, 'no member has an object of that handle');
+  }
+}
+
+function checkClass(
+  functionName: string,
+  { description }: VirtualObject,
+  classes: readonly number[],
+  code: number,
+): void {
+  if (classes.includes(description.class)) return;
+  throw new TokenError(code, functionName, 'the object is of a class that this call has no use for');
+}
+
 function budgetOf({ deadline }: CallOptions, otherwise: number): number {
   return deadline === undefined ? otherwise : integerOf('options.deadline', deadline, 1, LONGEST_DEADLINE);
+}
+
+/** A copy of a template: what it holds may be the caller's own buffers. */
+function copyOfTemplate(field: string, template: unknown): readonly Attribute[] {
+  return encodeTemplate(field, template).map(({ type, value }) => ({ type, value: Uint8Array.from(value) }));
 }
 
 /** A copy: the call may still run, or run again, when the caller has gone on to use its buffer. */

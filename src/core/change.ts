@@ -1,0 +1,283 @@
+import type { Attribute } from '../spec/attribute.js';
+import { ck } from '../spec/constants.js';
+import { type JobReply, resultOf, step } from '../spec/job.js';
+import { type Errand, type ErrandEnd, isReachable, type Login, runErrand, together } from './errand.js';
+import { TokenError } from './error.js';
+import type { AttemptRecord } from './event.js';
+import type { Group } from './group.js';
+import type { Member } from './member.js';
+import type { VirtualObject } from './object.js';
+import { type ChangeRecord, hex, labelTemplate, noteAttributes, noteObject } from './record.js';
+import { Script } from './script.js';
+import type { Task } from './task.js';
+
+const CKR = {
+  deviceRemoved: ck('CKR_DEVICE_REMOVED'),
+  functionCanceled: ck('CKR_FUNCTION_CANCELED'),
+  functionFailed: ck('CKR_FUNCTION_FAILED'),
+} as const;
+
+/** What is undone, or noted for others, gets so long after a call's own deadline (ms). */
+const SETTLE_WITHIN = 10_000;
+/** Another host's clock may be so far ahead (ms). */
+const CLOCK_SKEW = 30_000;
+
+export type What = ChangeRecord['what'];
+
+/** What was written on a member, for undoing it. */
+export interface Written {
+  readonly member: Member;
+  readonly login: Login;
+  readonly handles: readonly Uint8Array[];
+}
+
+/**
+ * One replicated call: first an intent on one member, then the work on all of them, then the intent goes. Whoever
+ * meets an intent whose writer is gone undoes what it names, unless a journal entry of the same operation says
+ * that the call succeeded without the intent's holder.
+ */
+export class Change {
+  readonly operation: string;
+  readonly startedAt: number;
+  /** The caller has left: it is undone, unless it has succeeded already. */
+  givenUp: boolean = false;
+  readonly records: AttemptRecord[] = [];
+  #intent: Written | undefined;
+  #record: ChangeRecord | undefined;
+
+  constructor(
+    readonly group: Group,
+    readonly functionName: string,
+    readonly deadline: number,
+  ) {
+    this.operation = hex(group.port.randomBytes(8));
+    this.startedAt = group.port.now();
+  }
+
+  /** Until when what has been begun is brought to an end. */
+  get settleBy(): number {
+    return Math.max(this.deadline, this.group.port.now()) + SETTLE_WITHIN;
+  }
+
+  /** The members that a change goes to: those that serve, and those in reserve. Waits for one until the deadline. */
+  *participants(): Task<readonly Member[]> {
+    const { group } = this;
+    for (;;) {
+      const present = group.members.filter(
+        (member) => isReachable(member) && (member.isActive || member.state.name === 'standby'),
+      );
+      if (present.length > 0) return present;
+      if (group.isHopeless || group.port.now() >= this.deadline || this.givenUp) {
+        throw this.failure(CKR.deviceRemoved, `no member could be reached: ${group.whereabouts}`);
+      }
+      yield { signals: [group.changed], until: this.deadline };
+    }
+  }
+
+  /** Writes the intent on the first of the members that takes it. */
+  *announce(
+    members: readonly Member[],
+    what: What,
+    objects: readonly VirtualObject[],
+    changes: readonly Attribute[] = [],
+    former: readonly Attribute[] = [],
+  ): Task<void> {
+    const { group } = this;
+    const { port } = group;
+    const record: ChangeRecord = {
+      kind: 'intent',
+      operation: this.operation,
+      what,
+      notes: objects.map(noteObject),
+      changes: noteAttributes(changes),
+      former: noteAttributes(former),
+      writer: port.writer,
+      time: group.tick(),
+      expires: port.wallNow() + (this.settleBy - port.now()) + CLOCK_SKEW,
+      missed: [],
+    };
+    this.#record = record;
+    const script = new Script();
+    const at = script.write(record);
+    for (const member of members) {
+      if (this.givenUp) break;
+      const end = yield* this.run(member, { function: this.functionName, objects: [], job: () => script });
+      if (end.kind === 'done') {
+        this.#intent = { member, login: end.login, handles: keptBy(end.reply, [at]) };
+        return;
+      }
+      // It may have been written all the same, and the member's return settles it.
+      if (end.kind === 'refused') throw this.refusal(end);
+    }
+    throw this.failure(CKR.deviceRemoved, `no member took the intent: ${group.whereabouts}`);
+  }
+
+  /** Runs an errand of this change; what kept it from being done is evidence. */
+  *run(member: Member, errand: Errand, deadline: number = this.deadline): Task<ErrandEnd> {
+    const end = yield* runErrand(this.group, member, errand, deadline);
+    if (end.kind !== 'done') this.records.push(end.record);
+    return end;
+  }
+
+  /**
+   * Ends a change that all of `done` have: those who missed it are noted on them, then the intent goes. From here
+   * on it has happened, whatever becomes of the members.
+   */
+  *commit(done: readonly Member[]): Task<void> {
+    const { group } = this;
+    let left = done;
+    const intent = this.#intent;
+    if (intent !== undefined && left.includes(intent.member)) {
+      const noted = yield* this.#note(left, this.#missedBy(left));
+      left = noted;
+      const removed = left.includes(intent.member) ? yield* this.#removeIntent(intent) : false;
+      if (removed) return;
+      left = left.filter((member) => member !== intent.member);
+    }
+    // The intent's holder is gone with it: that the call has succeeded has to stand elsewhere.
+    const noted = yield* this.#note(left, this.#missedBy(left));
+    if (noted.length > 0) return;
+    group.abort(this.#journal('destroy', this.#serials()));
+    throw this.failure(CKR.functionFailed, 'the last member was lost before it was certain');
+  }
+
+  /** Takes back what was written, notes for those that cannot be reached that they have to, and ends the change. */
+  *undo(written: readonly Written[], doubtful: readonly Member[]): Task<void> {
+    const until = this.settleBy;
+    const { group } = this;
+    const left = new Set(doubtful);
+    const undone: Member[] = [];
+    const ends = yield* together(
+      group,
+      written.map((each) => this.run(each.member, destroyingHandles(each), until)),
+    );
+    ends.forEach((end, index) => {
+      const member = written[index]?.member;
+      if (member === undefined) return;
+      if (end.kind === 'done') undone.push(member);
+      else left.add(member);
+    });
+    yield* this.leaveUndone(undone, [...left]);
+  }
+
+  /** Ends a change that has not happened: members in doubt are to undo it when they are met again. */
+  *leaveUndone(reached: readonly Member[], doubtful: readonly Member[]): Task<void> {
+    const serials = doubtful.flatMap(({ serial }) => serial ?? []);
+    for (const member of doubtful) {
+      member.isUnsettled = true;
+      if (member.connection !== undefined) member.suspect(member.connection, 'a call has to be undone there');
+    }
+    if (serials.length > 0) {
+      const entry = this.#journal('destroy', serials);
+      const noted = yield* this.#write(reached, entry, this.settleBy);
+      // With nobody to note it on, this process remembers.
+      if (noted.length === 0) this.group.abort(entry);
+    }
+    const intent = this.#intent;
+    if (intent !== undefined && !doubtful.includes(intent.member)) yield* this.#removeIntent(intent);
+  }
+
+  /** The member that took the intent: until it is gone, that member is where the change is settled from. */
+  get holder(): Member | undefined {
+    return this.#intent?.member;
+  }
+
+  *#removeIntent(intent: Written): Task<boolean> {
+    const end = yield* this.run(intent.member, destroyingHandles(intent), this.settleBy);
+    if (end.kind === 'done') return true;
+    if (this.#record === undefined || !isReachable(intent.member)) return false;
+    // Its handle may be void, by a login that was made new.
+    const steps = [step('X_Find', labelTemplate(this.#record), 1, []), step('C_DestroyObject', { step: 0 })];
+    const again = yield* this.run(
+      intent.member,
+      { function: 'C_DestroyObject', objects: [], job: () => ({ steps }) },
+      this.settleBy,
+    );
+    return again.kind === 'done';
+  }
+
+  *#note(members: readonly Member[], missed: readonly string[]): Task<readonly Member[]> {
+    if (missed.length === 0 || this.#record === undefined) return members;
+    return yield* this.#write(members, this.#journal(this.#record.what, missed), this.settleBy);
+  }
+
+  *#write(members: readonly Member[], record: ChangeRecord, until: number): Task<readonly Member[]> {
+    const script = new Script();
+    script.write(record);
+    const ends = yield* together(
+      this.group,
+      members.map((member) => this.run(member, { function: this.functionName, objects: [], job: () => script }, until)),
+    );
+    return members.filter((_member, index) => ends[index]?.kind === 'done');
+  }
+
+  #journal(what: What, missed: readonly string[]): ChangeRecord {
+    if (this.#record === undefined) throw new Error('a change that was not announced has nothing to note');
+    return { ...this.#record, kind: 'journal', what, missed };
+  }
+
+  #serials(): readonly string[] {
+    return this.group.ledger.record?.members.map(({ serial }) => serial) ?? [];
+  }
+
+  #missedBy(done: readonly Member[]): readonly string[] {
+    return this.#serials().filter((serial) => !done.some((member) => member.serial === serial));
+  }
+
+  /** The error of a member that refused. */
+  refusal(end: ErrandEnd & { readonly kind: 'refused' }): TokenError {
+    return new TokenError(end.code, end.record.function, '', this.records, end.record.member);
+  }
+
+  failure(code: number, explanation: string): TokenError {
+    return new TokenError(code, this.functionName, explanation, this.records);
+  }
+
+  /** Throws when the caller has left, or its time is over. */
+  checkWanted(): void {
+    if (this.givenUp || this.group.port.now() >= this.deadline)
+      throw this.failure(CKR.functionCanceled, 'the time was over before all members had it');
+  }
+}
+
+/** Destroys what was written, the last first. */
+export function destroyingHandles({ handles, login }: Written): Errand {
+  const steps = [...handles].reverse().map((handle) => step('C_DestroyObject', handle));
+  return { function: 'C_DestroyObject', objects: [], job: () => ({ steps }), login };
+}
+
+/** The token objects that a script's `keep` and `write` made. */
+export function keptBy(reply: JobReply, at: readonly number[]): Uint8Array[] {
+  return at.map((index) => resultOf(reply, index, 'C_CopyObject'));
+}
+
+/**
+ * Runs a change to its end, whether its caller stays or not: one that leaves (its time is over, or it was given
+ * up) gets its error at once, and what was begun is undone behind it.
+ */
+export function* carryOut<T>(change: Change, body: Task<T>): Task<T> {
+  const { group } = change;
+  const running = group.port.start(tracked(change, body));
+  group.keepAlive(running);
+  try {
+    const { port } = group;
+    while (!running.settled && port.now() < change.deadline) yield { signals: [running], until: change.deadline };
+    const { ended } = running;
+    if (ended?.ok === true) return ended.value;
+    if (ended?.ok === false) throw ended.error;
+    const where = `no answer from all members in time: ${group.whereabouts}; it is undone`;
+    throw change.failure(change.records.at(-1)?.code ?? CKR.functionFailed, where);
+  } finally {
+    change.givenUp = true;
+  }
+}
+
+function* tracked<T>(change: Change, body: Task<T>): Task<T> {
+  const { changes } = change.group;
+  changes.set(change.operation, change);
+  try {
+    return yield* body;
+  } finally {
+    changes.delete(change.operation);
+  }
+}

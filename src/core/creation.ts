@@ -1,0 +1,347 @@
+import type { Attribute } from '../spec/attribute.js';
+import { ck } from '../spec/constants.js';
+import { attributeIn } from '../spec/rules.js';
+import { Change, carryOut, destroyingHandles, type Written } from './change.js';
+import { type DraftPart, draft, draftingOn, pairProofs } from './draft.js';
+import { type ErrandEnd, isReachable, type Login, runErrand, together } from './errand.js';
+import { TokenError } from './error.js';
+import type { Group } from './group.js';
+import { isProvenByIdentity } from './identity.js';
+import { Installation, type InstallationResult, type Installed, type Origin, type Piece } from './installation.js';
+import { isSecretPart, isTrueIn, type Making } from './making.js';
+import type { Member } from './member.js';
+import { nameObject } from './naming.js';
+import type { VirtualObject } from './object.js';
+import { type AliasRecord, type AnyRecord, hex, type KeyRecord, noteAttributes, noteObject } from './record.js';
+import type { Task } from './task.js';
+
+const CKA = {
+  extractable: ck('CKA_EXTRACTABLE'),
+  private: ck('CKA_PRIVATE'),
+  sensitive: ck('CKA_SENSITIVE'),
+  value: ck('CKA_VALUE'),
+} as const;
+
+const CKR = {
+  actionProhibited: ck('CKR_ACTION_PROHIBITED'),
+  deviceRemoved: ck('CKR_DEVICE_REMOVED'),
+  functionFailed: ck('CKR_FUNCTION_FAILED'),
+  functionNotSupported: ck('CKR_FUNCTION_NOT_SUPPORTED'),
+  keyNotWrappable: ck('CKR_KEY_NOT_WRAPPABLE'),
+  templateInconsistent: ck('CKR_TEMPLATE_INCONSISTENT'),
+  userNotLoggedIn: ck('CKR_USER_NOT_LOGGED_IN'),
+} as const;
+
+/** What a call makes, with its names in the group. */
+interface Named {
+  readonly part: DraftPart;
+  readonly object: VirtualObject;
+  readonly aliases: readonly AliasRecord[];
+}
+
+/** Throws where the group cannot change objects at all: before any member is touched. */
+export function checkWritable(group: Group, functionName: string): void {
+  const { ledger } = group;
+  const refuse = (code: number, explanation: string): never => {
+    throw new TokenError(code, functionName, explanation);
+  };
+  if (!group.isLoggedIn) refuse(CKR.userNotLoggedIn, 'objects are made and changed by who has logged in');
+  if (ledger.isNewer) refuse(CKR.actionProhibited, 'a later version has written records: this one does not write');
+  if (ledger.record === undefined && group.members.some(({ isActive }) => isActive))
+    refuse(CKR.functionNotSupported, 'the members have no group record yet: createGroup writes it');
+}
+
+function checkPolicy(group: Group, making: Making): void {
+  checkWritable(group, making.function);
+  if (group.policy.nonExtractable !== 'refuse' || making.isCopy) return;
+  for (const part of making.parts) {
+    if (!isSecretPart(part) || isTrueIn(part.asked, CKA.extractable) === true) continue;
+    throw new TokenError(
+      CKR.templateInconsistent,
+      making.function,
+      'attribute extractable: policy.nonExtractable allows no key that cannot be taken out',
+    );
+  }
+}
+
+/**
+ * Makes objects on all members: once for a moment on one of them, to know what comes of it, then on each of them
+ * as it has to be. Ends with the objects when every active member has them, or as many as `durability` says;
+ * otherwise with an error, and nothing of them is left anywhere.
+ */
+export function* createObjects(group: Group, making: Making, deadline: number): Task<readonly VirtualObject[]> {
+  checkPolicy(group, making);
+  group.counters.calls += 1;
+  const change = new Change(group, making.function, deadline);
+  const isExternal = group.policy.replication === 'external' && !making.isRepeatable;
+  return yield* carryOut(change, isExternal ? createOnOne(change, making) : createOnAll(change, making));
+}
+
+function* createOnAll(change: Change, making: Making): Task<readonly VirtualObject[]> {
+  const { group } = change;
+  const parts = pairProofs(yield* draft(group, making, change.deadline));
+  for (const part of parts) checkCopies(change, making, part);
+  const named = yield* nameAll(change, parts);
+  try {
+    const participants = yield* change.participants();
+    const ofToken = named.filter(({ part }) => part.request.token);
+    if (ofToken.length > 0) {
+      yield* change.announce(participants, 'create', objectsOf(ofToken));
+      const pieces = ofToken.map((each) => pieceOf(making, each));
+      const records = recordsOf(group, making, ofToken);
+      yield* installAndCommit(
+        change,
+        participants,
+        () => pieces,
+        () => records,
+      );
+    }
+    const ofSession = named.filter(({ part }) => !part.request.token);
+    if (ofSession.length > 0) yield* installInSessions(change, participants, making, ofSession);
+    return objectsOf(named);
+  } catch (error) {
+    for (const object of objectsOf(named)) group.objects.remove(object);
+    throw error;
+  }
+}
+
+/** A key that no member can give to the others is refused before any of them has it. */
+function checkCopies(change: Change, making: Making, { request, wrapped, value, description }: DraftPart): void {
+  if (making.isRepeatable || !isSecretPart(request) || wrapped !== undefined || value !== undefined) return;
+  const advice =
+    'it cannot be copied to the others; make it elsewhere and create it from its value, or make it extractable and not sensitive with policy.clearCopy: allow';
+  throw change.failure(CKR.keyNotWrappable, `no member can wrap a key of type ${description.type}: ${advice}`);
+}
+
+const objectsOf = (named: readonly Named[]): readonly VirtualObject[] => named.map(({ object }) => object);
+
+function* nameAll(change: Change, parts: readonly DraftPart[]): Task<readonly Named[]> {
+  const named: Named[] = [];
+  for (const part of parts) named.push({ part, ...(yield* nameObject(change.group, part, change.deadline)) });
+  return named;
+}
+
+function originOf(making: Making, { request, wrapped, value }: DraftPart): Origin {
+  if (making.isRepeatable) return { kind: 'made', making };
+  if (!isSecretPart(request) || (wrapped === undefined && value !== undefined)) return { kind: 'created' };
+  return wrapped === undefined ? { kind: 'created' } : { kind: 'unwrapped', wrapped };
+}
+
+function pieceOf(making: Making, { part, object }: Named): Piece {
+  const origin = originOf(making, part);
+  return { object, origin, template: templateOf(making, part, origin), token: part.request.token };
+}
+
+/** What a member is told: all that the draft has come to know, so that members agree about what was left open. */
+function templateOf(making: Making, part: DraftPart, origin: Origin): readonly Attribute[] {
+  const { asked } = part.request;
+  // A copy says what is other.
+  if (making.isCopy) return asked;
+  const template = [
+    ...(origin.kind === 'unwrapped' ? [] : asked),
+    ...part.template.filter(({ type }) => origin.kind === 'unwrapped' || attributeIn(asked, type) === undefined),
+  ];
+  if (origin.kind === 'created' && part.value !== undefined) {
+    const parameters = part.description.ecParams;
+    if (parameters.length > 0) template.push({ type: ck('CKA_EC_PARAMS'), value: parameters });
+    template.push({ type: CKA.value, value: part.value });
+  }
+  return template;
+}
+
+function recordsOf(group: Group, making: Making, named: readonly Named[]): readonly AnyRecord[] {
+  const records: AnyRecord[] = [];
+  for (const { part, object, aliases } of named) {
+    records.push(...aliases);
+    if (!isSecretPart(part.request)) continue;
+    const record: KeyRecord = {
+      kind: 'key',
+      note: noteObject(object),
+      template: noteAttributes(part.template),
+      answers: noteAttributes(part.answers),
+      sealed: sealedOf(group, making, part),
+      writer: group.port.writer,
+      time: group.tick(),
+    };
+    object.record = record;
+    records.push(record);
+  }
+  return records;
+}
+
+/** The wrapped form that is kept of a key that cannot be wrapped again. */
+function sealedOf(group: Group, making: Making, { template, wrapped }: DraftPart): KeyRecord['sealed'] {
+  if (isTrueIn(template, CKA.extractable) === true || group.policy.nonExtractable !== 'sealed') return undefined;
+  const [source] = making.uses;
+  // A copy is the same key.
+  if (making.isCopy) return source?.record?.sealed ?? source?.session?.wrapped;
+  return wrapped;
+}
+
+/** How an installation ended on one member. */
+type Outcome =
+  | { readonly kind: 'done'; readonly written: Written; readonly result: InstallationResult }
+  | { readonly kind: 'wrong'; readonly member: Member; readonly written: Written }
+  | { readonly kind: 'refused'; readonly member: Member; readonly end: ErrandEnd & { readonly kind: 'refused' } }
+  | { readonly kind: 'gone'; readonly member: Member; readonly begun: boolean };
+
+function* installOn(
+  change: Change,
+  member: Member,
+  pieces: readonly Piece[],
+  records: readonly AnyRecord[],
+): Task<Outcome> {
+  const installation = new Installation(change.group, member, change.functionName, pieces, records);
+  const errand = installation.errand();
+  if (errand === undefined) return { kind: 'gone', member, begun: false };
+  const end = yield* change.run(member, errand);
+  if (end.kind === 'refused') return { kind: 'refused', member, end };
+  if (end.kind !== 'done') return { kind: 'gone', member, begun: end.kind === 'gone' && end.begun };
+  const result = installation.read(end.reply);
+  const written: Written = { member, login: end.login, handles: result.handles };
+  return result.wrong === undefined ? { kind: 'done', written, result } : { kind: 'wrong', member, written };
+}
+
+/** Puts token objects on all members, and takes them back everywhere when that cannot be. */
+function* installAndCommit(
+  change: Change,
+  members: readonly Member[],
+  piecesFor: (member: Member) => readonly Piece[],
+  recordsFor: (member: Member) => readonly AnyRecord[],
+): Task<void> {
+  const { group } = change;
+  const outcomes = yield* together(
+    group,
+    members.map((member) => installOn(change, member, piecesFor(member), recordsFor(member))),
+  );
+  const done = outcomes.flatMap((outcome) => (outcome.kind === 'done' ? [outcome] : []));
+  const problem = problemOf(change, outcomes, done.length);
+  if (problem !== undefined) {
+    const written = outcomes.flatMap((outcome) => ('written' in outcome ? [outcome.written] : []));
+    const doubtful = outcomes.flatMap((outcome) => (outcome.kind === 'gone' && outcome.begun ? [outcome.member] : []));
+    yield* change.undo(written, doubtful);
+    throw problem;
+  }
+  yield* change.commit(done.map(({ written }) => written.member));
+  for (const record of recordsFor(members[0] as Member)) {
+    if (record.kind === 'alias') group.objects.learnAliases(group.ledger.addAlias(record));
+  }
+  for (const { written, result } of done) {
+    for (const installed of result.installed) meet(group, written.member, written.login, installed);
+  }
+}
+
+/** Why the objects cannot be on enough members; undefined when they are. */
+function problemOf(change: Change, outcomes: readonly Outcome[], done: number): TokenError | undefined {
+  const { group } = change;
+  for (const outcome of outcomes) {
+    if (outcome.kind === 'wrong')
+      return change.failure(CKR.functionFailed, `the key came out as another one on ${outcome.member.name}`);
+    if (outcome.kind !== 'refused') continue;
+    // What another member could do, and this one answers to with no reason, says something about this one.
+    if (outcome.end.verdict !== 'ambiguous' || done === 0) return change.refusal(outcome.end);
+    const { member } = outcome;
+    if (member.connection !== undefined) member.suspect(member.connection, `it answered ${outcome.end.record.outcome}`);
+  }
+  const { durability } = group.policy;
+  const needed = durability === 'all' ? 1 : durability;
+  if (change.givenUp || group.port.now() >= change.deadline)
+    return change.failure(CKR.functionFailed, 'the time was over before all members had it');
+  if (done >= needed) return undefined;
+  const text = `${done} of the ${needed} members that have to have it do: ${group.whereabouts}`;
+  return change.failure(CKR.deviceRemoved, text);
+}
+
+/** Keeps where an object is, if the login that its handle is of still holds. */
+function meet(group: Group, member: Member, { connection, epoch }: Login, { piece, handle, proven }: Installed): void {
+  if (connection !== member.connection || connection.epoch !== epoch) return;
+  const { object } = piece;
+  const isProven = proven || isProvenByIdentity(object.description);
+  connection.replicas.set(object, { kind: 'usable', handle, proven: isProven });
+  if (!piece.token) connection.sessionObjects.set(hex(handle), object);
+  else group.noteStanding(member, object, isProven ? 'proven' : 'unproven');
+}
+
+/** Puts session objects on all members; one that does not get them now does when it needs them. */
+function* installInSessions(
+  change: Change,
+  members: readonly Member[],
+  making: Making,
+  named: readonly Named[],
+): Task<void> {
+  const { group } = change;
+  const pieces = named.map((each) => pieceOf(making, each));
+  for (const [index, { part, object }] of named.entries()) {
+    const isLost =
+      isSecretPart(part.request) &&
+      part.wrapped === undefined &&
+      attributeIn(part.request.asked, CKA.value) === undefined;
+    const template = isLost ? [] : ((part.wrapped === undefined ? pieces[index]?.template : part.template) ?? []);
+    object.session = {
+      template,
+      wrapped: part.wrapped ?? sealedOf(group, making, part),
+      answers: noteAttributes(part.answers),
+    };
+  }
+  const outcomes = yield* together(
+    group,
+    members.filter(isReachable).map((member) => installOn(change, member, pieces, [])),
+  );
+  const done = outcomes.flatMap((outcome) => (outcome.kind === 'done' ? [outcome] : []));
+  const problem = done.length > 0 && change.givenUp === false ? undefined : problemOf(change, outcomes, done.length);
+  const refused = outcomes.find((outcome) => outcome.kind === 'refused' || outcome.kind === 'wrong');
+  if (problem !== undefined || (refused !== undefined && done.length === 0)) {
+    yield* together(
+      group,
+      outcomes.flatMap((outcome) =>
+        'written' in outcome
+          ? [runErrand(group, outcome.written.member, destroyingHandles(outcome.written), change.settleBy)]
+          : [],
+      ),
+    );
+    throw problem ?? change.failure(CKR.functionFailed, 'no member made it');
+  }
+  for (const { written, result } of done) {
+    for (const installed of result.installed) meet(group, written.member, written.login, installed);
+  }
+}
+
+/**
+ * Where the vendor's own tool copies keys: one member makes and keeps them, the others get the records. The key
+ * never leaves its member, not even wrapped.
+ */
+function* createOnOne(change: Change, making: Making): Task<readonly VirtualObject[]> {
+  const { group } = change;
+  const participants = yield* change.participants();
+  const [member] = participants;
+  if (member === undefined || making.parts.some(({ token }) => !token))
+    throw change.failure(CKR.functionNotSupported, 'with policy.replication: external keys are token objects');
+  const drafting = draftingOn(group, making);
+  const end = yield* change.run(member, drafting.errand);
+  if (end.kind === 'refused') throw change.refusal(end);
+  if (end.kind !== 'done') throw change.failure(CKR.deviceRemoved, `${member.name} was lost`);
+  const drafted = drafting.read(end.reply);
+  const kept: Written = { member, login: end.login, handles: drafted.handles };
+  const named = yield* nameAll(change, pairProofs(drafted.parts));
+  try {
+    yield* change.announce([member], 'create', objectsOf(named));
+    const records = recordsOf(group, making, named);
+    const pieces = named.map(({ object, part }, index): Piece => {
+      const handle = drafted.handles[index] ?? new Uint8Array(8);
+      return { object, origin: { kind: 'kept', handle, login: end.login }, template: part.template, token: true };
+    });
+    yield* installAndCommit(
+      change,
+      participants,
+      (each) => (each === member ? pieces : []),
+      () => records,
+    );
+    return objectsOf(named);
+  } catch (error) {
+    for (const object of objectsOf(named)) group.objects.remove(object);
+    throw error;
+  } finally {
+    // Its time may be over; the session objects have to go nevertheless.
+    group.keepAlive(group.port.start(runErrand(group, member, destroyingHandles(kept), change.settleBy)));
+  }
+}

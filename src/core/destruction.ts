@@ -1,0 +1,116 @@
+import { ck } from '../spec/constants.js';
+import { optional, step } from '../spec/job.js';
+import { Change, carryOut } from './change.js';
+import { checkWritable } from './creation.js';
+import { type Errand, isReachable } from './errand.js';
+import type { Group } from './group.js';
+import { learnKeyRecord } from './key-record.js';
+import { isSecretPart } from './making.js';
+import type { Member } from './member.js';
+import type { VirtualObject } from './object.js';
+import { aliasTemplate, hex, keyRecordTemplate } from './record.js';
+import { describeObject, restoreObject } from './restoration.js';
+import { Script } from './script.js';
+import type { Task } from './task.js';
+
+const CKR = {
+  deviceRemoved: ck('CKR_DEVICE_REMOVED'),
+  functionFailed: ck('CKR_FUNCTION_FAILED'),
+} as const;
+
+/**
+ * Destroys an object on all members, one after the other. What cannot be finished now is finished when the
+ * members that are away are met again: a key that was destroyed stays destroyed (Rule 16).
+ */
+export function* destroyObject(group: Group, object: VirtualObject, deadline: number): Task<void> {
+  const name = 'C_DestroyObject';
+  checkWritable(group, name);
+  group.counters.calls += 1;
+  const change = new Change(group, name, deadline);
+  yield* carryOut(change, object.session === undefined ? destroy(change, object) : letGo(change, object));
+}
+
+function* destroy(change: Change, object: VirtualObject): Task<void> {
+  const { group } = change;
+  yield* learnKeyRecord(group, object);
+  yield* describeObject(group, object, change.deadline);
+  const participants = yield* change.participants();
+  yield* change.announce(participants, 'destroy', [object]);
+  const done: Member[] = [];
+  for (const member of participants) {
+    if (!isReachable(member)) continue;
+    const isLate = done.length === 0 && (change.givenUp || group.port.now() >= change.deadline);
+    if (isLate) {
+      yield* change.leaveUndone([], []);
+      throw change.failure(CKR.functionFailed, 'the time was over before any member had done it');
+    }
+    // Once one of them has done it, there is no way back: the others get the time that it takes.
+    const until = done.length === 0 ? change.deadline : change.settleBy;
+    const end = yield* change.run(member, destroyingOn(group, object), until);
+    // What is not there, or is another one, is not there any more.
+    if (end.kind === 'done' || end.kind === 'lacks') done.push(member);
+    else if (end.kind === 'refused' && done.length === 0) {
+      yield* change.leaveUndone([], []);
+      throw change.refusal(end);
+    } else if (end.kind === 'refused') {
+      yield* restoreAll(change, done, object);
+      throw change.refusal(end);
+    }
+  }
+  if (done.length === 0) {
+    yield* change.leaveUndone([], []);
+    throw change.failure(CKR.deviceRemoved, `no member has done it: ${group.whereabouts}`);
+  }
+  group.objects.remove(object);
+  group.objects.learnAliases(group.ledger.dropAliases(object.handle));
+  yield* change.commit(done);
+}
+
+/** One of them may not: those that have done it get it back. */
+function* restoreAll(change: Change, members: readonly Member[], object: VirtualObject): Task<void> {
+  for (const member of members) yield* restoreObject(change.group, object, member, change.settleBy);
+  yield* change.leaveUndone([], []);
+}
+
+/** Destroys the object and the records of it on one member. */
+export function destroyingOn(group: Group, object: VirtualObject): Errand {
+  return {
+    function: 'C_DestroyObject',
+    objects: [object],
+    job: ([handle = new Uint8Array(8)]) => {
+      const script = new Script();
+      script.add(step('C_DestroyObject', handle));
+      addForgetting(group, object, script);
+      return { steps: script.steps };
+    },
+  };
+}
+
+/** Takes the records of an object off a member. */
+export function addForgetting(group: Group, object: VirtualObject, script: Script): void {
+  const templates = [];
+  if (isSecretPart(object.description)) templates.push(keyRecordTemplate(object.handle));
+  if (group.ledger.hasAliases(object.handle)) templates.push(aliasTemplate(object.handle));
+  for (const template of templates) {
+    // Twice: there are two of them while one takes the other's place.
+    for (let i = 0; i < 2; i += 1) {
+      const at = script.add(step('X_Find', template, 1, []));
+      script.add(optional(step('C_DestroyObject', { step: at })));
+    }
+  }
+}
+
+/** A session object goes on every member that has it. */
+function* letGo(change: Change, object: VirtualObject): Task<void> {
+  const { group } = change;
+  group.objects.remove(object);
+  for (const member of group.members) {
+    const replica = member.connection?.replicas.get(object);
+    if (replica?.kind !== 'usable' || member.connection === undefined) continue;
+    member.connection.sessionObjects.delete(hex(replica.handle));
+    member.connection.replicas.delete(object);
+    const login = { connection: member.connection, epoch: member.connection.epoch };
+    const steps = [step('C_DestroyObject', replica.handle)];
+    yield* change.run(member, { function: 'C_DestroyObject', objects: [], login, job: () => ({ steps }) });
+  }
+}

@@ -1,0 +1,371 @@
+import { type Attribute, ulongBytes } from '../spec/attribute.js';
+import type { ObjectRef, ReadAttribute } from '../spec/calls.js';
+import { ck } from '../spec/constants.js';
+import { type JobReply, optional, resultOf, step } from '../spec/job.js';
+import { attributeIn } from '../spec/rules.js';
+import { CKR_OK } from '../spec/verdict.js';
+import { runCall } from './call.js';
+import type { Errand } from './errand.js';
+import type { Group } from './group.js';
+import {
+  CKK,
+  CKO,
+  type Description,
+  describe,
+  describedTypes,
+  hasPublicValue,
+  identityOf,
+  publicValueTypes,
+  templateOf,
+} from './identity.js';
+import { isSecretPart, isTrueIn, lengthIn, type Making, type PartRequest, refOf } from './making.js';
+import type { ProofKind, VirtualObject } from './object.js';
+import { noCodes, type Operation } from './operation.js';
+import { comparedProvers, mayBeProbed, type Prover } from './proof.js';
+import type { Wrapped } from './record.js';
+import { inSession, Script, withAttribute } from './script.js';
+import type { Task } from './task.js';
+import { addWrapping, wayOf } from './travel.js';
+
+const CKA = {
+  token: ck('CKA_TOKEN'),
+  extractable: ck('CKA_EXTRACTABLE'),
+  sensitive: ck('CKA_SENSITIVE'),
+  value: ck('CKA_VALUE'),
+} as const;
+const genericSecret = ck('CKK_GENERIC_SECRET');
+const keyTypesOfHmac = new Set(
+  ['MD5', 'SHA_1', 'SHA256', 'SHA384', 'SHA512', 'SHA224'].map((hash) => ck(`CKK_${hash}_HMAC`)),
+);
+
+/** What is stated when an object is made on other members: all that can be, since tokens differ in what they assume. */
+export const statedTypes: readonly number[] = [
+  'PRIVATE',
+  'MODIFIABLE',
+  'LABEL',
+  'ID',
+  'SUBJECT',
+  'START_DATE',
+  'END_DATE',
+  'SENSITIVE',
+  'EXTRACTABLE',
+  'ENCRYPT',
+  'DECRYPT',
+  'SIGN',
+  'SIGN_RECOVER',
+  'VERIFY',
+  'VERIFY_RECOVER',
+  'WRAP',
+  'UNWRAP',
+  'DERIVE',
+  'WRAP_WITH_TRUSTED',
+  'ALWAYS_AUTHENTICATE',
+].map((name) => ck(`CKA_${name}`));
+
+/** What tokens forget when a key is unwrapped: the group answers it from the key's record. */
+export const forgottenTypes: readonly number[] = [
+  'LOCAL',
+  'KEY_GEN_MECHANISM',
+  'ALWAYS_SENSITIVE',
+  'NEVER_EXTRACTABLE',
+  'VALUE_LEN',
+  'VALUE_BITS',
+  'MODULUS_BITS',
+  'CHECK_VALUE',
+].map((name) => ck(`CKA_${name}`));
+
+/** What a public key is made of. */
+export const materialTypes: readonly number[] = [
+  'MODULUS',
+  'PUBLIC_EXPONENT',
+  'PRIME',
+  'SUBPRIME',
+  'BASE',
+  'EC_PARAMS',
+  'EC_POINT',
+].map((name) => ck(`CKA_${name}`));
+
+const readTypes: readonly number[] = [...describedTypes, ...statedTypes, ...forgottenTypes, ...materialTypes];
+
+/** What one member says of an object that was made there for a moment. */
+export interface DraftPart {
+  readonly request: PartRequest;
+  readonly description: Description;
+  readonly described: readonly (Uint8Array | undefined)[];
+  readonly valueDigest: Uint8Array;
+  readonly identity: Uint8Array;
+  readonly proofs: ReadonlyMap<ProofKind, Uint8Array>;
+  /** The whole template of it, without CKA_TOKEN and without what makes up a secret. */
+  readonly template: readonly Attribute[];
+  readonly answers: readonly Attribute[];
+  readonly wrapped: Wrapped | undefined;
+  /** Its value, where the policy allows to copy it in the clear and nothing else can be done. */
+  readonly value: Uint8Array | undefined;
+  /** Token objects that look like it were there already. */
+  readonly hasTwins: boolean;
+}
+
+function presentIn(read: readonly ReadAttribute[], types: readonly number[], type: number): Uint8Array | undefined {
+  const attribute = read[types.indexOf(type)];
+  return attribute?.presence === 'present' ? attribute.value : undefined;
+}
+
+/** The description of what is asked for, as far as the request tells it. */
+function expected({ class: objectClass, type, asked }: PartRequest): Description {
+  const given = withAttribute(asked, { type: ck('CKA_CLASS'), value: ulongBytes(objectClass) });
+  const description = describe(
+    describedTypes.map((each) => {
+      const value = attributeIn(given, each);
+      return value === undefined
+        ? { presence: 'invalid', value: Buffer.alloc(0) }
+        : { presence: 'present', value: Buffer.from(value) };
+    }),
+  );
+  return Number.isNaN(type) ? description : { ...description, type };
+}
+
+class DraftedPart {
+  readonly #expected: Description;
+  readonly #attributesAt: number;
+  readonly #valueAt: number | undefined;
+  readonly #proofs: { readonly prover: Prover; readonly at: number }[] = [];
+  readonly #wrapped: ((reply: JobReply) => Wrapped | undefined) | undefined;
+  readonly #twinsAt: number | undefined;
+
+  constructor(
+    readonly group: Group,
+    readonly request: PartRequest,
+    script: Script,
+    key: ObjectRef,
+    domain: Uint8Array | undefined,
+    isRepeatable: boolean,
+    stays: boolean,
+  ) {
+    this.#expected = expected(request);
+    this.#attributesAt = script.add(step('C_GetAttributeValue', key, readTypes));
+    if (this.#readsValue(isRepeatable)) {
+      this.#valueAt = script.add(optional(step('C_GetAttributeValue', key, publicValueTypes)));
+    }
+    if (isSecretPart(request)) {
+      for (const prover of comparedProvers(this.#expected, group.salt)) {
+        const at = script.steps.length;
+        script.add(...prover.steps(key, at).map(optional));
+        this.#proofs.push({ prover, at });
+      }
+      const { record } = group.ledger;
+      if (record !== undefined && domain !== undefined) {
+        const isGeneric = request.type === genericSecret || keyTypesOfHmac.has(request.type);
+        const way = wayOf(record, isGeneric && request.class === CKO.secretKey, lengthIn(request.asked));
+        this.#wrapped = addWrapping(script, record, way, domain, key);
+      }
+    }
+    if (request.token) {
+      this.#twinsAt = script.add(optional(step('X_Find', templateOf(this.#expected), 64, [CKA.token])));
+    }
+    if (!stays) script.add(step('C_DestroyObject', key));
+  }
+
+  /** Of public objects always; of a key only where it may be copied in the clear and could not travel otherwise. */
+  #readsValue(isRepeatable: boolean): boolean {
+    const { request, group } = this;
+    if (hasPublicValue(this.#expected)) return true;
+    return (
+      group.policy.clearCopy === 'allow' &&
+      !isRepeatable &&
+      isSecretPart(request) &&
+      isTrueIn(request.asked, CKA.extractable) === true &&
+      isTrueIn(request.asked, CKA.sensitive) !== true
+    );
+  }
+
+  read(reply: JobReply): DraftPart {
+    const read = resultOf(reply, this.#attributesAt, 'C_GetAttributeValue');
+    const described = describedTypes.map((_type, index) => {
+      const attribute = read[index];
+      return attribute?.presence === 'present' ? Uint8Array.from(attribute.value) : undefined;
+    });
+    const description = describe(read.slice(0, describedTypes.length));
+    const value = this.#valueIn(reply);
+    const isPublic = hasPublicValue(description);
+    const valueDigest = isPublic ? this.group.port.sha256(value ?? new Uint8Array()) : new Uint8Array();
+    const proofs = new Map<ProofKind, Uint8Array>();
+    if (mayBeProbed(description)) {
+      for (const { prover, at } of this.#proofs) {
+        const proof = prover.read(reply, at);
+        if (proof.length > 0) proofs.set(prover.kind, proof);
+      }
+    }
+    return {
+      request: this.request,
+      description,
+      described,
+      valueDigest,
+      identity: identityOf(description, valueDigest),
+      proofs,
+      template: this.#template(read, isPublic ? value : undefined),
+      answers: forgottenTypes.flatMap((type) => {
+        const present = presentIn(read, readTypes, type);
+        return present === undefined ? [] : [{ type, value: Uint8Array.from(present) }];
+      }),
+      wrapped: this.#wrapped?.(reply),
+      value: isPublic ? undefined : value,
+      hasTwins: this.#hasTwins(reply),
+    };
+  }
+
+  #valueIn(reply: JobReply): Uint8Array | undefined {
+    if (this.#valueAt === undefined || reply.results[this.#valueAt]?.code !== CKR_OK) return undefined;
+    const [attribute] = resultOf(reply, this.#valueAt, 'C_GetAttributeValue');
+    return attribute?.presence === 'present' ? Uint8Array.from(attribute.value) : undefined;
+  }
+
+  #hasTwins(reply: JobReply): boolean {
+    if (this.#twinsAt === undefined || reply.results[this.#twinsAt]?.code !== CKR_OK) return false;
+    return resultOf(reply, this.#twinsAt, 'X_Find').some(({ attributes: [token] }) => token?.value[0] === 1);
+  }
+
+  /** What was asked for, and what the token made of the rest; of public keys their material. */
+  #template(read: readonly ReadAttribute[], publicValue: Uint8Array | undefined): readonly Attribute[] {
+    const { asked, class: objectClass } = this.request;
+    const isKey = isSecretPart(this.request);
+    const template = isKey ? asked.filter(({ type }) => !secretTypes.has(type)) : [...asked];
+    const more = objectClass === CKO.publicKey ? [...statedTypes, ...materialTypes] : statedTypes;
+    for (const type of more) {
+      const value = presentIn(read, readTypes, type);
+      if (value === undefined || value.length === 0 || attributeIn(template, type) !== undefined) continue;
+      template.push({ type, value: Uint8Array.from(value) });
+    }
+    if (publicValue !== undefined && attributeIn(template, CKA.value) === undefined)
+      template.push({ type: CKA.value, value: publicValue });
+    return objectClass === CKO.publicKey ? template.filter(({ type }) => type !== ck('CKA_MODULUS_BITS')) : template;
+  }
+}
+
+/** What makes up a key, or only says how to make one: no part of the template that it is unwrapped with. */
+const secretTypes: ReadonlySet<number> = new Set(
+  [
+    'VALUE',
+    'VALUE_LEN',
+    'MODULUS',
+    'MODULUS_BITS',
+    'PUBLIC_EXPONENT',
+    'PRIVATE_EXPONENT',
+    'PRIME_1',
+    'PRIME_2',
+    'EXPONENT_1',
+    'EXPONENT_2',
+    'COEFFICIENT',
+    'PRIME',
+    'SUBPRIME',
+    'BASE',
+    'PRIME_BITS',
+    'VALUE_BITS',
+    'EC_PARAMS',
+    'EC_POINT',
+    'CHECK_VALUE',
+  ].map((name) => ck(`CKA_${name}`)),
+);
+
+/** The templates of the draft's session objects: as asked, but so that they can be wrapped. */
+function draftTemplates(making: Making, stays: boolean): readonly (readonly Attribute[])[] {
+  return making.parts.map((part) => {
+    let template = withAttribute(part.asked, inSession);
+    if (isSecretPart(part) && !making.isCopy && !stays)
+      template = withAttribute(template, { type: CKA.extractable, value: Uint8Array.of(1) });
+    return template;
+  });
+}
+
+/** What a draft gives: its parts, and where they are if they stay for a moment. */
+export interface Drafted {
+  readonly parts: readonly DraftPart[];
+  readonly handles: readonly Uint8Array[];
+}
+
+function operationOf(
+  group: Group,
+  making: Making,
+  domain: VirtualObject | undefined,
+  stays: boolean,
+): Operation<Drafted> {
+  let parts: DraftedPart[] = [];
+  return {
+    function: making.function,
+    objects: domain === undefined ? making.uses : [...making.uses, domain],
+    mechanism: making.mechanism,
+    aspect: 'pure',
+    kind: `draft:${making.function}:${making.mechanism ?? ''}:${sizeOf(making)}`,
+    results: noCodes,
+    job: (handles) => {
+      const script = new Script();
+      const made = script.add(making.step(handles, draftTemplates(making, stays)));
+      parts = making.parts.map(
+        (part, index) =>
+          new DraftedPart(
+            group,
+            part,
+            script,
+            refOf(making, index, made),
+            domain === undefined ? undefined : handles.at(-1),
+            making.isRepeatable,
+            stays,
+          ),
+      );
+      return { steps: script.steps, undo: true, patient: true, anchored: stays };
+    },
+    read: (reply) => ({ parts: parts.map((part) => part.read(reply)), handles: stays ? madeIn(reply) : [] }),
+  };
+}
+
+function madeIn(reply: JobReply): readonly Uint8Array[] {
+  const value = reply.results[0]?.value;
+  if (value instanceof Uint8Array) return [value];
+  const { publicKey, privateKey } = resultOf(reply, 0, 'C_GenerateKeyPair');
+  return [publicKey, privateKey];
+}
+
+/** How large a key is to be: what its making takes depends on it. */
+function sizeOf({ parts }: Making): string {
+  const bits = parts
+    .map(({ asked }) => attributeIn(asked, ck('CKA_MODULUS_BITS')))
+    .find((value) => value !== undefined);
+  return bits === undefined ? '' : Buffer.from(bits).toString('hex');
+}
+
+/**
+ * Makes what a call is to make once on one member, as session objects, and lets it go again: what comes of it, what
+ * proves it, and its wrapped form. It says whether the request is a good one before any token object is touched,
+ * and may be run again anywhere: whatever a lost call leaves behind ends with its session.
+ */
+export function* draft(group: Group, making: Making, deadline: number): Task<readonly DraftPart[]> {
+  const wraps = making.parts.some(isSecretPart) && group.policy.replication === 'wrap';
+  const domain = wraps ? group.ledger.domain : undefined;
+  const { parts } = yield* runCall(group, operationOf(group, making, domain, false), deadline);
+  return parts;
+}
+
+/** The same on one member, where the session objects stay: for keys that must not leave it. */
+export function draftingOn(
+  group: Group,
+  making: Making,
+): { readonly errand: Errand; readonly read: (reply: JobReply) => Drafted } {
+  const operation = operationOf(group, making, undefined, true);
+  const { function: name, mechanism, objects, job } = operation;
+  return { errand: { function: name, mechanism, objects, job }, read: (reply) => operation.read(reply) };
+}
+
+/** Pairs prove their private halves by their public ones. */
+export function pairProofs(parts: readonly DraftPart[]): readonly DraftPart[] {
+  const [own, secret] = parts;
+  if (own === undefined || secret === undefined) return parts;
+  const point = pointOf(own);
+  const isSigned = [CKK.ec, CKK.edwards, CKK.dsa].includes(secret.description.type) && secret.description.signs;
+  if (point === undefined || !isSigned) return parts;
+  return [own, { ...secret, proofs: new Map([...secret.proofs, ['signature', point]]) }];
+}
+
+/** What signatures are checked with: the EC point, or the DSA public value. */
+function pointOf({ description, template }: DraftPart): Uint8Array | undefined {
+  if (description.type === CKK.dsa) return attributeIn(template, CKA.value);
+  return description.ecPoint.length > 0 ? description.ecPoint : undefined;
+}

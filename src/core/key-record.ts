@@ -1,0 +1,59 @@
+import { resultOf, step } from '../spec/job.js';
+import type { Connection } from './connection.js';
+import type { Group } from './group.js';
+import type { VirtualObject } from './object.js';
+import { type Effort, type Failure, failureOf } from './outcome.js';
+import { type KeyRecord, keyRecordTemplate, proofsIn, readRecord, recordTypes } from './record.js';
+import { FOREVER, type Task } from './task.js';
+
+/** More records of one key are never there, but for the moment when one takes another's place. */
+const MOST_RECORDS = 16;
+
+/** The record of a key on one member; the newest, where one is just being replaced. */
+export function* readKeyRecord(
+  connection: Connection,
+  handle: number,
+  effort?: Effort,
+): Task<{ readonly kind: 'record'; readonly record: KeyRecord | undefined } | Failure> {
+  const steps = [step('X_Find', keyRecordTemplate(handle), MOST_RECORDS, recordTypes)];
+  const outcome = yield* connection.run({ steps }, 'key record', FOREVER, effort);
+  const failure = failureOf(outcome);
+  if (failure !== undefined || outcome.kind !== 'reply') return failure ?? { kind: 'withdrawn' };
+  let newest: KeyRecord | undefined;
+  for (const { attributes } of resultOf(outcome.reply, 0, 'X_Find')) {
+    const record = readRecord(attributes[0]?.value ?? new Uint8Array());
+    if (record === undefined || record === 'newer' || record.kind !== 'key') continue;
+    if (newest === undefined || record.time > newest.time) newest = record;
+  }
+  return { kind: 'record', record: newest };
+}
+
+/**
+ * Looks for the record of a key, on one active member after the other, since absence on one proves nothing. False
+ * when none of them could be asked; an object whose `record` is null has none.
+ */
+export function* learnKeyRecord(group: Group, object: VirtualObject, effort?: Effort): Task<boolean> {
+  if (object.record !== undefined || object.session !== undefined) return true;
+  if (group.ledger.record === undefined) return true;
+  let answers = 0;
+  for (const { isActive, connection } of group.members) {
+    if (!isActive || connection === undefined) continue;
+    const read = yield* readKeyRecord(connection, object.handle, effort);
+    if (read.kind !== 'record') continue;
+    answers += 1;
+    if (read.record === undefined) continue;
+    object.record = read.record;
+    return true;
+  }
+  if (answers > 0) object.record = null;
+  return answers > 0;
+}
+
+/** Takes the group's fingerprint of a key from its record; false where there is none. */
+export function referTo(object: VirtualObject): boolean {
+  const proofs = proofsIn(object.record?.note.proofs ?? {});
+  if (proofs.size === 0) return false;
+  for (const [kind, proof] of proofs) object.reference.set(kind, proof);
+  object.referenced = true;
+  return true;
+}

@@ -1,0 +1,195 @@
+import { ulongBytes } from '../spec/attribute.js';
+import type { FoundObject, ReadAttribute } from '../spec/calls.js';
+import { ck } from '../spec/constants.js';
+import type { JobReply } from '../spec/job.js';
+import { resultOf, step } from '../spec/job.js';
+import type { Connection } from './connection.js';
+import { CKK, CKO, describe, describedTypes, identityOf, RESERVED_LABEL } from './identity.js';
+import { type Alias, VirtualObject } from './object.js';
+import { type Effort, type Failure, failureOf } from './outcome.js';
+import {
+  type AliasRecord,
+  type ChangeRecord,
+  fromHex,
+  type GroupRecord,
+  type GroupwideRecord,
+  groupwideTemplate,
+  proofsIn,
+  readRecord,
+  recordTypes,
+} from './record.js';
+import type { Task } from './task.js';
+
+const CKA = {
+  class: ck('CKA_CLASS'),
+  keyType: ck('CKA_KEY_TYPE'),
+  label: ck('CKA_LABEL'),
+  id: ck('CKA_ID'),
+  modulus: ck('CKA_MODULUS'),
+  publicExponent: ck('CKA_PUBLIC_EXPONENT'),
+  token: ck('CKA_TOKEN'),
+  private: ck('CKA_PRIVATE'),
+} as const;
+
+export const DOMAIN_LABEL: string = `${RESERVED_LABEL}domain`;
+export const TRANSPORT_LABEL: string = `${RESERVED_LABEL}transport`;
+/** So many records of the whole group are read from a member. */
+const MOST_RECORDS = 100_000;
+
+/** A record as it was found on a member. */
+export interface FoundRecord<R extends GroupwideRecord = GroupwideRecord> {
+  readonly handle: Uint8Array;
+  readonly record: R;
+}
+
+/** The records of the whole group on one member. */
+export interface RecordsFound {
+  readonly kind: 'records';
+  readonly group: FoundRecord<GroupRecord> | undefined;
+  readonly aliases: readonly FoundRecord<AliasRecord>[];
+  readonly changes: readonly FoundRecord<ChangeRecord>[];
+  /** A record of a later format is among them. */
+  readonly newer: boolean;
+}
+
+/** The step that reads them. */
+export const findRecords: ReturnType<typeof step> = step('X_Find', groupwideTemplate, MOST_RECORDS, recordTypes);
+
+/** The records in what `findRecords` found. */
+export function recordsIn(found: readonly FoundObject[]): RecordsFound {
+  let group: FoundRecord<GroupRecord> | undefined;
+  const aliases: FoundRecord<AliasRecord>[] = [];
+  const changes: FoundRecord<ChangeRecord>[] = [];
+  let newer = false;
+  for (const { handle, attributes } of found) {
+    const record = readRecord(attributes[0]?.value ?? new Uint8Array());
+    if (record === 'newer') newer = true;
+    else if (record?.kind === 'group') {
+      if (group === undefined || record.revision > group.record.revision) group = { handle, record };
+    } else if (record?.kind === 'alias') aliases.push({ handle, record });
+    else if (record?.kind === 'intent' || record?.kind === 'journal') changes.push({ handle, record });
+  }
+  return { kind: 'records', group, aliases, changes, newer };
+}
+
+/** Reads the records of the whole group from a member. */
+export function* readRecords(connection: Connection, deadline: number, effort?: Effort): Task<RecordsFound | Failure> {
+  const outcome = yield* connection.run({ steps: [findRecords] }, 'records', deadline, effort);
+  const failure = failureOf(outcome);
+  if (failure !== undefined || outcome.kind !== 'reply') return failure ?? { kind: 'withdrawn' };
+  return recordsIn(foundIn(outcome.reply, 0));
+}
+
+export function foundIn(reply: JobReply, index: number): readonly FoundObject[] {
+  return resultOf(reply, index, 'X_Find');
+}
+
+/** One of the group's own keys, by what its record says of it. */
+function ownKey(values: ReadonlyMap<number, Uint8Array>): VirtualObject {
+  const attributes = describedTypes.map((type): ReadAttribute => {
+    const value = values.get(type);
+    return value === undefined
+      ? { presence: 'invalid', value: Buffer.alloc(0) }
+      : { presence: 'present', value: Buffer.from(value) };
+  });
+  const description = describe(attributes);
+  const object = new VirtualObject(0, identityOf(description), description);
+  object.referenced = true;
+  return object;
+}
+
+const yes = Uint8Array.of(1);
+
+/** What the group's records say, as far as this process has read them. */
+export class Ledger {
+  record: GroupRecord | undefined;
+  /** The key that keys travel under; an object like any other, but for the application's eyes. */
+  domain: VirtualObject | undefined;
+  /** The members' transport keys (private), by serial. */
+  readonly transports: Map<string, VirtualObject> = new Map<string, VirtualObject>();
+  /** Records of a later format were met: nothing is written any more. */
+  isNewer: boolean = false;
+  /** When the aliases were last read (ms of the port's clock). */
+  readAt: number = Number.NEGATIVE_INFINITY;
+  #aliases = new Map<string, Alias[]>();
+
+  adopt(record: GroupRecord): void {
+    if (this.record !== undefined && this.record.revision >= record.revision) return;
+    this.record = record;
+    this.domain = ownKey(
+      new Map([
+        [CKA.class, ulongBytes(CKO.secretKey)],
+        [CKA.keyType, ulongBytes(CKK.aes)],
+        [CKA.label, Buffer.from(DOMAIN_LABEL)],
+        [CKA.id, fromHex(record.domain.id)],
+        [CKA.token, yes],
+        [CKA.private, yes],
+      ]),
+    );
+    for (const [kind, proof] of proofsIn(record.domain.proofs)) this.domain.reference.set(kind, proof);
+    this.transports.clear();
+    for (const { serial, modulus, transport, publicExponent } of record.members) {
+      this.transports.set(
+        serial,
+        ownKey(
+          new Map([
+            [CKA.class, ulongBytes(CKO.privateKey)],
+            [CKA.keyType, ulongBytes(CKK.rsa)],
+            [CKA.label, Buffer.from(TRANSPORT_LABEL)],
+            [CKA.id, fromHex(transport)],
+            [CKA.modulus, fromHex(modulus)],
+            [CKA.publicExponent, fromHex(publicExponent)],
+            [CKA.token, yes],
+            [CKA.private, yes],
+          ]),
+        ),
+      );
+    }
+  }
+
+  /** The aliases as the members have them; those of several members are merged. */
+  learn(records: readonly RecordsFound[]): ReadonlyMap<string, readonly Alias[]> {
+    this.#aliases = new Map();
+    for (const { aliases, newer } of records) {
+      if (newer) this.isNewer = true;
+      for (const { record } of aliases) this.addAlias(record);
+    }
+    return this.#aliases;
+  }
+
+  addAlias({ identity, handle, fingerprint, time }: AliasRecord): ReadonlyMap<string, readonly Alias[]> {
+    // It went by another name before, or goes by another one now.
+    const newest = this.#newest(handle);
+    if (newest !== undefined && newest.identity !== identity) {
+      if (newest.time > time) return this.#aliases;
+      this.dropAliases(handle);
+    }
+    const known = this.#aliases.get(identity) ?? [];
+    const isKnown = known.some((alias) => alias.handle === handle && alias.fingerprint === fingerprint);
+    if (!isKnown) this.#aliases.set(identity, [...known, { handle, fingerprint, time }]);
+    return this.#aliases;
+  }
+
+  #newest(handle: number): { readonly identity: string; readonly time: number } | undefined {
+    for (const [identity, aliases] of this.#aliases) {
+      const own = aliases.find((alias) => alias.handle === handle);
+      if (own !== undefined) return { identity, time: own.time };
+    }
+    return undefined;
+  }
+
+  /** Forgets the aliases of a handle that is void, or that goes by another identity now. */
+  dropAliases(handle: number): ReadonlyMap<string, readonly Alias[]> {
+    for (const [identity, aliases] of this.#aliases) {
+      const left = aliases.filter((alias) => alias.handle !== handle);
+      if (left.length === 0) this.#aliases.delete(identity);
+      else this.#aliases.set(identity, left);
+    }
+    return this.#aliases;
+  }
+
+  hasAliases(handle: number): boolean {
+    for (const aliases of this.#aliases.values()) if (aliases.some((alias) => alias.handle === handle)) return true;
+    return false;
+  }
+}

@@ -1,0 +1,293 @@
+import { type Attribute, attributeOf } from '../spec/attribute.js';
+import type { ReadAttribute } from '../spec/calls.js';
+import { ck } from '../spec/constants.js';
+import { type JobReply, resultOf, step } from '../spec/job.js';
+import { attributeIn, checkChange } from '../spec/rules.js';
+import { Change, carryOut } from './change.js';
+import { checkWritable } from './creation.js';
+import { type Errand, type ErrandEnd, isReachable } from './errand.js';
+import { TokenError } from './error.js';
+import type { Group } from './group.js';
+import { describe, describedTypes, identityOf, isReserved } from './identity.js';
+import { learnKeyRecord } from './key-record.js';
+import type { Member } from './member.js';
+import { aliasOf } from './naming.js';
+import type { VirtualObject } from './object.js';
+import { readObject } from './reading.js';
+import {
+  type AliasRecord,
+  type AnyRecord,
+  type KeyRecord,
+  keyRecordTemplate,
+  labelTemplate,
+  noteAttributes,
+  noteObject,
+} from './record.js';
+import { describeObject } from './restoration.js';
+import { Script, withAttribute } from './script.js';
+import type { Task } from './task.js';
+
+const CKA_LABEL = ck('CKA_LABEL');
+const CKA_ID = ck('CKA_ID');
+
+const CKR = {
+  attributeValueInvalid: ck('CKR_ATTRIBUTE_VALUE_INVALID'),
+  deviceRemoved: ck('CKR_DEVICE_REMOVED'),
+  functionFailed: ck('CKR_FUNCTION_FAILED'),
+} as const;
+
+/** Attributes as they are to be, and as they were. */
+interface Alteration {
+  readonly changes: readonly Attribute[];
+  readonly former: readonly Attribute[];
+}
+
+/**
+ * Changes attributes on all members, one member after the other, each verified, so that a write that goes wrong
+ * never goes wrong on all of them (Rule 9). A renamed object keeps its handle.
+ */
+export function* changeAttributes(
+  group: Group,
+  object: VirtualObject,
+  changes: readonly Attribute[],
+  deadline: number,
+): Task<void> {
+  const name = 'C_SetAttributeValue';
+  checkWritable(group, name);
+  const violation = checkChange(changes, object.description.class);
+  if (violation !== undefined) throw new TokenError(violation.code, name, violation.explanation);
+  if (isReserved(attributeIn(changes, CKA_LABEL) ?? new Uint8Array())) {
+    const explanation = "attribute label: labels that begin with 'pkcs11-ha:' are the group's own";
+    throw new TokenError(CKR.attributeValueInvalid, name, explanation);
+  }
+  group.counters.calls += 1;
+  if (changes.length === 0) return;
+  const change = new Change(group, name, deadline);
+  yield* carryOut(change, alter(change, object, changes));
+}
+
+function* alter(change: Change, object: VirtualObject, changes: readonly Attribute[]): Task<void> {
+  const { group } = change;
+  yield* learnKeyRecord(group, object);
+  const types = changes.map(({ type }) => type);
+  yield* describeObject(group, object, change.deadline);
+  const former = valuesOf(types, yield* readObject(group, object, types, change.deadline));
+  const alteration: Alteration = { changes, former };
+  const participants = yield* change.participants();
+  const isSession = object.session !== undefined;
+  const renamed = renamedBy(object, changes);
+  const alias = renamed === undefined || isSession ? undefined : aliasOf(group, renamed);
+  if (!isSession) yield* change.announce(participants, 'set', [object], changes, former);
+  const record = recordAfter(group, object, renamed ?? object, changes);
+  const done = yield* alterAll(change, participants, object, alteration, [alias, record]);
+  if (!isSession) yield* change.commit(done);
+  if (object.session !== undefined) {
+    for (const each of changes) object.session.template = withAttribute(object.session.template, each);
+  }
+  if (record !== undefined) object.record = record;
+  if (renamed === undefined) return;
+  if (alias !== undefined) {
+    group.ledger.dropAliases(object.handle);
+    group.objects.learnAliases(group.ledger.addAlias(alias));
+  }
+  group.objects.rename(object, renamed.identity, renamed.description);
+  object.described = renamed.described;
+}
+
+function valuesOf(types: readonly number[], read: readonly ReadAttribute[]): Attribute[] {
+  return types.flatMap((type, index) => {
+    const attribute = read[index];
+    return attribute?.presence === 'present' ? [{ type, value: Uint8Array.from(attribute.value) }] : [];
+  });
+}
+
+/** The object under the identity it gets; undefined when that stays as it is. */
+function renamedBy(object: VirtualObject, changes: readonly Attribute[]): VirtualObject | undefined {
+  if (attributeIn(changes, CKA_LABEL) === undefined && attributeIn(changes, CKA_ID) === undefined) return undefined;
+  const described = describedTypes.map((type, index) => attributeIn(changes, type) ?? object.described[index]);
+  const description = describe(
+    described.map((value) =>
+      value === undefined
+        ? { presence: 'invalid', value: Buffer.alloc(0) }
+        : { presence: 'present', value: Buffer.from(value) },
+    ),
+  );
+  const identity = identityOf(description, object.valueDigest);
+  if (Buffer.compare(identity, object.identity) === 0) return undefined;
+  const renamed = Object.assign(Object.create(Object.getPrototypeOf(object)) as VirtualObject, object);
+  return Object.assign(renamed, { identity, description, described });
+}
+
+function recordAfter(
+  group: Group,
+  object: VirtualObject,
+  renamed: VirtualObject,
+  changes: readonly Attribute[],
+): KeyRecord | undefined {
+  const { record } = object;
+  if (record === undefined || record === null) return undefined;
+  const changed = new Set(changes.map(({ type }) => type));
+  const template = [...record.template.filter(([type]) => !changed.has(type)), ...noteAttributes(changes)];
+  return { ...record, note: noteObject(renamed), template, writer: group.port.writer, time: group.tick() };
+}
+
+/** One member after the other; when one of them cannot, those before it get back what was. */
+function* alterAll(
+  change: Change,
+  members: readonly Member[],
+  object: VirtualObject,
+  { changes, former }: Alteration,
+  records: readonly [alias: AliasRecord | undefined, record: KeyRecord | undefined],
+): Task<readonly Member[]> {
+  const { group } = change;
+  const done: Member[] = [];
+  const doubtful: Member[] = [];
+  for (const member of members) {
+    if (!isReachable(member)) {
+      doubtful.push(member);
+      continue;
+    }
+    const isLate = change.givenUp || group.port.now() >= change.deadline;
+    const end = isLate ? undefined : yield* change.run(member, altering(object, changes, records));
+    if (end?.kind === 'done') {
+      const different = verify(end.reply, changes);
+      if (different === undefined) {
+        done.push(member);
+        continue;
+      }
+      yield* takeBack(change, [...done, member], doubtful, object, former, records);
+      throw change.failure(CKR.functionFailed, `attribute ${different} did not take on the value on ${member.name}`);
+    }
+    if (end?.kind === 'gone' || end?.kind === 'lacks') {
+      doubtful.push(member);
+      continue;
+    }
+    if (end !== undefined && isTheMembersOwn(end, done)) {
+      if (member.connection !== undefined) member.suspect(member.connection, `it answered ${end.record.outcome}`);
+      continue;
+    }
+    yield* takeBack(change, done, doubtful, object, former, records);
+    throw end === undefined
+      ? change.failure(CKR.functionFailed, 'the time was over before all members had it')
+      : change.refusal(end);
+  }
+  const { durability } = group.policy;
+  if (done.length >= (durability === 'all' ? 1 : durability)) return done;
+  yield* takeBack(change, done, doubtful, object, former, records);
+  throw change.failure(CKR.deviceRemoved, `too few members have taken it: ${group.whereabouts}`);
+}
+
+/** The attributes of an object on one member. */
+export function hasValues(object: VirtualObject, changes: readonly Attribute[]): Errand {
+  return {
+    function: 'C_GetAttributeValue',
+    objects: [object],
+    isReading: true,
+    job: ([handle = new Uint8Array(8)]) => ({
+      steps: [
+        step(
+          'C_GetAttributeValue',
+          handle,
+          changes.map(({ type }) => type),
+        ),
+      ],
+    }),
+  };
+}
+
+/** The change of an object on one member, for a call that others have begun; and the object under its new name. */
+export function alteringTo(
+  group: Group,
+  object: VirtualObject,
+  changes: readonly Attribute[],
+): { readonly errand: Errand; readonly renamed: VirtualObject | undefined } {
+  const renamed = renamedBy(object, changes);
+  const alias = renamed === undefined ? undefined : aliasOf(group, renamed);
+  const record = recordAfter(group, object, renamed ?? object, changes);
+  return { errand: altering(object, changes, [alias, record]), renamed };
+}
+
+function isTheMembersOwn(end: ErrandEnd, done: readonly Member[]): boolean {
+  return end.kind === 'refused' && end.verdict === 'ambiguous' && done.length > 0;
+}
+
+function altering(
+  object: VirtualObject,
+  changes: readonly Attribute[],
+  records: readonly (AnyRecord | undefined)[],
+): Errand {
+  const written = records.flatMap((record) => record ?? []);
+  return {
+    function: 'C_SetAttributeValue',
+    objects: [object],
+    job: ([handle = new Uint8Array(8)]) => {
+      const script = new Script();
+      // What leads from the new name to the handle is there before anybody meets the new name.
+      const olds = written.map((record) => script.add(step('X_Find', labelTemplate(record), 16, [])));
+      for (const record of written) script.write(record);
+      script.add(step('C_SetAttributeValue', handle, changes));
+      script.add(
+        step(
+          'C_GetAttributeValue',
+          handle,
+          changes.map(({ type }) => type),
+        ),
+      );
+      for (const at of olds) script.add({ ...step('C_DestroyObject', { step: at }), optional: true });
+      return { steps: script.steps };
+    },
+  };
+}
+
+/** The attribute that did not become what it was to be; undefined when all did. */
+function verify(reply: JobReply, changes: readonly Attribute[]): string | undefined {
+  const at = reply.results.findIndex(({ call }) => call === 'C_GetAttributeValue');
+  const read = resultOf(reply, at, 'C_GetAttributeValue');
+  const wrong = changes.find(({ value }, index) => Buffer.compare(read[index]?.value ?? new Uint8Array(), value) !== 0);
+  return wrong === undefined ? undefined : attributeOf('template', wrong.type).name;
+}
+
+function* takeBack(
+  change: Change,
+  done: readonly Member[],
+  doubtful: readonly Member[],
+  object: VirtualObject,
+  former: readonly Attribute[],
+  records: readonly [alias: AliasRecord | undefined, record: KeyRecord | undefined],
+): Task<void> {
+  const left: Member[] = [...doubtful];
+  for (const member of done) {
+    const end = yield* change.run(member, restoring(object, former, records), change.settleBy);
+    if (end.kind !== 'done') left.push(member);
+  }
+  yield* change.leaveUndone(
+    done.filter((member) => !left.includes(member)),
+    left,
+  );
+}
+
+/** Gives back what was, and takes away the records that were written for what was to be. */
+function restoring(
+  object: VirtualObject,
+  former: readonly Attribute[],
+  [alias, record]: readonly [alias: AliasRecord | undefined, record: KeyRecord | undefined],
+): Errand {
+  return {
+    function: 'C_SetAttributeValue',
+    objects: [object],
+    job: ([handle = new Uint8Array(8)]) => {
+      const script = new Script();
+      script.add(step('C_SetAttributeValue', handle, former));
+      if (alias !== undefined) {
+        const at = script.add(step('X_Find', labelTemplate(alias), 1, []));
+        script.add({ ...step('C_DestroyObject', { step: at }), optional: true });
+      }
+      if (record !== undefined && object.record !== undefined && object.record !== null) {
+        const at = script.add(step('X_Find', keyRecordTemplate(object.handle), 1, []));
+        script.write(object.record);
+        script.add({ ...step('C_DestroyObject', { step: at }), optional: true });
+      }
+      return { steps: script.steps };
+    },
+  };
+}

@@ -1,0 +1,66 @@
+import type { DraftPart } from './draft.js';
+import { findObjects } from './find.js';
+import type { Group } from './group.js';
+import { isProvenByIdentity, templateOf } from './identity.js';
+import { fingerprintOf, type VirtualObject } from './object.js';
+import { Effort } from './outcome.js';
+import { type AliasRecord, hex } from './record.js';
+import { establishReference } from './reference.js';
+import type { Task } from './task.js';
+
+/** An object with its handle, and the alias records without which other processes would give it another. */
+export interface NamedObject {
+  readonly object: VirtualObject;
+  readonly aliases: readonly AliasRecord[];
+}
+
+/**
+ * Gives an object that is about to be made its handle (Rule 11): that of its identity, or, when there are objects
+ * of that identity already, one of its own; aliases then tell all of them apart for good.
+ */
+export function* nameObject(group: Group, part: DraftPart, deadline: number): Task<NamedObject> {
+  const { objects } = group;
+  const { identity, description, proofs, request } = part;
+  if (!request.token) return { object: complete(objects.addSessionObject(identity, description), part), aliases: [] };
+  if (part.hasTwins) yield* findObjects(group, templateOf(description), deadline);
+  const others = objects.withIdentity(identity);
+  if (others.length === 0 && objects.aliasesOf(identity).length === 0)
+    return { object: complete(objects.intern(identity, description), part), aliases: [] };
+  for (const other of others) {
+    if (!other.referenced && !isProvenByIdentity(other.description)) {
+      yield* establishReference(group, other, new Effort());
+    }
+  }
+  const fingerprint = fingerprintOf(proofs);
+  const copies = others.filter((other) => Buffer.compare(fingerprintOf(other.reference), fingerprint) === 0);
+  const ordinal = Math.max(-1, ...copies.map((copy) => copy.ordinal)) + 1;
+  const object = complete(objects.internTwin(identity, fingerprint, ordinal, description), part);
+  const aliases = [...others, object].filter((each) => each.ordinal === 0).map((each) => aliasOf(group, each));
+  return { object, aliases: aliases.filter((alias) => !isKnown(group, alias)) };
+}
+
+export function aliasOf(group: Group, object: VirtualObject): AliasRecord {
+  const digest = (bytes: Uint8Array): string => hex(group.port.sha256(bytes));
+  return {
+    kind: 'alias',
+    handle: object.handle,
+    identity: digest(object.identity),
+    fingerprint: digest(fingerprintOf(object.reference)),
+    time: group.tick(),
+  };
+}
+
+function isKnown(group: Group, { identity, handle, fingerprint }: AliasRecord): boolean {
+  const known = group.objects.aliasesByDigest(identity);
+  return known.some((alias) => alias.handle === handle && alias.fingerprint === fingerprint);
+}
+
+/** What the draft has shown belongs to the object from now on. */
+function complete(object: VirtualObject, { described, valueDigest, proofs, description }: DraftPart): VirtualObject {
+  object.described = described;
+  object.valueDigest = valueDigest;
+  object.reference.clear();
+  for (const [kind, proof] of proofs) object.reference.set(kind, proof);
+  object.referenced = proofs.size > 0 || isProvenByIdentity(description);
+  return object;
+}

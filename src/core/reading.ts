@@ -1,0 +1,34 @@
+import type { ReadAttribute } from '../spec/calls.js';
+import { runCall } from './call.js';
+import { forgottenTypes } from './draft.js';
+import type { Group } from './group.js';
+import { learnKeyRecord } from './key-record.js';
+import { isSecretPart } from './making.js';
+import type { VirtualObject } from './object.js';
+import { readAttributes } from './operation.js';
+import { fromHex } from './record.js';
+import type { Task } from './task.js';
+
+const forgotten: ReadonlySet<number> = new Set(forgottenTypes);
+
+/**
+ * Reads attributes. What tokens forget of a key when it is unwrapped is answered from its record, so that it is
+ * the same whichever member answers.
+ */
+export function* readObject(
+  group: Group,
+  object: VirtualObject,
+  types: readonly number[],
+  deadline: number,
+): Task<readonly ReadAttribute[]> {
+  const read = yield* runCall(group, readAttributes(object, types), deadline);
+  if (!isSecretPart(object.description) || !types.some((type) => forgotten.has(type))) return read;
+  yield* learnKeyRecord(group, object);
+  const answers = object.session?.answers ?? object.record?.answers;
+  if (answers === undefined) return read;
+  return types.map((type, index): ReadAttribute => {
+    const answer = forgotten.has(type) ? answers.find(([answered]) => answered === type) : undefined;
+    if (answer !== undefined) return { presence: 'present', value: Buffer.from(fromHex(answer[1])) };
+    return read[index] ?? { presence: 'invalid', value: Buffer.alloc(0) };
+  });
+}

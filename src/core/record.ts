@@ -1,0 +1,238 @@
+import { type Attribute, ulongBytes } from '../spec/attribute.js';
+import { ck } from '../spec/constants.js';
+import { CKO, describe, describedTypes, identityOf, RESERVED_LABEL } from './identity.js';
+import { type ProofKind, VirtualObject } from './object.js';
+
+/** The format that this version writes; whoever meets a newer one does not write. */
+export const FORMAT = 1;
+
+const CKA = {
+  class: ck('CKA_CLASS'),
+  token: ck('CKA_TOKEN'),
+  private: ck('CKA_PRIVATE'),
+  label: ck('CKA_LABEL'),
+  application: ck('CKA_APPLICATION'),
+  value: ck('CKA_VALUE'),
+} as const;
+
+/** An attribute as records hold it: its type, and its value in hexadecimal. */
+export type NotedAttribute = readonly [type: number, value: string];
+
+/** Which object: enough to find it on a token and to prove that it is the one. */
+export interface ObjectNote {
+  readonly handle: number;
+  readonly ordinal: number;
+  /** What identifies it, as `describedTypes` are read; null for what it does not have. */
+  readonly described: readonly (string | null)[];
+  /** The digest of its public value, where that identifies it. */
+  readonly valueDigest: string;
+  readonly proofs: Readonly<Partial<Record<ProofKind, string>>>;
+}
+
+/** A member of the group: its token, and the public half of the key pair that keys travel to it under. */
+export interface MemberNote {
+  readonly serial: string;
+  readonly name: string;
+  readonly modulus: string;
+  readonly publicExponent: string;
+  /** CKA_ID of the pair. */
+  readonly transport: string;
+}
+
+/** The group itself: on every member, the same on all. */
+export interface GroupRecord {
+  readonly kind: 'group';
+  readonly id: string;
+  readonly label: string;
+  /** Counts up with each change of the record. */
+  readonly revision: number;
+  readonly salt: string;
+  readonly members: readonly MemberNote[];
+  /** The key that keys travel under: CKA_ID, and what proves it. */
+  readonly domain: { readonly id: string; readonly proofs: Readonly<Partial<Record<ProofKind, string>>> };
+  /** The wrapping mechanism that was proven on all members. */
+  readonly wrap: number;
+  /** Whether secrets of a length that is no multiple of eight come through it unharmed. */
+  readonly wrapsOddLengths: boolean;
+}
+
+/** How a key of the group travels: wrapped under the domain key, or for each member under its transport key. */
+export type Wrapped =
+  | { readonly domain: string; readonly blob: string }
+  | { readonly transports: Readonly<Record<string, string>> };
+
+/** A key that the group has made: what tokens forget of it, and its wrapped form where that is kept. */
+export interface KeyRecord {
+  readonly kind: 'key';
+  readonly note: ObjectNote;
+  readonly template: readonly NotedAttribute[];
+  /** What is answered instead of a token's own answer: members made it in different ways. */
+  readonly answers: readonly NotedAttribute[];
+  readonly sealed: Wrapped | undefined;
+  readonly writer: string;
+  readonly time: number;
+}
+
+/**
+ * A replicated call: as an intent while it is under way, as a journal entry when some members have missed it.
+ * `changes` and `former` are the attributes that a `set` gives and takes away.
+ */
+export interface ChangeRecord {
+  readonly kind: 'intent' | 'journal';
+  readonly operation: string;
+  readonly what: 'create' | 'set' | 'destroy';
+  readonly notes: readonly ObjectNote[];
+  readonly changes: readonly NotedAttribute[];
+  readonly former: readonly NotedAttribute[];
+  readonly writer: string;
+  readonly time: number;
+  /** When its writer has given up for certain (ms of the wall clock). */
+  readonly expires: number;
+  /** Serials of the members that have not got it. */
+  readonly missed: readonly string[];
+}
+
+/** A handle that does not follow from the object's identity: it was renamed, or it is a twin. */
+export interface AliasRecord {
+  readonly kind: 'alias';
+  readonly handle: number;
+  /** Digest of the identity. */
+  readonly identity: string;
+  readonly fingerprint: string;
+  /** Of several identities of one handle, the newest is right. */
+  readonly time: number;
+}
+
+export type GroupwideRecord = GroupRecord | ChangeRecord | AliasRecord;
+export type AnyRecord = GroupwideRecord | KeyRecord;
+
+export const hex = (bytes: Uint8Array): string =>
+  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex');
+export const fromHex = (text: string): Uint8Array => Uint8Array.from(Buffer.from(text, 'hex'));
+
+export function noteAttributes(attributes: readonly Attribute[]): NotedAttribute[] {
+  return attributes.map(({ type, value }) => [type, hex(value)]);
+}
+
+export function attributesOf(noted: readonly NotedAttribute[]): Attribute[] {
+  return noted.map(([type, value]) => ({ type, value: fromHex(value) }));
+}
+
+export function noteProofs(proofs: ReadonlyMap<ProofKind, Uint8Array>): ObjectNote['proofs'] {
+  return Object.fromEntries([...proofs].map(([kind, proof]) => [kind, hex(proof)]));
+}
+
+export function proofsIn(noted: ObjectNote['proofs']): Map<ProofKind, Uint8Array> {
+  return new Map(Object.entries(noted).map(([kind, proof]) => [kind as ProofKind, fromHex(proof)]));
+}
+
+/** Notes an object; `described` as its `describedTypes` were read. */
+export function noteObject(object: VirtualObject): ObjectNote {
+  return {
+    handle: object.handle,
+    ordinal: object.ordinal,
+    described: object.described.map((value) => (value === undefined ? null : hex(value))),
+    valueDigest: hex(object.valueDigest),
+    proofs: noteProofs(object.reference),
+  };
+}
+
+/** The object of a note, apart from the group's table: to look for it on a member. */
+export function objectOf(note: ObjectNote): VirtualObject {
+  const described = describedTypes.map((_type, index) => {
+    const value = note.described[index];
+    return value === undefined || value === null ? undefined : fromHex(value);
+  });
+  const description = describe(
+    described.map((value) =>
+      value === undefined
+        ? { presence: 'invalid', value: Buffer.alloc(0) }
+        : { presence: 'present', value: Buffer.from(value) },
+    ),
+  );
+  const valueDigest = fromHex(note.valueDigest);
+  const object = new VirtualObject(note.handle, identityOf(description, valueDigest), description, note.ordinal);
+  object.described = described;
+  object.valueDigest = valueDigest;
+  for (const [kind, proof] of proofsIn(note.proofs)) object.reference.set(kind, proof);
+  object.referenced = true;
+  return object;
+}
+
+const APPLICATION = 'pkcs11-ha';
+const KEY_APPLICATION = 'pkcs11-ha key';
+
+function handleText(handle: number): string {
+  return handle.toString(16).padStart(12, '0');
+}
+
+/** The label of a record: its kind, and of keys and aliases the handle that it is about. */
+export function labelOf(record: AnyRecord): string {
+  switch (record.kind) {
+    case 'key':
+      return keyLabel(record.note.handle);
+    case 'alias':
+      return aliasLabel(record.handle);
+    case 'group':
+      return `${RESERVED_LABEL}group`;
+    default:
+      return `${RESERVED_LABEL}${record.kind} ${record.operation}`;
+  }
+}
+
+function aliasLabel(handle: number): string {
+  return `${RESERVED_LABEL}alias ${handleText(handle)}`;
+}
+
+function keyLabel(handle: number): string {
+  return `${RESERVED_LABEL}key ${handleText(handle)}`;
+}
+
+const dataClass: Attribute = { type: CKA.class, value: ulongBytes(CKO.data) };
+
+/** Finds the records of the whole group, that is all but those of keys. */
+export const groupwideTemplate: readonly Attribute[] = [
+  dataClass,
+  { type: CKA.application, value: Buffer.from(APPLICATION) },
+];
+
+/** Finds the records of keys; of one handle, where one is given. */
+export function keyRecordTemplate(handle?: number): readonly Attribute[] {
+  const template = [dataClass, { type: CKA.application, value: Buffer.from(KEY_APPLICATION) }];
+  return handle === undefined ? template : [...template, { type: CKA.label, value: Buffer.from(keyLabel(handle)) }];
+}
+
+export function aliasTemplate(handle: number): readonly Attribute[] {
+  return [dataClass, { type: CKA.label, value: Buffer.from(aliasLabel(handle)) }];
+}
+
+export function labelTemplate(record: AnyRecord): readonly Attribute[] {
+  return [dataClass, { type: CKA.label, value: Buffer.from(labelOf(record)) }];
+}
+
+/** What is read of a record. */
+export const recordTypes: readonly number[] = [CKA.value];
+
+/** The template that creates a record. */
+export function recordTemplate(record: AnyRecord, token: boolean): readonly Attribute[] {
+  const application = record.kind === 'key' ? KEY_APPLICATION : APPLICATION;
+  return [
+    dataClass,
+    { type: CKA.token, value: Uint8Array.of(token ? 1 : 0) },
+    { type: CKA.private, value: Uint8Array.of(1) },
+    { type: CKA.label, value: Buffer.from(labelOf(record)) },
+    { type: CKA.application, value: Buffer.from(application) },
+    { type: CKA.value, value: Buffer.from(JSON.stringify({ version: FORMAT, ...record })) },
+  ];
+}
+
+/** A record's value: the record, `newer` for one of a later format, undefined for what is none. */
+export function readRecord(value: Uint8Array): AnyRecord | 'newer' | undefined {
+  try {
+    const parsed = JSON.parse(Buffer.from(value).toString('utf8')) as { version?: unknown; kind?: unknown };
+    if (typeof parsed.version !== 'number' || typeof parsed.kind !== 'string') return undefined;
+    return parsed.version > FORMAT ? 'newer' : (parsed as unknown as AnyRecord);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,350 @@
+import { resultOf, step } from '../spec/job.js';
+import { addForgetting } from './destruction.js';
+import { type Errand, isReachable, runErrand } from './errand.js';
+import { compare } from './fingerprint.js';
+import type { Group } from './group.js';
+import { isProvenByIdentity } from './identity.js';
+import { candidatesOn } from './inventory.js';
+import { learnKeyRecord } from './key-record.js';
+import { type FoundRecord, findRecords, foundIn, type RecordsFound, recordsIn } from './ledger.js';
+import type { Member } from './member.js';
+import { alteringTo, hasValues } from './modification.js';
+import type { VirtualObject } from './object.js';
+import { Effort } from './outcome.js';
+import { attributesOf, type ChangeRecord, labelTemplate, objectOf } from './record.js';
+import { resolveKey } from './resolve.js';
+import { restoreObject } from './restoration.js';
+import { Script } from './script.js';
+import { FOREVER, type Running, type Task } from './task.js';
+
+/** Members that are still on their way are waited for so long, so that what was left behind is settled on all (ms). */
+const AWAIT_OTHERS = 1000;
+
+/**
+ * Settles what replicated calls have left on a member, before it serves: intents whose writers are gone are undone
+ * or finished, and what it missed while it was away is done. One member after the other, so that what one of them
+ * notes for the next is met by it. Ends with the reason when that could not be.
+ */
+export function* settle(group: Group, member: Member, deadline: number): Task<string | undefined> {
+  const before = group.settling;
+  const mine = group.port.start(takeTurn(group, before, member, deadline));
+  group.settling = mine;
+  try {
+    if (!mine.settled) yield { signals: [mine], until: FOREVER };
+    if (mine.ended?.ok === true) return mine.ended.value;
+    return mine.ended?.error instanceof Error ? mine.ended.error.message : 'it was given up';
+  } finally {
+    if (!mine.settled) mine.cancel(undefined);
+    if (group.settling === mine) group.settling = undefined;
+  }
+}
+
+function* takeTurn(
+  group: Group,
+  before: Running<unknown> | undefined,
+  member: Member,
+  deadline: number,
+): Task<string | undefined> {
+  if (before !== undefined && !before.settled) yield { signals: [before], until: deadline };
+  const own = yield* recordsOn(group, member, deadline);
+  if (own === undefined) return 'its records could not be read';
+  group.learn([own]);
+  const intents = own.changes.filter(({ record }) => record.kind === 'intent' && isAbandoned(group, member, record));
+  if (intents.length > 0) yield* awaitOthers(group, member, deadline);
+  const settlement = new Settlement(group, member, own, deadline);
+  for (const intent of intents) yield* settlement.settleIntent(intent);
+  yield* settlement.catchUp();
+  member.isUnsettled = false;
+  return undefined;
+}
+
+/** Whether nobody works on an intent any more; one whose writer may live is looked at again when its time is over. */
+function isAbandoned(group: Group, member: Member, { operation, writer, expires }: ChangeRecord): boolean {
+  if (group.changes.has(operation)) return false;
+  if (writer === group.port.writer || group.port.isWriterGone(writer) === true) return true;
+  const left = expires - group.port.wallNow();
+  if (left <= 0) return true;
+  member.settleAt = Math.min(member.settleAt, group.port.now() + left);
+  return false;
+}
+
+function* awaitOthers(group: Group, member: Member, deadline: number): Task<void> {
+  const until = Math.min(deadline, group.port.now() + AWAIT_OTHERS);
+  const isComing = (): boolean => group.members.some((other) => other !== member && other.state.name === 'joining');
+  while (isComing() && group.port.now() < until) yield { signals: [group.changed], until };
+}
+
+/** What a member's records say now. */
+function* recordsOn(group: Group, member: Member, deadline: number): Task<RecordsFound | undefined> {
+  const errand: Errand = {
+    function: 'C_FindObjects',
+    objects: [],
+    isReading: true,
+    job: () => ({ steps: [findRecords] }),
+  };
+  const end = yield* runErrand(group, member, errand, deadline);
+  return end.kind === 'done' ? recordsIn(foundIn(end.reply, 0)) : undefined;
+}
+
+/** The settling of one member. */
+class Settlement {
+  constructor(
+    readonly group: Group,
+    readonly member: Member,
+    readonly own: RecordsFound,
+    readonly deadline: number,
+  ) {}
+
+  /** Members that can be worked on: this one, and those that serve or are about to. */
+  get #reached(): readonly Member[] {
+    return this.group.members.filter(
+      (each) => each === this.member || (isReachable(each) && each.state.name !== 'joining'),
+    );
+  }
+
+  *settleIntent({ record }: FoundRecord<ChangeRecord>): Task<void> {
+    const committed = yield* this.#isCommitted(record);
+    const { group } = this;
+    if (!committed) {
+      const away = this.#serials(record).filter((serial) => !this.#reached.some((each) => each.serial === serial));
+      const what = record.what === 'create' ? 'destroy' : record.what;
+      let changed = true;
+      if (what === 'set') changed = yield* this.#isBegun(record);
+      for (const each of this.#reached) {
+        if (what === 'set' && !changed) yield* this.#ensure(record, each);
+        else yield* this.#apply({ ...record, what }, each);
+      }
+      if (away.length > 0 && changed) yield* this.#write({ ...record, kind: 'journal', what, missed: away });
+      group.emit({
+        type: 'sync',
+        member: this.member.name,
+        what: record.what === 'create' || !changed ? 'undone' : 'finished',
+        objects: record.notes.map((note) => objectOf(note).summary),
+      });
+    }
+    group.aborted.delete(record.operation);
+    yield* this.#remove(this.member, record);
+  }
+
+  /** Does what was missed, in the order in which it happened. */
+  *catchUp(): Task<void> {
+    const { group, member } = this;
+    const { serial } = member;
+    if (serial === undefined) return;
+    const entries = new Map<string, { readonly record: ChangeRecord; readonly holders: Member[] }>();
+    for (const other of this.#reached) {
+      if (other === member) continue;
+      const records = yield* recordsOn(group, other, this.deadline);
+      for (const { record } of records?.changes ?? []) {
+        if (record.kind !== 'journal' || !record.missed.includes(serial)) continue;
+        const known = entries.get(record.operation);
+        if (known === undefined) entries.set(record.operation, { record, holders: [other] });
+        else known.holders.push(other);
+      }
+    }
+    for (const record of group.aborted.values()) {
+      if (record.missed.includes(serial) && !entries.has(record.operation))
+        entries.set(record.operation, { record, holders: [] });
+    }
+    const inOrder = [...entries.values()].sort((a, b) => a.record.time - b.record.time);
+    for (const { record, holders } of inOrder) {
+      // That it happened after all stands on this member itself.
+      const isVoid = record.what === 'destroy' && this.#hasHappened(record);
+      if (!isVoid && !(yield* this.#apply(record, member))) continue;
+      for (const holder of holders) yield* this.#strike(holder, record, serial);
+      const left = record.missed.filter((missed) => missed !== serial);
+      if (group.aborted.has(record.operation)) {
+        if (left.length === 0) group.aborted.delete(record.operation);
+        else group.abort({ ...record, missed: left });
+      }
+      const objects = record.notes.map((note) => objectOf(note).summary);
+      group.emit({ type: 'sync', member: member.name, what: 'caught up', objects });
+    }
+  }
+
+  #hasHappened({ operation, notes }: ChangeRecord): boolean {
+    return this.own.changes.some(
+      ({ record }) =>
+        record.kind === 'journal' &&
+        record.what === 'create' &&
+        record.operation === operation &&
+        record.notes.length === notes.length,
+    );
+  }
+
+  #serials({ missed }: ChangeRecord): readonly string[] {
+    const all = this.group.ledger.record?.members.map(({ serial }) => serial) ?? [];
+    return [...new Set([...all, ...missed])];
+  }
+
+  /** Whether a journal entry of the same operation says, here or elsewhere, that it has happened. */
+  *#isCommitted({ operation, what }: ChangeRecord): Task<boolean> {
+    for (const each of this.#reached) {
+      const records = each === this.member ? this.own : yield* recordsOn(this.group, each, this.deadline);
+      const entry = records?.changes.find(({ record }) => record.kind === 'journal' && record.operation === operation);
+      if (entry !== undefined) return entry.record.what === what;
+    }
+    return false;
+  }
+
+  /** Whether any member has taken the new values on. */
+  *#isBegun(record: ChangeRecord): Task<boolean> {
+    const changes = attributesOf(record.changes);
+    for (const each of this.#reached) {
+      for (const object of this.#namesOf(record)) {
+        const end = yield* runErrand(this.group, each, hasValues(object, changes), this.deadline);
+        if (end.kind !== 'done') continue;
+        const read = resultOf(end.reply, 0, 'C_GetAttributeValue');
+        const isNew = changes.every(
+          ({ value }, index) => Buffer.compare(read[index]?.value ?? new Uint8Array(), value) === 0,
+        );
+        if (isNew) return true;
+        break;
+      }
+    }
+    return false;
+  }
+
+  /** The object of a change under its old and, where it was renamed, its new name. */
+  #namesOf(record: ChangeRecord): readonly VirtualObject[] {
+    const [note] = record.notes;
+    if (note === undefined) return [];
+    const old = objectOf(note);
+    const { renamed } = alteringTo(this.group, old, attributesOf(record.changes));
+    return renamed === undefined ? [old] : [old, renamed];
+  }
+
+  /** Does a change on one member; true when it is done there. Doing it twice does no harm. */
+  *#apply(record: ChangeRecord, member: Member): Task<boolean> {
+    let isDone = true;
+    for (const note of record.notes) {
+      const object = objectOf(note);
+      switch (record.what) {
+        case 'create':
+          isDone = (yield* this.#give(object, member)) && isDone;
+          break;
+        case 'destroy':
+          isDone = (yield* this.#take(object, member)) && isDone;
+          break;
+        case 'set':
+          isDone = (yield* this.#set(record, member)) && isDone;
+          break;
+      }
+    }
+    return isDone;
+  }
+
+  *#locate(object: VirtualObject, member: Member): Task<'there' | 'absent' | 'unknown'> {
+    const { connection } = member;
+    if (connection === undefined) return 'unknown';
+    const located = yield* resolveKey(this.group, member, connection, object, new Effort());
+    if (located instanceof Uint8Array) return 'there';
+    const replica = connection.replicas.get(object);
+    return replica !== undefined && replica.kind !== 'usable' ? 'absent' : 'unknown';
+  }
+
+  *#give(object: VirtualObject, member: Member): Task<boolean> {
+    const where = yield* this.#locate(object, member);
+    if (where === 'there') return true;
+    if (where === 'unknown') return false;
+    // It may have been destroyed or renamed since: then a later entry says so.
+    const known = this.group.objects.get(object.handle) ?? object;
+    known.described = object.described;
+    yield* learnKeyRecord(this.group, known);
+    try {
+      return yield* restoreObject(this.group, known, member, this.deadline);
+    } catch {
+      // Nobody has it just now.
+      return false;
+    }
+  }
+
+  /** Only what is proven to be the object goes, and of exact copies only one more than were there before. */
+  *#take(object: VirtualObject, member: Member): Task<boolean> {
+    const { group } = this;
+    const { connection } = member;
+    if (connection === undefined) return false;
+    const effort = new Effort();
+    effort.epoch = connection.epoch;
+    const candidates = yield* candidatesOn(connection, object, effort);
+    if (candidates.kind !== 'candidates') return false;
+    const matches: Uint8Array[] = [];
+    for (const candidate of candidates.list) {
+      const isSame =
+        isProvenByIdentity(object.description) ||
+        (yield* compare(group, connection, object, candidate, effort)) === 'same';
+      if (isSame) matches.push(candidate.handle);
+    }
+    const handle = matches[object.ordinal];
+    const script = new Script();
+    if (handle !== undefined) script.add(step('C_DestroyObject', handle));
+    addForgetting(group, object, script);
+    script.add(step('C_GetSessionInfo'));
+    const login = { connection, epoch: effort.epoch };
+    const errand: Errand = { function: 'C_DestroyObject', objects: [], login, job: () => ({ steps: script.steps }) };
+    const end = yield* runErrand(group, member, errand, this.deadline);
+    return end.kind === 'done';
+  }
+
+  *#set(record: ChangeRecord, member: Member): Task<boolean> {
+    const changes = attributesOf(record.changes);
+    for (const object of this.#namesOf(record)) {
+      if ((yield* this.#locate(object, member)) !== 'there') continue;
+      yield* learnKeyRecord(this.group, object);
+      const { errand } = alteringTo(this.group, object, changes);
+      const end = yield* runErrand(this.group, member, errand, this.deadline);
+      return end.kind === 'done';
+    }
+    return yield* this.#ensure(record, member);
+  }
+
+  /** A write that was interrupted may have taken the whole object with it. */
+  *#ensure(record: ChangeRecord, member: Member): Task<boolean> {
+    const names = this.#namesOf(record);
+    for (const object of names) if ((yield* this.#locate(object, member)) === 'there') return true;
+    for (const object of names) if (yield* this.#give(object, member)) return true;
+    return false;
+  }
+
+  *#write(record: ChangeRecord): Task<void> {
+    const script = new Script();
+    script.write(record);
+    for (const each of this.#reached) {
+      yield* runErrand(
+        this.group,
+        each,
+        { function: 'C_CreateObject', objects: [], job: () => ({ steps: script.steps }) },
+        this.deadline,
+      );
+    }
+  }
+
+  /** A member is done with an entry: the new one is there before the old one goes. */
+  *#strike(holder: Member, record: ChangeRecord, serial: string): Task<void> {
+    const missed = record.missed.filter((each) => each !== serial);
+    if (missed.length === 0) {
+      yield* this.#remove(holder, record);
+      return;
+    }
+    const script = new Script();
+    const old = script.add(step('X_Find', labelTemplate(record), 1, []));
+    script.write({ ...record, missed });
+    script.add(step('C_DestroyObject', { step: old }));
+    yield* runErrand(
+      this.group,
+      holder,
+      { function: 'C_DestroyObject', objects: [], job: () => ({ steps: script.steps }) },
+      this.deadline,
+    );
+  }
+
+  *#remove(member: Member, record: ChangeRecord): Task<void> {
+    const steps = [step('X_Find', labelTemplate(record), 1, []), step('C_DestroyObject', { step: 0 })];
+    yield* runErrand(
+      this.group,
+      member,
+      { function: 'C_DestroyObject', objects: [], job: () => ({ steps }) },
+      this.deadline,
+    );
+  }
+}

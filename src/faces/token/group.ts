@@ -1,0 +1,70 @@
+import { type Existing, type FormationReport, formGroup, removeOwn } from '../../core/formation.js';
+import type { Group } from '../../core/group.js';
+import type { Task } from '../../core/task.js';
+import { type ConfigurationSource, OpenGroup, readConfiguration } from '../../runtime/open-group.js';
+import { integerOf } from '../../spec/input.js';
+
+const FORM_WITHIN = 120_000;
+const LONGEST_DEADLINE = 2 ** 31 - 1;
+
+export interface FormationOptions {
+  /**
+   * What to do with partitions that belong to a group already: `copy` adopts that group as it is, for another
+   * application host; `remove` takes its records and keys away and starts over, so that keys it has sealed are
+   * lost. Without it such partitions are refused.
+   */
+  readonly existing?: Existing;
+  /** ms; 120,000 where none is given. */
+  readonly deadline?: number;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Forms a group of the configured members, all of which have to be there: checks that they keep data objects, finds
+ * out by round trips how keys travel between them, gives each a transport key and all of them the domain key, and
+ * writes the group record. From then on keys can be made on all members.
+ *
+ * Rejects as `VirtualToken.open` does, and with CKR_ACTION_PROHIBITED for partitions that belong to a group,
+ * CKR_DEVICE_REMOVED when a member is away, CKR_KEY_NOT_WRAPPABLE when keys cannot travel. Nothing is left behind then.
+ */
+export async function createGroup(
+  source: ConfigurationSource,
+  options: FormationOptions = {},
+): Promise<FormationReport> {
+  return await withAllMembers(source, options, (group, deadline) => formGroup(group, options.existing, deadline));
+}
+
+/**
+ * Takes the group's own records and keys off all members and leaves the applications' objects where they are. Keys
+ * that cannot be taken out of a token stay on the tokens that have them. Gives the number of objects removed from each.
+ */
+export async function deleteGroup(
+  source: ConfigurationSource,
+  options: Omit<FormationOptions, 'existing'> = {},
+): Promise<Readonly<Record<string, number>>> {
+  return await withAllMembers(source, options, function* (group, deadline): Task<Record<string, number>> {
+    const removed: Record<string, number> = {};
+    for (const member of group.members) removed[member.name] = yield* removeOwn(group, member, deadline);
+    return removed;
+  });
+}
+
+async function withAllMembers<T>(
+  source: ConfigurationSource,
+  { deadline = FORM_WITHIN, signal }: Omit<FormationOptions, 'existing'>,
+  work: (group: Group, deadline: number) => Task<T>,
+): Promise<T> {
+  const config = readConfiguration(source);
+  const budget = integerOf('options.deadline', deadline, 1, LONGEST_DEADLINE);
+  signal?.throwIfAborted();
+  const open = new OpenGroup(config);
+  open.group.isForming = true;
+  const until = open.now() + budget;
+  try {
+    await open.awaitService(until, signal);
+    // What is begun is finished, whether the caller still waits or not: half a group is none.
+    return await open.run(work(open.group, until));
+  } finally {
+    await open.close();
+  }
+}

@@ -1,0 +1,283 @@
+import { type Attribute, attributeOf, ulongOf } from './attribute.js';
+import { ck, findConstant, mechanismName, namesOf } from './constants.js';
+
+/** What PKCS#11 says against a request, found without asking a token: the code it names, and why. */
+export interface Violation {
+  readonly code: number;
+  readonly explanation: string;
+}
+
+const CKR = {
+  attributeReadOnly: ck('CKR_ATTRIBUTE_READ_ONLY'),
+  attributeTypeInvalid: ck('CKR_ATTRIBUTE_TYPE_INVALID'),
+  attributeValueInvalid: ck('CKR_ATTRIBUTE_VALUE_INVALID'),
+  mechanismInvalid: ck('CKR_MECHANISM_INVALID'),
+  templateIncomplete: ck('CKR_TEMPLATE_INCOMPLETE'),
+  templateInconsistent: ck('CKR_TEMPLATE_INCONSISTENT'),
+} as const;
+
+const VENDOR_DEFINED = 0x8000_0000;
+
+function types(names: string): readonly number[] {
+  return names.split(' ').flatMap((name) => findConstant(`CKA_${name}`) ?? []);
+}
+
+// PKCS#11 2.40, section 4: the attributes that each class of object has.
+const storage = 'CLASS TOKEN PRIVATE MODIFIABLE LABEL COPYABLE DESTROYABLE';
+const key = 'KEY_TYPE ID START_DATE END_DATE DERIVE LOCAL KEY_GEN_MECHANISM ALLOWED_MECHANISMS';
+const material =
+  'MODULUS MODULUS_BITS PUBLIC_EXPONENT PRIVATE_EXPONENT PRIME_1 PRIME_2 EXPONENT_1 EXPONENT_2 COEFFICIENT PRIME SUBPRIME BASE PRIME_BITS VALUE_BITS EC_PARAMS EC_POINT VALUE';
+const lasting = 'SENSITIVE EXTRACTABLE ALWAYS_SENSITIVE NEVER_EXTRACTABLE WRAP_WITH_TRUSTED';
+const byClass: ReadonlyMap<number, ReadonlySet<number>> = new Map(
+  (
+    [
+      ['DATA', 'APPLICATION OBJECT_ID VALUE'],
+      [
+        'CERTIFICATE',
+        'CERTIFICATE_TYPE TRUSTED CERTIFICATE_CATEGORY CHECK_VALUE START_DATE END_DATE SUBJECT ID ISSUER SERIAL_NUMBER VALUE URL HASH_OF_SUBJECT_PUBLIC_KEY HASH_OF_ISSUER_PUBLIC_KEY OWNER AC_ISSUER ATTR_TYPES JAVA_MIDP_SECURITY_DOMAIN NAME_HASH_ALGORITHM',
+      ],
+      ['PUBLIC_KEY', `${key} ${material} SUBJECT ENCRYPT VERIFY VERIFY_RECOVER WRAP TRUSTED`],
+      ['PRIVATE_KEY', `${key} ${material} ${lasting} SUBJECT DECRYPT SIGN SIGN_RECOVER UNWRAP ALWAYS_AUTHENTICATE`],
+      ['SECRET_KEY', `${key} ${lasting} ENCRYPT DECRYPT SIGN VERIFY WRAP UNWRAP TRUSTED CHECK_VALUE VALUE VALUE_LEN`],
+    ] as const
+  ).map(([name, own]) => [ck(`CKO_${name}`), new Set(types(`${storage} ${own}`))]),
+);
+
+/** What only a token says of an object. */
+const readOnly: ReadonlySet<number> = new Set(types('LOCAL KEY_GEN_MECHANISM ALWAYS_SENSITIVE NEVER_EXTRACTABLE'));
+/** What stays as it was made (PKCS#11 2.40, section 4.1.1 and the footnotes of its tables). */
+const unchangeable: ReadonlySet<number> = new Set(
+  types(`CLASS KEY_TYPE CERTIFICATE_TYPE TOKEN PRIVATE MODIFIABLE VALUE_LEN ${material}`),
+);
+const oneWay: ReadonlyMap<number, number> = new Map([
+  [ck('CKA_SENSITIVE'), 1],
+  [ck('CKA_EXTRACTABLE'), 0],
+]);
+
+const CKA = {
+  class: ck('CKA_CLASS'),
+  keyType: ck('CKA_KEY_TYPE'),
+  certificateType: ck('CKA_CERTIFICATE_TYPE'),
+  value: ck('CKA_VALUE'),
+  valueLen: ck('CKA_VALUE_LEN'),
+} as const;
+const CKO = {
+  data: ck('CKO_DATA'),
+  certificate: ck('CKO_CERTIFICATE'),
+  publicKey: ck('CKO_PUBLIC_KEY'),
+  privateKey: ck('CKO_PRIVATE_KEY'),
+  secretKey: ck('CKO_SECRET_KEY'),
+} as const;
+const CKK = {
+  rsa: ck('CKK_RSA'),
+  dsa: ck('CKK_DSA'),
+  dh: ck('CKK_DH'),
+  ec: ck('CKK_EC'),
+  edwards: ck('CKK_EC_EDWARDS'),
+  montgomery: ck('CKK_EC_MONTGOMERY'),
+} as const;
+
+const keyTypes = namesOf('CKK_');
+
+function nameOf(type: number): string {
+  return attributeOf('template', type).name;
+}
+
+export function attributeIn(template: readonly Attribute[], type: number): Uint8Array | undefined {
+  return template.find((attribute) => attribute.type === type)?.value;
+}
+
+function numberIn(template: readonly Attribute[], type: number): number | undefined {
+  const value = attributeIn(template, type);
+  return value === undefined ? undefined : ulongOf(value);
+}
+
+function violation(code: number, explanation: string): Violation {
+  return { code, explanation };
+}
+
+/** Values of the size that their attributes have. */
+function checkValues(template: readonly Attribute[]): Violation | undefined {
+  for (const { type, value } of template) {
+    const { kind, name } = attributeOf('template', type);
+    const isRight =
+      kind === 'boolean'
+        ? value.length === 1 && (value[0] ?? 2) <= 1
+        : kind === 'number'
+          ? value.length === 8
+          : kind !== 'date' || value.length === 0 || value.length === 8;
+    if (!isRight) return violation(CKR.attributeValueInvalid, `attribute ${name} cannot have ${value.length} bytes`);
+  }
+  return undefined;
+}
+
+function checkAttributes(template: readonly Attribute[], objectClass: number): Violation | undefined {
+  const own = byClass.get(objectClass);
+  for (const { type } of template) {
+    if (type >= VENDOR_DEFINED) continue;
+    if (readOnly.has(type)) return violation(CKR.attributeReadOnly, `attribute ${nameOf(type)} is the token's to set`);
+    if (own !== undefined && !own.has(type))
+      return violation(CKR.attributeTypeInvalid, `attribute ${nameOf(type)} is none of such objects`);
+  }
+  return checkValues(template);
+}
+
+function missing(template: readonly Attribute[], names: string): Violation | undefined {
+  const absent = types(names).find((type) => attributeIn(template, type) === undefined);
+  return absent === undefined ? undefined : violation(CKR.templateIncomplete, `attribute ${nameOf(absent)} is missing`);
+}
+
+const publicMaterial = new Map<number, string>([
+  [CKK.rsa, 'MODULUS PUBLIC_EXPONENT'],
+  [CKK.dsa, 'PRIME SUBPRIME BASE VALUE'],
+  [CKK.dh, 'PRIME BASE VALUE'],
+  [CKK.ec, 'EC_PARAMS EC_POINT'],
+  [CKK.edwards, 'EC_PARAMS EC_POINT'],
+  [CKK.montgomery, 'EC_PARAMS EC_POINT'],
+]);
+const privateMaterial = new Map<number, string>([
+  [CKK.rsa, 'MODULUS PRIVATE_EXPONENT'],
+  [CKK.dsa, 'PRIME SUBPRIME BASE VALUE'],
+  [CKK.dh, 'PRIME BASE VALUE'],
+  [CKK.ec, 'EC_PARAMS VALUE'],
+  [CKK.edwards, 'EC_PARAMS VALUE'],
+  [CKK.montgomery, 'EC_PARAMS VALUE'],
+]);
+
+/** C_CreateObject (PKCS#11 2.40, section 5.7). */
+export function checkCreation(template: readonly Attribute[]): Violation | undefined {
+  const incomplete = missing(template, 'CLASS');
+  if (incomplete !== undefined) return incomplete;
+  const objectClass = numberIn(template, CKA.class) ?? Number.NaN;
+  if (!byClass.has(objectClass) && !(objectClass >= VENDOR_DEFINED))
+    return violation(CKR.attributeValueInvalid, 'attribute class is of no kind that can be created');
+  const wrong = checkAttributes(template, objectClass);
+  if (wrong !== undefined) return wrong;
+  if (objectClass === CKO.certificate) return missing(template, 'CERTIFICATE_TYPE VALUE');
+  if (objectClass === CKO.data || objectClass >= VENDOR_DEFINED) return undefined;
+  const untyped = missing(template, 'KEY_TYPE');
+  if (untyped !== undefined) return untyped;
+  const keyType = numberIn(template, CKA.keyType) ?? Number.NaN;
+  if (objectClass === CKO.secretKey) return missing(template, 'VALUE');
+  const needed = (objectClass === CKO.publicKey ? publicMaterial : privateMaterial).get(keyType);
+  return needed === undefined ? undefined : missing(template, needed);
+}
+
+/** What a generating mechanism makes. */
+interface Generation {
+  readonly pair: boolean;
+  readonly keyType: number;
+  readonly needed: string;
+}
+
+const generations: ReadonlyMap<number, Generation> = new Map(
+  (
+    [
+      ['AES_KEY_GEN', 'AES', 'VALUE_LEN'],
+      ['GENERIC_SECRET_KEY_GEN', 'GENERIC_SECRET', 'VALUE_LEN'],
+      ['DES_KEY_GEN', 'DES', ''],
+      ['DES2_KEY_GEN', 'DES2', ''],
+      ['DES3_KEY_GEN', 'DES3', ''],
+      ['RSA_PKCS_KEY_PAIR_GEN', 'RSA', 'MODULUS_BITS'],
+      ['RSA_X9_31_KEY_PAIR_GEN', 'RSA', 'MODULUS_BITS'],
+      ['DSA_KEY_PAIR_GEN', 'DSA', 'PRIME SUBPRIME BASE'],
+      ['DH_PKCS_KEY_PAIR_GEN', 'DH', 'PRIME BASE'],
+      ['EC_KEY_PAIR_GEN', 'EC', 'EC_PARAMS'],
+      ['EC_EDWARDS_KEY_PAIR_GEN', 'EC_EDWARDS', 'EC_PARAMS'],
+    ] as const
+  ).map(([name, type, needed]) => [
+    ck(`CKM_${name}`),
+    { pair: name.includes('PAIR'), keyType: ck(`CKK_${type}`), needed },
+  ]),
+);
+
+/** The class and key type that a mechanism generates; of key pairs the type of both. */
+export function generatedType(mechanism: number): number | undefined {
+  return generations.get(mechanism)?.keyType;
+}
+
+function checkMechanism(mechanism: number, pair: boolean): Violation | undefined {
+  const known = generations.get(mechanism);
+  const name = mechanismName(mechanism);
+  const mayGenerate = known === undefined ? /GEN$|^CKM 0x/u.test(name) : known.pair === pair;
+  if (mayGenerate) return undefined;
+  return violation(CKR.mechanismInvalid, `${name} does not generate ${pair ? 'key pairs' : 'keys'}`);
+}
+
+function checkGenerated(mechanism: number, template: readonly Attribute[], objectClass: number): Violation | undefined {
+  const given = numberIn(template, CKA.class);
+  if (given !== undefined && given !== objectClass)
+    return violation(CKR.templateInconsistent, 'attribute class is another than the mechanism generates');
+  const keyType = numberIn(template, CKA.keyType);
+  const generated = generatedType(mechanism);
+  if (keyType !== undefined && generated !== undefined && keyType !== generated) {
+    const names = `${keyTypes.get(keyType) ?? keyType}, the mechanism generates ${keyTypes.get(generated)}`;
+    return violation(CKR.templateInconsistent, `attribute keyType is ${names}`);
+  }
+  if (objectClass !== CKO.publicKey && attributeIn(template, CKA.value) !== undefined)
+    return violation(CKR.templateInconsistent, 'attribute value is what is to be generated');
+  return checkAttributes(template, objectClass);
+}
+
+const aesLengths: ReadonlySet<number> = new Set([16, 24, 32]);
+
+/** C_GenerateKey (PKCS#11 2.40, section 5.13). */
+export function checkGeneration(mechanism: number, template: readonly Attribute[]): Violation | undefined {
+  const wrong =
+    checkMechanism(mechanism, false) ??
+    checkGenerated(mechanism, template, CKO.secretKey) ??
+    missing(template, generations.get(mechanism)?.needed ?? '');
+  if (wrong !== undefined) return wrong;
+  const length = numberIn(template, CKA.valueLen);
+  if (mechanism === ck('CKM_AES_KEY_GEN') && !aesLengths.has(length ?? 0))
+    return violation(CKR.attributeValueInvalid, 'attribute valueLen: an AES key has 16, 24 or 32 bytes');
+  return length === 0 ? violation(CKR.attributeValueInvalid, 'attribute valueLen: a key of no bytes') : undefined;
+}
+
+/** C_GenerateKeyPair (PKCS#11 2.40, section 5.13). */
+export function checkPairGeneration(
+  mechanism: number,
+  publicTemplate: readonly Attribute[],
+  privateTemplate: readonly Attribute[],
+): Violation | undefined {
+  return (
+    checkMechanism(mechanism, true) ??
+    checkGenerated(mechanism, publicTemplate, CKO.publicKey) ??
+    checkGenerated(mechanism, privateTemplate, CKO.privateKey) ??
+    missing(publicTemplate, generations.get(mechanism)?.needed ?? '')
+  );
+}
+
+/** The template of C_UnwrapKey and C_DeriveKey: it has to say what comes out (PKCS#11 2.40, section 5.13). */
+export function checkMade(template: readonly Attribute[], classes: readonly number[]): Violation | undefined {
+  const incomplete = missing(template, 'CLASS KEY_TYPE');
+  if (incomplete !== undefined) return incomplete;
+  const objectClass = numberIn(template, CKA.class) ?? Number.NaN;
+  if (!classes.includes(objectClass))
+    return violation(CKR.templateInconsistent, 'attribute class is of no kind that comes out of this call');
+  if (attributeIn(template, CKA.value) !== undefined)
+    return violation(CKR.templateInconsistent, 'attribute value is what the call gives');
+  return checkAttributes(template, objectClass);
+}
+
+/** C_CopyObject (PKCS#11 2.40, section 5.7): what may be other in a copy. */
+export function checkCopy(template: readonly Attribute[], objectClass: number): Violation | undefined {
+  const copied = template.filter(
+    ({ type }) => type !== ck('CKA_TOKEN') && type !== ck('CKA_PRIVATE') && type !== ck('CKA_MODIFIABLE'),
+  );
+  return checkChange(copied, objectClass) ?? checkValues(template);
+}
+
+/** C_SetAttributeValue (PKCS#11 2.40, section 5.7): what of an object may change. */
+export function checkChange(template: readonly Attribute[], objectClass: number): Violation | undefined {
+  for (const { type, value } of template) {
+    const isFixed = unchangeable.has(type) || (objectClass === CKO.data && type === CKA.value);
+    const only = oneWay.get(type);
+    if (isFixed || (only !== undefined && value[0] !== only))
+      return violation(
+        CKR.attributeReadOnly,
+        `attribute ${nameOf(type)} cannot be changed ${only === undefined ? '' : 'back'}`.trim(),
+      );
+  }
+  return checkAttributes(template, objectClass);
+}
