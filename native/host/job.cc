@@ -29,9 +29,10 @@ bool undo(JobContext& context) {
   return isClean;
 }
 
-// A step's result: its call, its CKR, and, after CKR_OK, what the call writes.
+// A step's result: its call as it was asked for, its CKR, and, after CKR_OK, what the call writes.
 CK_RV runStep(std::uint32_t number, JobContext& context, Reader& reader, Writer& writer) {
-  const Call call = number < kCalls ? kTable[number] : nullptr;
+  const std::uint32_t index = number & ~job::kOptional;
+  const Call call = index < kCalls ? kTable[index] : nullptr;
   if (call == nullptr) throw Malformed("unknown call");
   writer.u32(number);
   const std::size_t rvAt = writer.size();
@@ -40,7 +41,7 @@ CK_RV runStep(std::uint32_t number, JobContext& context, Reader& reader, Writer&
   context.objects.push_back(CK_INVALID_HANDLE);
   context.seconds.push_back(CK_INVALID_HANDLE);
   context.functions = context.module.functions();
-  const bool needsModule = number != 1;
+  const bool needsModule = index != 1;
   const CK_RV rv = needsModule && context.functions == nullptr ? CKR_CRYPTOKI_NOT_INITIALIZED
                                                                : call(context, reader, writer);
   context.session.notice(rv);
@@ -102,7 +103,7 @@ void runJob(const job::Header& header, Reader& reader, JobContext& context, std:
     }
     while (count < header.steps) {
       const std::uint32_t number = reader.u32();
-      const CK_RV rv = runStep(number & ~job::kOptional, context, reader, writer);
+      const CK_RV rv = runStep(number, context, reader, writer);
       writer.patch32(countAt, ++count);
       if (rv == CKR_OK || (number & job::kOptional) != 0) continue;
       if ((header.flags & job::kUndo) != 0 && !undo(context)) {

@@ -233,10 +233,8 @@ export class Connection {
     }
     ticket.sentAt = this.port.now();
     this.#outstanding.set(ticket.id, ticket);
-    ticket.lateAt =
-      ticket.sentAt +
-      (ticket.job.patient === true ? this.timing.patienceFor(ticket.kind) : this.timing.timeoutOf(ticket.kind));
-    this.alarm.ringAt(ticket.lateAt);
+    ticket.lateAt = ticket.job.slow === true ? FOREVER : ticket.sentAt + this.#timeoutOf(ticket);
+    if (ticket.lateAt !== FOREVER) this.alarm.ringAt(ticket.lateAt);
     return true;
   }
 
@@ -246,6 +244,10 @@ export class Connection {
       if (ticket === undefined || !this.#transmit(ticket)) return;
       this.#queue.shift();
     }
+  }
+
+  #timeoutOf({ job, kind }: Ticket): number {
+    return job.patient === true ? this.timing.patienceFor(kind) : this.timing.timeoutOf(kind);
   }
 
   #markLate(ticket: Ticket): void {

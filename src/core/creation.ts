@@ -137,10 +137,9 @@ function templateOf(making: Making, part: DraftPart, origin: Origin): readonly A
   const { asked } = part.request;
   // A copy says what is other.
   if (making.isCopy) return asked;
-  const template = [
-    ...(origin.kind === 'unwrapped' ? [] : asked),
-    ...part.template.filter(({ type }) => origin.kind === 'unwrapped' || attributeIn(asked, type) === undefined),
-  ];
+  const template = making.isRepeatable
+    ? [...asked, ...part.template.filter(({ type }) => attributeIn(asked, type) === undefined)]
+    : [...part.template];
   if (origin.kind === 'created' && part.value !== undefined) {
     const parameters = part.description.ecParams;
     if (parameters.length > 0) template.push({ type: ck('CKA_EC_PARAMS'), value: parameters });

@@ -17,7 +17,7 @@ export function* awaitService(group: Group, deadline: number): Task<void> {
   let until = deadline;
   for (;;) {
     const serving = members.some(({ state }) => state.name === 'active' || state.name === 'standby');
-    const joining = members.some(({ state }) => state.name === 'joining');
+    const joining = members.some(({ state }) => state.name === 'joining' || state.name === 'recovering');
     if (!serving && logins.refusal !== undefined) {
       throw new TokenError(
         logins.refusal.code,

@@ -129,8 +129,6 @@ function* wrapNow(group: Group, object: VirtualObject, deadline: number): Task<W
     job: ([wrapping = new Uint8Array(8), key = new Uint8Array(8)]) => {
       const script = new Script();
       read = addWrapping(script, record, way, wrapping, key);
-      // So that the job does not end with a step that may fail.
-      script.add({ call: 'C_GetSessionInfo', arguments: [] });
       return { steps: script.steps, undo: true };
     },
     read: (reply) => read(reply),

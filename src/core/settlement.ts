@@ -279,7 +279,7 @@ class Settlement {
     const script = new Script();
     if (handle !== undefined) script.add(step('C_DestroyObject', handle));
     addForgetting(group, object, script);
-    script.add(step('C_GetSessionInfo'));
+    if (script.steps.length === 0) return true;
     const login = { connection, epoch: effort.epoch };
     const errand: Errand = { function: 'C_DestroyObject', objects: [], login, job: () => ({ steps: script.steps }) };
     const end = yield* runErrand(group, member, errand, this.deadline);

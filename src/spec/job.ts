@@ -34,6 +34,8 @@ export interface Job {
   readonly exclusive?: boolean;
   /** Writes token objects or makes keys: takes longer than others before it counts as hung (Rule 9). */
   readonly patient?: boolean;
+  /** Makes a key pair, which may take as long as it likes: not late before it is hung. */
+  readonly slow?: boolean;
   /** When a step fails, what the steps before it made is destroyed again. */
   readonly undo?: boolean;
   /** On the session that keeps the login: session objects that it makes live as long as that. */
@@ -50,6 +52,8 @@ export interface StepResult {
   readonly call: CallName;
   readonly code: number;
   readonly value: unknown;
+  /** It was one that may fail. */
+  readonly optional?: boolean;
 }
 
 /**
@@ -106,10 +110,12 @@ export function readReply(packet: Buffer): JobReply {
   const id = reader.u64();
   const status = statuses[reader.u32()] ?? 'malformed';
   const results = reader.list((item): StepResult => {
-    const call = nameByNumber.get(item.u32()) ?? 'C_OpenSession';
+    const number = item.u32();
+    const isOptional = number >= optionalBit;
+    const call = nameByNumber.get(isOptional ? number - optionalBit : number) ?? 'C_OpenSession';
     const code = item.u64();
     const value = code === ok || call === 'X_Load' ? calls[call].result(item) : undefined;
-    return { call, code, value };
+    return { call, code, value, optional: isOptional };
   });
   return { id, status, results };
 }
@@ -121,8 +127,9 @@ export function resultOf<C extends CallName>(reply: JobReply, index: number, cal
   return result.value as ResultOf<C>;
 }
 
-/** The call and code that ended a job: its last step's. */
+/** The call and code that ended a job: its last step's, unless that was one that may fail. */
 export function endOf(reply: JobReply): { readonly call: CallName; readonly code: number } {
   const last = reply.results.at(-1);
+  if (last?.optional === true) return { call: last.call, code: ok };
   return last ?? { call: 'C_OpenSession', code: ck('CKR_GENERAL_ERROR') };
 }

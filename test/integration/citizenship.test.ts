@@ -150,7 +150,8 @@ describe('virtual handles', () => {
     const handle = Object.entries(handles).find(([name]) => name.startsWith('PRIVATE_KEY rsa'))?.[1] as number;
     const token = await cluster.open();
     expect(await token.sign('SHA256_RSA_PKCS', handle, 'data')).toHaveLength(256);
-    await expect(token.sign('SHA256_RSA_PKCS', 12_345, 'data')).rejects.toMatchObject({ code: 0x82 });
+    await expect(token.sign('SHA256_RSA_PKCS', 12_345, 'data')).rejects.toMatchObject({ code: 0x60 });
+    await expect(token.getAttributes(12_345, ['label'])).rejects.toMatchObject({ code: 0x82 });
     await untilState(token, 'hsm1', 'active');
     await token.close();
   });

@@ -1,10 +1,10 @@
 import { existsSync, readFileSync, renameSync, rmSync, watch, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { GroupConfigInput, GroupStatus, MemberEvent, StateName } from '../../src/index.js';
-import { VirtualToken } from '../../src/index.js';
+import { createGroup, VirtualToken } from '../../src/index.js';
 import { faultyModule } from './faulty/build.js';
 import type { ObjectSpec } from './keys.js';
-import { type Folder, type Hsm, makeFolder, makeHsm } from './softhsm.js';
+import { type Folder, type Hsm, makeFolder, makeHsm, type ReadObject, readToken } from './softhsm.js';
 
 /** One SoftHSM token behind the faulty module. */
 export interface TestMember {
@@ -15,7 +15,7 @@ export interface TestMember {
 }
 
 /** Policies that notice faults quickly, for tests that wait for that. */
-export const quickPolicy = { hangAfter: 400, deadline: 20_000 } as const;
+export const quickPolicy = { hangAfter: 400, writeHangAfter: 1500, deadline: 20_000 } as const;
 
 let pinCount = 0;
 
@@ -47,6 +47,28 @@ export class Cluster {
     const pinVariable = `PKCS11_HA_TEST_PIN_${process.pid}_${pinCount}`;
     process.env[pinVariable] = members[0]?.hsm.pin ?? '';
     return new Cluster(folder, members, pinVariable);
+  }
+
+  /** A cluster whose members form a group already: keys can be made on it. */
+  static async form(name: string, objects: readonly (readonly ObjectSpec[])[] = [[], []]): Promise<Cluster> {
+    const cluster = await Cluster.make(name, objects);
+    await createGroup(cluster.configuration());
+    return cluster;
+  }
+
+  /** What is on a member's token, read apart from the group; without what is the group's own. */
+  async read(name: string): Promise<readonly ReadObject[]> {
+    const found = await readToken(this.member(name).hsm);
+    return found.filter(({ label }) => !label.startsWith('pkcs11-ha:'));
+  }
+
+  /** The labels of the group's own objects on a member, sorted. */
+  async readOwn(name: string): Promise<readonly string[]> {
+    const found = await readToken(this.member(name).hsm);
+    return found
+      .map(({ label }) => label)
+      .filter((label) => label.startsWith('pkcs11-ha:'))
+      .sort();
   }
 
   member(name: string): TestMember {

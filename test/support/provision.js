@@ -1,11 +1,87 @@
-// Child of softhsm.js: prepares one token through pkcs11js, apart from what is being tested. The request comes
-// on standard input, so that no PIN and no key is among the arguments.
+// Child of softhsm.js: prepares one token through pkcs11js, or reads what is on it, apart from what is being tested.
+// The request comes on standard input, so that no PIN and no key is among the arguments.
+import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import pkcs11js from 'pkcs11js';
 
 const request = JSON.parse(readFileSync(0, 'utf8'));
-const { module, label, pin, soPin, initialize = false, objects = [], destroy = [] } = request;
+const { module, label, pin, soPin, initialize = false, objects = [], destroy = [], read = false } = request;
 const CKF = pkcs11js.CKF_SERIAL_SESSION | pkcs11js.CKF_RW_SESSION;
+
+const attribute = (session, object, type) => {
+  try {
+    return p11.C_GetAttributeValue(session, object, [{ type }])[0].value;
+  } catch {
+    return undefined;
+  }
+};
+
+// What shows which key it is: the digest of a secret one, the public values of others.
+function fingerprint(session, object) {
+  const hash = createHash('sha256');
+  try {
+    p11.C_DigestInit(session, { mechanism: pkcs11js.CKM_SHA256 });
+    p11.C_DigestKey(session, object);
+    return p11.C_DigestFinal(session, Buffer.alloc(32)).toString('hex');
+  } catch {
+    try {
+      p11.C_DigestFinal(session, Buffer.alloc(32));
+    } catch {}
+  }
+  for (const name of ['MODULUS', 'EC_PARAMS', 'EC_POINT', 'PRIME', 'BASE', 'VALUE'])
+    hash.update(`${name}:${attribute(session, object, pkcs11js[`CKA_${name}`])?.toString('hex')}`);
+  return hash.digest('hex');
+}
+
+const answerOf = (call) => {
+  try {
+    call();
+    return 'CKR_OK';
+  } catch (error) {
+    return error.message;
+  }
+};
+
+function readAll(session) {
+  p11.C_FindObjectsInit(session, []);
+  const handles = p11.C_FindObjects(session, 100_000);
+  p11.C_FindObjectsFinal(session);
+  const wrapping = p11.C_GenerateKey(session, { mechanism: pkcs11js.CKM_AES_KEY_GEN }, [
+    { type: pkcs11js.CKA_TOKEN, value: false },
+    { type: pkcs11js.CKA_VALUE_LEN, value: 32 },
+    { type: pkcs11js.CKA_WRAP, value: true },
+  ]);
+  const flags = [
+    'TOKEN',
+    'PRIVATE',
+    'SENSITIVE',
+    'EXTRACTABLE',
+    'MODIFIABLE',
+    'ENCRYPT',
+    'DECRYPT',
+    'SIGN',
+    'VERIFY',
+    'WRAP',
+    'UNWRAP',
+    'DERIVE',
+  ];
+  return handles.map((object) => {
+    const bytes = (name) => attribute(session, object, pkcs11js[`CKA_${name}`]);
+    const isKey = [pkcs11js.CKO_SECRET_KEY, pkcs11js.CKO_PRIVATE_KEY].includes(bytes('CLASS')?.[0]);
+    return {
+      class: bytes('CLASS')?.[0] ?? -1,
+      type: bytes('KEY_TYPE')?.[0] ?? -1,
+      label: bytes('LABEL')?.toString() ?? '',
+      id: bytes('ID')?.toString('hex') ?? '',
+      flags: flags.filter((name) => bytes(name)?.[0] === 1),
+      fingerprint: fingerprint(session, object),
+      wrapped: isKey
+        ? answerOf(() => p11.C_WrapKey(session, { mechanism: 0x210a }, wrapping, object, Buffer.alloc(8192)))
+        : '',
+      value: answerOf(() => p11.C_GetAttributeValue(session, object, [{ type: pkcs11js.CKA_VALUE }])),
+    };
+  });
+}
 
 const p11 = new pkcs11js.PKCS11();
 p11.load(module);
@@ -40,7 +116,8 @@ try {
     );
   }
   const serial = p11.C_GetTokenInfo(slot).serialNumber.trimEnd();
-  process.stdout.write(JSON.stringify({ serial, objects: objects.length }));
+  const found = read ? readAll(session) : [];
+  process.stdout.write(JSON.stringify({ serial, objects: objects.length, found }));
 } finally {
   p11.C_Finalize();
 }

@@ -30,3 +30,19 @@ export function provision(
     readonly destroy?: readonly string[];
   },
 ): Promise<{ readonly serial: string; readonly objects: number }>;
+
+/** An object as pkcs11js reads it from the token, in a process of its own. */
+export interface ReadObject {
+  readonly class: number;
+  readonly type: number;
+  readonly label: string;
+  readonly id: string;
+  readonly flags: readonly string[];
+  /** The same for equal keys. */
+  readonly fingerprint: string;
+  /** What C_WrapKey and reading CKA_VALUE answer. */
+  readonly wrapped: string;
+  readonly value: string;
+}
+
+export function readToken(hsm: Hsm): Promise<readonly ReadObject[]>;

@@ -56,3 +56,9 @@ export function provision(hsm, request) {
     child.stdin.end(JSON.stringify({ module, label, pin, soPin, ...request }));
   });
 }
+
+/** All that is on a token, the group's own objects too. */
+export async function readToken(hsm) {
+  const { found } = await provision(hsm, { read: true });
+  return found;
+}

@@ -7,7 +7,7 @@
  *     FUNCTION ACTION [times=N] [skip=N] [data=HEX] [when=after]
  *
  *     FUNCTION   C_Sign, or * for every function
- *     ACTION     return=CODE | delay=MS | hang | crash | exit=CODE | drop | shuffle | trace | print=LINES
+ *     ACTION     return=CODE | delay=MS | hang | crash | exit=CODE | drop | shuffle | trace | print=LINES | orphan
  *     times      how often it strikes in one process; always when not given
  *     skip       how many matching calls pass unharmed before that
  *     data       only when the input begins with these bytes
@@ -16,7 +16,7 @@
  *   FAULTY_LOG       a line "PID FUNCTION ACTION" is appended for every rule that strikes
  *
  * hang lasts until the rule is gone from the file. drop closes all sessions of the token and then makes the
- * call. shuffle gives objects other handles in every process, so that a stale handle is another object's.
+ * call. orphan kills the application that the host belongs to. shuffle gives objects other handles in every process, so that a stale handle is another object's.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -34,8 +34,8 @@
 #define NULL_PTR NULL
 #include "../../../native/host/pkcs11.h"
 
-enum action { RETURN, DELAY, HANG, CRASH, EXIT, DROP, SHUFFLE, TRACE, PRINT };
-static const char *const action_names[] = {"return", "delay", "hang", "crash", "exit", "drop", "shuffle", "trace", "print"};
+enum action { RETURN, DELAY, HANG, CRASH, EXIT, DROP, SHUFFLE, TRACE, PRINT, ORPHAN };
+static const char *const action_names[] = {"return", "delay", "hang", "crash", "exit", "drop", "shuffle", "trace", "print", "orphan"};
 
 struct rule {
   char function[40];
@@ -189,6 +189,11 @@ static int harm(const char *function, const unsigned char *data, size_t size, in
         fprintf(stderr, "the library says something on standard error, line %lu\n", line);
       }
       fflush(stdout);
+      return 0;
+    case ORPHAN:
+      kill(getppid(), SIGKILL);
+      /* This process dies with it. */
+      pause();
       return 0;
     case DROP:
       real->C_CloseAllSessions(last_slot);
