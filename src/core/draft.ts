@@ -180,11 +180,14 @@ class DraftedPart {
 
   read(reply: JobReply): DraftPart {
     const read = resultOf(reply, this.#attributesAt, 'C_GetAttributeValue');
-    const described = describedTypes.map((_type, index) => {
+    // The draft is a session object, whatever is asked for.
+    const token = Uint8Array.of(this.request.token ? 1 : 0);
+    const described = describedTypes.map((type, index) => {
+      if (type === CKA.token) return token;
       const attribute = read[index];
       return attribute?.presence === 'present' ? Uint8Array.from(attribute.value) : undefined;
     });
-    const description = describe(read.slice(0, describedTypes.length));
+    const description = { ...describe(read.slice(0, describedTypes.length)), token: this.request.token };
     const value = this.#valueIn(reply);
     const isPublic = hasPublicValue(description);
     const valueDigest = isPublic ? this.group.port.sha256(value ?? new Uint8Array()) : new Uint8Array();
@@ -351,7 +354,7 @@ export function draftingOn(
 ): { readonly errand: Errand; readonly read: (reply: JobReply) => Drafted } {
   const operation = operationOf(group, making, undefined, true);
   const { function: name, mechanism, objects, job } = operation;
-  return { errand: { function: name, mechanism, objects, job }, read: (reply) => operation.read(reply) };
+  return { errand: { function: name, mechanism, objects, isSlow: true, job }, read: (reply) => operation.read(reply) };
 }
 
 /** Pairs prove their private halves by their public ones. */

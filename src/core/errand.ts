@@ -22,6 +22,8 @@ export interface Errand {
   readonly mechanism?: number | undefined;
   /** It writes nothing: it may run beside others. */
   readonly isReading?: boolean;
+  /** It makes a key pair. */
+  readonly isSlow?: boolean;
   /** The objects it needs there; the job gets their real handles in their order. */
   readonly objects: readonly VirtualObject[];
   readonly job: (handles: readonly Uint8Array[]) => Job;
@@ -46,11 +48,13 @@ export type ErrandEnd =
   | { readonly kind: 'lacks'; readonly record: AttemptRecord };
 
 function operationOf(
-  { function: name, mechanism, objects, job, isReading }: Errand,
+  { function: name, mechanism, objects, job, isReading, isSlow }: Errand,
   member: Member,
 ): Operation<undefined> {
   const flags =
-    isReading === true ? { undo: true } : { undo: true, patient: true, exclusive: member.writesExclusively };
+    isReading === true
+      ? { undo: true }
+      : { undo: true, patient: true, slow: isSlow === true, exclusive: member.writesExclusively };
   return {
     function: name,
     objects,

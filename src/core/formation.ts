@@ -235,7 +235,7 @@ function* makeTransport(group: Group, member: Member, deadline: number): Task<Me
   const made = script.add(step('C_GenerateKeyPair', mechanism, ofPublic, ofPrivate));
   const readAt = script.add(step('C_GetAttributeValue', { step: made }, [CKA.modulus, CKA.publicExponent]));
   script.add(step('C_DestroyObject', { step: made }));
-  const errand: Errand = { function: 'C_GenerateKeyPair', objects: [], job: () => script };
+  const errand: Errand = { function: 'C_GenerateKeyPair', objects: [], isSlow: true, job: () => script };
   const [modulus, publicExponent] = resultOf(
     yield* insist(group, member, errand, deadline),
     readAt,
@@ -474,6 +474,7 @@ function* travelsWith(group: Group, wrap: number, trial: Trial, deadline: number
   const wrapErrand: Errand = {
     function: 'C_WrapKey',
     objects: [domain],
+    isSlow: true,
     job: ([key = new Uint8Array(8)]) => script(key).script,
   };
   const end = yield* runErrand(group, from, wrapErrand, deadline);
