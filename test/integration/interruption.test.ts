@@ -1,66 +1,34 @@
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import type { TokenObject, VirtualToken } from '../../src/index.js';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { Cluster, untilState } from '../support/cluster.js';
+import { startService } from '../support/process.js';
+import { type Operation, prepare, run } from '../support/programs/operations.js';
 import type { ReadObject } from '../support/softhsm.js';
 
 /** All boundaries take minutes: `npm test` takes a sample, another one each time. */
-const every = process.env.EVERY_BOUNDARY === undefined ? 5 : 1;
+const every = process.env.EVERY_BOUNDARY === undefined ? 8 : 1;
 const first = process.env.EVERY_BOUNDARY === undefined ? Math.floor(Math.random() * every) : 0;
 
 let cluster: Cluster;
-beforeAll(async () => {
+beforeEach(async () => {
   cluster = await Cluster.form('interruption');
 });
-afterAll(() => cluster.close());
-
-const aes = { token: true, valueLen: 32, encrypt: true, extractable: false, sensitive: true };
-const paramsEC = Buffer.from('06082a8648ce3d030107', 'hex');
+afterEach(() => cluster.close());
 
 interface Case {
-  readonly name: string;
-  /** What is there before. */
-  readonly prepare?: (token: VirtualToken, label: string) => Promise<TokenObject>;
-  readonly run: (token: VirtualToken, label: string, prepared: TokenObject | undefined) => Promise<unknown>;
+  readonly name: Operation;
   /** Labels with what each token has to have, after a success and after a failure. */
   readonly after: (label: string, succeeded: boolean) => Readonly<Record<string, number>>;
 }
 
-const key = (token: VirtualToken, label: string): Promise<TokenObject> =>
-  token.generateKey('AES_KEY_GEN', { ...aes, label });
 const cases: readonly Case[] = [
-  {
-    name: 'generate',
-    run: key,
-    after: (label, succeeded) => ({ [label]: succeeded ? 1 : 0 }),
-  },
-  {
-    name: 'generate a pair',
-    run: (token, label) =>
-      token.generateKeyPair(
-        'EC_KEY_PAIR_GEN',
-        { token: true, label, paramsEC, verify: true },
-        { token: true, label, sign: true, extractable: true },
-      ),
-    after: (label, succeeded) => ({ [label]: succeeded ? 2 : 0 }),
-  },
-  {
-    name: 'create',
-    run: (token, label) =>
-      token.createObject({ class: 'DATA', token: true, private: true, label, value: Buffer.from(label) }),
-    after: (label, succeeded) => ({ [label]: succeeded ? 1 : 0 }),
-  },
+  { name: 'generate', after: (label, succeeded) => ({ [label]: succeeded ? 1 : 0 }) },
+  { name: 'generatePair', after: (label, succeeded) => ({ [label]: succeeded ? 2 : 0 }) },
+  { name: 'create', after: (label, succeeded) => ({ [label]: succeeded ? 1 : 0 }) },
   {
     name: 'set',
-    prepare: key,
-    run: (token, label, prepared) => token.setAttributes(prepared as TokenObject, { label: `${label} renamed` }),
     after: (label, succeeded) => ({ [label]: succeeded ? 0 : 1, [`${label} renamed`]: succeeded ? 1 : 0 }),
   },
-  {
-    name: 'destroy',
-    prepare: key,
-    run: (token, _label, prepared) => token.destroyObject(prepared as TokenObject),
-    after: (label, succeeded) => ({ [label]: succeeded ? 0 : 1 }),
-  },
+  { name: 'destroy', after: (label, succeeded) => ({ [label]: succeeded ? 0 : 1 }) },
 ];
 
 const counted = (objects: readonly ReadObject[], label: string): number =>
@@ -79,18 +47,29 @@ async function expectSettled(name: string): Promise<void> {
   );
 }
 
+/** Both tokens, read apart from the group, have as many of each label as expected, and the same. */
+async function expectAlike(prefix: string, expected: Readonly<Record<string, number>>): Promise<void> {
+  const [one = [], two = []] = await Promise.all(['hsm1', 'hsm2'].map((each) => cluster.read(each)));
+  const counts = (objects: readonly ReadObject[]): object =>
+    Object.fromEntries(Object.keys(expected).map((label) => [label, counted(objects, label)]));
+  expect(counts(one)).toEqual(expected);
+  expect(counts(two)).toEqual(expected);
+  expect(ofLabel(one, `${prefix} `)).toEqual(ofLabel(two, `${prefix} `));
+  for (const each of ['hsm1', 'hsm2']) await expectSettled(each);
+}
+
 describe.each(['hsm1', 'hsm2'])('the host of %s ends at a call', (victim) => {
-  test.each(cases)('of $name: all members have it, or none', async ({ name, prepare, run, after }) => {
+  test.each(cases)('of $name: all members have it, or none', async ({ name, after }) => {
     const expected: Record<string, number> = {};
     let ends = 0;
     for (let skip = first; ; skip += every) {
       const label = `${name} ${victim} ${skip}`;
       // Opened anew: a member that is lost again and again is left alone for longer each time.
       const token = await cluster.open();
-      const prepared = await prepare?.(token, label);
+      const prepared = await prepare(token, name, label);
       const met = cluster.met(victim).length;
       cluster.fault(victim, `* exit=9 times=1 skip=${skip}`);
-      const succeeded = await run(token, label, prepared).then(
+      const succeeded = await run(token, name, label, prepared).then(
         () => true,
         () => false,
       );
@@ -103,12 +82,43 @@ describe.each(['hsm1', 'hsm2'])('the host of %s ends at a call', (victim) => {
       ends += 1;
     }
     expect(ends).toBeGreaterThan(2);
-    const [one = [], two = []] = await Promise.all(['hsm1', 'hsm2'].map((each) => cluster.read(each)));
-    const counts = (objects: readonly ReadObject[]): object =>
-      Object.fromEntries(Object.keys(expected).map((label) => [label, counted(objects, label)]));
-    expect(counts(one)).toEqual(expected);
-    expect(counts(two)).toEqual(expected);
-    expect(ofLabel(one, `${name} `)).toEqual(ofLabel(two, `${name} `));
-    for (const each of ['hsm1', 'hsm2']) await expectSettled(each);
+    await expectAlike(name, expected);
+  });
+});
+
+describe.each(['hsm1', 'hsm2'])('the application ends at a call of %s', (where) => {
+  test.each(cases)('of $name: all members have it, or none, when it is opened again', async ({ name, after }) => {
+    const expected: Record<string, number> = {};
+    const told: Record<string, number[]> = {};
+    let ends = 0;
+    for (let skip = first; ; skip += every) {
+      const label = `${name} ${where} ${skip}`;
+      const service = startService(`change:${name}:${label}`, cluster.configuration(), 'pipe');
+      // It says when it is ready, and waits for the fault to be there.
+      await service.told;
+      const met = cluster.met(where).length;
+      cluster.fault(where, `* orphan times=1 skip=${skip}`);
+      service.child.stdin?.write('go\n');
+      const { code } = await service.ended;
+      const hasEnded = cluster.met(where).length > met;
+      cluster.heal();
+      const token = await cluster.open();
+      await Promise.all(['hsm1', 'hsm2'].map((each) => untilState(token, each, 'active')));
+      await token.close();
+      const [yes, no] = [after(label, true), after(label, false)];
+      // Told that it has succeeded, it has; otherwise either will do, but the same on both.
+      if (code === 0) Object.assign(expected, yes);
+      else for (const each of Object.keys(yes)) told[each] = [yes[each] ?? 0, no[each] ?? 0];
+      if (!hasEnded) break;
+      ends += 1;
+    }
+    expect(ends).toBeGreaterThan(1);
+    const found = await cluster.read('hsm1');
+    for (const [label, either] of Object.entries(told)) {
+      const count = counted(found, label);
+      expect(either).toContain(count);
+      expected[label] = count;
+    }
+    await expectAlike(name, expected);
   });
 });

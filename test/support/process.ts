@@ -22,7 +22,7 @@ export function startService(
   stderr: 'inherit' | 'pipe' = 'inherit',
 ): Program {
   const child = spawn(process.execPath, [serviceProgram, mode, JSON.stringify(configuration)], {
-    stdio: ['ignore', 'pipe', stderr],
+    stdio: ['pipe', 'pipe', stderr],
     // Said, because what jest shows as process.env is a copy that children do not inherit.
     env: process.env,
   });

@@ -1,12 +1,22 @@
 // A small service, run by tests as a process or a worker of its own: `service.js MODE CONFIGURATION`.
 import { parentPort, workerData } from 'node:worker_threads';
 import { VirtualToken } from '../../../dist/index.js';
+import { prepare, run } from './operations.js';
 
 const [mode, configuration] = workerData ?? [process.argv[2], JSON.parse(process.argv[3])];
 const tell = (message) =>
   parentPort === null ? process.stdout.write(`${JSON.stringify(message)}\n`) : parentPort.postMessage(message);
 
 const token = await VirtualToken.open(configuration);
+if (mode.startsWith('change:')) {
+  // Changes something, when it is told to.
+  const [, operation, label] = mode.split(':');
+  const prepared = await prepare(token, operation, label);
+  tell({ ready: true });
+  await new Promise((resolve) => process.stdin.once('data', resolve));
+  await run(token, operation, label, prepared);
+  process.exit(0);
+}
 const pids = token.status().members.map(({ pid }) => pid);
 const [key] = await token.find({ label: 'rsa', class: 'PRIVATE_KEY' });
 const sign = () => token.sign('SHA256_RSA_PKCS', key, 'data');
