@@ -5,7 +5,7 @@ import { TokenError } from './error.js';
 import type { AttemptRecord } from './event.js';
 import { proofsOf } from './fingerprint.js';
 import type { Group } from './group.js';
-import { isProvenByIdentity, isReserved } from './identity.js';
+import { isProvenByIdentity, isRenamed, isReserved } from './identity.js';
 import { completeInventory, type FoundReplica, findJob } from './inventory.js';
 import { findRecords, foundIn, type RecordsFound, recordsIn } from './ledger.js';
 import type { Member } from './member.js';
@@ -29,6 +29,8 @@ class Search extends Effort {
   /** Objects whose real handle is another than it was, and those where it is the same. */
   readonly moved: Set<VirtualObject> = new Set<VirtualObject>();
   readonly intact: Set<VirtualObject> = new Set<VirtualObject>();
+  /** Known objects by their real handles, once that is asked for. */
+  knownHandles: ReadonlyMap<string, VirtualObject> | undefined;
   objects: readonly VirtualObject[] | undefined;
   end: AttemptEnd | undefined;
 
@@ -209,6 +211,7 @@ function* intern(search: Search, found: readonly FoundReplica[]): Task<readonly 
       if (own !== undefined) objects.push(own);
       continue;
     }
+    if (group.objects.withIdentity(replica.identity).length === 0) noticeRename(search, replica);
     const key = Buffer.from(replica.identity).toString('latin1');
     const same = byIdentity.get(key);
     if (same === undefined) byIdentity.set(key, [replica]);
@@ -226,6 +229,26 @@ function* intern(search: Search, found: readonly FoundReplica[]): Task<readonly 
     }
   }
   return objects;
+}
+
+/**
+ * An object of a name that nobody here knows, under a real handle that is known: another process has renamed it. Its
+ * alias may not be seen yet, since hosts are slow to see what others write; whether it is that key is proven anew.
+ */
+function noticeRename(search: Search, { handle, identity, description, valueDigest }: FoundReplica): void {
+  const { group, attempt } = search;
+  const { connection } = attempt;
+  if (search.epoch !== connection.epoch) return;
+  search.knownHandles ??= new Map(
+    [...connection.replicas].flatMap(([object, replica]) =>
+      replica.kind === 'usable' ? [[hex(replica.handle), object] as const] : [],
+    ),
+  );
+  const known = search.knownHandles.get(hex(handle));
+  if (known === undefined || group.objects.get(known.handle) !== known) return;
+  if (!isRenamed(known.description, description) || Buffer.compare(known.valueDigest, valueDigest) !== 0) return;
+  group.objects.rename(known, identity, description);
+  connection.replicas.delete(known);
 }
 
 function meet(search: Search, object: VirtualObject, replica: FoundReplica): void {
@@ -260,11 +283,10 @@ function* internTwins(search: Search, twins: readonly FoundReplica[]): Task<read
       ? new Map()
       : yield* proofsOf(group, attempt.connection, twin, search);
     if (!(proofs instanceof Map)) continue;
-    const fingerprint = fingerprintOf(proofs);
-    const key = Buffer.from(fingerprint).toString('latin1');
+    const key = Buffer.from(fingerprintOf(proofs)).toString('latin1');
     const ordinal = copies.get(key) ?? 0;
     copies.set(key, ordinal + 1);
-    const object = group.objects.internTwin(twin.identity, fingerprint, ordinal, twin.description);
+    const object = group.objects.internTwin(twin.identity, proofs, ordinal, twin.description);
     for (const [kind, proof] of proofs) object.reference.set(kind, proof);
     object.referenced = true;
     meet(search, object, twin);

@@ -220,3 +220,10 @@ export function publicHalfTemplate(description: Description): readonly Attribute
     { type: CKA.id, value: description.id },
   ];
 }
+
+/** Whether two descriptions may be of one object that has got another label or id. */
+export function isRenamed(one: Description, other: Description): boolean {
+  const sameKind = one.class === other.class && Object.is(one.type, other.type);
+  const material = ['modulus', 'publicExponent', 'ecParams', 'ecPoint', 'prime', 'subprime', 'base'] as const;
+  return sameKind && material.every((name) => Buffer.compare(one[name], other[name]) === 0);
+}

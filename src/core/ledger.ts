@@ -157,7 +157,7 @@ export class Ledger {
     return this.#aliases;
   }
 
-  addAlias({ identity, handle, fingerprint, time }: AliasRecord): ReadonlyMap<string, readonly Alias[]> {
+  addAlias({ identity, handle, proofs, time }: AliasRecord): ReadonlyMap<string, readonly Alias[]> {
     // It went by another name before, or goes by another one now.
     const newest = this.#newest(handle);
     if (newest !== undefined && newest.identity !== identity) {
@@ -165,8 +165,8 @@ export class Ledger {
       this.dropAliases(handle);
     }
     const known = this.#aliases.get(identity) ?? [];
-    const isKnown = known.some((alias) => alias.handle === handle && alias.fingerprint === fingerprint);
-    if (!isKnown) this.#aliases.set(identity, [...known, { handle, fingerprint, time }]);
+    const isKnown = known.some((alias) => alias.handle === handle);
+    if (!isKnown) this.#aliases.set(identity, [...known, { handle, proofs: proofsIn(proofs), time }]);
     return this.#aliases;
   }
 

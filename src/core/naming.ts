@@ -2,9 +2,9 @@ import type { DraftPart } from './draft.js';
 import { findObjects } from './find.js';
 import type { Group } from './group.js';
 import { isProvenByIdentity, templateOf } from './identity.js';
-import { fingerprintOf, type VirtualObject } from './object.js';
+import { areOfOneKey, type VirtualObject } from './object.js';
 import { Effort } from './outcome.js';
-import { type AliasRecord, hex } from './record.js';
+import { type AliasRecord, hex, noteProofs } from './record.js';
 import { establishReference } from './reference.js';
 import type { Task } from './task.js';
 
@@ -31,10 +31,9 @@ export function* nameObject(group: Group, part: DraftPart, deadline: number): Ta
       yield* establishReference(group, other, new Effort());
     }
   }
-  const fingerprint = fingerprintOf(proofs);
-  const copies = others.filter((other) => Buffer.compare(fingerprintOf(other.reference), fingerprint) === 0);
+  const copies = others.filter((other) => areOfOneKey(other.reference, proofs));
   const ordinal = Math.max(-1, ...copies.map((copy) => copy.ordinal)) + 1;
-  const object = complete(objects.internTwin(identity, fingerprint, ordinal, description), part);
+  const object = complete(objects.internTwin(identity, proofs, ordinal, description), part);
   const aliases = [...others, object].filter((each) => each.ordinal === 0).map((each) => aliasOf(group, each));
   return { object, aliases: aliases.filter((alias) => !isKnown(group, alias)) };
 }
@@ -45,14 +44,14 @@ export function aliasOf(group: Group, object: VirtualObject): AliasRecord {
     kind: 'alias',
     handle: object.handle,
     identity: digest(object.identity),
-    fingerprint: digest(fingerprintOf(object.reference)),
+    proofs: noteProofs(object.reference),
     time: group.tick(),
   };
 }
 
-function isKnown(group: Group, { identity, handle, fingerprint }: AliasRecord): boolean {
+function isKnown(group: Group, { identity, handle }: AliasRecord): boolean {
   const known = group.objects.aliasesByDigest(identity);
-  return known.some((alias) => alias.handle === handle && alias.fingerprint === fingerprint);
+  return known.some((alias) => alias.handle === handle);
 }
 
 /** What the draft has shown belongs to the object from now on. */

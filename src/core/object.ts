@@ -61,17 +61,33 @@ function keyOf(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1');
 }
 
-/** Canonical bytes of what proves a key; empty when nothing does. */
-export function fingerprintOf(proofs: ReadonlyMap<ProofKind, Uint8Array>): Uint8Array {
-  const sorted = [...proofs].sort(([a], [b]) => (a < b ? -1 : 1));
-  return Buffer.concat(sorted.flatMap(([kind, proof]) => [Buffer.from(kind), proof]));
+const byPreference: readonly ProofKind[] = ['digest', 'mac', 'signature', 'derive'];
+
+type Proofs = ReadonlyMap<ProofKind, Uint8Array>;
+
+/** What a twin's handle is made of: the best proof of its key; empty when nothing proves it. */
+export function fingerprintOf(proofs: Proofs): Uint8Array {
+  const kind = byPreference.find((each) => proofs.has(each));
+  return kind === undefined
+    ? new Uint8Array()
+    : Buffer.concat([Buffer.from(kind), proofs.get(kind) ?? new Uint8Array()]);
+}
+
+/**
+ * Whether proofs are of one key: those that members can give differ, what both have decides. Where nothing can be
+ * proven of either, they are objects of equal identity.
+ */
+export function areOfOneKey(one: Proofs, other: Proofs): boolean {
+  const common = byPreference.filter((kind) => one.has(kind) && other.has(kind));
+  if (common.length === 0) return fingerprintOf(one).length === 0 && fingerprintOf(other).length === 0;
+  return common.every((kind) => Buffer.compare(one.get(kind) as Uint8Array, other.get(kind) as Uint8Array) === 0);
 }
 
 /** A handle that a record gives to an object; see AliasRecord. */
 export interface Alias {
   readonly handle: number;
-  /** Digest of the fingerprint, in hexadecimal. */
-  readonly fingerprint: string;
+  /** Proofs of its key. */
+  readonly proofs: Proofs;
   readonly time: number;
 }
 
@@ -138,17 +154,13 @@ export class ObjectTable {
   }
 
   /** A twin: one of several objects of one identity on a member, told apart by its fingerprint and ordinal. */
-  internTwin(identity: Uint8Array, fingerprint: Uint8Array, ordinal: number, description: Description): VirtualObject {
-    const digest = Buffer.from(this.#hash(fingerprint)).toString('hex');
+  internTwin(identity: Uint8Array, proofs: Proofs, ordinal: number, description: Description): VirtualObject {
     const known = this.withIdentity(identity).find(
-      (object) =>
-        object.ordinal === ordinal &&
-        object.referenced &&
-        Buffer.compare(fingerprintOf(object.reference), fingerprint) === 0,
+      (object) => object.ordinal === ordinal && object.referenced && areOfOneKey(object.reference, proofs),
     );
     if (known !== undefined) return known;
-    const alias = this.aliasesOf(identity).find((candidate) => ordinal === 0 && candidate.fingerprint === digest);
-    const name = Buffer.concat([identity, fingerprint, Uint8Array.of(ordinal)]);
+    const alias = this.aliasesOf(identity).find((candidate) => ordinal === 0 && areOfOneKey(candidate.proofs, proofs));
+    const name = Buffer.concat([identity, fingerprintOf(proofs), Uint8Array.of(ordinal)]);
     return this.#intern(name, identity, description, ordinal, alias?.handle);
   }
 

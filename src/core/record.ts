@@ -98,7 +98,7 @@ export interface AliasRecord {
   readonly handle: number;
   /** Digest of the identity. */
   readonly identity: string;
-  readonly fingerprint: string;
+  readonly proofs: ObjectNote['proofs'];
   /** Of several identities of one handle, the newest is right. */
   readonly time: number;
 }
