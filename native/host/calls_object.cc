@@ -17,6 +17,17 @@ bool isPartial(CK_RV rv) {
   return rv == CKR_ATTRIBUTE_SENSITIVE || rv == CKR_ATTRIBUTE_TYPE_INVALID || rv == CKR_BUFFER_TOO_SMALL;
 }
 
+// What tokens say of an object that is only half there, for instance after a write that was interrupted.
+bool isHollow(CK_RV rv) { return rv == CKR_ATTRIBUTE_VALUE_INVALID; }
+
+void writeNothing(std::size_t types, Writer& writer) {
+  writer.u32(static_cast<std::uint32_t>(types));
+  for (std::size_t i = 0; i < types; ++i) {
+    writer.u8(static_cast<std::uint8_t>(Presence::invalid));
+    writer.sized({});
+  }
+}
+
 // One attribute that did not fit or failed in the common query: asked alone, so that its own code is known.
 // Asked again when it has grown between the question for its size and the one for its value.
 CK_RV readAlone(JobContext& context, CK_OBJECT_HANDLE object, CK_ATTRIBUTE& attribute, std::vector<std::uint8_t>& room) {
@@ -139,6 +150,13 @@ CK_RV call_X_Find(JobContext& context, Reader& reader, Writer& writer) {
       writer.cut(entry);
       continue;
     }
+    // One such object is no reason to miss the others.
+    if (isHollow(rv)) {
+      writer.cut(entry);
+      writer.u64(object);
+      writeNothing(types.size(), writer);
+      rv = CKR_OK;
+    }
     if (rv != CKR_OK) return rv;
     ++count;
   }
@@ -202,7 +220,7 @@ CK_RV call_X_FindHollow(JobContext& context, Reader& reader, Writer& writer) {
     const bool isWhole = rv == CKR_OK && attributes[0].ulValueLen == sizeof objectClass &&
                          attributes[1].ulValueLen == sizeof isToken && isToken == CK_TRUE;
     if (isWhole || rv == CKR_OBJECT_HANDLE_INVALID) continue;
-    if (rv != CKR_OK && rv != CKR_GENERAL_ERROR && rv != CKR_FUNCTION_FAILED && !isPartial(rv)) return rv;
+    if (rv != CKR_OK && rv != CKR_GENERAL_ERROR && rv != CKR_FUNCTION_FAILED && !isPartial(rv) && !isHollow(rv)) return rv;
     writer.u64(object);
     ++count;
   }
