@@ -117,12 +117,16 @@ Napi::Value Channel::lanes(const Napi::CallbackInfo& info) {
   for (std::size_t i = 0; page_ != nullptr && i < kMaxLanes; ++i) {
     const LaneSlot& slot = page_->lanes[i];
     const std::uint64_t job = slot.job.load(std::memory_order_acquire);
-    if (job == 0) continue;
+    const std::uint64_t since = slot.since.load(std::memory_order_relaxed);
+    const bool isPatient = slot.patient.load(std::memory_order_relaxed) != 0;
+    std::atomic_thread_fence(std::memory_order_acquire);
+    // One that has ended meanwhile, or has given its place to another, is none that takes long.
+    if (job == 0 || slot.job.load(std::memory_order_relaxed) != job) continue;
     Napi::Object entry = Napi::Object::New(env);
     entry["lane"] = static_cast<double>(i);
     entry["job"] = static_cast<double>(job);
-    entry["since"] = static_cast<double>(slot.since.load(std::memory_order_relaxed)) / 1e6;
-    entry["patient"] = slot.patient.load(std::memory_order_relaxed) != 0;
+    entry["since"] = static_cast<double>(since) / 1e6;
+    entry["patient"] = isPatient;
     busy.Set(count++, entry);
   }
   return busy;

@@ -13,9 +13,9 @@ CK_RV call_C_GenerateKey(JobContext& context, Reader& reader, Writer& writer) {
   Mechanism mechanism = Mechanism::read(reader);
   Template attributes = Template::read(reader);
   CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
-  const CK_RV rv = context.functions->C_GenerateKey(context.handle(), mechanism.raw(), attributes.data(),
+  CK_RV rv = context.functions->C_GenerateKey(context.maker(), mechanism.raw(), attributes.data(),
                                                     attributes.size(), &object);
-  if (rv == CKR_OK) context.make(object);
+  rv = context.make(rv, object);
   writer.u64(object);
   return rv;
 }
@@ -26,14 +26,12 @@ CK_RV call_C_GenerateKeyPair(JobContext& context, Reader& reader, Writer& writer
   Template privateAttributes = Template::read(reader);
   CK_OBJECT_HANDLE publicKey = CK_INVALID_HANDLE;
   CK_OBJECT_HANDLE privateKey = CK_INVALID_HANDLE;
-  const CK_RV rv = context.functions->C_GenerateKeyPair(
-      context.handle(), mechanism.raw(), publicAttributes.data(), publicAttributes.size(), privateAttributes.data(),
+  CK_RV rv = context.functions->C_GenerateKeyPair(
+      context.maker(), mechanism.raw(), publicAttributes.data(), publicAttributes.size(), privateAttributes.data(),
       privateAttributes.size(), &publicKey, &privateKey);
-  if (rv == CKR_OK) {
-    context.make(privateKey);
-    context.make(publicKey);
-    context.seconds.back() = privateKey;
-  }
+  rv = context.make(rv, privateKey);
+  rv = context.make(rv, publicKey);
+  context.seconds.back() = privateKey;
   writer.u64(publicKey);
   writer.u64(privateKey);
   return rv;
@@ -54,10 +52,10 @@ CK_RV call_C_UnwrapKey(JobContext& context, Reader& reader, Writer& writer) {
   const Bytes wrapped = reader.sized();
   Template attributes = Template::read(reader);
   CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
-  const CK_RV rv =
-      context.functions->C_UnwrapKey(context.handle(), mechanism.raw(), unwrapping, wrapped.data(), wrapped.size(),
+  CK_RV rv =
+      context.functions->C_UnwrapKey(context.maker(), mechanism.raw(), unwrapping, wrapped.data(), wrapped.size(),
                                      attributes.data(), attributes.size(), &object);
-  if (rv == CKR_OK) context.make(object);
+  rv = context.make(rv, object);
   writer.u64(object);
   return rv;
 }
@@ -67,9 +65,9 @@ CK_RV call_C_DeriveKey(JobContext& context, Reader& reader, Writer& writer) {
   const CK_OBJECT_HANDLE base = context.readObject(reader);
   Template attributes = Template::read(reader);
   CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
-  const CK_RV rv = context.functions->C_DeriveKey(context.handle(), mechanism.raw(), base, attributes.data(),
+  CK_RV rv = context.functions->C_DeriveKey(context.maker(), mechanism.raw(), base, attributes.data(),
                                                   attributes.size(), &object);
-  if (rv == CKR_OK) context.make(object);
+  rv = context.make(rv, object);
   writer.u64(object);
   return rv;
 }

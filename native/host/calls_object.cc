@@ -56,9 +56,10 @@ CK_RV findAll(JobContext& context, CK_ATTRIBUTE* wanted, CK_ULONG size, std::siz
   while (found.size() < most) {
     CK_OBJECT_HANDLE batch[kFindBatch];
     CK_ULONG count = 0;
-    rv = functions->C_FindObjects(context.handle(), batch, std::min<CK_ULONG>(kFindBatch, most - found.size()), &count);
+    const CK_ULONG wish = std::min<std::size_t>(kFindBatch, most - found.size());
+    rv = functions->C_FindObjects(context.handle(), batch, wish, &count);
     if (rv != CKR_OK || count == 0) break;
-    found.insert(found.end(), batch, batch + std::min(count, kFindBatch));
+    found.insert(found.end(), batch, batch + std::min(count, wish));
   }
   const CK_RV final = functions->C_FindObjectsFinal(context.handle());
   if (final == CKR_OK) context.session.ended();
@@ -173,8 +174,8 @@ CK_RV call_C_GetAttributeValue(JobContext& context, Reader& reader, Writer& writ
 CK_RV call_C_CreateObject(JobContext& context, Reader& reader, Writer& writer) {
   Template attributes = Template::read(reader);
   CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
-  const CK_RV rv = context.functions->C_CreateObject(context.handle(), attributes.data(), attributes.size(), &object);
-  if (rv == CKR_OK) context.make(object);
+  CK_RV rv = context.functions->C_CreateObject(context.maker(), attributes.data(), attributes.size(), &object);
+  rv = context.make(rv, object);
   writer.u64(object);
   return rv;
 }
@@ -183,9 +184,9 @@ CK_RV call_C_CopyObject(JobContext& context, Reader& reader, Writer& writer) {
   const CK_OBJECT_HANDLE source = context.readObject(reader);
   Template attributes = Template::read(reader);
   CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
-  const CK_RV rv =
-      context.functions->C_CopyObject(context.handle(), source, attributes.data(), attributes.size(), &object);
-  if (rv == CKR_OK) context.make(object);
+  CK_RV rv =
+      context.functions->C_CopyObject(context.maker(), source, attributes.data(), attributes.size(), &object);
+  rv = context.make(rv, object);
   writer.u64(object);
   return rv;
 }
@@ -218,9 +219,10 @@ CK_RV call_X_FindHollow(JobContext& context, Reader& reader, Writer& writer) {
     CK_ATTRIBUTE attributes[] = {{CKA_CLASS, &objectClass, sizeof objectClass}, {CKA_TOKEN, &isToken, sizeof isToken}};
     rv = context.functions->C_GetAttributeValue(context.handle(), object, attributes, 2);
     const bool isWhole = rv == CKR_OK && attributes[0].ulValueLen == sizeof objectClass &&
-                         attributes[1].ulValueLen == sizeof isToken && isToken == CK_TRUE;
+                         attributes[1].ulValueLen == sizeof isToken && isToken != CK_FALSE;
     if (isWhole || rv == CKR_OBJECT_HANDLE_INVALID) continue;
-    if (rv != CKR_OK && rv != CKR_GENERAL_ERROR && rv != CKR_FUNCTION_FAILED && !isPartial(rv) && !isHollow(rv)) return rv;
+    // Whatever else it says, it says of itself.
+    if (rv != CKR_OK && !isPartial(rv) && !isHollow(rv)) return rv;
     writer.u64(object);
     ++count;
   }

@@ -18,8 +18,9 @@ constexpr std::array<Call, kCalls> kTable = [] {
 
 constexpr std::uint32_t kOpenSession = 17;
 
-// Destroys what a failed job made, the last first; false when something is left.
-bool undo(JobContext& context) {
+// Destroys what a failed job made, the last first, where it asks for that; false when something is left.
+bool isUndone(const job::Header& header, JobContext& context) {
+  if ((header.flags & job::kUndo) == 0 || context.functions == nullptr) return true;
   bool isClean = true;
   for (auto object = context.made.rbegin(); object != context.made.rend(); ++object) {
     const CK_RV rv = context.functions->C_DestroyObject(context.handle(), *object);
@@ -70,9 +71,12 @@ CK_OBJECT_HANDLE JobContext::readObject(Reader& reader) const {
   return kind == 1 ? objects[value] : seconds[value];
 }
 
-void JobContext::make(CK_OBJECT_HANDLE object) {
+CK_RV JobContext::make(CK_RV rv, CK_OBJECT_HANDLE object) {
+  if (rv != CKR_OK) return rv;
+  if (object == CK_INVALID_HANDLE) return CKR_GENERAL_ERROR;
   objects.back() = object;
-  if (object != CK_INVALID_HANDLE) made.push_back(object);
+  made.push_back(object);
+  return CKR_OK;
 }
 
 void JobContext::unmake(CK_OBJECT_HANDLE object) { std::erase(made, object); }
@@ -106,16 +110,16 @@ void runJob(const job::Header& header, Reader& reader, JobContext& context, std:
       const CK_RV rv = runStep(number, context, reader, writer);
       writer.patch32(countAt, ++count);
       if (rv == CKR_OK || (number & job::kOptional) != 0) continue;
-      if ((header.flags & job::kUndo) != 0 && !undo(context)) {
+      if (!isUndone(header, context)) {
         writer.patch32(countAt - sizeof count, static_cast<std::uint32_t>(job::Status::unclean));
       }
       break;
     }
   } catch (const Malformed&) {
-    writeStatus(header.id, job::Status::malformed, reply);
+    writeStatus(header.id, isUndone(header, context) ? job::Status::malformed : job::Status::unclean, reply);
   } catch (const std::exception&) {
     // No memory for what the token wants to say.
-    writeStatus(header.id, job::Status::unsendable, reply);
+    writeStatus(header.id, isUndone(header, context) ? job::Status::unsendable : job::Status::unclean, reply);
   }
   if ((header.flags & job::kSessionless) == 0) context.session.settle();
 }

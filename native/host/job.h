@@ -19,7 +19,7 @@ constexpr std::uint32_t kSessionless = 4;  // needs no session of the lane
 constexpr std::uint32_t kSecret = 8;       // a login: holds a PIN, wiped when it has run, and begins an epoch
 constexpr std::uint32_t kPatient = 16;     // writes token objects or makes keys: shown as such on the lane page
 constexpr std::uint32_t kUndo = 32;        // when a step fails, what the steps before it made is destroyed again
-constexpr std::uint32_t kAnchored = 64;    // on the anchor session: session objects it makes live as long as the login
+constexpr std::uint32_t kAnchored = 64;    // makes objects on the anchor session: session objects live as long as the login
 // A step with this bit in its call's number may fail: the job goes on with the next one.
 constexpr std::uint32_t kOptional = 0x80000000;
 // Above the flags: the epoch of the login that the job's handles are from. A job of another one is not begun.
@@ -57,10 +57,13 @@ struct JobContext {
   // Set by X_Attach: how many lanes there are to be.
   std::uint32_t lanesWanted = 0;
 
-  CK_SESSION_HANDLE handle() const { return anchored ? module.anchor() : session.handle(); }
+  CK_SESSION_HANDLE handle() const { return session.handle(); }
+  // The session that calls which make objects are made on: session objects live as long as it does.
+  CK_SESSION_HANDLE maker() const { return anchored ? module.anchor() : session.handle(); }
   CK_OBJECT_HANDLE readObject(Reader& reader) const;
-  // Notes what a step made, for later steps and for undoing it.
-  void make(CK_OBJECT_HANDLE object);
+  // Notes what a step made, for later steps and for undoing it; a token that says CKR_OK and gives no object has
+  // made none.
+  CK_RV make(CK_RV rv, CK_OBJECT_HANDLE object);
   void unmake(CK_OBJECT_HANDLE object);
 };
 

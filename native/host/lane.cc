@@ -120,14 +120,15 @@ bool serve(Host& host, LaneSlot& slot, Session& session, std::vector<std::uint8_
   std::uint32_t lanesWanted = 0;
   {
     const Gate::Pass pass(host.gate, (header.flags & job::kExclusive) != 0);
+    // A session is for one thread at a time; whoever waits for the anchor has not begun.
+    std::unique_lock<std::mutex> anchor;
+    const bool isAnchored = (header.flags & job::kAnchored) != 0;
+    if (isAnchored) anchor = host.module.holdAnchor();
     if (!mayBegin(host, header)) {
       writeStatus(header.id, job::Status::expired, reply);
     } else {
       JobContext context{host.module, session, nullptr};
-      context.anchored = (header.flags & job::kAnchored) != 0;
-      // A session is for one thread at a time; whoever waits for the anchor has not begun.
-      std::unique_lock<std::mutex> anchor;
-      if (context.anchored) anchor = host.module.holdAnchor();
+      context.anchored = isAnchored;
       const Begun begun(slot, header);
       runJob(header, reader, context, reply);
       lanesWanted = context.lanesWanted;

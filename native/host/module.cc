@@ -36,10 +36,12 @@ CK_RV Module::finalize() {
 
 CK_RV Module::attach(CK_SLOT_ID slot) {
   slot_.store(slot, std::memory_order_release);
+  const std::lock_guard lock(anchorInUse_);
   CK_SESSION_INFO info{};
   if (anchor() != CK_INVALID_HANDLE) {
     if (functions()->C_GetSessionInfo(anchor(), &info) == CKR_OK) return CKR_OK;
     // Not closed: a token may give its number to the next session it opens.
+    anchor_.store(CK_INVALID_HANDLE, std::memory_order_release);
     generation_.fetch_add(1, std::memory_order_acq_rel);
   }
   CK_SESSION_HANDLE session = CK_INVALID_HANDLE;

@@ -13,7 +13,6 @@ import type { Task } from './task.js';
 
 const CKR = {
   deviceRemoved: ck('CKR_DEVICE_REMOVED'),
-  functionCanceled: ck('CKR_FUNCTION_CANCELED'),
   functionFailed: ck('CKR_FUNCTION_FAILED'),
 } as const;
 
@@ -44,6 +43,9 @@ export class Change {
   readonly records: AttemptRecord[] = [];
   #intent: Written | undefined;
   #record: ChangeRecord | undefined;
+  #mayHoldIntent: boolean = false;
+  /** What the call gives, once there is no way back. */
+  decided: { readonly value: unknown } | undefined;
 
   constructor(
     readonly group: Group,
@@ -74,14 +76,18 @@ export class Change {
     }
   }
 
-  /** Writes the intent on the first of the members that takes it. */
+  /**
+   * Writes the intent on the first of the members that takes it; gives those that the change goes on with. One that
+   * was lost with the intent has no part in it any more: it may hold the intent, and settles it by what the others say.
+   */
   *announce(
     members: readonly Member[],
     what: What,
     objects: readonly VirtualObject[],
     changes: readonly Attribute[] = [],
     former: readonly Attribute[] = [],
-  ): Task<void> {
+    alone = true,
+  ): Task<readonly Member[]> {
     const { group } = this;
     const { port } = group;
     const record: ChangeRecord = {
@@ -89,6 +95,7 @@ export class Change {
       operation: this.operation,
       what,
       notes: objects.map(noteObject),
+      alone,
       changes: noteAttributes(changes),
       former: noteAttributes(former),
       writer: port.writer,
@@ -99,16 +106,20 @@ export class Change {
     this.#record = record;
     const script = new Script();
     const at = script.write(record);
+    let left = members;
     for (const member of members) {
       if (this.givenUp) break;
       const end = yield* this.run(member, { function: this.functionName, objects: [], job: () => script });
       if (end.kind === 'done') {
         this.#intent = { member, login: end.login, handles: keptBy(end.reply, [at]) };
-        return;
+        return left;
       }
-      // It may have been written all the same, and the member's return settles it.
       if (end.kind === 'refused') throw this.refusal(end);
+      left = left.filter((other) => other !== member);
+      if (end.kind === 'gone' && end.begun) this.#mayHoldIntent = true;
     }
+    // Nothing else has been done: whoever holds it is told so when it is settled.
+    if (this.#mayHoldIntent) group.dropped.add(this.operation);
     throw this.failure(CKR.deviceRemoved, `no member took the intent: ${group.whereabouts}`);
   }
 
@@ -125,6 +136,8 @@ export class Change {
    */
   *commit(done: readonly Member[]): Task<void> {
     const { group } = this;
+    // They catch up on a fresh host, whether they have been lost by now or not.
+    for (const member of group.members) if (!done.includes(member)) this.#unsettle(member);
     let left = done;
     const intent = this.#intent;
     if (intent !== undefined && left.includes(intent.member)) {
@@ -137,7 +150,8 @@ export class Change {
     // The intent's holder is gone with it: that the call has succeeded has to stand elsewhere.
     const noted = yield* this.#note(left, this.#missedBy(left));
     if (noted.length > 0) return;
-    group.abort(this.#journal('destroy', this.#serials()));
+    const entry = this.#reversal(this.#serials());
+    if (entry !== undefined) group.abort(entry);
     throw this.failure(CKR.functionFailed, 'the last member was lost before it was certain');
   }
 
@@ -163,18 +177,37 @@ export class Change {
   /** Ends a change that has not happened: members in doubt are to undo it when they are met again. */
   *leaveUndone(reached: readonly Member[], doubtful: readonly Member[]): Task<void> {
     const serials = doubtful.flatMap(({ serial }) => serial ?? []);
-    for (const member of doubtful) {
-      member.isUnsettled = true;
-      if (member.connection !== undefined) member.suspect(member.connection, 'a call has to be undone there');
-    }
-    if (serials.length > 0) {
-      const entry = this.#journal('destroy', serials);
+    for (const member of doubtful) this.#unsettle(member);
+    const entry = this.#reversal(serials);
+    if (entry !== undefined && serials.length > 0) {
       const noted = yield* this.#write(reached, entry, this.settleBy);
       // With nobody to note it on, this process remembers.
       if (noted.length === 0) this.group.abort(entry);
     }
     const intent = this.#intent;
-    if (intent !== undefined && !doubtful.includes(intent.member)) yield* this.#removeIntent(intent);
+    if (intent === undefined) return;
+    const removed = doubtful.includes(intent.member) ? false : yield* this.#removeIntent(intent);
+    // This process knows what has become of it; should it end before that is settled, the intent is undone.
+    if (!removed) this.group.dropped.add(this.operation);
+  }
+
+  /** What members in doubt have to do so that nothing has happened. */
+  #reversal(missed: readonly string[]): ChangeRecord | undefined {
+    const record = this.#record;
+    switch (record?.what) {
+      case 'create':
+        return { ...this.#journal('destroy', missed), undoes: true };
+      case 'set':
+        return { ...this.#journal('set', missed), changes: record.former, former: record.changes };
+      default:
+        return undefined;
+    }
+  }
+
+  #unsettle(member: Member): void {
+    member.isUnsettled = true;
+    const { connection } = member;
+    if (connection !== undefined) member.suspect(connection, 'it has missed a change');
   }
 
   /** The member that took the intent: until it is gone, that member is where the change is settled from. */
@@ -233,10 +266,9 @@ export class Change {
     return new TokenError(code, this.functionName, explanation, this.records);
   }
 
-  /** Throws when the caller has left, or its time is over. */
-  checkWanted(): void {
-    if (this.givenUp || this.group.port.now() >= this.deadline)
-      throw this.failure(CKR.functionCanceled, 'the time was over before all members had it');
+  /** From here on there is no way back: a caller whose time ends gets this. */
+  decide(value: unknown): void {
+    this.decided = { value };
   }
 }
 
@@ -262,6 +294,8 @@ export function* carryOut<T>(change: Change, body: Task<T>): Task<T> {
   try {
     const { port } = group;
     while (!running.settled && port.now() < change.deadline) yield { signals: [running], until: change.deadline };
+    // It has happened; what is left to be noted goes on behind it.
+    if (!running.settled && change.decided !== undefined) return change.decided.value as T;
     const { ended } = running;
     if (ended?.ok === true) return ended.value;
     if (ended?.ok === false) throw ended.error;

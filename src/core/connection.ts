@@ -3,10 +3,12 @@ import { CKR_OK } from '../spec/verdict.js';
 import type { RecordsFound } from './ledger.js';
 import type { VirtualObject } from './object.js';
 import type { Effort, JobOutcome } from './outcome.js';
-import type { HostEnd, HostLink, Port } from './port.js';
+import type { BegunJob, HostEnd, HostLink, Port } from './port.js';
 import type { Renewal, Replica, Resolution } from './replica.js';
 import { type Alarm, FOREVER, Signal, type Task } from './task.js';
 
+/** A write that is under way is looked at so often before its host is killed (ms). */
+const WRITE_LOOK = 20;
 /** A host that was killed is waited for so long before it counts as lost (ms). */
 const REAP_WITHIN = 2000;
 
@@ -49,6 +51,10 @@ export interface HangLimits {
   readonly writeHangAfter: number;
 }
 
+function limitOf({ patient }: BegunJob, { hangAfter, writeHangAfter }: HangLimits): number {
+  return patient ? writeHangAfter : hangAfter;
+}
+
 /**
  * One life of a member's host. At most `window` jobs are out at the host, the rest waits here, where it can
  * still be withdrawn. Real handles live no longer than this (Rule 13).
@@ -78,7 +84,7 @@ export class Connection {
   /** The group's records as they were when it joined. */
   records: RecordsFound | undefined;
   end: HostEnd | undefined;
-  #killedAt: { readonly time: number; readonly hangAfter: number } | undefined;
+  #killedAt: { readonly time: number; readonly limits: HangLimits } | undefined;
 
   constructor(
     readonly port: Port,
@@ -144,7 +150,7 @@ export class Connection {
       const entry = begun.get(ticket.id);
       const charged =
         entry !== undefined &&
-        (this.#killedAt === undefined || this.#killedAt.time - entry.since >= this.#killedAt.hangAfter);
+        (this.#killedAt === undefined || this.#killedAt.time - entry.since >= limitOf(entry, this.#killedAt.limits));
       ticket.end({ kind: 'lost', begun: entry !== undefined, charged, reason: end.reason });
     }
     this.#outstanding.clear();
@@ -209,16 +215,29 @@ export class Connection {
     return now - this.lastReplyAt >= hangAfter;
   }
 
+  /** Waits until no token object is being written any more, or that write itself hangs (Rule 9). */
+  *awaitWrites(limits: HangLimits): Task<void> {
+    for (;;) {
+      const now = this.port.now();
+      const writes = (this.#link?.begun() ?? []).filter(
+        ({ patient, since }) => patient && now - since < limits.writeHangAfter,
+      );
+      if (this.end !== undefined || writes.length === 0) return;
+      yield { signals: [this.ended], until: now + WRITE_LOOK };
+    }
+  }
+
   /** Kills the host; jobs that had run for less than `hangAfter` are not charged with it. */
-  kill(hangAfter: number): void {
-    this.#killedAt = { time: this.port.now(), hangAfter };
+  kill(limits: HangLimits): void {
+    this.#killedAt = { time: this.port.now(), limits };
     this.#link?.kill();
   }
 
   /** Kills what is left of the host and waits until it holds nothing any more: its successor may start then (Rule 9). */
-  *giveUp(hangAfter: number): Task<void> {
+  *giveUp(limits: HangLimits): Task<void> {
     if (this.end !== undefined) return;
-    this.kill(hangAfter);
+    yield* this.awaitWrites(limits);
+    this.kill(limits);
     const until = this.port.now() + REAP_WITHIN;
     while (this.end === undefined && this.port.now() < until) yield { signals: [this.ended], until };
     this.hostEnded({ reason: 'the host did not end' });

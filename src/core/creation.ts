@@ -1,12 +1,13 @@
 import type { Attribute } from '../spec/attribute.js';
 import { ck } from '../spec/constants.js';
+import { resultOf, step } from '../spec/job.js';
 import { attributeIn } from '../spec/rules.js';
 import { Change, carryOut, destroyingHandles, type Written } from './change.js';
 import { type DraftPart, draft, draftingOn, pairProofs } from './draft.js';
 import { type ErrandEnd, isReachable, type Login, runErrand, together } from './errand.js';
 import { TokenError } from './error.js';
 import type { Group } from './group.js';
-import { isProvenByIdentity } from './identity.js';
+import { templateOf as findTemplate, isProvenByIdentity } from './identity.js';
 import { Installation, type InstallationResult, type Installed, type Origin, type Piece } from './installation.js';
 import { isSecretPart, isTrueIn, type Making } from './making.js';
 import type { Member } from './member.js';
@@ -17,8 +18,7 @@ import type { Task } from './task.js';
 
 const CKA = {
   extractable: ck('CKA_EXTRACTABLE'),
-  private: ck('CKA_PRIVATE'),
-  sensitive: ck('CKA_SENSITIVE'),
+  token: ck('CKA_TOKEN'),
   value: ck('CKA_VALUE'),
 } as const;
 
@@ -86,12 +86,14 @@ function* createOnAll(change: Change, making: Making): Task<readonly VirtualObje
     const participants = yield* change.participants();
     const ofToken = named.filter(({ part }) => part.request.token);
     if (ofToken.length > 0) {
-      yield* change.announce(participants, 'create', objectsOf(ofToken));
+      const isAlone = making.isRepeatable ? yield* nothingLike(change, participants, ofToken) : true;
+      const going = yield* change.announce(participants, 'create', objectsOf(ofToken), [], [], isAlone);
       const pieces = ofToken.map((each) => pieceOf(making, each));
-      const records = recordsOf(group, making, ofToken);
+      const records = recordsOf(change, making, ofToken);
       yield* installAndCommit(
         change,
-        participants,
+        going,
+        objectsOf(named),
         () => pieces,
         () => records,
       );
@@ -103,6 +105,27 @@ function* createOnAll(change: Change, making: Making): Task<readonly VirtualObje
     for (const object of objectsOf(named)) group.objects.remove(object);
     throw error;
   }
+}
+
+/**
+ * Whether no member has anything of these names yet. Where one has, it may be the very same object, and undoing the
+ * call by what is found could take that instead.
+ */
+function* nothingLike(change: Change, members: readonly Member[], named: readonly Named[]): Task<boolean> {
+  const finds = named.map(({ object }) => step('X_Find', findTemplate(object.description), 8, [CKA.token]));
+  const ends = yield* together(
+    change.group,
+    members.map((member) =>
+      change.run(member, { function: 'C_FindObjects', objects: [], isReading: true, job: () => ({ steps: finds }) }),
+    ),
+  );
+  return ends.every((end) => {
+    if (end.kind !== 'done') return false;
+    const { reply } = end;
+    return finds.every((_find, index) =>
+      resultOf(reply, index, 'X_Find').every(({ attributes: [token] }) => token?.value[0] !== 1),
+    );
+  });
 }
 
 /** A key that no member can give to the others is refused before any of them has it. */
@@ -148,7 +171,8 @@ function templateOf(making: Making, part: DraftPart, origin: Origin): readonly A
   return template;
 }
 
-function recordsOf(group: Group, making: Making, named: readonly Named[]): readonly AnyRecord[] {
+function recordsOf(change: Change, making: Making, named: readonly Named[]): readonly AnyRecord[] {
+  const { group } = change;
   const records: AnyRecord[] = [];
   for (const { part, object, aliases } of named) {
     records.push(...aliases);
@@ -159,6 +183,7 @@ function recordsOf(group: Group, making: Making, named: readonly Named[]): reado
       template: noteAttributes(part.template),
       answers: noteAttributes(part.answers),
       sealed: sealedOf(group, making, part),
+      operation: change.operation,
       writer: group.port.writer,
       time: group.tick(),
     };
@@ -173,7 +198,7 @@ function sealedOf(group: Group, making: Making, { template, wrapped }: DraftPart
   if (isTrueIn(template, CKA.extractable) === true || group.policy.nonExtractable !== 'sealed') return undefined;
   const [source] = making.uses;
   // A copy is the same key.
-  if (making.isCopy) return source?.record?.sealed ?? source?.session?.wrapped;
+  if (making.isCopy) return source?.record?.sealed ?? source?.session?.wrapped ?? wrapped;
   return wrapped;
 }
 
@@ -205,6 +230,7 @@ function* installOn(
 function* installAndCommit(
   change: Change,
   members: readonly Member[],
+  objects: readonly VirtualObject[],
   piecesFor: (member: Member) => readonly Piece[],
   recordsFor: (member: Member) => readonly AnyRecord[],
 ): Task<void> {
@@ -221,6 +247,7 @@ function* installAndCommit(
     yield* change.undo(written, doubtful);
     throw problem;
   }
+  change.decide(objects);
   yield* change.commit(done.map(({ written }) => written.member));
   for (const record of recordsFor(members[0] as Member)) {
     if (record.kind === 'alias') group.objects.learnAliases(group.ledger.addAlias(record));
@@ -240,6 +267,7 @@ function problemOf(change: Change, outcomes: readonly Outcome[], done: number): 
     // What another member could do, and this one answers to with no reason, says something about this one.
     if (outcome.end.verdict !== 'ambiguous' || done === 0) return change.refusal(outcome.end);
     const { member } = outcome;
+    member.isUnsettled = true;
     if (member.connection !== undefined) member.suspect(member.connection, `it answered ${outcome.end.record.outcome}`);
   }
   const { durability } = group.policy;
@@ -324,7 +352,7 @@ function* createOnOne(change: Change, making: Making): Task<readonly VirtualObje
   const named = yield* nameAll(change, pairProofs(drafted.parts));
   try {
     yield* change.announce([member], 'create', objectsOf(named));
-    const records = recordsOf(group, making, named);
+    const records = recordsOf(change, making, named);
     const pieces = named.map(({ object, part }, index): Piece => {
       const handle = drafted.handles[index] ?? new Uint8Array(8);
       return { object, origin: { kind: 'kept', handle, login: end.login }, template: part.template, token: true };
@@ -332,6 +360,7 @@ function* createOnOne(change: Change, making: Making): Task<readonly VirtualObje
     yield* installAndCommit(
       change,
       participants,
+      objectsOf(named),
       (each) => (each === member ? pieces : []),
       () => records,
     );

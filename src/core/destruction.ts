@@ -35,9 +35,9 @@ function* destroy(change: Change, object: VirtualObject): Task<void> {
   yield* learnKeyRecord(group, object);
   yield* describeObject(group, object, change.deadline);
   const participants = yield* change.participants();
-  yield* change.announce(participants, 'destroy', [object]);
+  const going = yield* change.announce(participants, 'destroy', [object]);
   const done: Member[] = [];
-  for (const member of participants) {
+  for (const member of going) {
     if (!isReachable(member)) continue;
     const isLate = done.length === 0 && (change.givenUp || group.port.now() >= change.deadline);
     if (isLate) {
@@ -47,9 +47,10 @@ function* destroy(change: Change, object: VirtualObject): Task<void> {
     // Once one of them has done it, there is no way back: the others get the time that it takes.
     const until = done.length === 0 ? change.deadline : change.settleBy;
     const end = yield* change.run(member, destroyingOn(group, object), until);
-    // What is not there, or is another one, is not there any more.
-    if (end.kind === 'done' || end.kind === 'lacks') done.push(member);
-    else if (end.kind === 'refused' && done.length === 0) {
+    if (end.kind === 'done') {
+      done.push(member);
+      change.decide(undefined);
+    } else if (end.kind === 'refused' && done.length === 0) {
       yield* change.leaveUndone([], []);
       throw change.refusal(end);
     } else if (end.kind === 'refused') {
@@ -68,8 +69,12 @@ function* destroy(change: Change, object: VirtualObject): Task<void> {
 
 /** One of them may not: those that have done it get it back. */
 function* restoreAll(change: Change, members: readonly Member[], object: VirtualObject): Task<void> {
-  for (const member of members) yield* restoreObject(change.group, object, member, change.settleBy);
-  yield* change.leaveUndone([], []);
+  change.decided = undefined;
+  try {
+    for (const member of members) yield* restoreObject(change.group, object, member, change.settleBy);
+  } finally {
+    yield* change.leaveUndone([], []);
+  }
 }
 
 /** Destroys the object and the records of it on one member. */
@@ -94,7 +99,7 @@ export function addForgetting(group: Group, object: VirtualObject, script: Scrip
   for (const template of templates) {
     // Twice: there are two of them while one takes the other's place.
     for (let i = 0; i < 2; i += 1) {
-      const at = script.add(step('X_Find', template, 1, []));
+      const at = script.add(optional(step('X_Find', template, 1, [])));
       script.add(optional(step('C_DestroyObject', { step: at })));
     }
   }

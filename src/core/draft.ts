@@ -23,7 +23,7 @@ import type { ProofKind, VirtualObject } from './object.js';
 import { noCodes, type Operation } from './operation.js';
 import { comparedProvers, mayBeProbed, type Prover } from './proof.js';
 import type { Wrapped } from './record.js';
-import { inSession, Script, withAttribute } from './script.js';
+import { inSession, Script, withAttribute, withoutLate } from './script.js';
 import type { Task } from './task.js';
 import { addWrapping, wayOf } from './travel.js';
 
@@ -140,6 +140,8 @@ class DraftedPart {
     domain: Uint8Array | undefined,
     isRepeatable: boolean,
     stays: boolean,
+    /** What is wrapped: of a copy its source, which may allow it where the copy does not. */
+    wrappable: ObjectRef,
   ) {
     this.#expected = expected(request);
     this.#attributesAt = script.add(step('C_GetAttributeValue', key, readTypes));
@@ -156,7 +158,7 @@ class DraftedPart {
       if (record !== undefined && domain !== undefined) {
         const isGeneric = request.type === genericSecret || keyTypesOfHmac.has(request.type);
         const way = wayOf(record, isGeneric && request.class === CKO.secretKey, lengthIn(request.asked));
-        this.#wrapped = addWrapping(script, record, way, domain, key);
+        this.#wrapped = addWrapping(script, record, way, domain, wrappable);
       }
     }
     if (request.token) {
@@ -272,7 +274,7 @@ const secretTypes: ReadonlySet<number> = new Set(
 /** The templates of the draft's session objects: as asked, but so that they can be wrapped. */
 function draftTemplates(making: Making, stays: boolean): readonly (readonly Attribute[])[] {
   return making.parts.map((part) => {
-    let template = withAttribute(part.asked, inSession);
+    let template = withAttribute(withoutLate(part.asked), inSession);
     if (isSecretPart(part) && !making.isCopy && !stays)
       template = withAttribute(template, { type: CKA.extractable, value: Uint8Array.of(1) });
     return template;
@@ -312,6 +314,7 @@ function operationOf(
             domain === undefined ? undefined : handles.at(-1),
             making.isRepeatable,
             stays,
+            making.isCopy ? (handles[0] ?? { step: made }) : refOf(making, index, made),
           ),
       );
       return { steps: script.steps, undo: true, patient: true, anchored: stays };

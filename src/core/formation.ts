@@ -1,5 +1,5 @@
 import { type Attribute, ulongBytes } from '../spec/attribute.js';
-import type { ObjectRef } from '../spec/calls.js';
+import type { ObjectRef, ReadAttribute } from '../spec/calls.js';
 import { ck, mechanismName } from '../spec/constants.js';
 import { type JobReply, optional, resultOf, step } from '../spec/job.js';
 import { encodeMechanism } from '../spec/mechanism.js';
@@ -8,7 +8,7 @@ import { type Errand, insist, runErrand } from './errand.js';
 import { TokenError } from './error.js';
 import type { Group } from './group.js';
 import { CKK, CKO, type Description, describe, describedTypes, RESERVED_LABEL } from './identity.js';
-import { DOMAIN_LABEL, TRANSPORT_LABEL } from './ledger.js';
+import { DOMAIN_LABEL, findRecords, foundIn, TRANSPORT_LABEL } from './ledger.js';
 import type { Member } from './member.js';
 import type { ProofKind } from './object.js';
 import { comparedProvers } from './proof.js';
@@ -19,6 +19,7 @@ import {
   keyRecordTemplate,
   type MemberNote,
   noteProofs,
+  readRecord,
   recordTemplate,
 } from './record.js';
 import { inSession, onToken, Script, withAttribute } from './script.js';
@@ -29,6 +30,8 @@ const TRANSPORT_BITS = 3072;
 /** Records of keys that travel sealed are the largest. */
 const LARGEST_RECORD = 16 * 1024;
 const MOST_OBJECTS = 0x7fff_ffff;
+/** What was begun in vain is taken away again within so long (ms). */
+const CLEAN_WITHIN = 15_000;
 
 const CKA = {
   class: ck('CKA_CLASS'),
@@ -86,32 +89,93 @@ function fail(code: number, explanation: string): never {
   throw new TokenError(code, 'createGroup', explanation);
 }
 
-/** Forms a group of members that are all in service; see createGroup. */
-export function* formGroup(group: Group, existing: Existing, deadline: number): Task<FormationReport> {
-  const members = group.members;
+/** Waits until no member is on its way any more; throws unless all of them are there. */
+export function* awaitAll(group: Group, deadline: number): Task<void> {
+  const { members, port } = group;
   const isComing = (): boolean => members.some(({ state }) => state.name === 'joining');
-  while (isComing() && group.port.now() < deadline) yield { signals: [group.changed], until: deadline };
+  while (isComing() && port.now() < deadline) yield { signals: [group.changed], until: deadline };
   const away = members.filter(({ isActive, state }) => !isActive && state.name !== 'standby');
   if (away.length > 0) fail(CKR.deviceRemoved, `every member has to be there: ${group.whereabouts}`);
-  const adopted = yield* meetExisting(group, existing, deadline);
+}
+
+/** Throws where a later version has written records: what they say is not known here, so nothing is taken away. */
+export function checkNoneNewer(group: Group): void {
+  if (group.members.some(({ connection }) => connection?.records?.newer === true))
+    fail(CKR.actionProhibited, 'a later version has written records there: this one does not write');
+}
+
+/** Forms a group of members that are all in service; see createGroup. */
+export function* formGroup(group: Group, existing: Existing, deadline: number): Task<FormationReport> {
+  const { members } = group;
+  yield* awaitAll(group, deadline);
+  checkNoneNewer(group);
+  const adopted = meetExisting(group, existing);
   if (adopted !== undefined) return reportOf(adopted, {}, true);
-  for (const member of members) yield* removeOwn(group, member, deadline);
+  for (const member of members) {
+    if (existing !== 'remove') yield* checkUnused(group, member, deadline);
+    yield* removeOwn(group, member, deadline);
+  }
+  const made = new Set<string>();
+  const newId = (size: number): Uint8Array => {
+    const id = group.port.randomBytes(size);
+    made.add(hex(id));
+    return id;
+  };
   try {
     for (const member of members) yield* checkStorage(group, member, deadline);
     const notes: MemberNote[] = [];
-    for (const member of members) notes.push(yield* makeTransport(group, member, deadline));
+    for (const member of members) notes.push(yield* makeTransport(group, member, newId(8), deadline));
     const salt = group.port.randomBytes(32);
-    const record = yield* makeDomain(group, salt, notes, deadline);
+    const record = yield* makeDomain(group, { group: newId(16), domain: newId(8) }, salt, notes, deadline);
     group.adopt(record);
     const { wrap, travels, wrapsOddLengths } = yield* proveTravel(group, deadline);
     const final: GroupRecord = { ...record, revision: 1, wrap, wrapsOddLengths };
     group.adopt(final);
     for (const member of members) yield* writeRecord(group, member, final, deadline);
+    for (const member of members) yield* checkOnlyOne(group, member, final, deadline);
     return reportOf(final, travels, false);
   } catch (error) {
     // Nothing of it stays: a partition with a record belongs to a group.
-    for (const member of members) yield* tryToRemoveOwn(group, member, deadline);
-    throw error;
+    const left: string[] = [];
+    for (const member of members) if (!(yield* tryToRemove(group, member, made))) left.push(member.name);
+    if (left.length === 0 || !(error instanceof TokenError)) throw error;
+    throw new TokenError(
+      error.code,
+      error.method,
+      `${error.message}; what was made on ${left.join(', ')} could not be removed: existing: 'remove' does`,
+    );
+  }
+}
+
+/** Refuses a partition that holds a group's records although it did not seem to when it joined. */
+function* checkUnused(group: Group, member: Member, deadline: number): Task<void> {
+  const find: Errand = {
+    function: 'C_FindObjects',
+    objects: [],
+    isReading: true,
+    job: () => ({ steps: [findRecords, step('X_Find', keyRecordTemplate(), 1, [])] }),
+  };
+  const reply = yield* insist(group, member, find, deadline);
+  const isUsed = foundIn(reply, 0).length > 0 || resultOf(reply, 1, 'X_Find').length > 0;
+  if (isUsed)
+    fail(
+      CKR.actionProhibited,
+      `${member.name} holds records of a group; existing: 'remove' takes them away and starts over`,
+    );
+}
+
+/** Somebody else may have formed a group of the same partitions at the same time: then neither of them has. */
+function* checkOnlyOne(group: Group, member: Member, record: GroupRecord, deadline: number): Task<void> {
+  const find: Errand = {
+    function: 'C_FindObjects',
+    objects: [],
+    isReading: true,
+    job: () => ({ steps: [findRecords] }),
+  };
+  for (const { attributes } of foundIn(yield* insist(group, member, find, deadline), 0)) {
+    const found = readRecord(attributes[0]?.value ?? new Uint8Array());
+    if (found === 'newer' || (found?.kind === 'group' && found.id !== record.id))
+      fail(CKR.actionProhibited, `another group was formed of ${member.name} at the same time`);
   }
 }
 
@@ -128,13 +192,11 @@ function reportOf(record: GroupRecord, travels: Readonly<Record<string, Travel>>
 }
 
 /** The group that the partitions belong to already, if that is to be adopted. */
-function* meetExisting(group: Group, existing: Existing, _deadline: number): Task<GroupRecord | undefined> {
+function meetExisting(group: Group, existing: Existing): GroupRecord | undefined {
   const found = group.members.flatMap((member) => {
     const record = member.connection?.records?.group?.record;
     return record === undefined ? [] : [{ member, record }];
   });
-  if (found.some(({ member }) => member.connection?.records?.newer === true))
-    fail(CKR.actionProhibited, 'a later version has written records there: this one does not write');
   const [first] = found;
   if (first === undefined || existing === 'remove') return undefined;
   const names = found.map(({ member, record }) => `${member.name} (group ${record.label})`).join(', ');
@@ -153,8 +215,11 @@ function* meetExisting(group: Group, existing: Existing, _deadline: number): Tas
   return record;
 }
 
-/** Takes everything that is the group's own off a member; the applications' objects stay. */
-export function* removeOwn(group: Group, member: Member, deadline: number): Task<number> {
+/**
+ * Takes everything that is the group's own off a member, or only keys and records of certain ids; the applications'
+ * objects stay. Gives how many there were.
+ */
+export function* removeOwn(group: Group, member: Member, deadline: number, only?: ReadonlySet<string>): Task<number> {
   const own: readonly (readonly Attribute[])[] = [
     // The group's record goes last: until then it is plain what the rest belongs to.
     keyRecordTemplate(),
@@ -168,10 +233,12 @@ export function* removeOwn(group: Group, member: Member, deadline: number): Task
     const find: Errand = {
       function: 'C_FindObjects',
       objects: [],
-      job: () => ({ steps: [step('X_Find', template, MOST_OBJECTS, [CKA.label])] }),
+      job: () => ({ steps: [step('X_Find', template, MOST_OBJECTS, [CKA.label, CKA.id, CKA.value])] }),
     };
     const reply = yield* insist(group, member, find, deadline);
-    const found = [...resultOf(reply, 0, 'X_Find')].sort((a, b) => order(a.attributes[0]) - order(b.attributes[0]));
+    const found = resultOf(reply, 0, 'X_Find')
+      .filter(({ attributes: [, id, value] }) => only === undefined || isOneOf(only, id, value))
+      .sort((a, b) => order(a.attributes[0]) - order(b.attributes[0]));
     while (found.length > 0) {
       const batch = found.splice(0, 64);
       const steps = batch.map(({ handle }) => step('C_DestroyObject', handle));
@@ -182,15 +249,25 @@ export function* removeOwn(group: Group, member: Member, deadline: number): Task
   return removed;
 }
 
+function isOneOf(ids: ReadonlySet<string>, id: ReadAttribute | undefined, value: ReadAttribute | undefined): boolean {
+  if (ids.has(hex(id?.value ?? new Uint8Array()))) return true;
+  const record = readRecord(value?.value ?? new Uint8Array());
+  return typeof record === 'object' && record.kind === 'group' && ids.has(record.id);
+}
+
 function order(label: { readonly value: Uint8Array } | undefined): number {
   return Buffer.from(label?.value ?? new Uint8Array()).toString() === `${RESERVED_LABEL}group` ? 1 : 0;
 }
 
-function* tryToRemoveOwn(group: Group, member: Member, deadline: number): Task<void> {
+/** Cleans up with a time of its own, also on a member that was lost and is coming back; false when it cannot. */
+function* tryToRemove(group: Group, member: Member, made: ReadonlySet<string>): Task<boolean> {
+  const until = group.port.now() + CLEAN_WITHIN;
   try {
-    yield* removeOwn(group, member, deadline);
+    while (!member.isServing && group.port.now() < until) yield { signals: [group.changed], until };
+    yield* removeOwn(group, member, until, made);
+    return true;
   } catch {
-    // It is gone; the next createGroup finds no record there and removes the rest.
+    return false;
   }
 }
 
@@ -214,8 +291,7 @@ function* checkStorage(group: Group, member: Member, deadline: number): Task<voi
 }
 
 /** The key pair that keys travel to a member under: it never leaves it. */
-function* makeTransport(group: Group, member: Member, deadline: number): Task<MemberNote> {
-  const id = group.port.randomBytes(8);
+function* makeTransport(group: Group, member: Member, id: Uint8Array, deadline: number): Task<MemberNote> {
   const exponent = Uint8Array.of(1, 0, 1);
   const ofPublic: readonly Attribute[] = [
     inSession,
@@ -277,11 +353,12 @@ function addProofs(script: Script, salt: Uint8Array, key: ObjectRef): (reply: Jo
  */
 function* makeDomain(
   group: Group,
+  ids: { readonly group: Uint8Array; readonly domain: Uint8Array },
   salt: Uint8Array,
   notes: readonly MemberNote[],
   deadline: number,
 ): Task<GroupRecord> {
-  const id = group.port.randomBytes(8);
+  const id = ids.domain;
   const [birthplace] = group.members;
   if (birthplace === undefined) fail(CKR.deviceRemoved, 'there is no member');
   const use = flags({ ...noUse, WRAP: true, UNWRAP: true, PRIVATE: true, SENSITIVE: true });
@@ -307,7 +384,7 @@ function* makeDomain(
   const proofs = readProofs(reply);
   const record: GroupRecord = {
     kind: 'group',
-    id: hex(group.port.randomBytes(16)),
+    id: hex(ids.group),
     label: group.label,
     revision: 0,
     salt: hex(salt),
@@ -483,6 +560,8 @@ function* travelsWith(group: Group, wrap: number, trial: Trial, deadline: number
   const at = script(new Uint8Array(8)).at;
   const blob = resultOf(end.reply, at, 'C_WrapKey');
   const expected = proofOf(end.reply, at + 1, trial);
+  // A secret that nothing can be proven of may have come out padded.
+  if (trial.pair === undefined && expected.length === 0) return trial.name !== ODD;
   for (const to of group.members) {
     const arrived = yield* arrives(
       group,

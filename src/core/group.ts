@@ -39,6 +39,8 @@ export class Group {
   readonly background: Set<Running<unknown>> = new Set<Running<unknown>>();
   /** What could be noted nowhere: members have to undo it when they are met again. */
   readonly aborted: Map<string, ChangeRecord> = new Map<string, ChangeRecord>();
+  /** Calls that have not happened, whose intents may still stand somewhere. */
+  readonly dropped: Set<string> = new Set<string>();
   /** The turn of members that settle what they have missed. */
   settling: Running<unknown> | undefined;
   /** While it is being formed: members need not belong to it yet. */
@@ -103,8 +105,29 @@ export class Group {
 
   /** Takes in the alias records of members. */
   learn(records: readonly RecordsFound[]): void {
-    this.objects.learnAliases(this.ledger.learn(records));
-    this.ledger.readAt = this.port.now();
+    // Only all of them together know which aliases are there no more.
+    const isWhole = records.length >= this.members.filter(({ isActive }) => isActive).length;
+    if (isWhole) this.objects.learnAliases(this.ledger.learn(records));
+    this.learnSome(records);
+    if (isWhole) this.ledger.readAt = this.port.now();
+  }
+
+  /** The same from members that may not have all of them. */
+  learnSome(records: readonly RecordsFound[]): void {
+    this.objects.learnAliases(this.ledger.learnMore(records));
+    for (const { changes } of records) for (const { record } of changes) this.notice(record);
+  }
+
+  /** A journal entry that names a member which serves: another process has noted that it missed something. */
+  notice(record: ChangeRecord): void {
+    if (record.kind !== 'journal' || this.changes.has(record.operation)) return;
+    for (const member of this.members) {
+      const { serial, connection } = member;
+      if (serial === undefined || !record.missed.includes(serial) || member.unable.has(record.operation)) continue;
+      if (!member.isServing || connection === undefined) continue;
+      member.isUnsettled = true;
+      member.suspect(connection, 'it has missed a change');
+    }
   }
 
   /** Whether what is known of the records is old enough to be read again with the next find. */

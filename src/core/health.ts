@@ -42,7 +42,7 @@ export function* keepMember(group: Group, member: Member): Task<never> {
   for (;;) {
     const startedAt = port.now();
     const { reason, code, lasting } = yield* serveOnce(group, member);
-    if (member.connection !== undefined) yield* member.connection.giveUp(policy.hangAfter);
+    if (member.connection !== undefined) yield* member.connection.giveUp(policy);
     failures = port.now() - startedAt >= FORGIVEN_AFTER ? 0 : failures + 1;
     // The first try to come back is made at once.
     const wait = rejoinAfter(failures, port.random());
@@ -85,8 +85,12 @@ function* recover(group: Group, member: Member): Task<string | undefined> {
   if (ledger.record === undefined || group.pin === undefined || isForming || connection === undefined) return undefined;
   member.move({ name: 'recovering', since: port.now() });
   const deadline = port.now() + policy.hangAfter * JOIN_MULTIPLE + policy.writeHangAfter;
-  const reason = yield* settle(group, member, deadline);
-  if (reason !== undefined) return reason;
+  member.unable.clear();
+  // Again, when a call has passed by meanwhile.
+  do {
+    const reason = yield* settle(group, member, deadline);
+    if (reason !== undefined) return reason;
+  } while (member.isUnsettled && port.now() < deadline && !isOver(connection));
   port.start(sweep(group, member, connection));
   yield* restoreSessionObjects(group, member, connection);
   return isOver(connection) ? 'the host ended while it was settling' : undefined;
@@ -134,7 +138,8 @@ class Watch {
       }
       if (port.now() >= this.#member.settleAt) {
         this.#member.settleAt = FOREVER;
-        yield* settle(this.#group, this.#member, port.now() + this.#group.policy.writeHangAfter);
+        this.#member.isUnsettled = true;
+        this.#member.suspectedFor ??= 'another process has left something there';
         continue;
       }
       const idleAt = connection.lastReplyAt + IDLE_PROBE;
@@ -190,10 +195,8 @@ class Watch {
       if (connection.end !== undefined) return connection.end.reason;
       if (probed === 'hung') return this.#look() ?? reason;
       if (probed === 'well') {
-        if (member.isUnsettled) {
-          const unsettled = yield* recover(this.#group, member);
-          if (unsettled !== undefined) return unsettled;
-        }
+        // What it has missed, or left half done, it makes good on a fresh host (Rule 14).
+        if (member.isUnsettled && this.#group.ledger.record !== undefined) return `${reason}; it catches up`;
         member.suspectedFor = undefined;
         this.#wellSince = port.now();
         member.move({ name: member.home, since: this.#wellSince });

@@ -1,18 +1,21 @@
 import type { Attribute } from '../spec/attribute.js';
 import type { ObjectRef, ReadAttribute } from '../spec/calls.js';
+import { ck } from '../spec/constants.js';
 import { type JobReply, optional, resultOf, step } from '../spec/job.js';
 import { CKR_OK } from '../spec/verdict.js';
 import type { Errand, Login } from './errand.js';
 import { publicMaterialOf } from './fingerprint.js';
 import type { Group } from './group.js';
 import { describe, describedTypes, hasPublicValue, identityOf, publicValueTypes } from './identity.js';
-import type { Making } from './making.js';
+import { isTrueIn, type Making } from './making.js';
 import type { Member } from './member.js';
 import type { VirtualObject } from './object.js';
 import { comparedProvers, mayBeProbed, type Prover, proves, signatureProver } from './proof.js';
 import type { AnyRecord, Wrapped } from './record.js';
-import { inSession, onToken, Script, withAttribute } from './script.js';
+import { inSession, lateIn, onToken, Script, withAttribute, withoutLate } from './script.js';
 import { arrivalOf } from './travel.js';
+
+const CKA_COPYABLE = ck('CKA_COPYABLE');
 
 /** Where an object comes from on a member. */
 export type Origin =
@@ -152,8 +155,10 @@ export class Installation {
     let next = 0;
     for (const piece of this.#pieces) {
       const { origin, token } = piece;
-      const isDirect = !token || (origin.kind === 'made' && origin.making.isCopy);
-      const template = withAttribute(piece.template, token && isDirect ? onToken : inSession);
+      const isDirect = !token || isUncopyable(piece) || (origin.kind === 'made' && origin.making.isCopy);
+      const template = isDirect
+        ? withAttribute(piece.template, token ? onToken : inSession)
+        : withAttribute(withoutLate(piece.template), inSession);
       if (origin.kind === 'kept') {
         const kept = script.add(step('C_CopyObject', origin.handle, [onToken]));
         this.#readers.push({ reader: new PieceReader(this.#group, piece, script, { step: kept }), kept });
@@ -174,7 +179,7 @@ export class Installation {
         made = script.add(step('C_CreateObject', template));
       }
       const reader = new PieceReader(this.#group, piece, script, { step: made });
-      const kept = isDirect ? made : script.keep({ step: made });
+      const kept = isDirect ? made : script.keep({ step: made }, lateIn(piece.template));
       this.#readers.push({ reader, kept });
     }
     this.#written = this.#records.map((record) => script.write(record));
@@ -193,6 +198,11 @@ export class Installation {
     const own = installed.map(({ handle }) => handle);
     return { installed, handles: [...own, ...written], wrong };
   }
+}
+
+/** What may not be copied cannot come from a session object: it has to be written piece by piece. */
+function isUncopyable({ template }: Piece): boolean {
+  return isTrueIn(template, CKA_COPYABLE) === false;
 }
 
 /** The object that a step made. */

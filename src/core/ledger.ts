@@ -150,6 +150,10 @@ export class Ledger {
   /** The aliases as the members have them; those of several members are merged. */
   learn(records: readonly RecordsFound[]): ReadonlyMap<string, readonly Alias[]> {
     this.#aliases = new Map();
+    return this.learnMore(records);
+  }
+
+  learnMore(records: readonly RecordsFound[]): ReadonlyMap<string, readonly Alias[]> {
     for (const { aliases, newer } of records) {
       if (newer) this.isNewer = true;
       for (const { record } of aliases) this.addAlias(record);

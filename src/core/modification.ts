@@ -1,8 +1,9 @@
 import { type Attribute, attributeOf } from '../spec/attribute.js';
 import type { ReadAttribute } from '../spec/calls.js';
 import { ck } from '../spec/constants.js';
-import { type JobReply, resultOf, step } from '../spec/job.js';
+import { type JobReply, optional, resultOf, step } from '../spec/job.js';
 import { attributeIn, checkChange } from '../spec/rules.js';
+import { CKR_OK } from '../spec/verdict.js';
 import { Change, carryOut } from './change.js';
 import { checkWritable } from './creation.js';
 import { type Errand, type ErrandEnd, isReachable } from './errand.js';
@@ -10,6 +11,7 @@ import { TokenError } from './error.js';
 import type { Group } from './group.js';
 import { describe, describedTypes, identityOf, isReserved } from './identity.js';
 import { learnKeyRecord } from './key-record.js';
+import { isTrueIn } from './making.js';
 import type { Member } from './member.js';
 import { aliasOf } from './naming.js';
 import type { VirtualObject } from './object.js';
@@ -23,12 +25,13 @@ import {
   noteAttributes,
   noteObject,
 } from './record.js';
-import { describeObject } from './restoration.js';
+import { describeObject, wrapNow } from './restoration.js';
 import { Script, withAttribute } from './script.js';
 import type { Task } from './task.js';
 
 const CKA_LABEL = ck('CKA_LABEL');
 const CKA_ID = ck('CKA_ID');
+const CKA_EXTRACTABLE = ck('CKA_EXTRACTABLE');
 
 const CKR = {
   attributeValueInvalid: ck('CKR_ATTRIBUTE_VALUE_INVALID'),
@@ -77,21 +80,39 @@ function* alter(change: Change, object: VirtualObject, changes: readonly Attribu
   const isSession = object.session !== undefined;
   const renamed = renamedBy(object, changes);
   const alias = renamed === undefined || isSession ? undefined : aliasOf(group, renamed);
-  if (!isSession) yield* change.announce(participants, 'set', [object], changes, former);
-  const record = recordAfter(group, object, renamed ?? object, changes);
-  const done = yield* alterAll(change, participants, object, alteration, [alias, record]);
-  if (!isSession) yield* change.commit(done);
+  const sealed = yield* sealNow(change, object, changes);
+  const going = isSession ? participants : yield* change.announce(participants, 'set', [object], changes, former);
+  const record = recordAfter(group, object, renamed ?? object, changes, sealed);
+  const done = yield* alterAll(change, going, object, alteration, [alias, record]);
+  change.decide(undefined);
   if (object.session !== undefined) {
     for (const each of changes) object.session.template = withAttribute(object.session.template, each);
   }
   if (record !== undefined) object.record = record;
-  if (renamed === undefined) return;
+  if (renamed !== undefined) adoptName(group, object, renamed, alias);
+  if (!isSession) yield* change.commit(done);
+}
+
+/** The object goes by its new name in this process too. */
+function adoptName(group: Group, object: VirtualObject, renamed: VirtualObject, alias: AliasRecord | undefined): void {
   if (alias !== undefined) {
     group.ledger.dropAliases(object.handle);
     group.objects.learnAliases(group.ledger.addAlias(alias));
   }
   group.objects.rename(object, renamed.identity, renamed.description);
   object.described = renamed.described;
+}
+
+/** The wrapped form of a key that is about to be one that cannot be wrapped, where the policy keeps it. */
+function* sealNow(
+  { group, deadline }: Change,
+  object: VirtualObject,
+  changes: readonly Attribute[],
+): Task<KeyRecord['sealed']> {
+  const isGuarded = isTrueIn(changes, CKA_EXTRACTABLE) === false && group.policy.nonExtractable === 'sealed';
+  if (!isGuarded || object.record === undefined || object.record === null || object.record.sealed !== undefined)
+    return undefined;
+  return yield* wrapNow(group, object, deadline);
 }
 
 function valuesOf(types: readonly number[], read: readonly ReadAttribute[]): Attribute[] {
@@ -123,12 +144,20 @@ function recordAfter(
   object: VirtualObject,
   renamed: VirtualObject,
   changes: readonly Attribute[],
+  sealed?: KeyRecord['sealed'],
 ): KeyRecord | undefined {
   const { record } = object;
   if (record === undefined || record === null) return undefined;
   const changed = new Set(changes.map(({ type }) => type));
   const template = [...record.template.filter(([type]) => !changed.has(type)), ...noteAttributes(changes)];
-  return { ...record, note: noteObject(renamed), template, writer: group.port.writer, time: group.tick() };
+  return {
+    ...record,
+    note: noteObject(renamed),
+    template,
+    sealed: record.sealed ?? sealed,
+    writer: group.port.writer,
+    time: group.tick(),
+  };
 }
 
 /** One member after the other; when one of them cannot, those before it get back what was. */
@@ -226,14 +255,10 @@ function altering(
       const olds = written.map((record) => script.add(step('X_Find', labelTemplate(record), 16, [])));
       for (const record of written) script.write(record);
       script.add(step('C_SetAttributeValue', handle, changes));
-      script.add(
-        step(
-          'C_GetAttributeValue',
-          handle,
-          changes.map(({ type }) => type),
-        ),
-      );
-      for (const at of olds) script.add({ ...step('C_DestroyObject', { step: at }), optional: true });
+      const types = changes.map(({ type }) => type);
+      // It may fail without harm: then nobody knows what has come of it, and it is taken back.
+      script.add(optional(step('C_GetAttributeValue', handle, types)));
+      for (const at of olds) script.add(optional(step('C_DestroyObject', { step: at })));
       return { steps: script.steps };
     },
   };
@@ -242,6 +267,7 @@ function altering(
 /** The attribute that did not become what it was to be; undefined when all did. */
 function verify(reply: JobReply, changes: readonly Attribute[]): string | undefined {
   const at = reply.results.findIndex(({ call }) => call === 'C_GetAttributeValue');
+  if (reply.results[at]?.code !== CKR_OK) return 'that was changed';
   const read = resultOf(reply, at, 'C_GetAttributeValue');
   const wrong = changes.find(({ value }, index) => Buffer.compare(read[index]?.value ?? new Uint8Array(), value) !== 0);
   return wrong === undefined ? undefined : attributeOf('template', wrong.type).name;

@@ -9,6 +9,9 @@ import { FOREVER, type Running, type Task } from './task.js';
 /** The attempt that was made alone, or why none could be. */
 export type Quarantined = { readonly attempt: Attempt } | { readonly attempt: undefined; readonly reason: string };
 
+/** Nothing that runs there is waited for, or charged. */
+const NO_LIMITS = { hangAfter: 0, writeHangAfter: 0 } as const;
+
 const none = (reason: string): Quarantined => ({ attempt: undefined, reason });
 
 /**
@@ -53,7 +56,7 @@ function* takeTurn(
     attempt.cancel();
     return { attempt };
   } finally {
-    member.connection?.kill(0);
+    member.connection?.kill(NO_LIMITS);
   }
 }
 
@@ -66,7 +69,7 @@ function* joinPatiently(group: Group, member: Member, deadline: number): Task<st
   for (let failures = 1; ; failures += 1) {
     const joined = yield* join(group, member, deadline);
     if (joined.ok) return undefined;
-    if (member.connection !== undefined) yield* member.connection.giveUp(0);
+    if (member.connection !== undefined) yield* member.connection.giveUp(NO_LIMITS);
     const retryAt = port.now() + rejoinAfter(failures, port.random());
     if (joined.lasting || retryAt >= deadline) return joined.reason;
     while (port.now() < retryAt) yield { signals: [], until: retryAt };

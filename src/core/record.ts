@@ -69,6 +69,8 @@ export interface KeyRecord {
   /** What is answered instead of a token's own answer: members made it in different ways. */
   readonly answers: readonly NotedAttribute[];
   readonly sealed: Wrapped | undefined;
+  /** The call that has made it. */
+  readonly operation: string;
   readonly writer: string;
   readonly time: number;
 }
@@ -84,6 +86,10 @@ export interface ChangeRecord {
   readonly notes: readonly ObjectNote[];
   readonly changes: readonly NotedAttribute[];
   readonly former: readonly NotedAttribute[];
+  /** Nothing of that name was on any member before: what is found of it was made by this call. */
+  readonly alone: boolean;
+  /** It takes back a creation that has not happened. */
+  readonly undoes?: boolean;
   readonly writer: string;
   readonly time: number;
   /** When its writer has given up for certain (ms of the wall clock). */

@@ -109,7 +109,7 @@ function* secretPiece(group: Group, object: VirtualObject, deadline: number): Ta
 }
 
 /** Has a member wrap the key; undefined where it may not be. */
-function* wrapNow(group: Group, object: VirtualObject, deadline: number): Task<Wrapped | undefined> {
+export function* wrapNow(group: Group, object: VirtualObject, deadline: number): Task<Wrapped | undefined> {
   const { record, domain } = group.ledger;
   if (record === undefined || domain === undefined) return undefined;
   const { description } = object;

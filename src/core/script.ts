@@ -14,6 +14,22 @@ export function withAttribute(template: readonly Attribute[], attribute: Attribu
   return [...template.filter(({ type }) => type !== attribute.type), attribute];
 }
 
+const lateTypes: ReadonlySet<number> = new Set(
+  ['COPYABLE', 'MODIFIABLE', 'DESTROYABLE'].map((name) => ck(`CKA_${name}`)),
+);
+
+/**
+ * What an object gets only when it is kept: with it a session object could not be made into a token object, or not
+ * be let go of again.
+ */
+export function lateIn(template: readonly Attribute[]): readonly Attribute[] {
+  return template.filter(({ type, value }) => lateTypes.has(type) && value[0] === 0);
+}
+
+export function withoutLate(template: readonly Attribute[]): readonly Attribute[] {
+  return template.filter(({ type, value }) => !lateTypes.has(type) || value[0] !== 0);
+}
+
 /** The steps of a job that is being put together; each `add` says where its step stands. */
 export class Script {
   readonly steps: Step[] = [];
@@ -28,8 +44,8 @@ export class Script {
    * Makes a token object out of a session object, in one write of the token, and lets the session object go. Tokens
    * write what they make anew piece by piece: who ends them in between finds half an object, a copy is nearly whole.
    */
-  keep(object: ObjectRef): number {
-    const kept = this.add(step('C_CopyObject', object, [onToken]));
+  keep(object: ObjectRef, late: readonly Attribute[] = []): number {
+    const kept = this.add(step('C_CopyObject', object, [onToken, ...late]));
     this.add(step('C_DestroyObject', object));
     return kept;
   }

@@ -1,12 +1,14 @@
 import { resultOf, step } from '../spec/job.js';
 import { addForgetting } from './destruction.js';
 import { type Errand, isReachable, runErrand } from './errand.js';
+import type { ObjectSummary } from './event.js';
 import { compare } from './fingerprint.js';
 import type { Group } from './group.js';
 import { isProvenByIdentity } from './identity.js';
 import { candidatesOn } from './inventory.js';
-import { learnKeyRecord } from './key-record.js';
+import { learnKeyRecord, readKeyRecord } from './key-record.js';
 import { type FoundRecord, findRecords, foundIn, type RecordsFound, recordsIn } from './ledger.js';
+import { isSecretPart } from './making.js';
 import type { Member } from './member.js';
 import { alteringTo, hasValues } from './modification.js';
 import type { VirtualObject } from './object.js';
@@ -46,32 +48,49 @@ function* takeTurn(
   deadline: number,
 ): Task<string | undefined> {
   if (before !== undefined && !before.settled) yield { signals: [before], until: deadline };
+  yield* awaitOthers(group, member, deadline);
+  yield* awaitOwnChanges(group, deadline);
+  // What is missed from here on is noted anew.
+  member.isUnsettled = false;
   const own = yield* recordsOn(group, member, deadline);
   if (own === undefined) return 'its records could not be read';
-  group.learn([own]);
-  const intents = own.changes.filter(({ record }) => record.kind === 'intent' && isAbandoned(group, member, record));
-  if (intents.length > 0) yield* awaitOthers(group, member, deadline);
+  group.learnSome([own]);
   const settlement = new Settlement(group, member, own, deadline);
-  for (const intent of intents) yield* settlement.settleIntent(intent);
+  for (const intent of own.changes) {
+    if (intent.record.kind !== 'intent' || !isAbandoned(group, member, intent.record)) continue;
+    const reason = yield* settlement.settleIntent(intent);
+    if (reason !== undefined) return reason;
+  }
   yield* settlement.catchUp();
-  member.isUnsettled = false;
   return undefined;
 }
 
 /** Whether nobody works on an intent any more; one whose writer may live is looked at again when its time is over. */
 function isAbandoned(group: Group, member: Member, { operation, writer, expires }: ChangeRecord): boolean {
-  if (group.changes.has(operation)) return false;
+  const look = (after: number): false => {
+    member.settleAt = Math.min(member.settleAt, group.port.now() + after);
+    return false;
+  };
+  if (group.changes.has(operation)) return look(group.policy.writeHangAfter);
   if (writer === group.port.writer || group.port.isWriterGone(writer) === true) return true;
   const left = expires - group.port.wallNow();
-  if (left <= 0) return true;
-  member.settleAt = Math.min(member.settleAt, group.port.now() + left);
-  return false;
+  return left <= 0 || look(left);
 }
 
+/** Members that are on their way are waited for a little: then all of them are settled alike. */
 function* awaitOthers(group: Group, member: Member, deadline: number): Task<void> {
   const until = Math.min(deadline, group.port.now() + AWAIT_OTHERS);
   const isComing = (): boolean => group.members.some((other) => other !== member && other.state.name === 'joining');
   while (isComing() && group.port.now() < until) yield { signals: [group.changed], until };
+}
+
+/** What this process is about on other members is done soon, and then it is known what this one has missed. */
+function* awaitOwnChanges(group: Group, deadline: number): Task<void> {
+  const until = Math.min(deadline, group.port.now() + group.policy.hangAfter);
+  const running = [...group.background];
+  for (const each of running) {
+    while (!each.settled && group.port.now() < until) yield { signals: [each], until };
+  }
 }
 
 /** What a member's records say now. */
@@ -84,6 +103,10 @@ function* recordsOn(group: Group, member: Member, deadline: number): Task<Record
   };
   const end = yield* runErrand(group, member, errand, deadline);
   return end.kind === 'done' ? recordsIn(foundIn(end.reply, 0)) : undefined;
+}
+
+function summariesOf({ notes }: ChangeRecord): readonly ObjectSummary[] {
+  return notes.map((note) => objectOf(note).summary);
 }
 
 /** The settling of one member. */
@@ -102,28 +125,30 @@ class Settlement {
     );
   }
 
-  *settleIntent({ record }: FoundRecord<ChangeRecord>): Task<void> {
-    const committed = yield* this.#isCommitted(record);
+  /** Undoes or finishes a call that nobody works on any more; ends with the reason when that cannot be now. */
+  *settleIntent({ record }: FoundRecord<ChangeRecord>): Task<string | undefined> {
     const { group } = this;
-    if (!committed) {
-      const away = this.#serials(record).filter((serial) => !this.#reached.some((each) => each.serial === serial));
-      const what = record.what === 'create' ? 'destroy' : record.what;
-      let changed = true;
-      if (what === 'set') changed = yield* this.#isBegun(record);
-      for (const each of this.#reached) {
-        if (what === 'set' && !changed) yield* this.#ensure(record, each);
-        else yield* this.#apply({ ...record, what }, each);
+    const { operation } = record;
+    const isCommitted = yield* this.#isCommitted(record);
+    const isOver = record.what === 'destroy' && group.dropped.has(operation);
+    if (!isCommitted && !isOver) {
+      const isBegun = record.what === 'create' || (yield* this.#isBegun(record));
+      const task: ChangeRecord =
+        record.what === 'create' ? { ...record, what: 'destroy', undoes: true } : { ...record, kind: 'journal' };
+      const reached = this.#reached;
+      const left = this.#serials(record).filter((serial) => !reached.some((each) => each.serial === serial));
+      for (const each of reached) {
+        const isDone = isBegun ? yield* this.#apply(task, each) : yield* this.#keep(record, each);
+        if (!isDone && each.serial !== undefined) left.push(each.serial);
       }
-      if (away.length > 0 && changed) yield* this.#write({ ...record, kind: 'journal', what, missed: away });
-      group.emit({
-        type: 'sync',
-        member: this.member.name,
-        what: record.what === 'create' || !changed ? 'undone' : 'finished',
-        objects: record.notes.map((note) => objectOf(note).summary),
-      });
+      if (isBegun && left.length > 0 && !(yield* this.#write({ ...task, kind: 'journal', missed: left })))
+        return 'a call that was interrupted could not be settled';
+      const what = record.what === 'create' || !isBegun ? 'undone' : 'finished';
+      group.emit({ type: 'sync', member: this.member.name, what, objects: summariesOf(record) });
     }
-    group.aborted.delete(record.operation);
     yield* this.#remove(this.member, record);
+    group.dropped.delete(operation);
+    return undefined;
   }
 
   /** Does what was missed, in the order in which it happened. */
@@ -147,19 +172,33 @@ class Settlement {
         entries.set(record.operation, { record, holders: [] });
     }
     const inOrder = [...entries.values()].sort((a, b) => a.record.time - b.record.time);
-    for (const { record, holders } of inOrder) {
-      // That it happened after all stands on this member itself.
-      const isVoid = record.what === 'destroy' && this.#hasHappened(record);
-      if (!isVoid && !(yield* this.#apply(record, member))) continue;
-      for (const holder of holders) yield* this.#strike(holder, record, serial);
-      const left = record.missed.filter((missed) => missed !== serial);
-      if (group.aborted.has(record.operation)) {
-        if (left.length === 0) group.aborted.delete(record.operation);
-        else group.abort({ ...record, missed: left });
-      }
-      const objects = record.notes.map((note) => objectOf(note).summary);
-      group.emit({ type: 'sync', member: member.name, what: 'caught up', objects });
+    for (const { record, holders } of inOrder) yield* this.#catchUpWith(record, holders, serial);
+    // The other way round: who serves and has missed what only this member knows of.
+    for (const { record } of this.own.changes) {
+      for (const other of group.members) other.unable.delete(record.operation);
+      group.notice(record);
     }
+  }
+
+  *#catchUpWith(record: ChangeRecord, holders: readonly Member[], serial: string): Task<void> {
+    const { group, member } = this;
+    const { operation } = record;
+    // That it happened after all stands on this member itself.
+    const isVoid = record.undoes === true && this.#hasHappened(record);
+    if (!isVoid && !(yield* this.#apply(record, member))) {
+      member.unable.add(operation);
+      return;
+    }
+    // What says that it has happened goes last: an intent that is left without it would be undone.
+    const intent = this.own.changes.find((own) => own.record.kind === 'intent' && own.record.operation === operation);
+    if (intent !== undefined) yield* this.#remove(member, intent.record);
+    for (const holder of holders) yield* this.#strike(holder, record, serial);
+    const left = record.missed.filter((missed) => missed !== serial);
+    if (group.aborted.has(operation)) {
+      if (left.length === 0) group.aborted.delete(operation);
+      else group.abort({ ...record, missed: left });
+    }
+    group.emit({ type: 'sync', member: member.name, what: 'caught up', objects: summariesOf(record) });
   }
 
   #hasHappened({ operation, notes }: ChangeRecord): boolean {
@@ -187,8 +226,14 @@ class Settlement {
     return false;
   }
 
-  /** Whether any member has taken the new values on. */
+  /** Whether any member has taken the new values on, or has lost what was to be destroyed. */
   *#isBegun(record: ChangeRecord): Task<boolean> {
+    if (record.what === 'destroy') {
+      for (const note of record.notes) {
+        for (const each of this.#reached) if ((yield* this.#locate(objectOf(note), each)) === 'absent') return true;
+      }
+      return false;
+    }
     const changes = attributesOf(record.changes);
     for (const each of this.#reached) {
       for (const object of this.#namesOf(record)) {
@@ -205,13 +250,15 @@ class Settlement {
     return false;
   }
 
-  /** The object of a change under its old and, where it was renamed, its new name. */
+  /** The object of a change under the names that it may go by: its old one, and its new one where it was renamed. */
   #namesOf(record: ChangeRecord): readonly VirtualObject[] {
     const [note] = record.notes;
     if (note === undefined) return [];
     const old = objectOf(note);
-    const { renamed } = alteringTo(this.group, old, attributesOf(record.changes));
-    return renamed === undefined ? [old] : [old, renamed];
+    const others = [record.changes, record.former].flatMap(
+      (values) => alteringTo(this.group, old, attributesOf(values)).renamed ?? [],
+    );
+    return [old, ...others];
   }
 
   /** Does a change on one member; true when it is done there. Doing it twice does no harm. */
@@ -224,7 +271,7 @@ class Settlement {
           isDone = (yield* this.#give(object, member)) && isDone;
           break;
         case 'destroy':
-          isDone = (yield* this.#take(object, member)) && isDone;
+          isDone = (yield* this.#take(object, record, member)) && isDone;
           break;
         case 'set':
           isDone = (yield* this.#set(record, member)) && isDone;
@@ -244,6 +291,8 @@ class Settlement {
   }
 
   *#give(object: VirtualObject, member: Member): Task<boolean> {
+    // The vendor's own tool sees to that.
+    if (this.group.policy.replication === 'external' && isSecretPart(object.description)) return true;
     const where = yield* this.#locate(object, member);
     if (where === 'there') return true;
     if (where === 'unknown') return false;
@@ -259,8 +308,11 @@ class Settlement {
     }
   }
 
-  /** Only what is proven to be the object goes, and of exact copies only one more than were there before. */
-  *#take(object: VirtualObject, member: Member): Task<boolean> {
+  /**
+   * Takes an object off the member. Only what is proven to be it goes; when a creation is undone, only where nothing
+   * of its name was there before, and where no other call has made it since: rather a copy too many than a key lost.
+   */
+  *#take(object: VirtualObject, record: ChangeRecord, member: Member): Task<boolean> {
     const { group } = this;
     const { connection } = member;
     if (connection === undefined) return false;
@@ -270,20 +322,31 @@ class Settlement {
     if (candidates.kind !== 'candidates') return false;
     const matches: Uint8Array[] = [];
     for (const candidate of candidates.list) {
-      const isSame =
-        isProvenByIdentity(object.description) ||
-        (yield* compare(group, connection, object, candidate, effort)) === 'same';
-      if (isSame) matches.push(candidate.handle);
+      const comparison = isProvenByIdentity(object.description)
+        ? 'same'
+        : yield* compare(group, connection, object, candidate, effort);
+      // What could not be asked now is no reason to let it pass for something else.
+      if (typeof comparison !== 'string') return false;
+      const isOnlyOne = comparison === 'unknown' && candidates.list.length === 1 && record.undoes !== true;
+      if (comparison === 'same' || isOnlyOne) matches.push(candidate.handle);
     }
-    const handle = matches[object.ordinal];
     const script = new Script();
-    if (handle !== undefined) script.add(step('C_DestroyObject', handle));
-    addForgetting(group, object, script);
+    const mayGo = record.undoes !== true || (record.alone && (yield* this.#isMadeBy(record, object, member)));
+    const handle = matches[Math.min(object.ordinal, matches.length - 1)];
+    if (handle !== undefined && mayGo) script.add(step('C_DestroyObject', handle));
+    if (mayGo) addForgetting(group, object, script);
     if (script.steps.length === 0) return true;
     const login = { connection, epoch: effort.epoch };
     const errand: Errand = { function: 'C_DestroyObject', objects: [], login, job: () => ({ steps: script.steps }) };
     const end = yield* runErrand(group, member, errand, this.deadline);
     return end.kind === 'done';
+  }
+
+  /** Whether the key record on a member, if there is one, is of that call. */
+  *#isMadeBy({ operation }: ChangeRecord, object: VirtualObject, { connection }: Member): Task<boolean> {
+    if (connection === undefined) return false;
+    const read = yield* readKeyRecord(connection, object.handle);
+    return read.kind === 'record' && (read.record === undefined || read.record.operation === operation);
   }
 
   *#set(record: ChangeRecord, member: Member): Task<boolean> {
@@ -298,6 +361,11 @@ class Settlement {
     return yield* this.#ensure(record, member);
   }
 
+  /** Of a call that has not begun: what an interrupted write may have taken is given back. */
+  *#keep(record: ChangeRecord, member: Member): Task<boolean> {
+    return record.what === 'set' ? yield* this.#ensure(record, member) : true;
+  }
+
   /** A write that was interrupted may have taken the whole object with it. */
   *#ensure(record: ChangeRecord, member: Member): Task<boolean> {
     const names = this.#namesOf(record);
@@ -306,17 +374,21 @@ class Settlement {
     return false;
   }
 
-  *#write(record: ChangeRecord): Task<void> {
+  /** Notes an entry on all members that can be reached; false when none of them took it. */
+  *#write(record: ChangeRecord): Task<boolean> {
     const script = new Script();
     script.write(record);
+    let isNoted = false;
     for (const each of this.#reached) {
-      yield* runErrand(
+      const end = yield* runErrand(
         this.group,
         each,
         { function: 'C_CreateObject', objects: [], job: () => ({ steps: script.steps }) },
         this.deadline,
       );
+      if (end.kind === 'done') isNoted = true;
     }
+    return isNoted;
   }
 
   /** A member is done with an entry: the new one is there before the old one goes. */

@@ -25,7 +25,7 @@ const moves: Readonly<Record<StateName, readonly StateName[]>> = {
   active: ['standby', 'suspect', 'down', 'drained'],
   standby: ['active', 'suspect', 'down', 'drained'],
   stale: ['recovering', 'suspect', 'down', 'drained'],
-  suspect: ['recovering', 'active', 'standby', 'stale', 'down', 'drained'],
+  suspect: ['active', 'standby', 'stale', 'down', 'drained'],
   drained: ['joining', 'down'],
   down: ['joining', 'drained'],
 };

@@ -141,6 +141,9 @@ export class OpenGroup {
     }
     for (const keeper of this.#keepers) keeper.cancel(undefined);
     try {
+      for (const { connection } of this.group.members) {
+        if (connection !== undefined) await this.run(connection.awaitWrites(this.group.policy));
+      }
       await this.run(this.#finalize());
     } finally {
       for (const host of [...this.#hosts]) {

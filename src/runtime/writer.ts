@@ -18,6 +18,10 @@ function startOf(pid: number | string): string {
   return isThere ? (fields[19] ?? '') : '';
 }
 
+function isZombie(pid: string): boolean {
+  return /^State:\s+[ZX]/mu.test(read(`/proc/${pid}/status`));
+}
+
 /** The machine since its last start, and the processes that see each other's numbers there. */
 function surroundings(): string {
   const boot = read('/proc/sys/kernel/random/boot_id').replaceAll('-', '');
@@ -40,6 +44,14 @@ export function makeWriter(): string {
 /** Whether the process of a writer has ended; undefined when it is another machine's or container's. */
 export function isWriterGone(writer: string): boolean | undefined {
   const [boot = '', namespace = '', pid = '', start = ''] = writer.split(':');
-  if (boot === '' || namespace === '' || `${boot}:${namespace}` !== here) return undefined;
-  return startOf(pid) !== start;
+  if (boot === '' || namespace === '' || start === '' || `${boot}:${namespace}` !== here) return undefined;
+  const now = startOf(pid);
+  if (now !== '') return now !== start;
+  // Another user's process may be hidden; only one that does not exist is gone for certain.
+  try {
+    process.kill(Number(pid), 0);
+    return isZombie(pid) ? true : undefined;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ESRCH' ? true : undefined;
+  }
 }

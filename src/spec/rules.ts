@@ -17,6 +17,9 @@ const CKR = {
 } as const;
 
 const VENDOR_DEFINED = 0x8000_0000;
+/** CKA_PUBLIC_KEY_INFO and CKA_ALLOWED_MECHANISMS, which pkcs11js does not have. */
+const PUBLIC_KEY_INFO = 0x129;
+const ALLOWED_MECHANISMS = 0x4000_0600;
 
 function types(names: string): readonly number[] {
   return names.split(' ').flatMap((name) => findConstant(`CKA_${name}`) ?? []);
@@ -40,7 +43,7 @@ const byClass: ReadonlyMap<number, ReadonlySet<number>> = new Map(
       ['PRIVATE_KEY', `${key} ${material} ${lasting} SUBJECT DECRYPT SIGN SIGN_RECOVER UNWRAP ALWAYS_AUTHENTICATE`],
       ['SECRET_KEY', `${key} ${lasting} ENCRYPT DECRYPT SIGN VERIFY WRAP UNWRAP TRUSTED CHECK_VALUE VALUE VALUE_LEN`],
     ] as const
-  ).map(([name, own]) => [ck(`CKO_${name}`), new Set(types(`${storage} ${own}`))]),
+  ).map(([name, own]) => [ck(`CKO_${name}`), new Set([...types(`${storage} ${own}`), PUBLIC_KEY_INFO])]),
 );
 
 /** What only a token says of an object. */
@@ -114,7 +117,7 @@ function checkValues(template: readonly Attribute[]): Violation | undefined {
 function checkAttributes(template: readonly Attribute[], objectClass: number): Violation | undefined {
   const own = byClass.get(objectClass);
   for (const { type } of template) {
-    if (type >= VENDOR_DEFINED) continue;
+    if (type >= VENDOR_DEFINED || type === ALLOWED_MECHANISMS) continue;
     if (readOnly.has(type)) return violation(CKR.attributeReadOnly, `attribute ${nameOf(type)} is the token's to set`);
     if (own !== undefined && !own.has(type))
       return violation(CKR.attributeTypeInvalid, `attribute ${nameOf(type)} is none of such objects`);
@@ -153,7 +156,10 @@ export function checkCreation(template: readonly Attribute[]): Violation | undef
     return violation(CKR.attributeValueInvalid, 'attribute class is of no kind that can be created');
   const wrong = checkAttributes(template, objectClass);
   if (wrong !== undefined) return wrong;
-  if (objectClass === CKO.certificate) return missing(template, 'CERTIFICATE_TYPE VALUE');
+  if (objectClass === CKO.certificate) {
+    const isElsewhere = attributeIn(template, ck('CKA_URL')) !== undefined;
+    return missing(template, isElsewhere ? 'CERTIFICATE_TYPE' : 'CERTIFICATE_TYPE VALUE');
+  }
   if (objectClass === CKO.data || objectClass >= VENDOR_DEFINED) return undefined;
   const untyped = missing(template, 'KEY_TYPE');
   if (untyped !== undefined) return untyped;
@@ -199,7 +205,8 @@ export function generatedType(mechanism: number): number | undefined {
 function checkMechanism(mechanism: number, pair: boolean): Violation | undefined {
   const known = generations.get(mechanism);
   const name = mechanismName(mechanism);
-  const mayGenerate = known === undefined ? /GEN$|^CKM 0x/u.test(name) : known.pair === pair;
+  const mayGenerate =
+    known === undefined ? /(?<!PARAMETER_)GEN$|_PB[AE]_|PBKD2$|^CKM 0x/u.test(name) : known.pair === pair;
   if (mayGenerate) return undefined;
   return violation(CKR.mechanismInvalid, `${name} does not generate ${pair ? 'key pairs' : 'keys'}`);
 }

@@ -171,10 +171,10 @@ describe('changing attributes', () => {
 describe('bad requests', () => {
   type Call = () => Promise<unknown>;
   const generate =
-    (template: object, mechanism = 'AES_KEY_GEN') =>
+    (template: Record<string, unknown>, mechanism = 'AES_KEY_GEN') =>
     () =>
       token.generateKey(mechanism, template);
-  const create = (template: object) => () => token.createObject(template);
+  const create = (template: Record<string, unknown>) => () => token.createObject(template);
   const cases: readonly (readonly [what: string, call: Call, code: number])[] = [
     ['a key of no length', generate({ token: true }), 0xd0],
     ['an AES key of 17 bytes', generate({ valueLen: 17 }), 0x13],

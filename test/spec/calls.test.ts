@@ -50,7 +50,7 @@ describe('a reply', () => {
   test('gives the steps that were run, and what ended it', () => {
     const reply = readReply(packetOf([60, 0, Buffer.alloc(0)], [61, 0x30, Buffer.alloc(0)]));
     expect(reply).toMatchObject({ id: 9, status: 'done' });
-    expect(endOf(reply)).toEqual({ call: 'C_Sign', code: 0x30, value: undefined });
+    expect(endOf(reply)).toMatchObject({ call: 'C_Sign', code: 0x30 });
     expect(() => resultOf(reply, 1, 'C_Sign')).toThrow(RangeError);
     expect(() => resultOf(reply, 0, 'C_Sign')).toThrow(RangeError);
   });

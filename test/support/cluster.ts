@@ -60,7 +60,9 @@ export class Cluster {
   /** What is on a member's token, read apart from the group; without what is the group's own. */
   async read(name: string): Promise<readonly ReadObject[]> {
     const found = await readToken(this.member(name).hsm);
-    return found.filter(({ label }) => !label.startsWith('pkcs11-ha:'));
+    const own = found.filter(({ label }) => !label.startsWith('pkcs11-ha:'));
+    // Tokens list them in the order of their files' names, which is no order.
+    return own.sort((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1));
   }
 
   /** The labels of the group's own objects on a member, sorted. */

@@ -1,4 +1,11 @@
-import { type Existing, type FormationReport, formGroup, removeOwn } from '../../core/formation.js';
+import {
+  awaitAll,
+  checkNoneNewer,
+  type Existing,
+  type FormationReport,
+  formGroup,
+  removeOwn,
+} from '../../core/formation.js';
 import type { Group } from '../../core/group.js';
 import type { Task } from '../../core/task.js';
 import { type ConfigurationSource, OpenGroup, readConfiguration } from '../../runtime/open-group.js';
@@ -43,6 +50,8 @@ export async function deleteGroup(
   options: Omit<FormationOptions, 'existing'> = {},
 ): Promise<Readonly<Record<string, number>>> {
   return await withAllMembers(source, options, function* (group, deadline): Task<Record<string, number>> {
+    yield* awaitAll(group, deadline);
+    checkNoneNewer(group);
     const removed: Record<string, number> = {};
     for (const member of group.members) removed[member.name] = yield* removeOwn(group, member, deadline);
     return removed;

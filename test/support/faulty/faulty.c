@@ -79,7 +79,12 @@ static void parse_rule(char *line) {
       for (size_t i = 0; i < sizeof action_names / sizeof *action_names; ++i) {
         if (strcmp(word, action_names[i]) == 0) {
           rule.action = (enum action)i;
-          rule.value = value ? strtoul(value, NULL, 0) : 0;
+          char *end = value;
+          rule.value = value ? strtoul(value, &end, 0) : 0;
+          if (value != NULL && (end == value || *end != '\0')) {
+            fprintf(stderr, "faulty: %s is no number\n", value);
+            abort();
+          }
         }
       }
     }
