@@ -1,6 +1,7 @@
 import type { Attribute } from '../spec/attribute.js';
 import { ck } from '../spec/constants.js';
 import { Attempt, type AttemptEnd } from './attempt.js';
+import { readUses } from './copies.js';
 import { TokenError } from './error.js';
 import type { AttemptRecord } from './event.js';
 import { proofsOf } from './fingerprint.js';
@@ -9,7 +10,7 @@ import { isProvenByIdentity, isRenamed, isReserved } from './identity.js';
 import { completeInventory, type FoundReplica, findJob } from './inventory.js';
 import { findRecords, foundIn, type RecordsFound, recordsIn } from './ledger.js';
 import type { Member } from './member.js';
-import { fingerprintOf, type VirtualObject } from './object.js';
+import { areOfOneKey, fingerprintOf, type ProofKind, type VirtualObject } from './object.js';
 import { noCodes, type Operation } from './operation.js';
 import { Effort } from './outcome.js';
 import { hex } from './record.js';
@@ -274,25 +275,56 @@ function meet(search: Search, object: VirtualObject, replica: FoundReplica): voi
   }
 }
 
+interface ProvenTwin {
+  readonly twin: FoundReplica;
+  readonly proofs: ReadonlyMap<ProofKind, Uint8Array>;
+}
+
+/** Twins are told apart by what proves their keys, exact copies of one key by what they may be used for. */
 function* internTwins(search: Search, twins: readonly FoundReplica[]): Task<readonly VirtualObject[]> {
   const { group, attempt } = search;
-  const objects: VirtualObject[] = [];
-  const copies = new Map<string, number>();
+  const byKey = new Map<string, ProvenTwin[]>();
   for (const twin of twins) {
     const proofs = isProvenByIdentity(twin.description)
-      ? new Map()
+      ? new Map<ProofKind, Uint8Array>()
       : yield* proofsOf(group, attempt.connection, twin, search);
     if (!(proofs instanceof Map)) continue;
     const key = Buffer.from(fingerprintOf(proofs)).toString('latin1');
-    const ordinal = copies.get(key) ?? 0;
-    copies.set(key, ordinal + 1);
-    const object = group.objects.internTwin(twin.identity, proofs, ordinal, twin.description);
-    for (const [kind, proof] of proofs) object.reference.set(kind, proof);
-    object.referenced = true;
-    meet(search, object, twin);
-    objects.push(object);
+    byKey.set(key, [...(byKey.get(key) ?? []), { twin, proofs }]);
+  }
+  const objects: VirtualObject[] = [];
+  for (const copies of byKey.values()) {
+    const uses = yield* usesOf(search, copies);
+    if (uses === undefined) continue;
+    const ordinals = new Map<string | undefined, number>();
+    for (const [index, { twin, proofs }] of copies.entries()) {
+      const use = uses[index];
+      const ordinal = ordinals.get(use) ?? 0;
+      ordinals.set(use, ordinal + 1);
+      const object = group.objects.internTwin(twin.identity, proofs, ordinal, twin.description, use);
+      for (const [kind, proof] of proofs) object.reference.set(kind, proof);
+      object.referenced = true;
+      meet(search, object, twin);
+      objects.push(object);
+    }
   }
   return objects;
+}
+
+/** The uses of copies; of a key that has none here it is not asked for. Undefined when they could not be read. */
+function* usesOf(search: Search, copies: readonly ProvenTwin[]): Task<readonly (string | undefined)[] | undefined> {
+  const { group, attempt } = search;
+  const [first] = copies;
+  const isCopied =
+    first !== undefined &&
+    group.objects.aliasesOf(first.twin.identity).filter(({ proofs }) => areOfOneKey(proofs, first.proofs)).length > 1;
+  if (copies.length < 2 && !isCopied) return [undefined];
+  const uses = yield* readUses(
+    attempt.connection,
+    copies.map(({ twin }) => twin),
+    search,
+  );
+  return 'kind' in uses ? undefined : uses;
 }
 
 /** The object of a virtual handle; one that this process has not met costs an enumeration. */

@@ -161,7 +161,7 @@ export class Ledger {
     return this.#aliases;
   }
 
-  addAlias({ identity, handle, proofs, time }: AliasRecord): ReadonlyMap<string, readonly Alias[]> {
+  addAlias({ identity, handle, proofs, use, time }: AliasRecord): ReadonlyMap<string, readonly Alias[]> {
     // It went by another name before, or goes by another one now.
     const newest = this.#newest(handle);
     if (newest !== undefined && newest.identity !== identity) {
@@ -169,8 +169,10 @@ export class Ledger {
       this.dropAliases(handle);
     }
     const known = this.#aliases.get(identity) ?? [];
-    const isKnown = known.some((alias) => alias.handle === handle);
-    if (!isKnown) this.#aliases.set(identity, [...known, { handle, proofs: proofsIn(proofs), time }]);
+    const own = known.find((alias) => alias.handle === handle);
+    if (own !== undefined && own.time >= time) return this.#aliases;
+    const others = known.filter((alias) => alias !== own);
+    this.#aliases.set(identity, [...others, { handle, proofs: proofsIn(proofs), use: use ?? undefined, time }]);
     return this.#aliases;
   }
 

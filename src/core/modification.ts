@@ -5,6 +5,7 @@ import { type JobReply, optional, resultOf, step } from '../spec/job.js';
 import { attributeIn, checkChange } from '../spec/rules.js';
 import { CKR_OK } from '../spec/verdict.js';
 import { Change, carryOut } from './change.js';
+import { useTypes } from './copies.js';
 import { checkWritable } from './creation.js';
 import { type Errand, type ErrandEnd, isReachable } from './errand.js';
 import { TokenError } from './error.js';
@@ -79,7 +80,9 @@ function* alter(change: Change, object: VirtualObject, changes: readonly Attribu
   const participants = yield* change.participants();
   const isSession = object.session !== undefined;
   const renamed = renamedBy(object, changes);
-  const alias = renamed === undefined || isSession ? undefined : aliasOf(group, renamed);
+  const use = useAfter(object, changes);
+  const isOther = renamed !== undefined || use !== object.use;
+  const alias = isSession || !isOther ? undefined : aliasOf(group, withUse(renamed ?? object, use));
   const sealed = yield* sealNow(change, object, changes);
   const going = isSession ? participants : yield* change.announce(participants, 'set', [object], changes, former);
   const record = recordAfter(group, object, renamed ?? object, changes, sealed);
@@ -89,18 +92,16 @@ function* alter(change: Change, object: VirtualObject, changes: readonly Attribu
     for (const each of changes) object.session.template = withAttribute(object.session.template, each);
   }
   if (record !== undefined) object.record = record;
-  if (renamed !== undefined) adoptName(group, object, renamed, alias);
-  if (!isSession) yield* change.commit(done);
-}
-
-/** The object goes by its new name in this process too. */
-function adoptName(group: Group, object: VirtualObject, renamed: VirtualObject, alias: AliasRecord | undefined): void {
+  object.use = use;
   if (alias !== undefined) {
     group.ledger.dropAliases(object.handle);
     group.objects.learnAliases(group.ledger.addAlias(alias));
   }
-  group.objects.rename(object, renamed.identity, renamed.description);
-  object.described = renamed.described;
+  if (renamed !== undefined) {
+    group.objects.rename(object, renamed.identity, renamed.description);
+    object.described = renamed.described;
+  }
+  if (!isSession) yield* change.commit(done);
 }
 
 /** The wrapped form of a key that is about to be one that cannot be wrapped, where the policy keeps it. */
@@ -137,6 +138,20 @@ function renamedBy(object: VirtualObject, changes: readonly Attribute[]): Virtua
   if (Buffer.compare(identity, object.identity) === 0) return undefined;
   const renamed = Object.assign(Object.create(Object.getPrototypeOf(object)) as VirtualObject, object);
   return Object.assign(renamed, { identity, description, described });
+}
+
+/** What a copy may be used for after a change; undefined where nothing hangs on that. */
+function useAfter({ use }: VirtualObject, changes: readonly Attribute[]): string | undefined {
+  if (use === undefined) return undefined;
+  const digit = (type: number, before: string): string => {
+    const value = attributeIn(changes, type);
+    return value === undefined ? before : String(value[0]);
+  };
+  return useTypes.map((type, index) => digit(type, use[index] ?? '0')).join('');
+}
+
+function withUse(object: VirtualObject, use: string | undefined): VirtualObject {
+  return Object.assign(Object.create(Object.getPrototypeOf(object)) as VirtualObject, object, { use });
 }
 
 function recordAfter(
@@ -231,7 +246,9 @@ export function alteringTo(
   changes: readonly Attribute[],
 ): { readonly errand: Errand; readonly renamed: VirtualObject | undefined } {
   const renamed = renamedBy(object, changes);
-  const alias = renamed === undefined ? undefined : aliasOf(group, renamed);
+  const use = useAfter(object, changes);
+  const isOther = renamed !== undefined || use !== object.use;
+  const alias = isOther ? aliasOf(group, withUse(renamed ?? object, use)) : undefined;
   const record = recordAfter(group, object, renamed ?? object, changes);
   return { errand: altering(object, changes, [alias, record]), renamed };
 }

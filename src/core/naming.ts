@@ -1,8 +1,11 @@
+import { runCall } from './call.js';
+import { useIn, useTypes } from './copies.js';
 import type { DraftPart } from './draft.js';
 import { findObjects } from './find.js';
 import type { Group } from './group.js';
 import { isProvenByIdentity, templateOf } from './identity.js';
 import { areOfOneKey, type VirtualObject } from './object.js';
+import { readAttributes } from './operation.js';
 import { Effort } from './outcome.js';
 import { type AliasRecord, hex, noteProofs } from './record.js';
 import { establishReference } from './reference.js';
@@ -32,10 +35,18 @@ export function* nameObject(group: Group, part: DraftPart, deadline: number): Ta
     }
   }
   const copies = others.filter((other) => areOfOneKey(other.reference, proofs));
-  const ordinal = Math.max(-1, ...copies.map((copy) => copy.ordinal)) + 1;
-  const object = complete(objects.internTwin(identity, proofs, ordinal, description), part);
-  const aliases = [...others, object].filter((each) => each.ordinal === 0).map((each) => aliasOf(group, each));
+  const use = copies.length === 0 ? undefined : useIn(part.template);
+  for (const copy of copies) copy.use ??= yield* useOf(group, copy, deadline);
+  const same = copies.filter((copy) => copy.use === use);
+  const ordinal = Math.max(-1, ...same.map((copy) => copy.ordinal)) + 1;
+  const object = complete(objects.internTwin(identity, proofs, ordinal, description, use), part);
+  const aliases = [...others, object].map((each) => aliasOf(group, each));
   return { object, aliases: aliases.filter((alias) => !isKnown(group, alias)) };
+}
+
+function* useOf(group: Group, object: VirtualObject, deadline: number): Task<string> {
+  const read = yield* runCall(group, readAttributes(object, useTypes), deadline);
+  return read.map(({ presence, value }) => (presence === 'present' && value[0] === 1 ? '1' : '0')).join('');
 }
 
 export function aliasOf(group: Group, object: VirtualObject): AliasRecord {
@@ -45,13 +56,14 @@ export function aliasOf(group: Group, object: VirtualObject): AliasRecord {
     handle: object.handle,
     identity: digest(object.identity),
     proofs: noteProofs(object.reference),
+    use: object.use ?? null,
     time: group.tick(),
   };
 }
 
-function isKnown(group: Group, { identity, handle }: AliasRecord): boolean {
+function isKnown(group: Group, { identity, handle, use }: AliasRecord): boolean {
   const known = group.objects.aliasesByDigest(identity);
-  return known.some((alias) => alias.handle === handle);
+  return known.some((alias) => alias.handle === handle && (alias.use ?? null) === use);
 }
 
 /** What the draft has shown belongs to the object from now on. */

@@ -29,6 +29,8 @@ export class VirtualObject {
   record: KeyRecord | null | undefined;
   /** Of session objects only. */
   session: SessionMaterial | undefined;
+  /** What it may be used for, where there are exact copies of its key; see copies.ts. */
+  use: string | undefined;
   /** No member has it any more: its handle is void. */
   isDestroyed: boolean = false;
 
@@ -86,8 +88,9 @@ export function areOfOneKey(one: Proofs, other: Proofs): boolean {
 /** A handle that a record gives to an object; see AliasRecord. */
 export interface Alias {
   readonly handle: number;
-  /** Proofs of its key. */
+  /** Proofs of its key, and its use where that has to tell copies apart. */
   readonly proofs: Proofs;
+  readonly use: string | undefined;
   readonly time: number;
 }
 
@@ -154,14 +157,28 @@ export class ObjectTable {
   }
 
   /** A twin: one of several objects of one identity on a member, told apart by its fingerprint and ordinal. */
-  internTwin(identity: Uint8Array, proofs: Proofs, ordinal: number, description: Description): VirtualObject {
-    const known = this.withIdentity(identity).find(
-      (object) => object.ordinal === ordinal && object.referenced && areOfOneKey(object.reference, proofs),
+  internTwin(
+    identity: Uint8Array,
+    proofs: Proofs,
+    ordinal: number,
+    description: Description,
+    use?: string,
+  ): VirtualObject {
+    const ofKey = this.withIdentity(identity).filter(
+      (object) => object.referenced && areOfOneKey(object.reference, proofs),
     );
+    const known =
+      use === undefined
+        ? ofKey.find((object) => object.ordinal === ordinal)
+        : ofKey.find((object) => object.use === use && object.ordinal === ordinal);
     if (known !== undefined) return known;
-    const alias = this.aliasesOf(identity).find((candidate) => ordinal === 0 && areOfOneKey(candidate.proofs, proofs));
-    const name = Buffer.concat([identity, fingerprintOf(proofs), Uint8Array.of(ordinal)]);
-    return this.#intern(name, identity, description, ordinal, alias?.handle);
+    const aliases = this.aliasesOf(identity).filter((candidate) => areOfOneKey(candidate.proofs, proofs));
+    // Of copies the one of that use; a twin that has no copy is who it is, whatever it may be used for by now.
+    const alias = use === undefined ? aliases[ordinal] : aliases.filter((candidate) => candidate.use === use)[ordinal];
+    const name = Buffer.concat([identity, fingerprintOf(proofs), Buffer.from(use ?? ''), Uint8Array.of(ordinal)]);
+    const object = this.#intern(name, identity, description, ordinal, alias?.handle);
+    object.use ??= use;
+    return object;
   }
 
   /** A session object: its handle is of this process only. */

@@ -26,6 +26,8 @@ export interface ObjectNote {
   readonly described: readonly (string | null)[];
   /** The digest of its public value, where that identifies it. */
   readonly valueDigest: string;
+  /** What it may be used for, where that tells it from copies. */
+  readonly use: string | null;
   readonly proofs: Readonly<Partial<Record<ProofKind, string>>>;
 }
 
@@ -105,6 +107,7 @@ export interface AliasRecord {
   /** Digest of the identity. */
   readonly identity: string;
   readonly proofs: ObjectNote['proofs'];
+  readonly use: string | null;
   /** Of several identities of one handle, the newest is right. */
   readonly time: number;
 }
@@ -139,6 +142,7 @@ export function noteObject(object: VirtualObject): ObjectNote {
     ordinal: object.ordinal,
     described: object.described.map((value) => (value === undefined ? null : hex(value))),
     valueDigest: hex(object.valueDigest),
+    use: object.use ?? null,
     proofs: noteProofs(object.reference),
   };
 }
@@ -160,6 +164,7 @@ export function objectOf(note: ObjectNote): VirtualObject {
   const object = new VirtualObject(note.handle, identityOf(description, valueDigest), description, note.ordinal);
   object.described = described;
   object.valueDigest = valueDigest;
+  object.use = note.use ?? undefined;
   for (const [kind, proof] of proofsIn(note.proofs)) object.reference.set(kind, proof);
   object.referenced = true;
   return object;

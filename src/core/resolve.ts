@@ -1,5 +1,6 @@
 import { ck } from '../spec/constants.js';
 import type { Connection } from './connection.js';
+import { pickCopy } from './copies.js';
 import { compare } from './fingerprint.js';
 import type { Group } from './group.js';
 import { isProvenByIdentity } from './identity.js';
@@ -63,9 +64,8 @@ function* search(
   const candidates = yield* candidatesOn(connection, object, effort);
   if (candidates.kind !== 'candidates') return candidates;
   const { list } = candidates;
-  const first = list[Math.min(object.ordinal, list.length - 1)];
-  if (first === undefined) return { kind: 'absent', until };
-  if (identified) return { kind: 'usable', handle: first.handle, proven: true };
+  if (list.length === 0) return { kind: 'absent', until };
+  if (identified) return yield* usable(connection, object, list, effort);
   if (!object.referenced) yield* establishReference(group, object, effort);
   // The reference may have been taken from this very connection.
   const replica = connection.replicas.get(object);
@@ -79,12 +79,23 @@ function* search(
     if (comparison === 'same') matches.push(candidate);
     if (comparison === 'unknown') unproven.push(candidate);
   }
-  const match = matches[Math.min(object.ordinal, matches.length - 1)];
-  if (match !== undefined) return { kind: 'usable', handle: match.handle, proven: true };
+  if (matches.length > 0) return yield* usable(connection, object, matches, effort);
   // Of several that nothing can be proven of, none may be guessed.
   const [only] = unproven;
   if (only !== undefined && unproven.length === 1) return { kind: 'usable', handle: only.handle, proven: false };
   return { kind: 'misaligned', until };
+}
+
+/** That of the proven candidates which the object is. */
+function* usable(
+  connection: Connection,
+  object: VirtualObject,
+  matches: readonly FoundReplica[],
+  effort: Effort,
+): Task<Replica | Failure> {
+  const match = yield* pickCopy(connection, object, matches, effort);
+  if (match === undefined || 'kind' in match) return match ?? { kind: 'withdrawn' };
+  return { kind: 'usable', handle: match.handle, proven: true };
 }
 
 /** The real handle of an object on a member, for work that is done there anyway; the failure where it has none. */

@@ -1,11 +1,12 @@
 import { resultOf, step } from '../spec/job.js';
+import { pickCopy } from './copies.js';
 import { addForgetting } from './destruction.js';
 import { type Errand, isReachable, runErrand } from './errand.js';
 import type { ObjectSummary } from './event.js';
 import { compare } from './fingerprint.js';
 import type { Group } from './group.js';
 import { isProvenByIdentity } from './identity.js';
-import { candidatesOn } from './inventory.js';
+import { candidatesOn, type FoundReplica } from './inventory.js';
 import { learnKeyRecord, readKeyRecord } from './key-record.js';
 import { type FoundRecord, findRecords, foundIn, type RecordsFound, recordsIn } from './ledger.js';
 import { isSecretPart } from './making.js';
@@ -320,7 +321,7 @@ class Settlement {
     effort.epoch = connection.epoch;
     const candidates = yield* candidatesOn(connection, object, effort);
     if (candidates.kind !== 'candidates') return false;
-    const matches: Uint8Array[] = [];
+    const matches: FoundReplica[] = [];
     for (const candidate of candidates.list) {
       const comparison = isProvenByIdentity(object.description)
         ? 'same'
@@ -328,12 +329,13 @@ class Settlement {
       // What could not be asked now is no reason to let it pass for something else.
       if (typeof comparison !== 'string') return false;
       const isOnlyOne = comparison === 'unknown' && candidates.list.length === 1 && record.undoes !== true;
-      if (comparison === 'same' || isOnlyOne) matches.push(candidate.handle);
+      if (comparison === 'same' || isOnlyOne) matches.push(candidate);
     }
     const script = new Script();
     const mayGo = record.undoes !== true || (record.alone && (yield* this.#isMadeBy(record, object, member)));
-    const handle = matches[Math.min(object.ordinal, matches.length - 1)];
-    if (handle !== undefined && mayGo) script.add(step('C_DestroyObject', handle));
+    const match = yield* pickCopy(connection, object, matches, effort);
+    if (match !== undefined && 'kind' in match) return false;
+    if (match !== undefined && mayGo) script.add(step('C_DestroyObject', match.handle));
     if (mayGo) addForgetting(group, object, script);
     if (script.steps.length === 0) return true;
     const login = { connection, epoch: effort.epoch };

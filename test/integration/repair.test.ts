@@ -183,3 +183,39 @@ test('two that form a group of the same members at once do not both succeed', as
     expect(own.length).toBe(formed.filter(({ status }) => status === 'fulfilled').length);
   }
 });
+
+test('copies of one key keep their handles and what they may be used for', async () => {
+  const token = await form('repair-copies');
+  const originals: TokenObject[] = [];
+  const copies: TokenObject[] = [];
+  for (const label of ['a', 'b', 'c']) {
+    const original = await key(token, label);
+    originals.push(original);
+    copies.push(await token.copyObject(original, { extractable: false }));
+  }
+  const expectEach = async (own: VirtualToken): Promise<void> => {
+    await own.find();
+    for (const [list, extractable] of [
+      [originals, true],
+      [copies, false],
+    ] as const) {
+      for (const { handle } of list) {
+        for (let i = 0; i < 3; i += 1)
+          expect(await own.getAttributes(handle, ['extractable'])).toEqual({ extractable });
+      }
+    }
+  };
+  await expectEach(token);
+  const other = await cluster.open();
+  expect((await other.find()).map(({ handle }) => handle).sort()).toEqual(
+    [...originals, ...copies].map(({ handle }) => handle).sort(),
+  );
+  await expectEach(other);
+  await other.destroyObject(originals[0] as TokenObject);
+  await other.destroyObject(copies[1] as TokenObject);
+  const [one, second] = await Promise.all(members.map((name) => cluster.read(name)));
+  expect(one).toEqual(second);
+  expect(one?.map(({ label, flags }) => `${label} ${flags.includes('EXTRACTABLE')}`).sort()).toEqual(
+    ['a false', 'b true', 'c false', 'c true'].sort(),
+  );
+});

@@ -1,0 +1,59 @@
+import type { Attribute } from '../spec/attribute.js';
+import { ck } from '../spec/constants.js';
+import { resultOf, step } from '../spec/job.js';
+import { attributeIn } from '../spec/rules.js';
+import type { Connection } from './connection.js';
+import type { FoundReplica } from './inventory.js';
+import type { VirtualObject } from './object.js';
+import { type Effort, type Failure, failureOf } from './outcome.js';
+import { FOREVER, type Task } from './task.js';
+
+/** What a key may be used for: the attributes that tell exact copies of one key apart. */
+export const useTypes: readonly number[] = [
+  'SENSITIVE',
+  'EXTRACTABLE',
+  'ENCRYPT',
+  'DECRYPT',
+  'SIGN',
+  'VERIFY',
+  'WRAP',
+  'UNWRAP',
+  'DERIVE',
+].map((name) => ck(`CKA_${name}`));
+
+/** The use that a template states: a digit an attribute. */
+export function useIn(template: readonly Attribute[]): string {
+  return useTypes.map((type) => (attributeIn(template, type)?.[0] === 1 ? '1' : '0')).join('');
+}
+
+/** The uses of objects on a member, in their order. */
+export function* readUses(
+  connection: Connection,
+  copies: readonly FoundReplica[],
+  effort: Effort,
+): Task<readonly string[] | Failure> {
+  const steps = copies.map(({ handle }) => step('C_GetAttributeValue', handle, useTypes));
+  const outcome = yield* connection.run({ steps }, 'copies', FOREVER, effort);
+  const failure = failureOf(outcome);
+  if (failure !== undefined || outcome.kind !== 'reply') return failure ?? { kind: 'withdrawn' };
+  const { reply } = outcome;
+  return copies.map((_copy, index) =>
+    resultOf(reply, index, 'C_GetAttributeValue')
+      .map(({ presence, value }) => (presence === 'present' && value[0] === 1 ? '1' : '0'))
+      .join(''),
+  );
+}
+
+/** Which of several exact copies on a member an object is: one of its use; where it has none, by its ordinal. */
+export function* pickCopy(
+  connection: Connection,
+  object: VirtualObject,
+  copies: readonly FoundReplica[],
+  effort: Effort,
+): Task<FoundReplica | undefined | Failure> {
+  const otherwise = copies[Math.min(object.ordinal, copies.length - 1)];
+  if (copies.length < 2 || object.use === undefined) return otherwise;
+  const uses = yield* readUses(connection, copies, effort);
+  if ('kind' in uses) return uses;
+  return copies.find((_copy, index) => uses[index] === object.use) ?? otherwise;
+}
