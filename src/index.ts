@@ -17,10 +17,11 @@ export type {
   OutputEvent,
   SyncEvent,
 } from './core/event.js';
-export type { Existing, FormationReport, Travel } from './core/formation.js';
+export type { Existing, FormationReport } from './core/formation.js';
 export type { Standing } from './core/object.js';
 export type { StateName } from './core/state.js';
 export type { DriftStatus, GroupStatus, MemberStatus } from './core/status.js';
+export type { Travel } from './core/travel-trial.js';
 export { ConfigurationError } from './core/validation.js';
 export { createGroup, deleteGroup, type FormationOptions } from './faces/token/group.js';
 export { type ObjectInput, TokenObject } from './faces/token/object.js';

@@ -4,6 +4,7 @@ import { ck } from '../spec/constants.js';
 import { type JobReply, optional, resultOf, step } from '../spec/job.js';
 import { attributeIn } from '../spec/rules.js';
 import { CKR_OK } from '../spec/verdict.js';
+import { forgottenTypes, materialTypes, secretTypes, statedTypes } from './attribute-sets.js';
 import { runCall } from './call.js';
 import type { Errand } from './errand.js';
 import type { Group } from './group.js';
@@ -37,53 +38,6 @@ const genericSecret = ck('CKK_GENERIC_SECRET');
 const keyTypesOfHmac = new Set(
   ['MD5', 'SHA_1', 'SHA256', 'SHA384', 'SHA512', 'SHA224'].map((hash) => ck(`CKK_${hash}_HMAC`)),
 );
-
-/** What is stated when an object is made on other members: all that can be, since tokens differ in what they assume. */
-export const statedTypes: readonly number[] = [
-  'PRIVATE',
-  'MODIFIABLE',
-  'LABEL',
-  'ID',
-  'SUBJECT',
-  'START_DATE',
-  'END_DATE',
-  'SENSITIVE',
-  'EXTRACTABLE',
-  'ENCRYPT',
-  'DECRYPT',
-  'SIGN',
-  'SIGN_RECOVER',
-  'VERIFY',
-  'VERIFY_RECOVER',
-  'WRAP',
-  'UNWRAP',
-  'DERIVE',
-  'WRAP_WITH_TRUSTED',
-  'ALWAYS_AUTHENTICATE',
-].map((name) => ck(`CKA_${name}`));
-
-/** What tokens forget when a key is unwrapped: the group answers it from the key's record. */
-export const forgottenTypes: readonly number[] = [
-  'LOCAL',
-  'KEY_GEN_MECHANISM',
-  'ALWAYS_SENSITIVE',
-  'NEVER_EXTRACTABLE',
-  'VALUE_LEN',
-  'VALUE_BITS',
-  'MODULUS_BITS',
-  'CHECK_VALUE',
-].map((name) => ck(`CKA_${name}`));
-
-/** What a public key is made of. */
-export const materialTypes: readonly number[] = [
-  'MODULUS',
-  'PUBLIC_EXPONENT',
-  'PRIME',
-  'SUBPRIME',
-  'BASE',
-  'EC_PARAMS',
-  'EC_POINT',
-].map((name) => ck(`CKA_${name}`));
 
 const readTypes: readonly number[] = [...describedTypes, ...statedTypes, ...forgottenTypes, ...materialTypes];
 
@@ -245,31 +199,6 @@ class DraftedPart {
     return objectClass === CKO.publicKey ? template.filter(({ type }) => type !== ck('CKA_MODULUS_BITS')) : template;
   }
 }
-
-/** What makes up a key, or only says how to make one: no part of the template that it is unwrapped with. */
-const secretTypes: ReadonlySet<number> = new Set(
-  [
-    'VALUE',
-    'VALUE_LEN',
-    'MODULUS',
-    'MODULUS_BITS',
-    'PUBLIC_EXPONENT',
-    'PRIVATE_EXPONENT',
-    'PRIME_1',
-    'PRIME_2',
-    'EXPONENT_1',
-    'EXPONENT_2',
-    'COEFFICIENT',
-    'PRIME',
-    'SUBPRIME',
-    'BASE',
-    'PRIME_BITS',
-    'VALUE_BITS',
-    'EC_PARAMS',
-    'EC_POINT',
-    'CHECK_VALUE',
-  ].map((name) => ck(`CKA_${name}`)),
-);
 
 /** The templates of the draft's session objects: as asked, but so that they can be wrapped. */
 function draftTemplates(making: Making, stays: boolean): readonly (readonly Attribute[])[] {

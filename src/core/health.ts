@@ -7,9 +7,9 @@ import type { Group } from './group.js';
 import { join } from './join.js';
 import type { Member } from './member.js';
 import type { VirtualObject } from './object.js';
-import { failureOf } from './outcome.js';
+import { Effort, failureOf } from './outcome.js';
+import { resolveKey } from './resolve.js';
 import { renewLogin } from './session.js';
-import { restoreSessionObjects } from './session-object.js';
 import { settle } from './settlement.js';
 import { sweep } from './sweep.js';
 import { FOREVER, type Task } from './task.js';
@@ -92,7 +92,11 @@ function* recover(group: Group, member: Member): Task<string | undefined> {
     if (reason !== undefined) return reason;
   } while (member.isUnsettled && port.now() < deadline && !isOver(connection));
   port.start(sweep(group, member, connection));
-  yield* restoreSessionObjects(group, member, connection);
+  // Session objects of the application live on the host that they were made on.
+  for (const object of [...group.objects.values()]) {
+    if (object.session === undefined || isOver(connection)) continue;
+    yield* resolveKey(group, member, connection, object, new Effort());
+  }
   return isOver(connection) ? 'the host ended while it was settling' : undefined;
 }
 

@@ -1,6 +1,6 @@
 import type { ReadAttribute } from '../spec/calls.js';
+import { forgottenTypes } from './attribute-sets.js';
 import { runCall } from './call.js';
-import { forgottenTypes } from './draft.js';
 import type { Group } from './group.js';
 import { learnKeyRecord } from './key-record.js';
 import { isSecretPart } from './making.js';

@@ -58,8 +58,12 @@ function* search(
   // It is believed for a while that a member has no use for a call: then somebody may have put the right key there.
   const until = group.port.now() + group.policy.freshness;
   if (object.isDestroyed) return { kind: 'absent', until };
-  if (object.session !== undefined)
-    return (yield* restoreSessionObject(group, member, connection, object, effort)) ?? { kind: 'absent', until };
+  if (object.session !== undefined) {
+    const locate = (key: VirtualObject): Task<Uint8Array | Failure> =>
+      resolveKey(group, member, connection, key, effort);
+    const restored = yield* restoreSessionObject(group, member, connection, object, effort, locate);
+    return restored ?? { kind: 'absent', until };
+  }
   const identified = isProvenByIdentity(object.description);
   const candidates = yield* candidatesOn(connection, object, effort);
   if (candidates.kind !== 'candidates') return candidates;

@@ -3,10 +3,9 @@ import type { Group } from './group.js';
 import { Installation, type Piece } from './installation.js';
 import type { Member } from './member.js';
 import type { VirtualObject } from './object.js';
-import { Effort, type Failure, failureOf } from './outcome.js';
+import { type Effort, type Failure, failureOf } from './outcome.js';
 import { hex } from './record.js';
 import type { Replica } from './replica.js';
-import { resolveKey } from './resolve.js';
 import { FOREVER, type Task } from './task.js';
 
 /**
@@ -19,6 +18,8 @@ export function* restoreSessionObject(
   connection: Connection,
   object: VirtualObject,
   effort: Effort,
+  /** Finds the real handle of a key that it is made with. */
+  locate: (key: VirtualObject) => Task<Uint8Array | Failure>,
 ): Task<Replica | Failure | undefined> {
   const { session } = object;
   if (session === undefined || session.template.length === 0) return undefined;
@@ -30,7 +31,7 @@ export function* restoreSessionObject(
   if (errand === undefined) return undefined;
   const handles: Uint8Array[] = [];
   for (const key of errand.objects) {
-    const located = yield* resolveKey(group, member, connection, key, effort);
+    const located = yield* locate(key);
     if (!(located instanceof Uint8Array)) return located;
     handles.push(located);
   }
@@ -43,12 +44,4 @@ export function* restoreSessionObject(
   if (made === undefined || wrong !== undefined) return undefined;
   if (effort.epoch === connection.epoch) connection.sessionObjects.set(hex(made.handle), object);
   return { kind: 'usable', handle: made.handle, proven: made.proven };
-}
-
-/** Makes all session objects of the application again where a host was replaced. */
-export function* restoreSessionObjects(group: Group, member: Member, connection: Connection): Task<void> {
-  for (const object of [...group.objects.values()]) {
-    if (object.session === undefined || connection.end !== undefined) continue;
-    yield* resolveKey(group, member, connection, object, new Effort());
-  }
 }

@@ -17,18 +17,18 @@ afterEach(() => cluster.close());
 interface Case {
   readonly name: Operation;
   /** Labels with what each token has to have, after a success and after a failure. */
-  readonly after: (label: string, succeeded: boolean) => Readonly<Record<string, number>>;
+  readonly outcome: (label: string, succeeded: boolean) => Readonly<Record<string, number>>;
 }
 
 const cases: readonly Case[] = [
-  { name: 'generate', after: (label, succeeded) => ({ [label]: succeeded ? 1 : 0 }) },
-  { name: 'generatePair', after: (label, succeeded) => ({ [label]: succeeded ? 2 : 0 }) },
-  { name: 'create', after: (label, succeeded) => ({ [label]: succeeded ? 1 : 0 }) },
+  { name: 'generate', outcome: (label, succeeded) => ({ [label]: succeeded ? 1 : 0 }) },
+  { name: 'generatePair', outcome: (label, succeeded) => ({ [label]: succeeded ? 2 : 0 }) },
+  { name: 'create', outcome: (label, succeeded) => ({ [label]: succeeded ? 1 : 0 }) },
   {
     name: 'set',
-    after: (label, succeeded) => ({ [label]: succeeded ? 0 : 1, [`${label} renamed`]: succeeded ? 1 : 0 }),
+    outcome: (label, succeeded) => ({ [label]: succeeded ? 0 : 1, [`${label} renamed`]: succeeded ? 1 : 0 }),
   },
-  { name: 'destroy', after: (label, succeeded) => ({ [label]: succeeded ? 0 : 1 }) },
+  { name: 'destroy', outcome: (label, succeeded) => ({ [label]: succeeded ? 0 : 1 }) },
 ];
 
 const counted = (objects: readonly ReadObject[], label: string): number =>
@@ -65,7 +65,7 @@ async function expectAlike(prefix: string, expected: Readonly<Record<string, num
 }
 
 describe.each(['hsm1', 'hsm2'])('the host of %s ends at a call', (victim) => {
-  test.each(cases)('of $name: all members have it, or none', async ({ name, after }) => {
+  test.each(cases)('of $name: all members have it, or none', async ({ name, outcome }) => {
     const expected: Record<string, number> = {};
     let ends = 0;
     for (let skip = first; ; skip += every) {
@@ -81,7 +81,7 @@ describe.each(['hsm1', 'hsm2'])('the host of %s ends at a call', (victim) => {
       );
       const hasEnded = cluster.met(victim).length > met;
       cluster.heal();
-      Object.assign(expected, after(label, succeeded));
+      Object.assign(expected, outcome(label, succeeded));
       await Promise.all(['hsm1', 'hsm2'].map((each) => untilState(token, each, 'active')));
       await token.close();
       if (!hasEnded) break;
@@ -93,7 +93,7 @@ describe.each(['hsm1', 'hsm2'])('the host of %s ends at a call', (victim) => {
 });
 
 describe.each(['hsm1', 'hsm2'])('the application ends at a call of %s', (where) => {
-  test.each(cases)('of $name: all members have it, or none, when it is opened again', async ({ name, after }) => {
+  test.each(cases)('of $name: all members have it, or none, when it is opened again', async ({ name, outcome }) => {
     const expected: Record<string, number> = {};
     const told: Record<string, number[]> = {};
     let ends = 0;
@@ -111,7 +111,7 @@ describe.each(['hsm1', 'hsm2'])('the application ends at a call of %s', (where) 
       const token = await cluster.open();
       await Promise.all(['hsm1', 'hsm2'].map((each) => untilState(token, each, 'active')));
       await token.close();
-      const [yes, no] = [after(label, true), after(label, false)];
+      const [yes, no] = [outcome(label, true), outcome(label, false)];
       // Told that it has succeeded, it has; otherwise either will do, but the same on both.
       if (code === 0) Object.assign(expected, yes);
       else for (const each of Object.keys(yes)) told[each] = [yes[each] ?? 0, no[each] ?? 0];

@@ -1,12 +1,6 @@
-import {
-  awaitAll,
-  checkNoneNewer,
-  type Existing,
-  type FormationReport,
-  formGroup,
-  removeOwn,
-} from '../../core/formation.js';
+import { awaitAll, checkNoneNewer, type Existing, type FormationReport, formGroup } from '../../core/formation.js';
 import type { Group } from '../../core/group.js';
+import { removeOwn } from '../../core/removal.js';
 import type { Task } from '../../core/task.js';
 import { type ConfigurationSource, OpenGroup, readConfiguration } from '../../runtime/open-group.js';
 import { integerOf } from '../../spec/input.js';

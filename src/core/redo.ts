@@ -1,0 +1,179 @@
+import { resultOf, step } from '../spec/job.js';
+import { pickCopy } from './copies.js';
+import { addForgetting } from './destruction.js';
+import { type Errand, runErrand } from './errand.js';
+import { compare } from './fingerprint.js';
+import type { Group } from './group.js';
+import { isProvenByIdentity } from './identity.js';
+import { candidatesOn, type FoundReplica } from './inventory.js';
+import { learnKeyRecord, readKeyRecord } from './key-record.js';
+import { isSecretPart } from './making.js';
+import type { Member } from './member.js';
+import { alteringTo, hasValues } from './modification.js';
+import type { VirtualObject } from './object.js';
+import { Effort } from './outcome.js';
+import { attributesOf, type ChangeRecord, objectOf } from './record.js';
+import { resolveKey } from './resolve.js';
+import { restoreObject } from './restoration.js';
+import { Script } from './script.js';
+import type { Task } from './task.js';
+
+/**
+ * Does on one member what a change has done on others, or takes it back there. Doing it twice does no harm: it looks
+ * first at what is there.
+ */
+export class Redo {
+  constructor(
+    readonly group: Group,
+    readonly deadline: number,
+  ) {}
+
+  /** Whether any member has taken the new values on, or has lost what was to be destroyed. */
+  *isBegun(record: ChangeRecord, members: readonly Member[]): Task<boolean> {
+    if (record.what === 'destroy') {
+      for (const note of record.notes) {
+        for (const each of members) if ((yield* this.#locate(objectOf(note), each)) === 'absent') return true;
+      }
+      return false;
+    }
+    const changes = attributesOf(record.changes);
+    for (const each of members) {
+      for (const object of this.#namesOf(record)) {
+        const end = yield* runErrand(this.group, each, hasValues(object, changes), this.deadline);
+        if (end.kind !== 'done') continue;
+        const read = resultOf(end.reply, 0, 'C_GetAttributeValue');
+        const isNew = changes.every(
+          ({ value }, index) => Buffer.compare(read[index]?.value ?? new Uint8Array(), value) === 0,
+        );
+        if (isNew) return true;
+        break;
+      }
+    }
+    return false;
+  }
+
+  /** The object of a change under the names that it may go by: its old one, and its new one where it was renamed. */
+  #namesOf(record: ChangeRecord): readonly VirtualObject[] {
+    const [note] = record.notes;
+    if (note === undefined) return [];
+    const old = objectOf(note);
+    const others = [record.changes, record.former].flatMap(
+      (values) => alteringTo(this.group, old, attributesOf(values)).renamed ?? [],
+    );
+    return [old, ...others];
+  }
+
+  /** Does a change on one member; true when it is done there. Doing it twice does no harm. */
+  *apply(record: ChangeRecord, member: Member): Task<boolean> {
+    let isDone = true;
+    for (const note of record.notes) {
+      const object = objectOf(note);
+      switch (record.what) {
+        case 'create':
+          isDone = (yield* this.#give(object, member)) && isDone;
+          break;
+        case 'destroy':
+          isDone = (yield* this.#take(object, record, member)) && isDone;
+          break;
+        case 'set':
+          isDone = (yield* this.#set(record, member)) && isDone;
+          break;
+      }
+    }
+    return isDone;
+  }
+
+  *#locate(object: VirtualObject, member: Member): Task<'there' | 'absent' | 'unknown'> {
+    const { connection } = member;
+    if (connection === undefined) return 'unknown';
+    const located = yield* resolveKey(this.group, member, connection, object, new Effort());
+    if (located instanceof Uint8Array) return 'there';
+    const replica = connection.replicas.get(object);
+    return replica !== undefined && replica.kind !== 'usable' ? 'absent' : 'unknown';
+  }
+
+  *#give(object: VirtualObject, member: Member): Task<boolean> {
+    // The vendor's own tool sees to that.
+    if (this.group.policy.replication === 'external' && isSecretPart(object.description)) return true;
+    const where = yield* this.#locate(object, member);
+    if (where === 'there') return true;
+    if (where === 'unknown') return false;
+    // It may have been destroyed or renamed since: then a later entry says so.
+    const known = this.group.objects.get(object.handle) ?? object;
+    known.described = object.described;
+    yield* learnKeyRecord(this.group, known);
+    try {
+      return yield* restoreObject(this.group, known, member, this.deadline);
+    } catch {
+      // Nobody has it just now.
+      return false;
+    }
+  }
+
+  /**
+   * Takes an object off the member. Only what is proven to be it goes; when a creation is undone, only where nothing
+   * of its name was there before, and where no other call has made it since: rather a copy too many than a key lost.
+   */
+  *#take(object: VirtualObject, record: ChangeRecord, member: Member): Task<boolean> {
+    const { group } = this;
+    const { connection } = member;
+    if (connection === undefined) return false;
+    const effort = new Effort();
+    effort.epoch = connection.epoch;
+    const candidates = yield* candidatesOn(connection, object, effort);
+    if (candidates.kind !== 'candidates') return false;
+    const matches: FoundReplica[] = [];
+    for (const candidate of candidates.list) {
+      const comparison = isProvenByIdentity(object.description)
+        ? 'same'
+        : yield* compare(group, connection, object, candidate, effort);
+      // What could not be asked now is no reason to let it pass for something else.
+      if (typeof comparison !== 'string') return false;
+      const isOnlyOne = comparison === 'unknown' && candidates.list.length === 1 && record.undoes !== true;
+      if (comparison === 'same' || isOnlyOne) matches.push(candidate);
+    }
+    const script = new Script();
+    const mayGo = record.undoes !== true || (record.alone && (yield* this.#isMadeBy(record, object, member)));
+    const match = yield* pickCopy(connection, object, matches, effort);
+    if (match !== undefined && 'kind' in match) return false;
+    if (match !== undefined && mayGo) script.add(step('C_DestroyObject', match.handle));
+    if (mayGo) addForgetting(group, object, script);
+    if (script.steps.length === 0) return true;
+    const login = { connection, epoch: effort.epoch };
+    const errand: Errand = { function: 'C_DestroyObject', objects: [], login, job: () => ({ steps: script.steps }) };
+    const end = yield* runErrand(group, member, errand, this.deadline);
+    return end.kind === 'done';
+  }
+
+  /** Whether the key record on a member, if there is one, is of that call. */
+  *#isMadeBy({ operation }: ChangeRecord, object: VirtualObject, { connection }: Member): Task<boolean> {
+    if (connection === undefined) return false;
+    const read = yield* readKeyRecord(connection, object.handle);
+    return read.kind === 'record' && (read.record === undefined || read.record.operation === operation);
+  }
+
+  *#set(record: ChangeRecord, member: Member): Task<boolean> {
+    const changes = attributesOf(record.changes);
+    for (const object of this.#namesOf(record)) {
+      if ((yield* this.#locate(object, member)) !== 'there') continue;
+      yield* learnKeyRecord(this.group, object);
+      const { errand } = alteringTo(this.group, object, changes);
+      const end = yield* runErrand(this.group, member, errand, this.deadline);
+      return end.kind === 'done';
+    }
+    return yield* this.#ensure(record, member);
+  }
+
+  /** Of a call that has not begun: what an interrupted write may have taken is given back. */
+  *keep(record: ChangeRecord, member: Member): Task<boolean> {
+    return record.what === 'set' ? yield* this.#ensure(record, member) : true;
+  }
+
+  /** A write that was interrupted may have taken the whole object with it. */
+  *#ensure(record: ChangeRecord, member: Member): Task<boolean> {
+    const names = this.#namesOf(record);
+    for (const object of names) if ((yield* this.#locate(object, member)) === 'there') return true;
+    for (const object of names) if (yield* this.#give(object, member)) return true;
+    return false;
+  }
+}

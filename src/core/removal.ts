@@ -1,0 +1,63 @@
+import type { Attribute } from '../spec/attribute.js';
+import type { ReadAttribute } from '../spec/calls.js';
+import { ck } from '../spec/constants.js';
+import { resultOf, step } from '../spec/job.js';
+import { type Errand, insist } from './errand.js';
+import type { Group } from './group.js';
+import { RESERVED_LABEL } from './identity.js';
+import { DOMAIN_LABEL, TRANSPORT_LABEL } from './ledger.js';
+import type { Member } from './member.js';
+import { groupwideTemplate, hex, keyRecordTemplate, readRecord } from './record.js';
+import type { Task } from './task.js';
+
+const MOST_OBJECTS = 0x7fff_ffff;
+
+const CKA = {
+  label: ck('CKA_LABEL'),
+  id: ck('CKA_ID'),
+  value: ck('CKA_VALUE'),
+} as const;
+
+/**
+ * Takes everything that is the group's own off a member, or only keys and records of certain ids; the applications'
+ * objects stay. Gives how many there were.
+ */
+export function* removeOwn(group: Group, member: Member, deadline: number, only?: ReadonlySet<string>): Task<number> {
+  const own: readonly (readonly Attribute[])[] = [
+    // The group's record goes last: until then it is plain what the rest belongs to.
+    keyRecordTemplate(),
+    [{ type: CKA.label, value: Buffer.from(DOMAIN_LABEL) }],
+    [{ type: CKA.label, value: Buffer.from(TRANSPORT_LABEL) }],
+    [{ type: CKA.label, value: Buffer.from(`${RESERVED_LABEL}probe`) }],
+    groupwideTemplate,
+  ];
+  let removed = 0;
+  for (const template of own) {
+    const find: Errand = {
+      function: 'C_FindObjects',
+      objects: [],
+      job: () => ({ steps: [step('X_Find', template, MOST_OBJECTS, [CKA.label, CKA.id, CKA.value])] }),
+    };
+    const reply = yield* insist(group, member, find, deadline);
+    const found = resultOf(reply, 0, 'X_Find')
+      .filter(({ attributes: [, id, value] }) => only === undefined || isOneOf(only, id, value))
+      .sort((a, b) => order(a.attributes[0]) - order(b.attributes[0]));
+    while (found.length > 0) {
+      const batch = found.splice(0, 64);
+      const steps = batch.map(({ handle }) => step('C_DestroyObject', handle));
+      yield* insist(group, member, { function: 'C_DestroyObject', objects: [], job: () => ({ steps }) }, deadline);
+      removed += batch.length;
+    }
+  }
+  return removed;
+}
+
+function isOneOf(ids: ReadonlySet<string>, id: ReadAttribute | undefined, value: ReadAttribute | undefined): boolean {
+  if (ids.has(hex(id?.value ?? new Uint8Array()))) return true;
+  const record = readRecord(value?.value ?? new Uint8Array());
+  return typeof record === 'object' && record.kind === 'group' && ids.has(record.id);
+}
+
+function order(label: { readonly value: Uint8Array } | undefined): number {
+  return Buffer.from(label?.value ?? new Uint8Array()).toString() === `${RESERVED_LABEL}group` ? 1 : 0;
+}
