@@ -13,7 +13,6 @@ import type {
   SyncEvent,
 } from '../../core/event.js';
 import { findByHandle, findObjects } from '../../core/find.js';
-import type { Group } from '../../core/group.js';
 import { CKO } from '../../core/identity.js';
 import { copying, creating, deriving, generating, generatingPair, type Making, unwrapping } from '../../core/making.js';
 import { changeAttributes } from '../../core/modification.js';
@@ -23,12 +22,13 @@ import { readObject } from '../../core/reading.js';
 import { type GroupStatus, statusOf } from '../../core/status.js';
 import type { Task } from '../../core/task.js';
 import { type ConfigurationSource, OpenGroup, readConfiguration } from '../../runtime/open-group.js';
-import { type Attribute, type AttributeValue, attributeOf, decodeAttribute } from '../../spec/attribute.js';
+import { type AttributeValue, attributeOf, decodeAttribute } from '../../spec/attribute.js';
 import type { ReadAttribute } from '../../spec/calls.js';
 import { ck } from '../../spec/constants.js';
-import { bytesOf, InputError, integerOf } from '../../spec/input.js';
+import { InputError, integerOf } from '../../spec/input.js';
 import { encodeMechanism, type Mechanism, type MechanismInput } from '../../spec/mechanism.js';
 import { encodeTemplate, type Template } from '../../spec/template.js';
+import { budgetOf, type CallOptions, checkClass, copyOf, copyOfTemplate, findKey, tokenObject } from './input.js';
 import { handleOf, type ObjectInput, TokenObject } from './object.js';
 
 const CKR = {
@@ -46,17 +46,7 @@ const CKR = {
   unwrappingKeyTypeInconsistent: ck('CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT'),
 } as const;
 
-const LONGEST_DEADLINE = 2 ** 31 - 1;
 const MOST_RANDOM = 16 * 1024 * 1024;
-const MOST_DATA = 256 * 1024 * 1024;
-
-/** What every call takes besides its own arguments. */
-export interface CallOptions {
-  /** The call's budget in ms; `policy.deadline` where none is given. */
-  readonly deadline?: number;
-  /** Gives the call up; what it has begun to change is undone behind it. It then rejects with the signal's reason. */
-  readonly signal?: AbortSignal;
-}
 
 export interface OpenOptions extends CallOptions {
   /** False: as an application that has not logged in. Private objects do not exist then; members log in all the same. */
@@ -412,51 +402,4 @@ export class VirtualToken extends EventEmitter<TokenEvents> {
     if (isClosed) throw new TokenError(CKR.notInitialized, 'close', 'the virtual token is closed');
     return await this.#open.run(calling(deadline), options.signal);
   }
-}
-
-function tokenObject(object: VirtualObject | undefined): TokenObject {
-  if (object === undefined) throw new Error('a call that makes an object made none');
-  return new TokenObject(object);
-}
-
-/** The object of a handle; an unknown one is the code that PKCS#11 has for its part in the call. */
-function* findKey(
-  group: Group,
-  handle: number,
-  code: number,
-  functionName: string,
-  deadline: number,
-): Task<VirtualObject> {
-  try {
-    return yield* findByHandle(group, handle, deadline);
-  } catch (error) {
-    if (!(error instanceof TokenError) || error.code !== CKR.objectHandleInvalid) throw error;
-    throw new TokenError(code, functionName, 'no member has an object of that handle');
-  }
-}
-
-function checkClass(
-  functionName: string,
-  { description }: VirtualObject,
-  classes: readonly number[],
-  code: number,
-): void {
-  if (classes.includes(description.class)) return;
-  throw new TokenError(code, functionName, 'the object is of a class that this call has no use for');
-}
-
-function budgetOf({ deadline }: CallOptions, otherwise: number): number {
-  return deadline === undefined ? otherwise : integerOf('options.deadline', deadline, 1, LONGEST_DEADLINE);
-}
-
-/** A copy of a template: what it holds may be the caller's own buffers. */
-function copyOfTemplate(field: string, template: unknown): readonly Attribute[] {
-  return encodeTemplate(field, template).map(({ type, value }) => ({ type, value: Uint8Array.from(value) }));
-}
-
-/** A copy: the call may still run, or run again, when the caller has gone on to use its buffer. */
-function copyOf(field: string, data: unknown): Buffer {
-  const bytes = bytesOf(field, data);
-  if (bytes.length > MOST_DATA) throw new InputError(field, `at most ${MOST_DATA} bytes`, data);
-  return Buffer.from(bytes);
 }

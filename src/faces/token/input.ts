@@ -1,0 +1,72 @@
+import { TokenError } from '../../core/error.js';
+import { findByHandle } from '../../core/find.js';
+import type { Group } from '../../core/group.js';
+import type { VirtualObject } from '../../core/object.js';
+import type { Task } from '../../core/task.js';
+import type { Attribute } from '../../spec/attribute.js';
+import { ck } from '../../spec/constants.js';
+import { bytesOf, InputError, integerOf } from '../../spec/input.js';
+import { encodeTemplate } from '../../spec/template.js';
+import { TokenObject } from './object.js';
+
+const CKR = {
+  objectHandleInvalid: ck('CKR_OBJECT_HANDLE_INVALID'),
+} as const;
+
+const LONGEST_DEADLINE = 2 ** 31 - 1;
+const MOST_DATA = 256 * 1024 * 1024;
+
+/** What every call takes besides its own arguments. */
+export interface CallOptions {
+  /** The call's budget in ms; `policy.deadline` where none is given. */
+  readonly deadline?: number;
+  /** Gives the call up; what it has begun to change is undone behind it. It then rejects with the signal's reason. */
+  readonly signal?: AbortSignal;
+}
+
+export function tokenObject(object: VirtualObject | undefined): TokenObject {
+  if (object === undefined) throw new Error('a call that makes an object made none');
+  return new TokenObject(object);
+}
+
+/** The object of a handle; an unknown one is the code that PKCS#11 has for its part in the call. */
+export function* findKey(
+  group: Group,
+  handle: number,
+  code: number,
+  functionName: string,
+  deadline: number,
+): Task<VirtualObject> {
+  try {
+    return yield* findByHandle(group, handle, deadline);
+  } catch (error) {
+    if (!(error instanceof TokenError) || error.code !== CKR.objectHandleInvalid) throw error;
+    throw new TokenError(code, functionName, 'no member has an object of that handle');
+  }
+}
+
+export function checkClass(
+  functionName: string,
+  { description }: VirtualObject,
+  classes: readonly number[],
+  code: number,
+): void {
+  if (classes.includes(description.class)) return;
+  throw new TokenError(code, functionName, 'the object is of a class that this call has no use for');
+}
+
+export function budgetOf({ deadline }: CallOptions, otherwise: number): number {
+  return deadline === undefined ? otherwise : integerOf('options.deadline', deadline, 1, LONGEST_DEADLINE);
+}
+
+/** A copy of a template: what it holds may be the caller's own buffers. */
+export function copyOfTemplate(field: string, template: unknown): readonly Attribute[] {
+  return encodeTemplate(field, template).map(({ type, value }) => ({ type, value: Uint8Array.from(value) }));
+}
+
+/** A copy: the call may still run, or run again, when the caller has gone on to use its buffer. */
+export function copyOf(field: string, data: unknown): Buffer {
+  const bytes = bytesOf(field, data);
+  if (bytes.length > MOST_DATA) throw new InputError(field, `at most ${MOST_DATA} bytes`, data);
+  return Buffer.from(bytes);
+}
