@@ -64,7 +64,7 @@ describe('a call that has failed', () => {
     const value = randomBytes(64);
     const data = { class: 'DATA', token: true, private: true, label: 'data', value };
     await token.createObject(data);
-    cluster.fault('hsm2', 'C_CreateObject exit=9 times=1 skip=1');
+    cluster.fault('hsm2', 'C_CreateObject exit=9 times=1');
     await fails(token.createObject(data));
     cluster.heal();
     await active(token);
