@@ -7,7 +7,7 @@ import type { AttemptRecord } from './event.js';
 import type { Group } from './group.js';
 import type { Member } from './member.js';
 import type { VirtualObject } from './object.js';
-import { type ChangeRecord, hex, labelTemplate, noteAttributes, noteObject } from './record.js';
+import { type ChangeRecord, hex, labelTemplate, noteAttributes, noteObject, reversalOf } from './record.js';
 import { Script } from './script.js';
 import type { Task } from './task.js';
 
@@ -150,6 +150,13 @@ export class Change {
     // The intent's holder is gone with it: that the call has succeeded has to stand elsewhere.
     const noted = yield* this.#note(left, this.#missedBy(left));
     if (noted.length > 0) return;
+    if (this.givenUp && this.decided !== undefined) {
+      // The caller has been told that it has happened, so it has.
+      group.kept.add(this.operation);
+      return;
+    }
+    this.decided = undefined;
+    group.dropped.add(this.operation);
     const entry = this.#reversal(this.#serials());
     if (entry !== undefined) group.abort(entry);
     throw this.failure(CKR.functionFailed, 'the last member was lost before it was certain');
@@ -180,7 +187,11 @@ export class Change {
     for (const member of doubtful) this.#unsettle(member);
     const entry = this.#reversal(serials);
     if (entry !== undefined && serials.length > 0) {
-      const noted = yield* this.#write(reached, entry, this.settleBy);
+      // On those too that it had not come to: another process may settle it.
+      const untouched = this.group.members.filter(
+        (member) => member.isActive && isReachable(member) && !reached.includes(member) && !doubtful.includes(member),
+      );
+      const noted = yield* this.#write([...reached, ...untouched], entry, this.settleBy);
       // With nobody to note it on, this process remembers.
       if (noted.length === 0) this.group.abort(entry);
     }
@@ -193,15 +204,7 @@ export class Change {
 
   /** What members in doubt have to do so that nothing has happened. */
   #reversal(missed: readonly string[]): ChangeRecord | undefined {
-    const record = this.#record;
-    switch (record?.what) {
-      case 'create':
-        return { ...this.#journal('destroy', missed), undoes: true };
-      case 'set':
-        return { ...this.#journal('set', missed), changes: record.former, former: record.changes };
-      default:
-        return undefined;
-    }
+    return this.#record === undefined ? undefined : { ...reversalOf(this.#record), kind: 'journal', missed };
   }
 
   #unsettle(member: Member): void {

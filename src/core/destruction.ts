@@ -37,11 +37,12 @@ function* destroy(change: Change, object: VirtualObject): Task<void> {
   const participants = yield* change.participants();
   const going = yield* change.announce(participants, 'destroy', [object]);
   const done: Member[] = [];
+  const doubtful: Member[] = [];
   for (const member of going) {
     if (!isReachable(member)) continue;
     const isLate = done.length === 0 && (change.givenUp || group.port.now() >= change.deadline);
     if (isLate) {
-      yield* change.leaveUndone([], []);
+      yield* change.leaveUndone([], doubtful);
       throw change.failure(CKR.functionFailed, 'the time was over before any member had done it');
     }
     // Once one of them has done it, there is no way back: the others get the time that it takes.
@@ -51,15 +52,17 @@ function* destroy(change: Change, object: VirtualObject): Task<void> {
       done.push(member);
       change.decide(undefined);
     } else if (end.kind === 'refused' && done.length === 0) {
-      yield* change.leaveUndone([], []);
+      yield* change.leaveUndone([], doubtful);
       throw change.refusal(end);
-    } else if (end.kind === 'refused') {
-      yield* restoreAll(change, done, object);
+    } else if (end.kind === 'gone' && end.begun) {
+      doubtful.push(member);
+    } else if (end.kind === 'refused' && !change.givenUp) {
+      yield* restoreAll(change, done, doubtful, object);
       throw change.refusal(end);
     }
   }
   if (done.length === 0) {
-    yield* change.leaveUndone([], []);
+    yield* change.leaveUndone([], doubtful);
     throw change.failure(CKR.deviceRemoved, `no member has done it: ${group.whereabouts}`);
   }
   group.objects.remove(object);
@@ -68,13 +71,25 @@ function* destroy(change: Change, object: VirtualObject): Task<void> {
 }
 
 /** One of them may not: those that have done it get it back. */
-function* restoreAll(change: Change, members: readonly Member[], object: VirtualObject): Task<void> {
+function* restoreAll(
+  change: Change,
+  members: readonly Member[],
+  doubtful: readonly Member[],
+  object: VirtualObject,
+): Task<void> {
   change.decided = undefined;
-  try {
-    for (const member of members) yield* restoreObject(change.group, object, member, change.settleBy);
-  } finally {
-    yield* change.leaveUndone([], []);
+  const left = [...doubtful];
+  for (const member of members) {
+    try {
+      if (!(yield* restoreObject(change.group, object, member, change.settleBy))) left.push(member);
+    } catch {
+      left.push(member);
+    }
   }
+  yield* change.leaveUndone(
+    members.filter((member) => !left.includes(member)),
+    left,
+  );
 }
 
 /** Destroys the object and the records of it on one member. */

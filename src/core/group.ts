@@ -41,6 +41,8 @@ export class Group {
   readonly aborted: Map<string, ChangeRecord> = new Map<string, ChangeRecord>();
   /** Calls that have not happened, whose intents may still stand somewhere. */
   readonly dropped: Set<string> = new Set<string>();
+  /** Calls that have happened, although nothing but this process says so. */
+  readonly kept: Set<string> = new Set<string>();
   /** The turn of members that settle what they have missed. */
   settling: Running<unknown> | undefined;
   /** While it is being formed: members need not belong to it yet. */
@@ -119,11 +121,16 @@ export class Group {
   }
 
   /** A journal entry that names a member which serves: another process has noted that it missed something. */
-  notice(record: ChangeRecord): void {
+  notice(record: ChangeRecord, tries = 1): void {
     if (record.kind !== 'journal' || this.changes.has(record.operation)) return;
     for (const member of this.members) {
       const { serial, connection } = member;
-      if (serial === undefined || !record.missed.includes(serial) || member.unable.has(record.operation)) continue;
+      if (
+        serial === undefined ||
+        !record.missed.includes(serial) ||
+        (member.unable.get(record.operation) ?? 0) >= tries
+      )
+        continue;
       if (!member.isServing || connection === undefined) continue;
       member.isUnsettled = true;
       member.suspect(connection, 'it has missed a change');

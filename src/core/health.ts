@@ -10,7 +10,7 @@ import type { VirtualObject } from './object.js';
 import { Effort, failureOf } from './outcome.js';
 import { resolveKey } from './resolve.js';
 import { renewLogin } from './session.js';
-import { settle } from './settlement.js';
+import { hasAbandoned, settle } from './settlement.js';
 import { sweep } from './sweep.js';
 import { FOREVER, type Task } from './task.js';
 
@@ -85,7 +85,6 @@ function* recover(group: Group, member: Member): Task<string | undefined> {
   if (ledger.record === undefined || group.pin === undefined || isForming || connection === undefined) return undefined;
   member.move({ name: 'recovering', since: port.now() });
   const deadline = port.now() + policy.hangAfter * JOIN_MULTIPLE + policy.writeHangAfter;
-  member.unable.clear();
   // Again, when a call has passed by meanwhile.
   do {
     const reason = yield* settle(group, member, deadline);
@@ -142,8 +141,10 @@ class Watch {
       }
       if (port.now() >= this.#member.settleAt) {
         this.#member.settleAt = FOREVER;
-        this.#member.isUnsettled = true;
-        this.#member.suspectedFor ??= 'another process has left something there';
+        if (yield* hasAbandoned(this.#group, this.#member, port.now() + this.#group.policy.hangAfter)) {
+          this.#member.isUnsettled = true;
+          this.#member.suspectedFor ??= 'another process has left something there';
+        }
         continue;
       }
       const idleAt = connection.lastReplyAt + IDLE_PROBE;

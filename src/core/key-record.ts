@@ -36,8 +36,10 @@ export function* learnKeyRecord(group: Group, object: VirtualObject, effort?: Ef
   if (object.record !== undefined || object.session !== undefined) return true;
   if (group.ledger.record === undefined) return true;
   let answers = 0;
-  for (const { isActive, connection } of group.members) {
-    if (!isActive || connection === undefined) continue;
+  const active = group.members.filter(({ isActive }) => isActive);
+  // With nobody in service yet, those that are about to be.
+  for (const { connection, state } of active.length > 0 ? active : group.members) {
+    if (connection === undefined || connection.end !== undefined || state.name === 'joining') continue;
     const read = yield* readKeyRecord(connection, object.handle, effort);
     if (read.kind !== 'record') continue;
     answers += 1;

@@ -38,8 +38,8 @@ export class Member implements Timing {
   unknownLogins: number = 0;
   /** It has to settle what calls left there before it serves again; see settlement.ts. */
   isUnsettled: boolean = false;
-  /** Changes that it could not make good, although it has tried: they wait for its next join. */
-  readonly unable: Set<string> = new Set<string>();
+  /** Changes that it could not make good, and how often it has tried. */
+  readonly unable: Map<string, number> = new Map<string, number>();
   /** When it is to look for what others left, because they may still be at work now (ms of the port's clock). */
   settleAt: number = Number.POSITIVE_INFINITY;
   /** Its token has the group's record. */

@@ -216,7 +216,7 @@ function* alterAll(
       : change.refusal(end);
   }
   const { durability } = group.policy;
-  if (done.length >= (durability === 'all' ? 1 : durability)) return done;
+  if (done.length >= (durability === 'all' ? 1 : durability) && !change.givenUp) return done;
   yield* takeBack(change, done, doubtful, object, former, records);
   throw change.failure(CKR.deviceRemoved, `too few members have taken it: ${group.whereabouts}`);
 }

@@ -90,7 +90,7 @@ export interface ChangeRecord {
   readonly former: readonly NotedAttribute[];
   /** Nothing of that name was on any member before: what is found of it was made by this call. */
   readonly alone: boolean;
-  /** It takes back a creation that has not happened. */
+  /** It takes back a call that has not happened. */
   readonly undoes?: boolean;
   readonly writer: string;
   readonly time: number;
@@ -114,6 +114,12 @@ export interface AliasRecord {
 
 export type GroupwideRecord = GroupRecord | ChangeRecord | AliasRecord;
 export type AnyRecord = GroupwideRecord | KeyRecord;
+
+/** What a member has to do so that a call has not happened. */
+export function reversalOf(record: ChangeRecord): ChangeRecord {
+  const what = record.what === 'create' ? 'destroy' : record.what === 'destroy' ? 'create' : 'set';
+  return { ...record, what, changes: record.former, former: record.changes, undoes: true };
+}
 
 export const hex = (bytes: Uint8Array): string =>
   Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex');

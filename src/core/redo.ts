@@ -1,7 +1,7 @@
 import { resultOf, step } from '../spec/job.js';
 import { pickCopy } from './copies.js';
 import { addForgetting } from './destruction.js';
-import { type Errand, runErrand } from './errand.js';
+import { type Errand, isReachable, runErrand } from './errand.js';
 import { compare } from './fingerprint.js';
 import type { Group } from './group.js';
 import { isProvenByIdentity } from './identity.js';
@@ -17,6 +17,9 @@ import { resolveKey } from './resolve.js';
 import { restoreObject } from './restoration.js';
 import { Script } from './script.js';
 import type { Task } from './task.js';
+
+/** One object is waited for so many times `hangAfter`. */
+const GIVE_MULTIPLE = 2;
 
 /**
  * Does on one member what a change has done on others, or takes it back there. Doing it twice does no harm: it looks
@@ -98,14 +101,25 @@ export class Redo {
     const where = yield* this.#locate(object, member);
     if (where === 'there') return true;
     if (where === 'unknown') return false;
-    // It may have been destroyed or renamed since: then a later entry says so.
-    const known = this.group.objects.get(object.handle) ?? object;
+    const { group } = this;
+    const known = group.objects.get(object.handle) ?? object;
     known.described = object.described;
-    yield* learnKeyRecord(this.group, known);
+    yield* learnKeyRecord(group, known);
+    // Gone everywhere: it was destroyed since, and there is nothing to be given.
+    const others = group.members.filter(
+      (each) => each !== member && isReachable(each) && each.state.name !== 'joining',
+    );
+    let isAnywhere = others.length === 0 || known.record?.sealed !== undefined;
+    for (const each of others) {
+      if (isAnywhere) break;
+      isAnywhere = (yield* this.#locate(known, each)) !== 'absent';
+    }
+    if (!isAnywhere) return true;
     try {
-      return yield* restoreObject(this.group, known, member, this.deadline);
+      const until = Math.min(this.deadline, group.port.now() + group.policy.hangAfter * GIVE_MULTIPLE);
+      return yield* restoreObject(group, known, member, until);
     } catch {
-      // Nobody has it just now.
+      // Nobody could give it just now.
       return false;
     }
   }

@@ -4,10 +4,13 @@ import type { ObjectSummary } from './event.js';
 import type { Group } from './group.js';
 import { type FoundRecord, findRecords, foundIn, type RecordsFound, recordsIn } from './ledger.js';
 import type { Member } from './member.js';
-import { type ChangeRecord, labelTemplate, objectOf } from './record.js';
+import { type ChangeRecord, labelTemplate, objectOf, reversalOf } from './record.js';
 import { Redo } from './redo.js';
 import { Script } from './script.js';
 import { FOREVER, type Running, type Task } from './task.js';
+
+/** A member tries so often to make good what it has missed, each time that another one who knows of it is settled. */
+const MOST_TRIES = 3;
 
 /** Members that are still on their way are waited for so long, so that what was left behind is settled on all (ms). */
 const AWAIT_OTHERS = 1000;
@@ -42,6 +45,7 @@ function* takeTurn(
   yield* awaitOwnChanges(group, deadline);
   // What is missed from here on is noted anew.
   member.isUnsettled = false;
+  member.settleAt = FOREVER;
   const own = yield* recordsOn(group, member, deadline);
   if (own === undefined) return 'its records could not be read';
   group.learnSome([own]);
@@ -51,8 +55,7 @@ function* takeTurn(
     const reason = yield* settlement.settleIntent(intent);
     if (reason !== undefined) return reason;
   }
-  yield* settlement.catchUp();
-  return undefined;
+  return yield* settlement.catchUp();
 }
 
 /** Whether nobody works on an intent any more; one whose writer may live is looked at again when its time is over. */
@@ -95,6 +98,18 @@ function* recordsOn(group: Group, member: Member, deadline: number): Task<Record
   return end.kind === 'done' ? recordsIn(foundIn(end.reply, 0)) : undefined;
 }
 
+/** Whether somebody has left something there that nobody works on any more. */
+export function* hasAbandoned(group: Group, member: Member, deadline: number): Task<boolean> {
+  const records = yield* recordsOn(group, member, deadline);
+  return records?.changes.some(({ record }) => record.kind === 'intent' && isAbandoned(group, member, record)) ?? false;
+}
+
+/** Whether a change destroys everything that another one is about. */
+function destroysAllOf(later: ChangeRecord, { notes }: ChangeRecord): boolean {
+  const isTrue = later.what === 'destroy' && later.undoes !== true;
+  return isTrue && notes.every(({ handle }) => later.notes.some((note) => note.handle === handle));
+}
+
 function summariesOf({ notes }: ChangeRecord): readonly ObjectSummary[] {
   return notes.map((note) => objectOf(note).summary);
 }
@@ -123,13 +138,12 @@ class Settlement {
   *settleIntent({ record }: FoundRecord<ChangeRecord>): Task<string | undefined> {
     const { group } = this;
     const { operation } = record;
-    const isCommitted = yield* this.#isCommitted(record);
-    const isOver = record.what === 'destroy' && group.dropped.has(operation);
-    if (!isCommitted && !isOver) {
-      const isBegun = record.what === 'create' || (yield* this.#redo.isBegun(record, this.#reached));
-      const task: ChangeRecord =
-        record.what === 'create' ? { ...record, what: 'destroy', undoes: true } : { ...record, kind: 'journal' };
+    const fate = yield* this.#fateOf(record);
+    if (fate !== 'committed') {
       const reached = this.#reached;
+      const isForward = fate === 'open' && record.what !== 'create';
+      const isBegun = !isForward || (yield* this.#redo.isBegun(record, reached));
+      const task = isForward ? record : reversalOf(record);
       const left = this.#serials(record).filter((serial) => !reached.some((each) => each.serial === serial));
       for (const each of reached) {
         const isDone = isBegun ? yield* this.#redo.apply(task, each) : yield* this.#redo.keep(record, each);
@@ -137,28 +151,28 @@ class Settlement {
       }
       if (isBegun && left.length > 0 && !(yield* this.#write({ ...task, kind: 'journal', missed: left })))
         return 'a call that was interrupted could not be settled';
-      const what = record.what === 'create' || !isBegun ? 'undone' : 'finished';
+      const what = isForward && isBegun ? 'finished' : 'undone';
       group.emit({ type: 'sync', member: this.member.name, what, objects: summariesOf(record) });
     }
     yield* this.#remove(this.member, record);
     group.dropped.delete(operation);
+    group.kept.delete(operation);
     return undefined;
   }
 
-  /** Does what was missed, in the order in which it happened. */
-  *catchUp(): Task<void> {
+  /** Does what was missed, in the order in which it happened; ends with the reason when it may not serve without. */
+  *catchUp(): Task<string | undefined> {
     const { group, member } = this;
     const { serial } = member;
-    if (serial === undefined) return;
+    if (serial === undefined) return undefined;
     const entries = new Map<string, { readonly record: ChangeRecord; readonly holders: Member[] }>();
-    for (const other of this.#reached) {
-      if (other === member) continue;
-      const records = yield* recordsOn(group, other, this.deadline);
+    for (const each of this.#reached) {
+      const records = each === member ? this.own : yield* recordsOn(group, each, this.deadline);
       for (const { record } of records?.changes ?? []) {
         if (record.kind !== 'journal' || !record.missed.includes(serial)) continue;
         const known = entries.get(record.operation);
-        if (known === undefined) entries.set(record.operation, { record, holders: [other] });
-        else known.holders.push(other);
+        if (known === undefined) entries.set(record.operation, { record, holders: [each] });
+        else known.holders.push(each);
       }
     }
     for (const record of group.aborted.values()) {
@@ -166,26 +180,28 @@ class Settlement {
         entries.set(record.operation, { record, holders: [] });
     }
     const inOrder = [...entries.values()].sort((a, b) => a.record.time - b.record.time);
-    for (const { record, holders } of inOrder) yield* this.#catchUpWith(record, holders, serial);
-    // The other way round: who serves and has missed what only this member knows of.
-    for (const { record } of this.own.changes) {
-      for (const other of group.members) other.unable.delete(record.operation);
-      group.notice(record);
+    for (const [index, { record, holders }] of inOrder.entries()) {
+      const isOvertaken = inOrder.slice(index + 1).some((later) => destroysAllOf(later.record, record));
+      if (yield* this.#catchUpWith(record, holders, serial, isOvertaken)) continue;
+      // Rather none than a key that was destroyed; and what only took too long is tried again.
+      if (record.what === 'destroy' || group.port.now() >= this.deadline) return 'it could not catch up in time';
+      member.unable.set(record.operation, (member.unable.get(record.operation) ?? 0) + 1);
     }
+    // The other way round: who serves and has missed what only this member knows of.
+    for (const { record } of this.own.changes) group.notice(record, MOST_TRIES);
+    return undefined;
   }
 
-  *#catchUpWith(record: ChangeRecord, holders: readonly Member[], serial: string): Task<void> {
+  *#catchUpWith(record: ChangeRecord, holders: readonly Member[], serial: string, isOvertaken: boolean): Task<boolean> {
     const { group, member } = this;
     const { operation } = record;
     // That it happened after all stands on this member itself.
-    const isVoid = record.undoes === true && this.#hasHappened(record);
-    if (!isVoid && !(yield* this.#redo.apply(record, member))) {
-      member.unable.add(operation);
-      return;
-    }
+    const isVoid = isOvertaken || (record.undoes === true && this.#hasHappened(record));
+    if (!isVoid && !(yield* this.#redo.apply(record, member))) return false;
     // What says that it has happened goes last: an intent that is left without it would be undone.
     const intent = this.own.changes.find((own) => own.record.kind === 'intent' && own.record.operation === operation);
     if (intent !== undefined) yield* this.#remove(member, intent.record);
+    member.unable.delete(operation);
     for (const holder of holders) yield* this.#strike(holder, record, serial);
     const left = record.missed.filter((missed) => missed !== serial);
     if (group.aborted.has(operation)) {
@@ -193,15 +209,12 @@ class Settlement {
       else group.abort({ ...record, missed: left });
     }
     group.emit({ type: 'sync', member: member.name, what: 'caught up', objects: summariesOf(record) });
+    return true;
   }
 
-  #hasHappened({ operation, notes }: ChangeRecord): boolean {
+  #hasHappened({ operation }: ChangeRecord): boolean {
     return this.own.changes.some(
-      ({ record }) =>
-        record.kind === 'journal' &&
-        record.what === 'create' &&
-        record.operation === operation &&
-        record.notes.length === notes.length,
+      ({ record }) => record.kind === 'journal' && record.undoes !== true && record.operation === operation,
     );
   }
 
@@ -210,14 +223,16 @@ class Settlement {
     return [...new Set([...all, ...missed])];
   }
 
-  /** Whether a journal entry of the same operation says, here or elsewhere, that it has happened. */
-  *#isCommitted({ operation, what }: ChangeRecord): Task<boolean> {
+  /** What has become of a call, as this process knows it or a journal entry of it says, here or elsewhere. */
+  *#fateOf({ operation }: ChangeRecord): Task<'committed' | 'undone' | 'open'> {
+    if (this.group.kept.has(operation)) return 'committed';
+    if (this.group.dropped.has(operation)) return 'undone';
     for (const each of this.#reached) {
       const records = each === this.member ? this.own : yield* recordsOn(this.group, each, this.deadline);
       const entry = records?.changes.find(({ record }) => record.kind === 'journal' && record.operation === operation);
-      if (entry !== undefined) return entry.record.what === what;
+      if (entry !== undefined) return entry.record.undoes === true ? 'undone' : 'committed';
     }
-    return false;
+    return 'open';
   }
 
   /** Notes an entry on all members that can be reached; false when none of them took it. */
@@ -225,7 +240,8 @@ class Settlement {
     const script = new Script();
     script.write(record);
     let isNoted = false;
-    for (const each of this.#reached) {
+    const others = this.#reached.filter(({ serial }) => serial === undefined || !record.missed.includes(serial));
+    for (const each of others.length > 0 ? others : this.#reached) {
       const end = yield* runErrand(
         this.group,
         each,

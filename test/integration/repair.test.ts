@@ -219,3 +219,55 @@ test('copies of one key keep their handles and what they may be used for', async
     ['a false', 'b true', 'c false', 'c true'].sort(),
   );
 });
+
+describe('a member that returns', () => {
+  test('is given nothing that was destroyed meanwhile', async () => {
+    const token = await form('repair-meanwhile');
+    const before = await key(token, 'before');
+    await takeAway(token, 'hsm2');
+    await token.destroyObject(await key(token, 'between'));
+    await token.destroyObject(before);
+    cluster.heal();
+    await untilState(token, 'hsm2', 'active');
+    expect(await token.find()).toEqual([]);
+    expect(await labels()).toEqual([[], []]);
+    for (const each of members)
+      expect((await cluster.readOwn(each)).filter((label) => /intent|journal|key/u.test(label))).toEqual([]);
+  });
+
+  test('takes back what the others have refused', async () => {
+    const token = await form('repair-refused');
+    const made = await key(token, 'key');
+    cluster.fault('hsm1', 'C_SetAttributeValue exit=9 times=1 when=after');
+    cluster.fault('hsm2', 'C_SetAttributeValue return=0x10 times=1');
+    await expect(token.setAttributes(made, { label: 'renamed' })).rejects.toMatchObject({ code: 0x10 });
+    cluster.heal();
+    await active(token);
+    expect(await labels()).toEqual([['key'], ['key']]);
+    // And it stays in service: nothing is left that it could not do.
+    const { length } = token.status().members;
+    const moves: string[] = [];
+    token.on('member', ({ member, to }) => moves.push(`${member} ${to}`));
+    for (let i = 0; i < 5; i += 1) {
+      expect((await token.find()).length).toBe(1);
+      await token.encrypt('AES_ECB', made, Buffer.alloc(16));
+    }
+    expect([length, moves]).toEqual([2, []]);
+    for (const each of members)
+      expect((await cluster.readOwn(each)).filter((label) => /intent|journal/u.test(label))).toEqual([]);
+  });
+
+  test('gets back the key that the others have refused to destroy', async () => {
+    const token = await form('repair-kept');
+    const made = await key(token, 'key');
+    const block = randomBytes(16);
+    const text = await token.encrypt('AES_ECB', made, block);
+    cluster.fault('hsm1', 'C_DestroyObject exit=9 times=1 skip=1 when=after');
+    cluster.fault('hsm2', 'C_DestroyObject return=0x1b times=1');
+    await expect(token.destroyObject(made)).rejects.toMatchObject({ code: 0x1b });
+    cluster.heal();
+    await active(token);
+    expect(await labels()).toEqual([['key'], ['key']]);
+    for (let i = 0; i < 4; i += 1) expect(await token.encrypt('AES_ECB', made, block)).toEqual(text);
+  });
+});
