@@ -66,16 +66,38 @@ export function checkNoneNewer(group: Group): void {
     fail(CKR.actionProhibited, 'a later version has written records there: this one does not write');
 }
 
+/** A group that was formed, and the ids of the keys and records that were made for it. */
+export interface Formation {
+  readonly report: FormationReport;
+  readonly made: ReadonlySet<string>;
+}
+
+/**
+ * Looks, on hosts that have not taken part in forming it, whether a group is the only one of its members: hosts can
+ * be blind to what another process writes at the same time. If it is not, its keys and records go again.
+ */
+export function* confirmGroup(group: Group, { report, made }: Formation, deadline: number): Task<FormationReport> {
+  yield* awaitAll(group, deadline);
+  try {
+    for (const member of group.members) yield* checkOnlyOne(group, member, report.id, deadline);
+    return report;
+  } catch (error) {
+    for (const member of group.members) yield* tryToRemove(group, member, made);
+    throw error;
+  }
+}
+
 /** Forms a group of members that are all in service; see createGroup. */
-export function* formGroup(group: Group, existing: Existing, deadline: number): Task<FormationReport> {
+export function* formGroup(group: Group, existing: Existing, deadline: number): Task<Formation> {
   const { members } = group;
   yield* awaitAll(group, deadline);
   checkNoneNewer(group);
   const adopted = meetExisting(group, existing);
-  if (adopted !== undefined) return reportOf(adopted, {}, true);
+  if (adopted !== undefined) return { report: reportOf(adopted, {}, true), made: new Set() };
   for (const member of members) {
-    if (existing !== 'remove') yield* checkUnused(group, member, deadline);
-    yield* removeOwn(group, member, deadline);
+    // Without being told so nothing is removed: it may be what another process is just making.
+    if (existing === 'remove') yield* removeOwn(group, member, deadline);
+    else yield* checkUnused(group, member, deadline);
   }
   const made = new Set<string>();
   const newId = (size: number): Uint8Array => {
@@ -94,8 +116,7 @@ export function* formGroup(group: Group, existing: Existing, deadline: number): 
     const final: GroupRecord = { ...record, revision: 1, wrap, wrapsOddLengths };
     group.adopt(final);
     for (const member of members) yield* writeRecord(group, member, final, deadline);
-    for (const member of members) yield* checkOnlyOne(group, member, final, deadline);
-    return reportOf(final, travels, false);
+    return { report: reportOf(final, travels, false), made };
   } catch (error) {
     // Nothing of it stays: a partition with a record belongs to a group.
     const left: string[] = [];
@@ -127,7 +148,7 @@ function* checkUnused(group: Group, member: Member, deadline: number): Task<void
 }
 
 /** Somebody else may have formed a group of the same partitions at the same time: then neither of them has. */
-function* checkOnlyOne(group: Group, member: Member, record: GroupRecord, deadline: number): Task<void> {
+function* checkOnlyOne(group: Group, member: Member, id: string, deadline: number): Task<void> {
   const find: Errand = {
     function: 'C_FindObjects',
     objects: [],
@@ -136,7 +157,7 @@ function* checkOnlyOne(group: Group, member: Member, record: GroupRecord, deadli
   };
   for (const { attributes } of foundIn(yield* insist(group, member, find, deadline), 0)) {
     const found = readRecord(attributes[0]?.value ?? new Uint8Array());
-    if (found === 'newer' || (found?.kind === 'group' && found.id !== record.id))
+    if (found === 'newer' || (found?.kind === 'group' && found.id !== id))
       fail(CKR.actionProhibited, `another group was formed of ${member.name} at the same time`);
   }
 }

@@ -120,6 +120,8 @@ describe('forming a group', () => {
       GroupConfigInput['members'][number],
     ];
     await createGroup({ ...configuration, members: [third] }, { existing: 'remove' });
+    // The group is that of the member that is there first.
+    cluster.fault('hsm3', 'C_Initialize delay=300');
     const token = await cluster.open({ ...configuration, members: [first, second, third] });
     await untilState(token, 'hsm3', 'down');
     expect(token.status().members[2]?.reason).toContain('another group');

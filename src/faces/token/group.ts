@@ -1,4 +1,11 @@
-import { awaitAll, checkNoneNewer, type Existing, type FormationReport, formGroup } from '../../core/formation.js';
+import {
+  awaitAll,
+  checkNoneNewer,
+  confirmGroup,
+  type Existing,
+  type FormationReport,
+  formGroup,
+} from '../../core/formation.js';
 import type { Group } from '../../core/group.js';
 import { removeOwn } from '../../core/removal.js';
 import type { Task } from '../../core/task.js';
@@ -32,7 +39,12 @@ export async function createGroup(
   source: ConfigurationSource,
   options: FormationOptions = {},
 ): Promise<FormationReport> {
-  return await withAllMembers(source, options, (group, deadline) => formGroup(group, options.existing, deadline));
+  const formation = await withAllMembers(source, options, (group, deadline) =>
+    formGroup(group, options.existing, deadline),
+  );
+  return await withAllMembers(source, { deadline: options.deadline ?? FORM_WITHIN }, (group, deadline) =>
+    confirmGroup(group, formation, deadline),
+  );
 }
 
 /**
