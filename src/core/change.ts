@@ -213,11 +213,6 @@ export class Change {
     if (connection !== undefined) member.suspect(connection, 'it has missed a change');
   }
 
-  /** The member that took the intent: until it is gone, that member is where the change is settled from. */
-  get holder(): Member | undefined {
-    return this.#intent?.member;
-  }
-
   *#removeIntent(intent: Written): Task<boolean> {
     const end = yield* this.run(intent.member, destroyingHandles(intent), this.settleBy);
     if (end.kind === 'done') return true;
@@ -282,7 +277,7 @@ export function destroyingHandles({ handles, login }: Written): Errand {
 }
 
 /** The token objects that a script's `keep` and `write` made. */
-export function keptBy(reply: JobReply, at: readonly number[]): Uint8Array[] {
+function keptBy(reply: JobReply, at: readonly number[]): Uint8Array[] {
   return at.map((index) => resultOf(reply, index, 'C_CopyObject'));
 }
 

@@ -18,7 +18,6 @@ export class Ticket extends Signal {
   sentAt: number = 0;
   lateAt: number = FOREVER;
   late: boolean = false;
-  abandoned: boolean = false;
 
   constructor(
     readonly id: number,
@@ -276,7 +275,6 @@ export class Connection {
 
   // A job that is out stays out: it occupies its lane until it is done, and its reply tells how the member is.
   #abandon(ticket: Ticket): void {
-    ticket.abandoned = true;
     this.#queue = this.#queue.filter((queued) => queued !== ticket);
   }
 }

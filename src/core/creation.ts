@@ -315,19 +315,17 @@ function* installInSessions(
     members.filter(isReachable).map((member) => installOn(change, member, pieces, [])),
   );
   const done = outcomes.flatMap((outcome) => (outcome.kind === 'done' ? [outcome] : []));
-  const problem = done.length > 0 && change.givenUp === false ? undefined : problemOf(change, outcomes, done.length);
-  const refused = outcomes.find((outcome) => outcome.kind === 'refused' || outcome.kind === 'wrong');
-  if (problem !== undefined || (refused !== undefined && done.length === 0)) {
-    yield* together(
-      group,
-      outcomes.flatMap((outcome) =>
-        'written' in outcome
-          ? [runErrand(group, outcome.written.member, destroyingHandles(outcome.written), change.settleBy)]
-          : [],
-      ),
-    );
-    throw problem ?? change.failure(CKR.functionFailed, 'no member made it');
-  }
+  const isMade = done.length > 0 && !change.givenUp;
+  // What is not right goes again; of a call that has failed, everything.
+  const useless = outcomes.flatMap((outcome) =>
+    'written' in outcome && (!isMade || outcome.kind === 'wrong') ? [outcome.written] : [],
+  );
+  yield* together(
+    group,
+    useless.map((written) => runErrand(group, written.member, destroyingHandles(written), change.settleBy)),
+  );
+  if (!isMade)
+    throw problemOf(change, outcomes, done.length) ?? change.failure(CKR.functionFailed, 'no member made it');
   for (const { written, result } of done) {
     for (const installed of result.installed) meet(group, written.member, written.login, installed);
   }

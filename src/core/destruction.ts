@@ -93,7 +93,7 @@ function* restoreAll(
 }
 
 /** Destroys the object and the records of it on one member. */
-export function destroyingOn(group: Group, object: VirtualObject): Errand {
+function destroyingOn(group: Group, object: VirtualObject): Errand {
   return {
     function: 'C_DestroyObject',
     objects: [object],

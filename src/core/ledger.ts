@@ -3,10 +3,8 @@ import type { FoundObject, ReadAttribute } from '../spec/calls.js';
 import { ck } from '../spec/constants.js';
 import type { JobReply } from '../spec/job.js';
 import { resultOf, step } from '../spec/job.js';
-import type { Connection } from './connection.js';
 import { CKK, CKO, describe, describedTypes, identityOf, RESERVED_LABEL } from './identity.js';
 import { type Alias, VirtualObject } from './object.js';
-import { type Effort, type Failure, failureOf } from './outcome.js';
 import {
   type AliasRecord,
   type ChangeRecord,
@@ -18,7 +16,6 @@ import {
   readRecord,
   recordTypes,
 } from './record.js';
-import type { Task } from './task.js';
 
 const CKA = {
   class: ck('CKA_CLASS'),
@@ -70,14 +67,6 @@ export function recordsIn(found: readonly FoundObject[]): RecordsFound {
     else if (record?.kind === 'intent' || record?.kind === 'journal') changes.push({ handle, record });
   }
   return { kind: 'records', group, aliases, changes, newer };
-}
-
-/** Reads the records of the whole group from a member. */
-export function* readRecords(connection: Connection, deadline: number, effort?: Effort): Task<RecordsFound | Failure> {
-  const outcome = yield* connection.run({ steps: [findRecords] }, 'records', deadline, effort);
-  const failure = failureOf(outcome);
-  if (failure !== undefined || outcome.kind !== 'reply') return failure ?? { kind: 'withdrawn' };
-  return recordsIn(foundIn(outcome.reply, 0));
 }
 
 export function foundIn(reply: JobReply, index: number): readonly FoundObject[] {
