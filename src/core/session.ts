@@ -52,6 +52,7 @@ function* renew(group: Group, member: Member, connection: Connection, effort: Ef
   if (group.pin !== undefined) {
     connection.epoch += 1;
     connection.replicas.clear();
+    connection.sessionObjects.clear();
     const login = yield* connection.run({ ...loginJob(group.pin), exclusive: true }, 'login', FOREVER, effort);
     const failure = failureOf(login);
     if (failure?.kind === 'code' && verdictOn(failure.code, group.policy.verdicts) === 'credential')

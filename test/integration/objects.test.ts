@@ -60,6 +60,17 @@ describe('session objects', () => {
     await token.destroyObject(data);
   });
 
+  test('are made again where sessions and login were lost', async () => {
+    const generated = await token.generateKey('GENERIC_SECRET_KEY_GEN', { valueLen: 40, sign: true, label: 'dropped' });
+    const mac = await token.sign('SHA256_HMAC', generated, 'data');
+    for (const name of members) cluster.fault(name, 'C_SignInit drop times=1');
+    for (let i = 0; i < 8; i += 1) expect(await token.sign('SHA256_HMAC', generated, 'data')).toEqual(mac);
+    cluster.heal();
+    expect(await token.find({ label: 'dropped' })).toEqual([generated]);
+    await token.destroyObject(generated);
+    expect(await token.find({ label: 'dropped' })).toEqual([]);
+  });
+
   test("are nobody else's, and end with close()", async () => {
     const own = await cluster.open();
     const session = await own.createObject({ ...secret, label: 'own' });
