@@ -18,6 +18,8 @@ const CKR = {
 
 /** What is undone, or noted for others, gets so long after a call's own deadline (ms). */
 const SETTLE_WITHIN = 10_000;
+/** When all members were lost with the intent, it is tried again after so long (ms). */
+const ANNOUNCE_AGAIN = 100;
 /** Another host's clock may be so far ahead (ms). */
 const CLOCK_SKEW = 30_000;
 
@@ -36,14 +38,14 @@ export interface Written {
  * that the call succeeded without the intent's holder.
  */
 export class Change {
-  readonly operation: string;
+  /** Names it in records; each intent that may stand somewhere has another one. */
+  operation: string;
   readonly startedAt: number;
   /** The caller has left: it is undone, unless it has succeeded already. */
   givenUp: boolean = false;
   readonly records: AttemptRecord[] = [];
   #intent: Written | undefined;
   #record: ChangeRecord | undefined;
-  #mayHoldIntent: boolean = false;
   /** What the call gives, once there is no way back. */
   decided: { readonly value: unknown } | undefined;
 
@@ -52,7 +54,7 @@ export class Change {
     readonly functionName: string,
     readonly deadline: number,
   ) {
-    this.operation = hex(group.port.randomBytes(8));
+    this.operation = newOperation(group);
     this.startedAt = group.port.now();
   }
 
@@ -79,6 +81,7 @@ export class Change {
   /**
    * Writes the intent on the first of the members that takes it; gives those that the change goes on with. One that
    * was lost with the intent has no part in it any more: it may hold the intent, and settles it by what the others say.
+   * When all of them are lost with it, nothing else has been done, and it is tried again with who comes back.
    */
   *announce(
     members: readonly Member[],
@@ -90,37 +93,63 @@ export class Change {
   ): Task<readonly Member[]> {
     const { group } = this;
     const { port } = group;
-    const record: ChangeRecord = {
-      kind: 'intent',
-      operation: this.operation,
-      what,
-      notes: objects.map(noteObject),
-      alone,
-      changes: noteAttributes(changes),
-      former: noteAttributes(former),
-      writer: port.writer,
-      time: group.tick(),
-      expires: port.wallNow() + (this.settleBy - port.now()) + CLOCK_SKEW,
-      missed: [],
-    };
-    this.#record = record;
+    for (let present = members; ; present = yield* this.participants()) {
+      const record: ChangeRecord = {
+        kind: 'intent',
+        operation: this.operation,
+        what,
+        notes: objects.map(noteObject),
+        alone,
+        changes: noteAttributes(changes),
+        former: noteAttributes(former),
+        writer: port.writer,
+        time: group.tick(),
+        expires: port.wallNow() + (this.settleBy - port.now()) + CLOCK_SKEW,
+        missed: [],
+      };
+      this.#record = record;
+      const { left, mayStand } = yield* this.#writeIntent(present, record);
+      if (left !== undefined) return left;
+      if (mayStand) this.#renew();
+      if (this.givenUp || group.isHopeless || port.now() + ANNOUNCE_AGAIN >= this.deadline)
+        throw this.failure(CKR.deviceRemoved, `no member took the intent: ${group.whereabouts}`);
+      yield { signals: [group.changed], until: port.now() + ANNOUNCE_AGAIN };
+    }
+  }
+
+  /** Those that the change goes on with; undefined when nobody took the intent, though it may stand somewhere. */
+  *#writeIntent(
+    members: readonly Member[],
+    record: ChangeRecord,
+  ): Task<{ readonly left: readonly Member[] | undefined; readonly mayStand: boolean }> {
     const script = new Script();
     const at = script.write(record);
     let left = members;
+    let mayStand = false;
     for (const member of members) {
       if (this.givenUp) break;
       const end = yield* this.run(member, { function: this.functionName, objects: [], job: () => script });
       if (end.kind === 'done') {
         this.#intent = { member, login: end.login, handles: keptBy(end.reply, [at]) };
-        return left;
+        return { left, mayStand };
       }
-      if (end.kind === 'refused') throw this.refusal(end);
+      if (end.kind === 'refused') {
+        if (mayStand) this.#renew();
+        throw this.refusal(end);
+      }
       left = left.filter((other) => other !== member);
-      if (end.kind === 'gone' && end.begun) this.#mayHoldIntent = true;
+      if (end.kind === 'gone' && end.begun) mayStand = true;
     }
-    // Nothing else has been done: whoever holds it is told so when it is settled.
-    if (this.#mayHoldIntent) group.dropped.add(this.operation);
-    throw this.failure(CKR.deviceRemoved, `no member took the intent: ${group.whereabouts}`);
+    return { left: undefined, mayStand };
+  }
+
+  /** Nothing has been done by the name that it had: whoever holds an intent of that name is told so. */
+  #renew(): void {
+    const { changes, dropped } = this.group;
+    dropped.add(this.operation);
+    const isTracked = changes.delete(this.operation);
+    this.operation = newOperation(this.group);
+    if (isTracked) changes.set(this.operation, this);
   }
 
   /** Runs an errand of this change; what kept it from being done is evidence. */
@@ -268,6 +297,10 @@ export class Change {
   decide(value: unknown): void {
     this.decided = { value };
   }
+}
+
+function newOperation({ port }: Group): string {
+  return hex(port.randomBytes(8));
 }
 
 /** Destroys what was written, the last first. */

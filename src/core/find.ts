@@ -90,7 +90,7 @@ function operationOf(template: readonly Attribute[], readsRecords: boolean): Ope
 /**
  * The objects that match a template on any member in service, in the order of the first member that has
  * them. An empty answer of one member proves nothing, so all are asked at once and merged (Rule 14); one
- * that is late is not waited for when another has answered.
+ * that is late is not waited for when another has answered that is known to be in step.
  */
 export function* findObjects(
   group: Group,
@@ -151,13 +151,20 @@ function* gather(
     }
     const answered = searches.filter(({ objects }) => objects !== undefined);
     const waiting = searches.filter(({ settled }) => !settled);
+    // Only one that is known to have everything may speak for those that are late.
+    const isComplete = answered.some(({ member }) => isInStep(group, member));
     const worthWaiting = waiting.filter(
-      ({ late, member }) => !late && (member.isActive || member.state.name === 'standby'),
+      ({ late, member }) => !(late && isComplete) && (member.isActive || member.state.name === 'standby'),
     );
     if (waiting.length === 0 || (answered.length > 0 && worthWaiting.length === 0)) return answered;
     if (group.port.now() >= deadline) return answered;
     yield { signals: [...waiting, group.changed], until: deadline };
   }
+}
+
+/** Whether a member has all that the group has changed, as far as this process knows. */
+function isInStep({ ledger }: Group, { isActive, isUnsettled, unable }: Member): boolean {
+  return ledger.record !== undefined && isActive && !isUnsettled && unable.size === 0;
 }
 
 function blame({ attempt, end, member }: Search, records: AttemptRecord[]): void {

@@ -185,7 +185,11 @@ class Settlement {
       if (yield* this.#catchUpWith(record, holders, serial, isOvertaken)) continue;
       // Rather none than a key that was destroyed; and what only took too long is tried again.
       if (record.what === 'destroy' || group.port.now() >= this.deadline) return 'it could not catch up in time';
-      member.unable.set(record.operation, (member.unable.get(record.operation) ?? 0) + 1);
+      const tries = (member.unable.get(record.operation) ?? 0) + 1;
+      member.unable.set(record.operation, tries);
+      // While somebody else serves, there is time to try again; then rather most of the keys than none.
+      if (tries < MOST_TRIES && group.members.some((other) => other !== member && other.isActive))
+        return 'it could not catch up yet';
     }
     // The other way round: who serves and has missed what only this member knows of.
     for (const { record } of this.own.changes) group.notice(record, MOST_TRIES);
