@@ -145,7 +145,8 @@ export class Attempt extends Effort {
       code,
     });
     if (reply.status === 'malformed') return failure('caller', argumentsBad);
-    if (reply.status === 'unclean')
+    // What a pure call makes are session objects: they have ended with their session.
+    if (reply.status === 'unclean' && (operation.aspect !== 'pure' || endOf(reply).code === CKR_OK))
       return { kind: 'lost', begun: true, charged: false, reason: 'it could not undo a failed call' };
     // The same at another member means it is the request: so it is not judged as a member that is busy.
     if (reply.status === 'unsendable') return failure('ambiguous', hostMemory);

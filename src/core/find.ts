@@ -12,7 +12,7 @@ import { findRecords, foundIn, type RecordsFound, recordsIn } from './ledger.js'
 import type { Member } from './member.js';
 import { areOfOneKey, fingerprintOf, type ProofKind, type VirtualObject } from './object.js';
 import { noCodes, type Operation } from './operation.js';
-import { Effort } from './outcome.js';
+import { Effort, failureOf } from './outcome.js';
 import { hex } from './record.js';
 import type { Task } from './task.js';
 
@@ -62,13 +62,37 @@ class Search extends Effort {
         for (const { record } of this.records.aliases) group.objects.learnAliases(group.ledger.addAlias(record));
       }
       const inventory = yield* completeInventory(attempt.connection, attempt.end.reply, deadline, this);
-      if (inventory.kind === 'objects') this.objects = yield* intern(this, inventory.objects);
-      else this.end = attempt.judged(inventory);
+      if (inventory.kind === 'objects') {
+        if (this.records === undefined && needsAliases(group, inventory.objects)) yield* this.#readAliases(deadline);
+        this.objects = yield* intern(this, inventory.objects);
+      } else this.end = attempt.judged(inventory);
     } finally {
       attempt.cancel();
       this.settle();
     }
   }
+
+  *#readAliases(deadline: number): Task<void> {
+    const outcome = yield* this.attempt.connection.run({ steps: [findRecords] }, 'find', deadline, this);
+    if (outcome.kind !== 'reply' || failureOf(outcome) !== undefined) return;
+    this.group.learnSome([recordsIn(foundIn(outcome.reply, 0))]);
+  }
+}
+
+/** Whether there are twins, or copies, whose handles aliases have to tell that this process has not read yet. */
+function needsAliases(group: Group, found: readonly FoundReplica[]): boolean {
+  if (group.ledger.record === undefined) return false;
+  const counts = new Map<string, { readonly identity: Uint8Array; count: number }>();
+  for (const { identity, description } of found) {
+    if (!description.token || isReserved(description.label)) continue;
+    const key = Buffer.from(identity).toString('latin1');
+    const counted = counts.get(key) ?? { identity, count: 0 };
+    counted.count += 1;
+    counts.set(key, counted);
+  }
+  return [...counts.values()].some(
+    ({ identity, count }) => count > Math.max(1, group.objects.aliasesOf(identity).length),
+  );
 }
 
 function operationOf(template: readonly Attribute[], readsRecords: boolean): Operation<undefined> {

@@ -43,7 +43,7 @@ export function judge(end: AttemptEnd, history: History): Decision {
     case 'lost':
       // After an unknown outcome a stateful signature is not made again.
       if (history.aspect === 'stateful' && end.begun) return { kind: 'throw' };
-      return next('none', end.charged);
+      return next('suspect', end.charged);
     case 'code':
       break;
   }

@@ -37,9 +37,7 @@ export function* nameObject(group: Group, part: DraftPart, deadline: number): Ta
   const copies = others.filter((other) => areOfOneKey(other.reference, proofs));
   const use = copies.length === 0 ? undefined : useIn(part.template);
   for (const copy of copies) copy.use ??= yield* useOf(group, copy, deadline);
-  const same = copies.filter((copy) => copy.use === use);
-  const ordinal = Math.max(-1, ...same.map((copy) => copy.ordinal)) + 1;
-  const object = complete(objects.internTwin(identity, proofs, ordinal, description, use), part);
+  const object = complete(objects.addTwin(identity, description, group.port.randomBytes(8), use), part);
   const aliases = [...others, object].map((each) => aliasOf(group, each));
   return { object, aliases: aliases.filter((alias) => !isKnown(group, alias)) };
 }

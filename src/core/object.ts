@@ -40,8 +40,8 @@ export class VirtualObject {
     /** Both change when it is renamed. */
     public identity: Uint8Array,
     public description: Description,
-    /** Among exact copies on one member: which. */
-    readonly ordinal: number = 0,
+    /** Among exact copies: which, in the order of their handles. */
+    public ordinal: number = 0,
   ) {}
 
   get label(): string {
@@ -83,6 +83,10 @@ export function areOfOneKey(one: Proofs, other: Proofs): boolean {
   const common = byPreference.filter((kind) => one.has(kind) && other.has(kind));
   if (common.length === 0) return fingerprintOf(one).length === 0 && fingerprintOf(other).length === 0;
   return common.every((kind) => Buffer.compare(one.get(kind) as Uint8Array, other.get(kind) as Uint8Array) === 0);
+}
+
+function twinName(identity: Uint8Array, proofs: Proofs, use: string | undefined, ordinal: number): Uint8Array {
+  return Buffer.concat([identity, fingerprintOf(proofs), Buffer.from(use ?? ''), Uint8Array.of(ordinal)]);
 }
 
 /** A handle that a record gives to an object; see AliasRecord. */
@@ -153,7 +157,7 @@ export class ObjectTable {
   intern(identity: Uint8Array, description: Description): VirtualObject {
     const [alias] = this.aliasesOf(identity);
     const [known] = this.#byIdentity.get(keyOf(identity)) ?? [];
-    return known ?? this.#intern(identity, identity, description, 0, alias?.handle);
+    return known ?? this.#intern(identity, identity, description, alias?.handle);
   }
 
   /** A twin: one of several objects of one identity on a member, told apart by its fingerprint and ordinal. */
@@ -164,21 +168,36 @@ export class ObjectTable {
     description: Description,
     use?: string,
   ): VirtualObject {
-    const ofKey = this.withIdentity(identity).filter(
-      (object) => object.referenced && areOfOneKey(object.reference, proofs),
-    );
-    const known =
-      use === undefined
-        ? ofKey.find((object) => object.ordinal === ordinal)
-        : ofKey.find((object) => object.use === use && object.ordinal === ordinal);
-    if (known !== undefined) return known;
     const aliases = this.aliasesOf(identity).filter((candidate) => areOfOneKey(candidate.proofs, proofs));
-    // Of copies the one of that use; a twin that has no copy is who it is, whatever it may be used for by now.
-    const alias = use === undefined ? aliases[ordinal] : aliases.filter((candidate) => candidate.use === use)[ordinal];
-    const name = Buffer.concat([identity, fingerprintOf(proofs), Buffer.from(use ?? ''), Uint8Array.of(ordinal)]);
-    const object = this.#intern(name, identity, description, ordinal, alias?.handle);
+    // Of copies those of that use; a twin that has no copy is who it is, whatever it may be used for by now.
+    const ofUse = use === undefined ? aliases : aliases.filter((candidate) => candidate.use === use);
+    // Every process has to count them alike, in whatever order they are found.
+    const handle = ofUse.map((alias) => alias.handle).sort((a, b) => a - b)[ordinal];
+    const known =
+      (handle === undefined ? undefined : this.#byHandle.get(handle)) ??
+      this.#copiesOf(identity, proofs, use).find((object) => object.ordinal === ordinal);
+    const object = known ?? this.#intern(twinName(identity, proofs, use, ordinal), identity, description, handle);
+    if (Buffer.compare(object.identity, identity) !== 0) this.rename(object, identity, description);
+    object.ordinal = ordinal;
     object.use ??= use;
     return object;
+  }
+
+  /** A twin that is about to be made: `nonce` keeps its handle apart from what other processes make just now. */
+  addTwin(identity: Uint8Array, description: Description, nonce: Uint8Array, use?: string): VirtualObject {
+    const object = this.#intern(Buffer.concat([identity, nonce]), identity, description, undefined);
+    object.ordinal = this.withIdentity(identity).length - 1;
+    object.use = use;
+    return object;
+  }
+
+  #copiesOf(identity: Uint8Array, proofs: Proofs, use: string | undefined): readonly VirtualObject[] {
+    return this.withIdentity(identity).filter(
+      (object) =>
+        object.referenced &&
+        areOfOneKey(object.reference, proofs) &&
+        (use === undefined || object.use === undefined || object.use === use),
+    );
   }
 
   /** A session object: its handle is of this process only. */
@@ -228,20 +247,14 @@ export class ObjectTable {
     if (same?.size === 0) this.#byIdentity.delete(key);
   }
 
-  #intern(
-    name: Uint8Array,
-    identity: Uint8Array,
-    description: Description,
-    ordinal: number,
-    handle: number | undefined,
-  ): VirtualObject {
+  #intern(name: Uint8Array, identity: Uint8Array, description: Description, handle: number | undefined): VirtualObject {
     const known = (handle === undefined ? undefined : this.#byHandle.get(handle)) ?? this.#byName.get(keyOf(name));
     if (known !== undefined) {
       // Another process has renamed it.
       if (Buffer.compare(known.identity, identity) !== 0) this.rename(known, identity, description);
       return known;
     }
-    const object = new VirtualObject(handle ?? this.#freeHandle(name), identity, description, ordinal);
+    const object = new VirtualObject(handle ?? this.#freeHandle(name), identity, description);
     this.#byHandle.set(object.handle, object);
     this.#name(name, object);
     return object;

@@ -4,7 +4,7 @@ import type { GroupConfigInput, GroupStatus, MemberEvent, StateName } from '../.
 import { createGroup, VirtualToken } from '../../src/index.js';
 import { faultyModule } from './faulty/build.js';
 import type { ObjectSpec } from './keys.js';
-import { type Folder, type Hsm, makeFolder, makeHsm, type ReadObject, readToken } from './softhsm.js';
+import { copyHsm, type Folder, type Hsm, makeFolder, makeHsm, type ReadObject, readToken } from './softhsm.js';
 
 /** One SoftHSM token behind the faulty module. */
 export interface TestMember {
@@ -31,18 +31,29 @@ export class Cluster {
 
   static async make(name: string, objects: readonly (readonly ObjectSpec[])[]): Promise<Cluster> {
     const folder = makeFolder(name);
-    const members = await Promise.all(
-      objects.map(async (own, index): Promise<TestMember> => {
-        const label = `hsm${index + 1}`;
-        const hsm = await makeHsm(folder.path, label, { objects: own });
-        return {
-          name: label,
-          hsm,
-          control: join(folder.path, `${label}.control`),
-          log: join(folder.path, `${label}.log`),
-        };
-      }),
+    const hsms = objects.map((own, index) => makeHsm(folder.path, `hsm${index + 1}`, { objects: own }));
+    return Cluster.of(folder, await Promise.all(hsms));
+  }
+
+  /** The same tokens once more, as they are now. */
+  copy(name: string): Cluster {
+    const folder = makeFolder(name);
+    return Cluster.of(
+      folder,
+      this.members.map(({ hsm }) => copyHsm(hsm, folder.path)),
     );
+  }
+
+  private static of(folder: Folder, hsms: readonly Hsm[]): Cluster {
+    const members = hsms.map((hsm, index): TestMember => {
+      const label = `hsm${index + 1}`;
+      return {
+        name: label,
+        hsm,
+        control: join(folder.path, `${label}.control`),
+        log: join(folder.path, `${label}.log`),
+      };
+    });
     pinCount += 1;
     const pinVariable = `PKCS11_HA_TEST_PIN_${process.pid}_${pinCount}`;
     process.env[pinVariable] = members[0]?.hsm.pin ?? '';

@@ -22,6 +22,7 @@ export function makeHsm(
   label: string,
   options?: { readonly pin?: string; readonly soPin?: string; readonly objects?: readonly ObjectSpec[] },
 ): Promise<Hsm>;
+export function copyHsm(hsm: Hsm, folder: string): Hsm;
 export function provision(
   hsm: Hsm,
   request: {

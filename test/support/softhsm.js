@@ -1,7 +1,7 @@
 // SoftHSM tokens that stand for HSMs: each with a token directory and a configuration of its own, so that
 // each is reached by its own host process only. Plain JavaScript, because the demo and the benches use it too.
 import { execFile } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -26,15 +26,26 @@ export function makeFolder(name) {
   return { path, remove: () => rmSync(path, { recursive: true, force: true }) };
 }
 
-/** Makes and initialises one token in `folder`, and puts `objects` (see keys.js) on it. */
-export async function makeHsm(folder, label, { pin = '648219', soPin = '12345678', objects = [] } = {}) {
-  const directory = mkdtempSync(join(folder, `${label}-`));
+function configure(directory) {
   const conf = join(directory, 'softhsm2.conf');
   writeFileSync(
     conf,
     `directories.tokendir = ${directory}\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n`,
   );
-  const hsm = { label, directory, module: softhsmModule(), env: { SOFTHSM2_CONF: conf }, pin, soPin, serial: '' };
+  return { SOFTHSM2_CONF: conf };
+}
+
+/** The same token once more, as it is now: what a backup of its storage would give. */
+export function copyHsm(hsm, folder) {
+  const directory = mkdtempSync(join(folder, `${hsm.label}-`));
+  cpSync(hsm.directory, directory, { recursive: true });
+  return { ...hsm, directory, env: configure(directory) };
+}
+
+/** Makes and initialises one token in `folder`, and puts `objects` (see keys.js) on it. */
+export async function makeHsm(folder, label, { pin = '648219', soPin = '12345678', objects = [] } = {}) {
+  const directory = mkdtempSync(join(folder, `${label}-`));
+  const hsm = { label, directory, module: softhsmModule(), env: configure(directory), pin, soPin, serial: '' };
   const { serial } = await provision(hsm, { initialize: true, objects });
   return { ...hsm, serial };
 }

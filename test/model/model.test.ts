@@ -1,0 +1,74 @@
+import { afterAll, beforeAll, test } from '@jest/globals';
+import fc from 'fast-check';
+import { Cluster } from '../support/cluster.js';
+import { ModelRun, type Step } from '../support/model.js';
+
+/** `npm run test:soak` runs many more: so many sequences, or as many as there is time for (minutes). */
+const runs = Number(process.env.MODEL_RUNS ?? 6);
+const minutes = Number(process.env.MODEL_MINUTES ?? 5);
+/** Replays one: what a failure has printed. */
+const seed = Number(process.env.MODEL_SEED ?? Math.floor(Math.random() * 2 ** 31));
+const path = process.env.MODEL_PATH;
+const length = Number(process.env.MODEL_LENGTH ?? 30);
+
+const app = fc.constantFrom(0, 0, 1);
+const on = fc.nat({ max: 20 });
+const name = fc.nat({ max: 7 });
+const step: fc.Arbitrary<Step> = fc.oneof(
+  { weight: 5, arbitrary: fc.record({ do: fc.constantFrom('create', 'generate'), app, name }) },
+  {
+    weight: 12,
+    arbitrary: fc.record({
+      do: fc.constantFrom('copy', 'setLabel', 'setId', 'destroy', 'sign', 'sign'),
+      app,
+      on,
+      name,
+    }),
+  },
+  {
+    weight: 8,
+    arbitrary: fc.record({
+      do: fc.constantFrom('die', 'hang', 'drop', 'return', 'return'),
+      member: fc.nat({ max: 1 }),
+    }),
+  },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('restart' as const), app, name }) },
+);
+
+let model: Cluster;
+beforeAll(async () => {
+  model = await Cluster.form('model');
+});
+afterAll(() => model.close());
+
+test(
+  'whatever happens, no key is lost, none returns, and all members end up alike',
+  async () => {
+    process.stderr.write(`model: MODEL_SEED=${seed}${path === undefined ? '' : ` MODEL_PATH=${path}`}\n`);
+    const started = Date.now();
+    let done = 0;
+    const result = await fc.check(
+      fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: length, size: 'max' }), async (steps) => {
+        const cluster = model.copy('model-run');
+        try {
+          await new ModelRun(cluster, ['hsm1', 'hsm2']).run(steps);
+          done += 1;
+        } finally {
+          await cluster.close();
+        }
+      }),
+      {
+        seed,
+        numRuns: runs,
+        endOnFailure: process.env.MODEL_SHRINK === undefined,
+        interruptAfterTimeLimit: minutes * 60_000,
+        ...(path === undefined ? {} : { path }),
+      },
+    );
+    process.stderr.write(`model: ${done} sequences in ${Math.round((Date.now() - started) / 1000)} s\n`);
+    if (!result.failed || result.counterexample === null) return;
+    const replay = `MODEL_SEED=${result.seed} MODEL_PATH=${result.counterexamplePath ?? ''}`;
+    throw new Error(`${replay}\n${String((result.errorInstance as Error).message)}`);
+  },
+  minutes * 60_000 + 300_000,
+);

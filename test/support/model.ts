@@ -1,0 +1,349 @@
+import { createHmac, randomBytes } from 'node:crypto';
+import type { TokenObject, VirtualToken } from '../../src/index.js';
+import { type Cluster, pidOf, stateOf } from './cluster.js';
+import type { ReadObject } from './softhsm.js';
+
+/** What happens in a sequence; numbers choose among what there is. */
+export type Step =
+  | { readonly do: 'create' | 'generate' | 'restart'; readonly app: number; readonly name: number }
+  | {
+      readonly do: 'copy' | 'setLabel' | 'setId' | 'destroy' | 'sign';
+      readonly app: number;
+      readonly on: number;
+      readonly name: number;
+    }
+  | { readonly do: 'die' | 'hang' | 'drop' | 'return'; readonly member: number };
+
+/** A key as the plain model knows it. */
+interface ModelKey {
+  readonly number: number;
+  readonly handle: number;
+  readonly mechanism: string;
+  /** What the key makes of `data`. */
+  readonly result: Buffer;
+}
+
+/** Something that happened to a key, as it stands on members. */
+interface Happening {
+  readonly time: number;
+  readonly key: ModelKey;
+  readonly what: 'make' | 'set' | 'destroy';
+  readonly label?: string;
+  readonly id?: string;
+}
+
+interface View {
+  readonly key: ModelKey;
+  readonly label: string;
+  readonly id: string;
+}
+
+const data = Buffer.from('sixteen bytes...');
+const WITHIN = 12_000;
+
+const labels = ['alpha', 'beta', 'gamma', 'delta'] as const;
+
+/** What members that know of certain happenings hold: destroy wins, of sets the latest. */
+function viewOf(happenings: ReadonlySet<Happening>): readonly View[] {
+  const inOrder = [...happenings].sort((a, b) => a.time - b.time);
+  const views = new Map<ModelKey, View>();
+  for (const { key, what, label = '', id = '' } of inOrder) {
+    const known = views.get(key);
+    if (what === 'make') views.set(key, { key, label, id });
+    if (what === 'set' && known !== undefined)
+      views.set(key, { key, label: label === '' ? known.label : label, id: id === '' ? known.id : id });
+    if (what === 'destroy') views.delete(key);
+  }
+  return [...views.values()];
+}
+
+/** Runs one sequence on real tokens and compares what it sees with the model; throws where they differ. */
+export class ModelRun {
+  readonly #cluster: Cluster;
+  readonly #apps: (VirtualToken | undefined)[] = [];
+  readonly #names: readonly string[];
+  readonly #alive: Set<string>;
+  readonly #logs: Map<string, Set<Happening>>;
+  /** All that has happened; what no member that is there knows makes them stale. */
+  readonly #all: Set<Happening> = new Set();
+  readonly #keys: ModelKey[] = [];
+  #time = 0;
+  readonly #trace: string[] = [];
+
+  constructor(cluster: Cluster, names: readonly string[]) {
+    this.#cluster = cluster;
+    this.#names = names;
+    this.#alive = new Set(names);
+    this.#logs = new Map(names.map((name) => [name, new Set<Happening>()]));
+  }
+
+  async run(steps: readonly Step[]): Promise<void> {
+    try {
+      await this.#open(0);
+      for (const step of steps) {
+        this.#trace.push(JSON.stringify(step));
+        await this.#step(step);
+      }
+      await this.#heal();
+    } catch (error) {
+      const states = this.#apps.map((app) =>
+        app?.status().members.map(({ name, state, reason }) => ({ name, state, reason })),
+      );
+      throw new Error(
+        `${error instanceof Error ? (error.stack ?? error.message) : String(error)}\nafter ${this.#trace.join('\n  ')}\nwith ${JSON.stringify(states)}`,
+      );
+    } finally {
+      this.#cluster.heal();
+      await Promise.all(this.#apps.map((app) => app?.close()));
+    }
+  }
+
+  async #open(index: number): Promise<VirtualToken> {
+    const token = await this.#cluster.open();
+    this.#apps[index] = token;
+    return token;
+  }
+
+  async #app(index: number): Promise<VirtualToken | undefined> {
+    const app = this.#apps[index];
+    if (app !== undefined || this.#alive.size === 0) return app;
+    const opened = await this.#open(index);
+    await this.#untilServing(opened);
+    return opened;
+  }
+
+  /** What the members that are there know together. */
+  get #known(): Set<Happening> {
+    return new Set([...this.#alive].flatMap((name) => [...(this.#logs.get(name) ?? [])]));
+  }
+
+  get #isStale(): boolean {
+    return this.#known.size < this.#all.size;
+  }
+
+  async #step(step: Step): Promise<void> {
+    switch (step.do) {
+      case 'die':
+      case 'hang':
+      case 'drop':
+      case 'return':
+        return await this.#befall(step.do, this.#names[step.member % this.#names.length] as string);
+      case 'restart': {
+        const app = this.#apps[step.app];
+        if (app === undefined || this.#alive.size === 0) return;
+        await app.close();
+        this.#apps[step.app] = undefined;
+        await this.#app(step.app);
+        return;
+      }
+      default: {
+        const app = await this.#app(step.app);
+        if (app !== undefined) await this.#call(app, step);
+      }
+    }
+  }
+
+  async #befall(what: 'die' | 'hang' | 'drop' | 'return', name: string): Promise<void> {
+    if (what === 'drop') {
+      if (this.#alive.has(name)) this.#cluster.fault(name, 'C_GetSessionInfo drop times=1', 'C_SignInit drop times=1');
+      return;
+    }
+    if (what === 'return') {
+      this.#cluster.fault(name);
+      if (this.#alive.has(name)) return;
+      this.#alive.add(name);
+      const known = this.#known;
+      for (const alive of this.#alive) this.#logs.set(alive, new Set(known));
+      for (const app of this.#apps) if (app !== undefined) await this.#untilServing(app);
+      return;
+    }
+    if (!this.#alive.delete(name)) return;
+    if (what === 'hang') {
+      this.#cluster.fault(name, '* hang');
+      return;
+    }
+    this.#cluster.fault(name, 'C_Initialize return=0x30');
+    for (const app of this.#apps) {
+      if (app === undefined) continue;
+      if (['active', 'stale', 'recovering', 'suspect'].includes(stateOf(app.status(), name) ?? ''))
+        try {
+          process.kill(pidOf(app, name), 'SIGKILL');
+        } catch {
+          // It has ended by itself.
+        }
+    }
+  }
+
+  /** Waits until all members that are there serve, and go on doing so. */
+  async #untilServing(app: VirtualToken): Promise<void> {
+    const until = Date.now() + WITHIN;
+    const isServing = (): boolean =>
+      [...this.#alive].every((name) => ['active', 'stale'].includes(stateOf(app.status(), name) ?? ''));
+    while (!isServing()) {
+      if (Date.now() > until) throw new Error(`not in service in time: ${JSON.stringify(app.status().members)}`);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+  }
+
+  #note(happening: Omit<Happening, 'time'>): void {
+    this.#time += 1;
+    const noted: Happening = { ...happening, time: this.#time };
+    this.#all.add(noted);
+    for (const name of this.#alive) this.#logs.get(name)?.add(noted);
+  }
+
+  async #call(app: VirtualToken, step: Exclude<Step, { do: 'die' | 'hang' | 'drop' | 'return' }>): Promise<void> {
+    const label = labels[step.name % labels.length] as string;
+    const views = viewOf(this.#known);
+    const chosen = 'on' in step ? views[step.on % Math.max(1, views.length)] : undefined;
+    if ('on' in step && chosen === undefined) return;
+    let made: ModelKey | undefined;
+    const outcome = await this.#perform(app, step, label, chosen).then(
+      (value) => {
+        made = value;
+        return undefined;
+      },
+      (error: unknown) => error,
+    );
+    if (outcome !== undefined) {
+      // Only where nobody who knows everything is left may anything fail.
+      if (this.#alive.size > 0 && !this.#isStale) throw outcome;
+      if (outcome instanceof Mistake) throw outcome;
+      return;
+    }
+    if (this.#alive.size === 0 && step.do !== 'sign') throw new Mistake(`${step.do} succeeded with nobody there`);
+    const id = step.name.toString(16).padStart(4, '0');
+    if (made !== undefined) this.#note({ key: made, what: 'make', label, id });
+    if (chosen === undefined) return;
+    if (step.do === 'setLabel') this.#note({ key: chosen.key, what: 'set', label });
+    if (step.do === 'setId') this.#note({ key: chosen.key, what: 'set', id });
+    if (step.do === 'destroy') this.#note({ key: chosen.key, what: 'destroy' });
+  }
+
+  async #perform(
+    app: VirtualToken,
+    step: Exclude<Step, { do: 'die' | 'hang' | 'drop' | 'return' }>,
+    label: string,
+    chosen: View | undefined,
+  ): Promise<ModelKey | undefined> {
+    const id = Buffer.from(step.name.toString(16).padStart(4, '0'), 'hex');
+    const handle = chosen?.key.handle ?? 0;
+    // With nobody there it only has to end.
+    const options = { deadline: this.#alive.size === 0 ? 600 : 20_000 };
+    switch (step.do) {
+      case 'create': {
+        const value = randomBytes(32);
+        const key = await app.createObject(
+          {
+            class: 'SECRET_KEY',
+            keyType: 'GENERIC_SECRET',
+            token: true,
+            label,
+            id,
+            value,
+            sign: true,
+            verify: true,
+            extractable: step.name % 2 === 0,
+          },
+          options,
+        );
+        return this.#meet(key, 'SHA256_HMAC', createHmac('sha256', value).update(data).digest());
+      }
+      case 'generate': {
+        const key = await app.generateKey(
+          'AES_KEY_GEN',
+          {
+            token: true,
+            label,
+            id,
+            valueLen: 32,
+            encrypt: true,
+            decrypt: true,
+            sensitive: true,
+            extractable: step.name % 2 === 0,
+          },
+          options,
+        );
+        return this.#meet(key, 'AES_ECB', await app.encrypt('AES_ECB', key, data));
+      }
+      case 'copy': {
+        const copied = await app.copyObject(handle, { label, id }, options);
+        return this.#meet(copied, chosen?.key.mechanism ?? '', chosen?.key.result ?? Buffer.alloc(0));
+      }
+      case 'setLabel':
+        await app.setAttributes(handle, { label }, options);
+        return undefined;
+      case 'setId':
+        await app.setAttributes(handle, { id }, options);
+        return undefined;
+      case 'destroy':
+        await app.destroyObject(handle, options);
+        return undefined;
+      case 'sign':
+        if (chosen !== undefined) await this.#check(app, chosen.key, options);
+        return undefined;
+      case 'restart':
+        return undefined;
+    }
+  }
+
+  #meet({ handle }: TokenObject, mechanism: string, result: Buffer): ModelKey {
+    const alive = viewOf(this.#known).find(({ key }) => key.handle === handle);
+    if (alive !== undefined) throw new Mistake(`handle ${handle} is given twice`);
+    const key: ModelKey = { number: this.#keys.length, handle, mechanism, result };
+    this.#keys.push(key);
+    return key;
+  }
+
+  async #check(app: VirtualToken, { handle, mechanism, result }: ModelKey, options = {}): Promise<void> {
+    const made = await (mechanism === 'AES_ECB'
+      ? app.encrypt(mechanism, handle, data, options)
+      : app.sign(mechanism, handle, data, options));
+    if (!made.equals(result)) throw new Mistake(`handle ${handle} is another key`);
+  }
+
+  /** All members come back; then all hold what the model says, and every process knows it by the same handles. */
+  async #heal(): Promise<void> {
+    for (const name of this.#names) await this.#befall('return', name);
+    const [app] = this.#apps;
+    if (app === undefined) throw new Error('no application');
+    const expected = viewOf(this.#all);
+    const until = Date.now() + WITHIN;
+    for (;;) {
+      for (const each of this.#apps) if (each !== undefined) await this.#untilServing(each);
+      const difference = await this.#difference(expected);
+      if (difference === undefined) break;
+      if (Date.now() > until) throw new Mistake(difference);
+    }
+    const fresh = await this.#cluster.open();
+    for (const token of [app, fresh]) {
+      const handles = (await token.find()).map(({ handle }) => handle).sort();
+      const wanted = expected.map(({ key }) => key.handle).sort();
+      if (JSON.stringify(handles) !== JSON.stringify(wanted))
+        throw new Mistake(
+          `${token === fresh ? 'a fresh application' : 'the application'} finds ${handles}, not ${wanted}`,
+        );
+      for (const { key } of expected) await this.#check(token, key);
+    }
+    await fresh.close();
+  }
+
+  /** How the tokens, read apart from the group, differ from what they should hold. */
+  async #difference(expected: readonly View[]): Promise<string | undefined> {
+    const wanted = expected.map(({ label, id }) => `${label} ${id}`).sort();
+    let first: readonly ReadObject[] | undefined;
+    for (const name of this.#names) {
+      const found = await this.#cluster.read(name);
+      const names = found.map(({ label, id }) => `${label} ${id}`).sort();
+      if (JSON.stringify(names) !== JSON.stringify(wanted)) return `${name} holds [${names}], not [${wanted}]`;
+      first ??= found;
+      if (JSON.stringify(first) !== JSON.stringify(found)) return `${name} holds other keys than ${this.#names[0]}`;
+      const left = (await this.#cluster.readOwn(name)).filter((own) => /intent|journal|probe/u.test(own));
+      if (left.length > 0) return `${name} still has ${left}`;
+    }
+    return undefined;
+  }
+}
+
+/** The group has done something wrong, whoever is there. */
+class Mistake extends Error {}
