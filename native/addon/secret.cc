@@ -12,19 +12,41 @@ namespace {
 // Marks our own objects, so that a foreign object is never unwrapped as a Secret.
 constexpr napi_type_tag kSecretTag = {0x9f0f3c6f2c7b4f11, 0x8a54d1c0b7e2a6d3};
 
+bool isEqual(std::span<const std::uint8_t> first, std::span<const std::uint8_t> second) {
+  if (first.size() != second.size()) return false;
+  // Volatile: the compiler may not leave the loop when it knows the answer.
+  volatile std::uint8_t difference = 0;
+  for (std::size_t i = 0; i < first.size(); ++i) difference = difference | (first[i] ^ second[i]);
+  return difference == 0;
+}
+
 }  // namespace
 
 Napi::Function Secret::define(Napi::Env env) {
   return DefineClass(env, "Secret",
-                     {InstanceAccessor<&Secret::length>("length"), InstanceMethod<&Secret::wipe>("wipe")});
+                     {
+                         StaticMethod<&Secret::joined>("joined"),
+                         InstanceAccessor<&Secret::length>("length"),
+                         InstanceMethod<&Secret::equals>("equals"),
+                         InstanceMethod<&Secret::wipe>("wipe"),
+                     });
 }
 
 Secret::Secret(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Secret>(info) {
   Napi::Env env = info.Env();
   if (info.Length() != 1 || !info[0].IsTypedArray()) throw Napi::TypeError::New(env, "new Secret(bytes: Uint8Array)");
   const auto bytes = info[0].As<Napi::Uint8Array>();
+  hold(env, {bytes.Data(), bytes.ByteLength()}, {});
+  info.This().As<Napi::Object>().TypeTag(&kSecretTag);
+}
+
+Secret::~Secret() { release(); }
+
+void Secret::hold(Napi::Env env, std::span<const std::uint8_t> first, std::span<const std::uint8_t> second) {
+  release();
+  const std::size_t length = first.size() + second.size();
   const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
-  mapped_ = (std::max<std::size_t>(bytes.ByteLength(), 1) + page - 1) / page * page;
+  mapped_ = (std::max<std::size_t>(length, 1) + page - 1) / page * page;
   void* memory = ::mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) throw Napi::Error::New(env, "no memory for a secret");
   // A small RLIMIT_MEMLOCK is no reason to refuse to work: the page is then only kept out of dumps.
@@ -32,22 +54,43 @@ Secret::Secret(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Secret>(info) 
   ::madvise(memory, mapped_, MADV_DONTDUMP);
   ::madvise(memory, mapped_, MADV_WIPEONFORK);
   memory_ = static_cast<std::uint8_t*>(memory);
-  length_ = bytes.ByteLength();
-  std::copy_n(bytes.Data(), length_, memory_);
-  info.This().As<Napi::Object>().TypeTag(&kSecretTag);
+  length_ = length;
+  std::ranges::copy(second, std::ranges::copy(first, memory_).out);
 }
 
-Secret::~Secret() { release(); }
+Secret* Secret::of(const Napi::Value& value) {
+  if (!value.IsObject() || !value.As<Napi::Object>().CheckTypeTag(&kSecretTag)) {
+    throw Napi::TypeError::New(value.Env(), "the value is no Secret");
+  }
+  return Unwrap(value.As<Napi::Object>());
+}
 
 std::span<const std::uint8_t> Secret::bytesOf(const Napi::Value& value) {
-  const auto object = value.As<Napi::Object>();
-  if (!object.CheckTypeTag(&kSecretTag)) throw Napi::TypeError::New(value.Env(), "the value is no Secret");
-  const Secret* secret = Unwrap(object);
+  const Secret* secret = of(value);
   return {secret->memory_, secret->length_};
+}
+
+std::span<const std::uint8_t> Secret::heldBy(const Napi::Value& value) {
+  if (of(value)->memory_ == nullptr) throw Napi::Error::New(value.Env(), "the secret has been wiped");
+  return bytesOf(value);
+}
+
+Napi::Value Secret::joined(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  const auto first = heldBy(info[0]);
+  const auto second = heldBy(info[1]);
+  // As in JavaScript, `this` of a static method is the class.
+  const Napi::Object made = info.This().As<Napi::Function>().New({Napi::Uint8Array::New(env, 0)});
+  of(made)->hold(env, first, second);
+  return made;
 }
 
 Napi::Value Secret::length(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(length_));
+}
+
+Napi::Value Secret::equals(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), isEqual(heldBy(info.This()), heldBy(info[0])));
 }
 
 void Secret::wipe(const Napi::CallbackInfo& info) { release(); }

@@ -156,4 +156,16 @@ CK_RV call_C_Login(JobContext& context, Reader& reader, Writer& writer) {
   return context.functions->C_Login(context.module.anchor(), user, pin.data(), pin.size());
 }
 
+// On the anchor session too: the PIN of the user logged in there, or the user's PIN when nobody is. The new PIN is
+// what is left of the packet after the old one, so that a wrong length never makes a PIN that nobody knows.
+CK_RV call_C_SetPIN(JobContext& context, Reader& reader, Writer& writer) {
+  const std::uint32_t oldLength = reader.u32();
+  const std::uint32_t newLength = reader.u32();
+  const Bytes oldPin = reader.take(oldLength);
+  const Bytes newPin = reader.take(newLength);
+  if (!reader.atEnd()) throw Malformed("the PINs are longer than they are said to be");
+  return context.functions->C_SetPIN(context.module.anchor(), oldPin.data(), oldPin.size(), newPin.data(),
+                                     newPin.size());
+}
+
 }  // namespace pkcs11ha

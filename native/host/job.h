@@ -16,10 +16,11 @@ namespace job {
 constexpr std::uint32_t kExclusive = 1;    // runs alone, readers and writers alike kept out
 constexpr std::uint32_t kFresh = 2;        // on a session opened for it
 constexpr std::uint32_t kSessionless = 4;  // needs no session of the lane
-constexpr std::uint32_t kSecret = 8;       // a login: holds a PIN, wiped when it has run, and begins an epoch
+constexpr std::uint32_t kSecret = 8;       // holds PINs: wiped before it is answered, whether it has run or not
 constexpr std::uint32_t kPatient = 16;     // writes token objects or makes keys: shown as such on the lane page
 constexpr std::uint32_t kUndo = 32;        // when a step fails, what the steps before it made is destroyed again
 constexpr std::uint32_t kAnchored = 64;    // makes objects on the anchor session: session objects live as long as the login
+constexpr std::uint32_t kLogin = 128;      // a login: begins an epoch
 // A step with this bit in its call's number may fail: the job goes on with the next one.
 constexpr std::uint32_t kOptional = 0x80000000;
 // Above the flags: the epoch of the login that the job's handles are from. A job of another one is not begun.

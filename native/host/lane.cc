@@ -70,7 +70,7 @@ class Begun {
   LaneSlot& slot_;
 };
 
-// A packet that held a PIN leaves none behind, however it is done with.
+// A packet that held a PIN leaves none behind, however it is done with. It counts as one until its header is read.
 class Wiped {
  public:
   explicit Wiped(std::vector<std::uint8_t>& packet) : packet_(packet) {}
@@ -80,7 +80,7 @@ class Wiped {
   Wiped(const Wiped&) = delete;
   Wiped& operator=(const Wiped&) = delete;
 
-  bool isSecret = false;
+  bool isSecret = true;
 
  private:
   std::vector<std::uint8_t>& packet_;
@@ -101,24 +101,25 @@ bool sendReply(Host& host, std::uint64_t id, std::vector<std::uint8_t>& reply) {
 bool mayBegin(Host& host, const job::Header& header) {
   if (header.deadline != 0 && monotonicNanoseconds() > header.deadline) return false;
   const std::uint32_t epoch = header.flags >> job::kEpochShift;
-  if ((header.flags & job::kSecret) != 0) host.epoch.store(epoch);
+  if ((header.flags & job::kLogin) != 0) host.epoch.store(epoch);
   return (header.flags & job::kSessionless) != 0 || epoch == host.epoch.load();
 }
 
 // Runs one packet's job and sends the reply.
 bool serve(Host& host, LaneSlot& slot, Session& session, std::vector<std::uint8_t>& packet,
            std::vector<std::uint8_t>& reply) {
-  Wiped wiped(packet);
-  Reader reader(packet);
   job::Header header{};
-  try {
-    header = job::Header::read(reader);
-  } catch (const Malformed&) {
-    return true;
-  }
-  wiped.isSecret = (header.flags & job::kSecret) != 0;
   std::uint32_t lanesWanted = 0;
   {
+    // Not for as long as the reply may take to be sent.
+    Wiped wiped(packet);
+    Reader reader(packet);
+    try {
+      header = job::Header::read(reader);
+    } catch (const Malformed&) {
+      return true;
+    }
+    wiped.isSecret = (header.flags & job::kSecret) != 0;
     const Gate::Pass pass(host.gate, (header.flags & job::kExclusive) != 0);
     // A session is for one thread at a time; whoever waits for the anchor has not begun.
     std::unique_lock<std::mutex> anchor;

@@ -115,6 +115,7 @@ export class Attempt extends Effort {
       if (end.verdict === 'object' && operation.objects.length > 0 && !refound) {
         // The cached handle is void, or the object is gone: found again once, and proven again.
         refound = true;
+        connection.survey = undefined;
         for (const object of operation.objects) connection.replicas.delete(object);
       } else if (end.verdict === 'session' && !renewed) {
         renewed = true;

@@ -268,7 +268,14 @@ export class Change {
       this.group,
       members.map((member) => this.run(member, { function: this.functionName, objects: [], job: () => script }, until)),
     );
-    return members.filter((_member, index) => ends[index]?.kind === 'done');
+    const holders = members.filter((_member, index) => ends[index]?.kind === 'done');
+    if (record.kind === 'journal')
+      this.group.missed.note(
+        record.operation,
+        record.missed,
+        holders.flatMap(({ serial }) => serial ?? []),
+      );
+    return holders;
   }
 
   #journal(what: What, missed: readonly string[]): ChangeRecord {

@@ -23,6 +23,8 @@ export interface MemberConfig {
   readonly weight: number;
   /** Serves only when no active member is left. */
   readonly standby: boolean;
+  /** Out of service until an operator says otherwise. */
+  readonly drained: boolean;
   /** Threads with a session each, capped by the token's session limit. */
   readonly lanes: number;
   /** Whether writes of token objects run alone in the host (Rule 5); `auto`: on libraries known to need it. */
@@ -67,8 +69,21 @@ export interface Policy {
   readonly clearCopy: 'allow' | 'refuse';
   /** `external`: keys are copied by the vendor's own tool; here they are made on one member and aligned. */
   readonly replication: 'wrap' | 'external';
+  /** Whether a member that was lost comes back by itself, or when it is told to. */
+  readonly recovery: 'auto' | 'manual';
+  /** Whether a member serves that has missed changes which nobody can tell it just now. */
+  readonly stale: 'serve' | 'refuse';
   /** How many members must have a new object before a call succeeds. */
   readonly durability: 'all' | number;
+}
+
+/** Where events are written down: see docs/operation.md. */
+export interface LogConfig {
+  readonly file: string;
+  /** Bytes; a file that is longer is moved out of the way. */
+  readonly maxSize: number;
+  /** How many of these are kept. */
+  readonly keep: number;
 }
 
 export interface GroupConfig {
@@ -79,6 +94,8 @@ export interface GroupConfig {
   readonly members: readonly MemberConfig[];
   /** Without it nobody logs in, and private objects do not exist. */
   readonly pin: PinReference | undefined;
+  /** Without it nothing is written. */
+  readonly log: LogConfig | undefined;
   readonly policy: Policy;
 }
 
@@ -91,6 +108,12 @@ export interface GroupConfigInput {
   readonly serial?: string;
   readonly members: readonly (Pick<MemberConfig, 'name' | 'module' | 'token'> & Partial<MemberConfig>)[];
   readonly pin?: PinReference;
+  readonly log?: {
+    readonly file: string;
+    /** Bytes, or as `'512KiB'`, `'10MiB'`. */
+    readonly maxSize?: number | string;
+    readonly keep?: number;
+  };
   readonly policy?: {
     readonly deadline?: DurationInput;
     readonly hangAfter?: DurationInput;
@@ -107,5 +130,7 @@ export interface GroupConfigInput {
     readonly clearCopy?: 'allow' | 'refuse';
     readonly replication?: 'wrap' | 'external';
     readonly durability?: 'all' | number;
+    readonly recovery?: 'auto' | 'manual';
+    readonly stale?: 'serve' | 'refuse';
   };
 }

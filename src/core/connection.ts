@@ -1,10 +1,12 @@
 import { endOf, type Job, type JobReply } from '../spec/job.js';
 import { CKR_OK } from '../spec/verdict.js';
+import type { FoundReplica } from './inventory.js';
 import type { RecordsFound } from './ledger.js';
 import type { VirtualObject } from './object.js';
 import type { Effort, JobOutcome } from './outcome.js';
 import type { BegunJob, HostEnd, HostLink, Port } from './port.js';
 import type { Renewal, Replica, Resolution } from './replica.js';
+import type { Survey } from './survey.js';
 import { type Alarm, FOREVER, Signal, type Task } from './task.js';
 
 /** A write that is under way is looked at so often before its host is killed (ms). */
@@ -82,6 +84,8 @@ export class Connection {
   renewedAt: number = Number.NEGATIVE_INFINITY;
   /** The group's records as they were when it joined. */
   records: RecordsFound | undefined;
+  /** What is on the token, while a member catches up; `isWhole` where what is not in it is not there either. */
+  survey: { readonly found: Survey; readonly isWhole: boolean } | undefined;
   end: HostEnd | undefined;
   #killedAt: { readonly time: number; readonly limits: HangLimits } | undefined;
 
@@ -103,6 +107,17 @@ export class Connection {
 
   get load(): number {
     return this.#outstanding.size + this.#queue.length;
+  }
+
+  /** The objects of an identity, where a survey tells; undefined where it has to be looked for. */
+  surveyed(identity: Uint8Array): readonly FoundReplica[] | undefined {
+    if (this.survey === undefined || this.survey.found.epoch !== this.epoch) return undefined;
+    const found = this.survey.found.of(identity);
+    return found.length > 0 || this.survey.isWhole ? found : undefined;
+  }
+
+  forgetSurvey(): void {
+    this.survey = undefined;
   }
 
   get isFull(): boolean {

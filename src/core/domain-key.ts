@@ -10,7 +10,7 @@ import { DOMAIN_LABEL, TRANSPORT_LABEL } from './ledger.js';
 import type { Member } from './member.js';
 import type { ProofKind } from './object.js';
 import { comparedProvers } from './proof.js';
-import { type GroupRecord, hex, type MemberNote, noteProofs } from './record.js';
+import { type DomainNote, fromHex, hex, type MemberNote, noteProofs, proofsIn } from './record.js';
 import { fail } from './refusal.js';
 import { inSession, onToken, Script, withAttribute } from './script.js';
 import type { Task } from './task.js';
@@ -99,27 +99,32 @@ function addProofs(script: Script, salt: Uint8Array, key: ObjectRef): (reply: Jo
   };
 }
 
+/** A domain key as it was born: what proves it, and its forms wrapped for the members, by their serials. */
+export interface BornDomain {
+  readonly note: DomainNote;
+  readonly forms: ReadonlyMap<string, Uint8Array>;
+}
+
+const domainUse = flags({ ...noUse, WRAP: true, UNWRAP: true, PRIVATE: true, SENSITIVE: true });
+
 /**
- * Makes the domain key: born on one member as a session object, wrapped once for each under its transport key,
- * and installed on each as a key that cannot be taken out and can do nothing but wrap and unwrap.
+ * Makes a domain key: born on one member as a session object, wrapped once for each under its transport key, also
+ * for those that are away, and let go of again.
  */
-export function* makeDomain(
+export function* bearDomain(
   group: Group,
-  ids: { readonly group: Uint8Array; readonly domain: Uint8Array },
+  birthplace: Member,
+  id: Uint8Array,
   salt: Uint8Array,
   notes: readonly MemberNote[],
   deadline: number,
-): Task<GroupRecord> {
-  const id = ids.domain;
-  const [birthplace] = group.members;
-  if (birthplace === undefined) fail(CKR.deviceRemoved, 'there is no member');
-  const use = flags({ ...noUse, WRAP: true, UNWRAP: true, PRIVATE: true, SENSITIVE: true });
+): Task<BornDomain> {
   const script = new Script();
   const born = script.add(
     step('C_GenerateKey', encodeMechanism('domain', 'AES_KEY_GEN'), [
       inSession,
       { type: CKA.valueLen, value: ulongBytes(32) },
-      ...use,
+      ...domainUse,
       { type: CKA.extractable, value: yes },
     ]),
   );
@@ -128,64 +133,67 @@ export function* makeDomain(
     const key = script.add(step('C_CreateObject', transportTemplate(note)));
     const at = script.add(step('C_WrapKey', oaep, { step: key }, { step: born }));
     script.add(step('C_DestroyObject', { step: key }));
-    return at;
+    return { serial: note.serial, at };
   });
   script.add(step('C_DestroyObject', { step: born }));
   const errand: Errand = { function: 'C_GenerateKey', objects: [], job: () => script };
   const reply = yield* insist(group, birthplace, errand, deadline);
-  const proofs = readProofs(reply);
-  const record: GroupRecord = {
-    kind: 'group',
-    id: hex(ids.group),
-    label: group.label,
-    revision: 0,
-    salt: hex(salt),
-    members: notes,
-    domain: { id: hex(id), proofs: noteProofs(proofs) },
-    wrap: 0,
-    wrapsOddLengths: false,
+  return {
+    note: { id: hex(id), proofs: noteProofs(readProofs(reply)) },
+    forms: new Map(wraps.map(({ serial, at }) => [serial, Uint8Array.from(resultOf(reply, at, 'C_WrapKey'))])),
   };
-  const template: readonly Attribute[] = [
-    { type: CKA.class, value: ulongBytes(CKO.secretKey) },
-    { type: CKA.keyType, value: ulongBytes(CKK.aes) },
-    { type: CKA.label, value: Buffer.from(DOMAIN_LABEL) },
-    { type: CKA.id, value: id },
-    ...use,
-    { type: CKA.extractable, value: no },
-  ];
-  for (const [index, member] of group.members.entries()) {
-    const blob = resultOf(reply, wraps[index] ?? -1, 'C_WrapKey');
-    yield* installDomain(group, member, record, template, blob, salt, proofs, deadline);
-  }
-  return record;
 }
 
-function* installDomain(
+/**
+ * Installs a domain key on a member as a key that cannot be taken out and can do nothing but wrap and unwrap; does
+ * nothing where it is already.
+ */
+export function* installDomain(
   group: Group,
   member: Member,
-  record: GroupRecord,
-  template: readonly Attribute[],
-  blob: Uint8Array,
+  transport: MemberNote,
+  { id, proofs: expected }: DomainNote,
+  form: Uint8Array,
   salt: Uint8Array,
-  expected: ReadonlyMap<ProofKind, Uint8Array>,
   deadline: number,
 ): Task<void> {
-  const note = record.members.find(({ serial }) => serial === member.serial);
-  const find: readonly Attribute[] = [
+  const find: Errand = {
+    function: 'C_FindObjects',
+    objects: [],
+    isReading: true,
+    job: () => ({ steps: [step('X_Find', domainTemplate(id), 1, [])] }),
+  };
+  if (resultOf(yield* insist(group, member, find, deadline), 0, 'X_Find').length > 0) return;
+  const own: readonly Attribute[] = [
     { type: CKA.class, value: ulongBytes(CKO.privateKey) },
     { type: CKA.label, value: Buffer.from(TRANSPORT_LABEL) },
-    { type: CKA.id, value: Buffer.from(note?.transport ?? '', 'hex') },
+    { type: CKA.id, value: fromHex(transport.transport) },
+  ];
+  const template: readonly Attribute[] = [
+    ...domainTemplate(id),
+    { type: CKA.keyType, value: ulongBytes(CKK.aes) },
+    ...domainUse,
+    { type: CKA.extractable, value: no },
   ];
   const script = new Script();
-  const transport = script.add(step('X_Find', find, 1, []));
-  const made = script.add(step('C_UnwrapKey', oaep, { step: transport }, blob, withAttribute(template, inSession)));
+  const key = script.add(step('X_Find', own, 1, []));
+  const made = script.add(step('C_UnwrapKey', oaep, { step: key }, form, withAttribute(template, inSession)));
   const readProofs = addProofs(script, salt, { step: made });
   script.keep({ step: made });
   const errand: Errand = { function: 'C_UnwrapKey', objects: [], job: () => script };
   const proofs = readProofs(yield* insist(group, member, errand, deadline));
-  for (const [kind, proof] of expected) {
-    const own = proofs.get(kind);
-    if (own !== undefined && Buffer.compare(own, proof) !== 0)
+  for (const [kind, proof] of proofsIn(expected)) {
+    const found = proofs.get(kind);
+    if (found !== undefined && Buffer.compare(found, proof) !== 0)
       fail(CKR.deviceError, `the domain key came out as another one on ${member.name}`);
   }
+}
+
+/** Finds a domain key on a token. */
+export function domainTemplate(id: string): readonly Attribute[] {
+  return [
+    { type: CKA.class, value: ulongBytes(CKO.secretKey) },
+    { type: CKA.label, value: Buffer.from(DOMAIN_LABEL) },
+    { type: CKA.id, value: fromHex(id) },
+  ];
 }

@@ -54,13 +54,38 @@ export interface MissingEvent {
 
 /**
  * What replicated calls had left on a member is in order again: `undone` and `finished` are calls whose process is
- * gone, `caught up` is what a member had missed, `swept` what interrupted writes had left.
+ * gone, `caught up` is what a member had missed, `swept` what interrupted writes had left, `copied` what it lacked for
+ * no known reason, `foreign` what it has beyond the others, `updated` the group's own record and keys.
  */
 export interface SyncEvent {
   readonly type: 'sync';
   readonly member: string;
-  readonly what: 'undone' | 'finished' | 'caught up' | 'swept';
+  readonly what: 'undone' | 'finished' | 'caught up' | 'swept' | 'copied' | 'foreign' | 'updated';
   readonly objects: readonly ObjectSummary[];
+}
+
+/** The group's record has changed: members came, left, or were taken out of service. */
+export interface MembershipEvent {
+  readonly type: 'membership';
+  readonly revision: number;
+  readonly members: readonly string[];
+}
+
+/** How far long work on a member has come. */
+export interface ProgressEvent {
+  readonly type: 'progress';
+  readonly member: string;
+  readonly what: 'catching up' | 'copying' | 'comparing' | 'sealing' | 'restoring';
+  readonly done: number;
+  readonly total: number;
+  /** Objects a second, since it began. */
+  readonly rate: number;
+}
+
+/** The configuration file has changed: taken up, or why it was not. */
+export interface ConfigurationEvent {
+  readonly type: 'configuration';
+  readonly problem: string | undefined;
 }
 
 /** What a member's host or its library printed. May hold whatever the vendor prints: handle with care. */
@@ -70,4 +95,13 @@ export interface OutputEvent {
   readonly text: string;
 }
 
-export type GroupEvent = FailoverEvent | MemberEvent | MisalignedEvent | MissingEvent | SyncEvent | OutputEvent;
+export type GroupEvent =
+  | FailoverEvent
+  | MemberEvent
+  | MisalignedEvent
+  | MissingEvent
+  | SyncEvent
+  | MembershipEvent
+  | ProgressEvent
+  | ConfigurationEvent
+  | OutputEvent;

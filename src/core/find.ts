@@ -1,6 +1,7 @@
 import type { Attribute } from '../spec/attribute.js';
 import { ck } from '../spec/constants.js';
 import { Attempt, type AttemptEnd } from './attempt.js';
+import type { Connection } from './connection.js';
 import { readUses } from './copies.js';
 import { TokenError } from './error.js';
 import type { AttemptRecord } from './event.js';
@@ -59,6 +60,8 @@ class Search extends Effort {
       if (attempt.end?.kind !== 'ok') return;
       if (attempt.end.reply.results.length > 1) {
         this.records = recordsIn(foundIn(attempt.end.reply, 1));
+        group.learnMissed(this.member, this.records);
+        this.member.revision = Math.max(this.member.revision, this.records.group?.record.revision ?? -1);
         for (const { record } of this.records.aliases) group.objects.learnAliases(group.ledger.addAlias(record));
       }
       const inventory = yield* completeInventory(attempt.connection, attempt.end.reply, deadline, this);
@@ -148,8 +151,10 @@ function start(group: Group, template: readonly Attribute[], deadline: number): 
     group.members.filter(
       ({ state, connection }) => names.includes(state.name) && connection !== undefined && connection.end === undefined,
     );
-  let members = named('active', 'stale');
+  // One that has missed something is asked when nobody is there that has not.
+  let members = named('active');
   if (members.length === 0) members = named('standby');
+  if (members.length === 0) members = named('stale');
   if (members.length === 0) members = named('suspect');
   return members.flatMap((member) => {
     const { connection } = member;
@@ -227,6 +232,19 @@ function learn(group: Group, answered: readonly Search[]): void {
       object.record = undefined;
     }
   }
+}
+
+/** The virtual objects of what was surveyed on a member under the login `epoch`. */
+export function* meetAll(
+  group: Group,
+  member: Member,
+  connection: Connection,
+  epoch: number,
+  found: readonly FoundReplica[],
+): Task<readonly VirtualObject[]> {
+  const search = new Search(group, member, connection);
+  search.epoch = epoch;
+  return yield* intern(search, found);
 }
 
 /** Makes virtual objects of what a member has; objects of one identity on it are twins. */

@@ -1,39 +1,26 @@
-import { type Attribute, ulongBytes } from '../spec/attribute.js';
 import { ck, mechanismName } from '../spec/constants.js';
 import { resultOf, step } from '../spec/job.js';
-import { makeDomain, makeTransport } from './domain-key.js';
+import { bearDomain, installDomain, makeTransport } from './domain-key.js';
 import { type Errand, insist } from './errand.js';
 import { TokenError } from './error.js';
 import type { Group } from './group.js';
-import { CKO, RESERVED_LABEL } from './identity.js';
 import { findRecords, foundIn } from './ledger.js';
 import type { Member } from './member.js';
-import { type GroupRecord, hex, keyRecordTemplate, type MemberNote, readRecord, recordTemplate } from './record.js';
+import { writeGroupRecord } from './membership-record.js';
+import { type GroupRecord, hex, keyRecordTemplate, type MemberNote, readRecord } from './record.js';
 import { fail } from './refusal.js';
 import { removeOwn } from './removal.js';
-import { inSession, Script } from './script.js';
+import { checkStorage } from './storage-check.js';
 import type { Task } from './task.js';
 import { proveTravel, type Travel } from './travel-trial.js';
 
-/** Records of keys that travel sealed are the largest. */
-const LARGEST_RECORD = 16 * 1024;
 /** What was begun in vain is taken away again within so long (ms). */
 const CLEAN_WITHIN = 15_000;
 
-const CKA = {
-  class: ck('CKA_CLASS'),
-  private: ck('CKA_PRIVATE'),
-  label: ck('CKA_LABEL'),
-  value: ck('CKA_VALUE'),
-} as const;
-
 const CKR = {
   actionProhibited: ck('CKR_ACTION_PROHIBITED'),
-  deviceError: ck('CKR_DEVICE_ERROR'),
   deviceRemoved: ck('CKR_DEVICE_REMOVED'),
 } as const;
-
-const yes = Uint8Array.of(1);
 
 /** What a partition that has a group record already is to do with it. */
 export type Existing = 'copy' | 'remove' | undefined;
@@ -115,7 +102,7 @@ export function* formGroup(group: Group, existing: Existing, deadline: number): 
     const { wrap, travels, wrapsOddLengths } = yield* proveTravel(group, deadline);
     const final: GroupRecord = { ...record, revision: 1, wrap, wrapsOddLengths };
     group.adopt(final);
-    for (const member of members) yield* writeRecord(group, member, final, deadline);
+    for (const member of members) yield* writeGroupRecord(group, member, final, deadline);
     return { report: reportOf(final, travels, false), made };
   } catch (error) {
     // Nothing of it stays: a partition with a record belongs to a group.
@@ -128,6 +115,36 @@ export function* formGroup(group: Group, existing: Existing, deadline: number): 
       `${error.message}; what was made on ${left.join(', ')} could not be removed: existing: 'remove' does`,
     );
   }
+}
+
+/** The first record of a group, whose domain key all members have. */
+function* makeDomain(
+  group: Group,
+  ids: { readonly group: Uint8Array; readonly domain: Uint8Array },
+  salt: Uint8Array,
+  notes: readonly MemberNote[],
+  deadline: number,
+): Task<GroupRecord> {
+  const [birthplace] = group.members;
+  if (birthplace === undefined) fail(CKR.deviceRemoved, 'there is no member');
+  const { note, forms } = yield* bearDomain(group, birthplace, ids.domain, salt, notes, deadline);
+  for (const member of group.members) {
+    const own = notes.find(({ serial }) => serial === member.serial);
+    const form = forms.get(member.serial ?? '');
+    if (own === undefined || form === undefined) fail(CKR.deviceRemoved, `${member.name} has no transport key`);
+    yield* installDomain(group, member, own, note, form, salt, deadline);
+  }
+  return {
+    kind: 'group',
+    id: hex(ids.group),
+    label: group.label,
+    revision: 0,
+    salt: hex(salt),
+    members: notes,
+    domain: note,
+    wrap: 0,
+    wrapsOddLengths: false,
+  };
 }
 
 /** Refuses a partition that holds a group's records although it did not seem to when it joined. */
@@ -208,30 +225,4 @@ function* tryToRemove(group: Group, member: Member, made: ReadonlySet<string>): 
   } catch {
     return false;
   }
-}
-
-/** Whether a token takes and keeps data objects as large as records get. */
-function* checkStorage(group: Group, member: Member, deadline: number): Task<void> {
-  const value = group.port.randomBytes(LARGEST_RECORD);
-  const template: readonly Attribute[] = [
-    { type: CKA.class, value: ulongBytes(CKO.data) },
-    { type: CKA.private, value: yes },
-    { type: CKA.label, value: Buffer.from(`${RESERVED_LABEL}probe`) },
-    { type: CKA.value, value },
-  ];
-  const script = new Script();
-  const kept = script.keep({ step: script.add(step('C_CreateObject', [...template, inSession])) });
-  const readAt = script.add(step('C_GetAttributeValue', { step: kept }, [CKA.value]));
-  script.add(step('C_DestroyObject', { step: kept }));
-  const reply = yield* insist(group, member, { function: 'C_CreateObject', objects: [], job: () => script }, deadline);
-  const [read] = resultOf(reply, readAt, 'C_GetAttributeValue');
-  if (Buffer.compare(read?.value ?? new Uint8Array(), value) !== 0)
-    fail(CKR.deviceError, `${member.name} does not keep data objects of ${LARGEST_RECORD} bytes`);
-}
-
-function* writeRecord(group: Group, member: Member, record: GroupRecord, deadline: number): Task<void> {
-  const script = new Script();
-  const made = script.add(step('C_CreateObject', recordTemplate(record, false)));
-  script.keep({ step: made });
-  yield* insist(group, member, { function: 'C_CreateObject', objects: [], job: () => script }, deadline);
 }

@@ -1,12 +1,13 @@
 import type { SecretRef } from '../spec/job.js';
 import type { Change } from './change.js';
-import type { GroupConfig, Policy } from './configuration.js';
+import type { GroupConfig, MemberConfig, Policy } from './configuration.js';
 import type { GroupEvent } from './event.js';
 import { HedgeBudget } from './hedge.js';
 import { LatencyTable } from './latency.js';
 import { Ledger, type RecordsFound } from './ledger.js';
 import { LoginGate } from './login.js';
 import { type GroupTiming, Member } from './member.js';
+import { Missed } from './missed.js';
 import { ObjectTable, type Standing, type VirtualObject } from './object.js';
 import type { Effort } from './outcome.js';
 import type { Port } from './port.js';
@@ -18,8 +19,11 @@ import { type Running, Signal } from './task.js';
 export class Group {
   readonly label: string;
   readonly serial: string;
-  readonly policy: Policy;
-  readonly members: readonly Member[];
+  policy: Policy;
+  /** In the configuration's order. */
+  members: readonly Member[];
+  /** What keeps each of them in service. */
+  readonly keepers: Map<Member, Running<void>> = new Map<Member, Running<void>>();
   readonly objects: ObjectTable;
   readonly latency: LatencyTable = new LatencyTable();
   readonly hedges: HedgeBudget = new HedgeBudget();
@@ -33,6 +37,11 @@ export class Group {
   enumeratedAt: number = Number.NEGATIVE_INFINITY;
   enumerating: Running<void> | undefined;
   readonly ledger: Ledger = new Ledger();
+  readonly missed: Missed = new Missed();
+  /** The turn of changes of the membership in this process. */
+  reforming: Running<unknown> | undefined;
+  /** The turn of those that write the group's record. */
+  publishing: Running<unknown> | undefined;
   /** Replicated calls under way, by operation. */
   readonly changes: Map<string, Change> = new Map<string, Change>();
   /** What goes on without a caller; a group that closes waits for it. */
@@ -77,13 +86,32 @@ export class Group {
       writeHangAfter: config.policy.writeHangAfter,
       attemptTimeout: config.policy.attemptTimeout,
     };
-    this.members = config.members.map(
-      (member) =>
-        new Member(member, port, this.timing, (moved, from, reason) => {
-          this.emit({ type: 'member', member: moved.name, from, to: moved.state.name, reason });
-          this.changed.fire();
-        }),
-    );
+    this.members = config.members.map((member) => this.makeMember(member));
+  }
+
+  /** A member that is not among the others yet. */
+  makeMember(config: MemberConfig): Member {
+    return new Member(config, this.port, this.timing, (moved, from, reason) => {
+      this.emit({ type: 'member', member: moved.name, from, to: moved.state.name, reason });
+      this.changed.fire();
+    });
+  }
+
+  /** The configuration has changed. */
+  setPolicy(policy: Policy): void {
+    this.policy = policy;
+    const { hangAfter, writeHangAfter, attemptTimeout } = policy;
+    Object.assign(this.timing, { hangAfter, writeHangAfter, attemptTimeout });
+  }
+
+  /** Why a member is to be out of service; undefined for one that is wanted. */
+  orderFor(member: Member): string | undefined {
+    if (member.dismissedFor !== undefined) return member.dismissedFor;
+    const { config, serial, isApplicant } = member;
+    if (config.drained) return 'it is configured as drained';
+    if (serial === undefined) return undefined;
+    if (!isApplicant && !this.ledger.isMember(serial)) return 'it was removed from the group';
+    return this.ledger.isDrained(serial) ? 'an operator has drained it' : undefined;
   }
 
   /** What fingerprints are salted with: the same for all processes of the group, other for every group. */
@@ -99,10 +127,18 @@ export class Group {
   #salt: Uint8Array | undefined;
   #time: number = 0;
 
-  /** Takes in a member's group record. */
+  /** Takes in a group record: members may have come, gone, or been told to rest. */
   adopt(record: GroupRecord): void {
     if (this.ledger.record === undefined) this.#salt = undefined;
-    this.ledger.adopt(record);
+    const before = this.ledger.record?.revision;
+    if (!this.ledger.adopt(record)) return;
+    if (before !== undefined && !this.isForming)
+      this.emit({ type: 'membership', revision: record.revision, members: record.members.map(({ name }) => name) });
+    for (const member of this.members) {
+      member.directed.fire();
+      member.suspicion.fire();
+    }
+    this.changed.fire();
   }
 
   /** Takes in the alias records of members. */
@@ -117,7 +153,26 @@ export class Group {
   /** The same from members that may not have all of them. */
   learnSome(records: readonly RecordsFound[]): void {
     this.objects.learnAliases(this.ledger.learnMore(records));
-    for (const { changes } of records) for (const { record } of changes) this.notice(record);
+    for (const { changes, group } of records) {
+      if (group !== undefined && group.record.id === this.ledger.record?.id) this.adopt(group.record);
+      for (const { record } of changes) this.notice(record);
+    }
+  }
+
+  /** What a member has in writing of changes that others have missed. */
+  learnMissed({ serial }: Member, { changes }: RecordsFound): void {
+    if (serial === undefined) return;
+    for (const { record } of changes) {
+      if (record.kind === 'journal') this.missed.note(record.operation, record.missed, [serial]);
+    }
+  }
+
+  /** The serials of the members that can be asked, but for one. */
+  presentBut(member: Member): ReadonlySet<string> {
+    const present = this.members.filter(
+      (other) => other !== member && (other.isServing || other.state.name === 'suspect'),
+    );
+    return new Set(present.flatMap(({ serial }) => serial ?? []));
   }
 
   /** A journal entry that names a member which serves: another process has noted that it missed something. */

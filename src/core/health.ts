@@ -7,11 +7,10 @@ import type { Group } from './group.js';
 import { join } from './join.js';
 import type { Member } from './member.js';
 import type { VirtualObject } from './object.js';
-import { Effort, failureOf } from './outcome.js';
-import { resolveKey } from './resolve.js';
+import { failureOf } from './outcome.js';
+import { isOutdated, recover } from './recovery.js';
 import { renewLogin } from './session.js';
-import { hasAbandoned, settle } from './settlement.js';
-import { sweep } from './sweep.js';
+import { hasAbandoned } from './settlement.js';
 import { FOREVER, type Task } from './task.js';
 
 const PROBE_FIRST = 50;
@@ -24,6 +23,8 @@ const FORGIVEN_AFTER = 10_000;
 const IDLE_PROBE = 5000;
 /** How often a host with a hung job, or an old one, is looked at (ms). */
 const WATCH_INTERVAL = 50;
+/** A member that does not know the group's newest record is looked at again after so long (ms), and up to twice that. */
+const COMPARE_AGAIN = 300;
 /** A join takes at most so many times `hangAfter`. */
 const JOIN_MULTIPLE = 5;
 
@@ -34,22 +35,35 @@ const loggedInStates: ReadonlySet<number> = new Set([ck('CKS_RO_USER_FUNCTIONS')
 
 /**
  * Keeps one member in service, beside the application's calls (Rule 10): joins it, watches it, probes it
- * when it is suspected, replaces its host when that hangs or dies, and starts again, for ever.
+ * when it is suspected, replaces its host when that hangs or dies, and starts again, until it is dismissed.
  */
-export function* keepMember(group: Group, member: Member): Task<never> {
-  const { port, policy } = group;
+export function* keepMember(group: Group, member: Member): Task<void> {
+  const { port } = group;
   let failures = 0;
   for (;;) {
+    const order = group.orderFor(member);
+    if (order !== undefined) {
+      if (member.state.name !== 'drained') member.move({ name: 'drained', since: port.now(), reason: order });
+      if (member.dismissedFor !== undefined) return;
+      yield { signals: [member.directed], until: FOREVER };
+      continue;
+    }
+    if (member.state.name !== 'joining') member.move({ name: 'joining', since: port.now() });
     const startedAt = port.now();
     const { reason, code, lasting } = yield* serveOnce(group, member);
-    if (member.connection !== undefined) yield* member.connection.giveUp(policy);
+    if (member.connection !== undefined) yield* member.connection.giveUp(group.policy);
+    if (group.orderFor(member) !== undefined) continue;
     failures = port.now() - startedAt >= FORGIVEN_AFTER ? 0 : failures + 1;
     // The first try to come back is made at once.
     const wait = rejoinAfter(failures, port.random());
-    const retryAt = lasting || member.refusal !== undefined ? FOREVER : port.now() + wait;
+    // One that goes through a new host to catch up was not lost.
+    const waitsForOperator = group.policy.recovery === 'manual' && member.hasServed && !member.isUnsettled;
+    const isLasting = lasting || member.refusal !== undefined || waitsForOperator;
+    const retryAt = isLasting ? FOREVER : port.now() + wait;
+    member.isRecalled = false;
     member.move({ name: 'down', since: port.now(), reason, code, retryAt });
-    while (port.now() < retryAt) yield { signals: [], until: retryAt };
-    member.move({ name: 'joining', since: port.now() });
+    while (port.now() < retryAt && !member.isRecalled && group.orderFor(member) === undefined)
+      yield { signals: [member.directed], until: retryAt };
   }
 }
 
@@ -63,44 +77,38 @@ interface Lost {
 /** Brings a member into service and watches it until it is lost. */
 function* serveOnce(group: Group, member: Member): Task<Lost> {
   const { port, policy } = group;
+  const lost = (reason: string): Lost => ({ reason, code: undefined, lasting: false });
   try {
     const joined = yield* join(group, member, port.now() + policy.hangAfter * JOIN_MULTIPLE);
     if (!joined.ok) return joined;
     member.suspectedFor = undefined;
-    const unsettled = yield* recover(group, member);
-    if (unsettled !== undefined) return { reason: unsettled, code: undefined, lasting: false };
-    member.suspectedFor = undefined;
-    member.move({ name: member.home, since: port.now() });
-    return { reason: yield* new Watch(group, member).untilLost(), code: member.refusal, lasting: false };
+    const watch = new Watch(group, member);
+    const refused = yield* awaitAdmission(group, member);
+    if (refused !== undefined) return lost(refused);
+    if (group.orderFor(member) === undefined) {
+      const unsettled = yield* recover(group, member);
+      if (unsettled !== undefined) return lost(unsettled);
+      member.suspectedFor = undefined;
+      member.serve();
+    }
+    return { ...lost(yield* watch.untilLost()), code: member.refusal };
   } catch (error) {
     // Whatever it was: a member that nobody keeps would never come back.
-    return { reason: error instanceof Error ? error.message : String(error), code: undefined, lasting: false };
+    return lost(error instanceof Error ? error.message : String(error));
+  } finally {
+    member.connection?.forgetSurvey();
   }
 }
 
-/** Before it serves, a member of a group with records does what it has missed. Ends with the reason when it cannot. */
-function* recover(group: Group, member: Member): Task<string | undefined> {
-  const { port, policy, ledger, isForming } = group;
-  const { connection } = member;
-  if (ledger.record === undefined || group.pin === undefined || isForming || connection === undefined) return undefined;
-  member.move({ name: 'recovering', since: port.now() });
-  const deadline = port.now() + policy.hangAfter * JOIN_MULTIPLE + policy.writeHangAfter;
-  // Again, when a call has passed by meanwhile.
-  do {
-    const reason = yield* settle(group, member, deadline);
-    if (reason !== undefined) return reason;
-  } while (member.isUnsettled && port.now() < deadline && !isOver(connection));
-  port.start(sweep(group, member, connection));
-  // Session objects of the application live on the host that they were made on.
-  for (const object of [...group.objects.values()]) {
-    if (object.session === undefined || isOver(connection)) continue;
-    yield* resolveKey(group, member, connection, object, new Effort());
+/** A token that is being made a member waits until the group knows it. */
+function* awaitAdmission(group: Group, member: Member): Task<string | undefined> {
+  const { connection, serial } = member;
+  while (member.isApplicant && serial !== undefined && !group.ledger.isFilling(serial)) {
+    if (connection === undefined || connection.end !== undefined) return 'the host ended before it was a member';
+    if (member.dismissedFor !== undefined) return member.dismissedFor;
+    yield { signals: [connection.ended, member.directed], until: FOREVER };
   }
-  return isOver(connection) ? 'the host ended while it was settling' : undefined;
-}
-
-function isOver({ end }: Connection): boolean {
-  return end !== undefined;
+  return undefined;
 }
 
 /** What kept a probe from being well. */
@@ -119,6 +127,8 @@ class Watch {
   #relapses = 0;
   #wellSince: number;
   #canary: VirtualObject | undefined;
+  /** When its record of the group is compared again with that of the others, where it was behind. */
+  #comparesAt: number = 0;
 
   constructor(group: Group, member: Member) {
     this.#group = group;
@@ -134,6 +144,12 @@ class Watch {
     for (;;) {
       const lost = this.#look();
       if (lost !== undefined) return lost;
+      const order = this.#group.orderFor(this.#member);
+      if (order !== undefined) return yield* this.#drain(order);
+      this.#keepStation();
+      const told = this.#mayBeTold();
+      if (told !== undefined) return told;
+      if (this.#isBehind()) yield* this.#compareRecord();
       if (this.#member.suspectedFor !== undefined) {
         const given = yield* this.#examine(this.#member.suspectedFor);
         if (given !== undefined) return given;
@@ -153,11 +169,80 @@ class Watch {
         if (probed !== 'well' && connection.end === undefined) this.#member.suspectedFor ??= probed;
         continue;
       }
+      // What the others do concerns those in reserve, and those that wait for somebody who knows.
+      const { suspicion, directed, isActive } = this.#member;
+      const own = [connection.ended, connection.alarm, suspicion, directed];
       yield {
-        signals: [connection.ended, connection.alarm, this.#member.suspicion],
-        until: Math.min(idleAt, this.#nextLook(), this.#member.settleAt),
+        signals: isActive ? own : [...own, this.#group.changed],
+        until: Math.min(idleAt, this.#nextLook(), this.#member.settleAt, this.#nextComparison()),
       };
     }
+  }
+
+  /** Finishes what is running, takes nothing new, and ends with the reason. */
+  *#drain(order: string): Task<string> {
+    const member = this.#member;
+    const connection = this.#connection;
+    member.move({ name: 'drained', since: this.#group.port.now(), reason: order });
+    connection.withdrawQueued();
+    while (connection.load > 0 || member.holds > 0) {
+      const lost = this.#look();
+      if (lost !== undefined) return lost;
+      if (this.#group.orderFor(member) === undefined) break;
+      yield {
+        signals: [connection.ended, member.directed],
+        until: Math.min(this.#nextLook(), this.#group.port.now() + WATCH_INTERVAL),
+      };
+    }
+    return order;
+  }
+
+  /** One in reserve serves when nobody else is left, or on its way back; one that is told otherwise changes over. */
+  #keepStation(): void {
+    const member = this.#member;
+    const { name } = member.state;
+    if (name === 'standby' && member.duty === undefined) {
+      const hope = ['active', 'suspect', 'joining', 'recovering'];
+      if (
+        !this.#group.members.some(
+          (other) => other !== member && other.home === 'active' && hope.includes(other.state.name),
+        )
+      )
+        member.duty = 'active';
+    }
+    if ((name === 'standby' || name === 'active') && name !== member.home) member.serve();
+  }
+
+  /** A stale member catches up, on a fresh host, as soon as somebody is back who knows what it has missed. */
+  #mayBeTold(): string | undefined {
+    const { staleFor, serial, state } = this.#member;
+    if (staleFor === undefined || serial === undefined || state.name !== 'stale') return undefined;
+    if (!this.#group.missed.canTell(serial, this.#group.presentBut(this.#member))) return undefined;
+    this.#member.isUnsettled = true;
+    return 'those that know what it has missed are back';
+  }
+
+  #nextComparison(): number {
+    return this.#comparesAt > this.#group.port.now() ? this.#comparesAt : FOREVER;
+  }
+
+  #isBehind(): boolean {
+    const { ledger, port, isForming } = this.#group;
+    if (isForming || ledger.record === undefined || this.#member.revision >= ledger.record.revision) return false;
+    return port.now() >= this.#comparesAt;
+  }
+
+  /** Another member's record of the group is newer: it may be here too by now; else it comes on a fresh host. */
+  *#compareRecord(): Task<void> {
+    const { port, policy, members } = this.#group;
+    const member = this.#member;
+    if (!(yield* isOutdated(this.#group, member, port.now() + policy.hangAfter))) return;
+    // One after the other, so that somebody serves meanwhile.
+    const isSpared = members.every((other) => other === member || !other.isServing || other.isActive);
+    this.#comparesAt = port.now() + COMPARE_AGAIN * (1 + port.random());
+    if (!isSpared || this.#connection.end !== undefined) return;
+    member.isUnsettled = true;
+    member.suspectedFor ??= 'it does not know the newest state of the group';
   }
 
   #nextLook(): number {
@@ -204,7 +289,7 @@ class Watch {
         if (member.isUnsettled && this.#group.ledger.record !== undefined) return `${reason}; it catches up`;
         member.suspectedFor = undefined;
         this.#wellSince = port.now();
-        member.move({ name: member.home, since: this.#wellSince });
+        member.serve();
         return undefined;
       }
       this.#failures += 1;

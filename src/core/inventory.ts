@@ -107,6 +107,9 @@ export type Candidates = { readonly kind: 'candidates'; readonly list: readonly 
 
 /** What a member has under an object's identity. */
 export function* candidatesOn(connection: Connection, object: VirtualObject, effort: Effort): Task<Candidates> {
+  // Surveys leave out what is the group's own.
+  const surveyed = isReserved(object.description.label) ? undefined : connection.surveyed(object.identity);
+  if (surveyed !== undefined) return { kind: 'candidates', list: surveyed };
   const inventory = yield* readInventory(connection, templateOf(object.description), MOST_TWINS, FOREVER, effort);
   if (inventory.kind !== 'objects') return inventory;
   return {

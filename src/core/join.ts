@@ -8,6 +8,7 @@ import type { Group } from './group.js';
 import { findRecords, foundIn, recordsIn } from './ledger.js';
 import type { Member } from './member.js';
 import { failureOf, type JobOutcome } from './outcome.js';
+import { isLater } from './record.js';
 import { loginJob } from './session.js';
 import type { Task } from './task.js';
 
@@ -177,16 +178,25 @@ function* learnRecords(
   connection.records = records;
   member.isOfGroup = false;
   if (records.newer) group.ledger.isNewer = true;
-  if (group.isForming) return;
+  if (group.isForming || member.isApplicant) return;
   const known = group.ledger.record;
+  const { serialNumber } = token;
+  // A new member that the others know gets its record from them.
+  const isExpected = known !== undefined && group.ledger.isFilling(serialNumber);
   if (own === undefined) {
-    if (known !== undefined) throw new JoinFailure(`it has no group record, the others are of group ${known.label}`);
+    if (known !== undefined && !isExpected)
+      throw new JoinFailure(`it has no group record, the others are of group ${known.label}`);
+    if (isExpected) member.isOfGroup = true;
     return;
   }
   if (known !== undefined && known.id !== own.id)
     throw new JoinFailure(`it belongs to another group: ${own.label}`, true);
-  if (!own.members.some(({ serial }) => serial === token.serialNumber))
-    throw new JoinFailure(`the group ${own.label} does not know this token (serial ${token.serialNumber})`, true);
+  const newest = known === undefined || isLater(own, known) ? own : known;
+  if (!newest.members.some(({ serial }) => serial === serialNumber)) {
+    if (own.members.some(({ serial }) => serial === serialNumber))
+      throw new JoinFailure('it was removed from the group', true);
+    throw new JoinFailure(`the group ${own.label} does not know this token (serial ${serialNumber})`, true);
+  }
   group.adopt(own);
   for (const { record } of records.aliases) group.objects.learnAliases(group.ledger.addAlias(record));
   member.isOfGroup = true;

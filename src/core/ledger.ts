@@ -1,4 +1,4 @@
-import { ulongBytes } from '../spec/attribute.js';
+import { type Attribute, ulongBytes } from '../spec/attribute.js';
 import type { FoundObject, ReadAttribute } from '../spec/calls.js';
 import { ck } from '../spec/constants.js';
 import type { JobReply } from '../spec/job.js';
@@ -8,10 +8,13 @@ import { type Alias, VirtualObject } from './object.js';
 import {
   type AliasRecord,
   type ChangeRecord,
+  type DomainNote,
   fromHex,
   type GroupRecord,
   type GroupwideRecord,
   groupwideTemplate,
+  isLater,
+  noteProofs,
   proofsIn,
   readRecord,
   recordTypes,
@@ -49,6 +52,11 @@ export interface RecordsFound {
   readonly newer: boolean;
 }
 
+/** Finds the group's own keys of a label. */
+export function ownKeyTemplate(label: string): readonly Attribute[] {
+  return [{ type: CKA.label, value: Buffer.from(label) }];
+}
+
 /** The step that reads them. */
 export const findRecords: ReturnType<typeof step> = step('X_Find', groupwideTemplate, MOST_RECORDS, recordTypes);
 
@@ -62,7 +70,7 @@ export function recordsIn(found: readonly FoundObject[]): RecordsFound {
     const record = readRecord(attributes[0]?.value ?? new Uint8Array());
     if (record === 'newer') newer = true;
     else if (record?.kind === 'group') {
-      if (group === undefined || record.revision > group.record.revision) group = { handle, record };
+      if (group === undefined || isLater(record, group.record)) group = { handle, record };
     } else if (record?.kind === 'alias') aliases.push({ handle, record });
     else if (record?.kind === 'intent' || record?.kind === 'journal') changes.push({ handle, record });
   }
@@ -89,11 +97,29 @@ function ownKey(values: ReadonlyMap<number, Uint8Array>): VirtualObject {
 
 const yes = Uint8Array.of(1);
 
+/** A domain key as an object: what is looked for on a member, and proven. */
+export function domainObject({ id, proofs }: DomainNote): VirtualObject {
+  const object = ownKey(
+    new Map([
+      [CKA.class, ulongBytes(CKO.secretKey)],
+      [CKA.keyType, ulongBytes(CKK.aes)],
+      [CKA.label, Buffer.from(DOMAIN_LABEL)],
+      [CKA.id, fromHex(id)],
+      [CKA.token, yes],
+      [CKA.private, yes],
+    ]),
+  );
+  for (const [kind, proof] of proofsIn(proofs)) object.reference.set(kind, proof);
+  return object;
+}
+
 /** What the group's records say, as far as this process has read them. */
 export class Ledger {
   record: GroupRecord | undefined;
   /** The key that keys travel under; an object like any other, but for the application's eyes. */
   domain: VirtualObject | undefined;
+  /** All domain keys that keys may be wrapped under, by their ids in hexadecimal: the one of now, and those before. */
+  readonly domains: Map<string, VirtualObject> = new Map<string, VirtualObject>();
   /** The members' transport keys (private), by serial. */
   readonly transports: Map<string, VirtualObject> = new Map<string, VirtualObject>();
   /** Records of a later format were met: nothing is written any more. */
@@ -102,20 +128,16 @@ export class Ledger {
   readAt: number = Number.NEGATIVE_INFINITY;
   #aliases = new Map<string, Alias[]>();
 
-  adopt(record: GroupRecord): void {
-    if (this.record !== undefined && this.record.revision >= record.revision) return;
+  /** Takes in a record of the group; false when what is known is as new. */
+  adopt(record: GroupRecord): boolean {
+    if (this.record !== undefined && !isLater(record, this.record)) return false;
     this.record = record;
-    this.domain = ownKey(
-      new Map([
-        [CKA.class, ulongBytes(CKO.secretKey)],
-        [CKA.keyType, ulongBytes(CKK.aes)],
-        [CKA.label, Buffer.from(DOMAIN_LABEL)],
-        [CKA.id, fromHex(record.domain.id)],
-        [CKA.token, yes],
-        [CKA.private, yes],
-      ]),
-    );
-    for (const [kind, proof] of proofsIn(record.domain.proofs)) this.domain.reference.set(kind, proof);
+    for (const note of [record.domain, ...(record.retired ?? [])]) {
+      if (!this.domains.has(note.id)) this.domains.set(note.id, domainObject(note));
+    }
+    const named = new Set([record.domain, ...(record.retired ?? [])].map(({ id }) => id));
+    for (const id of [...this.domains.keys()]) if (!named.has(id)) this.domains.delete(id);
+    this.domain = this.domains.get(record.domain.id);
     this.transports.clear();
     for (const { serial, modulus, transport, publicExponent } of record.members) {
       this.transports.set(
@@ -134,6 +156,20 @@ export class Ledger {
         ),
       );
     }
+    return true;
+  }
+
+  /** Whether a token is one of the group's; without a record all are. */
+  isMember(serial: string): boolean {
+    return this.record === undefined || this.record.members.some((note) => note.serial === serial);
+  }
+
+  isFilling(serial: string | undefined): boolean {
+    return serial !== undefined && this.record?.filling?.includes(serial) === true;
+  }
+
+  isDrained(serial: string | undefined): boolean {
+    return serial !== undefined && this.record?.drained?.includes(serial) === true;
   }
 
   /** The aliases as the members have them; those of several members are merged. */
@@ -181,6 +217,17 @@ export class Ledger {
       else this.#aliases.set(identity, left);
     }
     return this.#aliases;
+  }
+
+  /** The alias record of a handle, as it is known here; undefined where it has none. */
+  aliasOf(handle: number): AliasRecord | undefined {
+    for (const [identity, aliases] of this.#aliases) {
+      const own = aliases.find((alias) => alias.handle === handle);
+      if (own === undefined) continue;
+      const { proofs, use, time } = own;
+      return { kind: 'alias', handle, identity, proofs: noteProofs(proofs), use: use ?? null, time };
+    }
+    return undefined;
   }
 
   hasAliases(handle: number): boolean {

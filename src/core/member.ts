@@ -9,10 +9,10 @@ import { Signal } from './task.js';
 /** What all members of a group share about time. */
 export interface GroupTiming {
   readonly latency: LatencyTable;
-  readonly hangAfter: number;
-  readonly writeHangAfter: number;
+  hangAfter: number;
+  writeHangAfter: number;
   /** ms, or adaptive */
-  readonly attemptTimeout: number | 'adaptive';
+  attemptTimeout: number | 'adaptive';
 }
 
 type Moved = (member: Member, from: StateName, reason: string) => void;
@@ -44,6 +44,24 @@ export class Member implements Timing {
   settleAt: number = Number.POSITIVE_INFINITY;
   /** Its token has the group's record. */
   isOfGroup: boolean = false;
+  /** The revision of the group's record on its token; -1 where there is none. */
+  revision: number = -1;
+  /** It has been in service in this process. */
+  hasServed: boolean = false;
+  /** Why it serves without being known to be in step. */
+  staleFor: string | undefined;
+  /** What it is told to be, whatever it is configured as: promoted or demoted. */
+  duty: 'active' | 'standby' | undefined;
+  /** Why it is not to be used any more: it left the group, or the configuration. */
+  dismissedFor: string | undefined;
+  /** It is being made a member: its token need not know the group yet. */
+  isApplicant: boolean = false;
+  /** How many tasks still need its host, although it serves no more. */
+  holds: number = 0;
+  /** It is to try to come back now. */
+  isRecalled: boolean = false;
+  /** Fires when it has been told something: to leave, to rest, to come back. */
+  readonly directed: Signal = new Signal();
   /** What it takes its token for, and so whether writes run alone in its host (Rule 5). */
   manufacturer: string = '';
   /** The token's serial, from the first time it was met: another one is another token. */
@@ -59,7 +77,7 @@ export class Member implements Timing {
   #state: MemberState;
 
   constructor(
-    readonly config: MemberConfig,
+    public config: MemberConfig,
     private readonly port: Port,
     private readonly group: GroupTiming,
     private readonly onMoved: Moved,
@@ -89,7 +107,15 @@ export class Member implements Timing {
 
   /** The state it has when all is well. */
   get home(): 'active' | 'standby' {
-    return this.config.standby ? 'standby' : 'active';
+    return this.duty ?? (this.config.standby ? 'standby' : 'active');
+  }
+
+  /** It serves from now on, as what it is told to be. */
+  serve(): void {
+    const since = this.port.now();
+    if (this.staleFor === undefined) this.move({ name: this.home, since });
+    else this.move({ name: 'stale', since, reason: this.staleFor });
+    this.hasServed = true;
   }
 
   move(to: MemberState): void {

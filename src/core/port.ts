@@ -79,4 +79,6 @@ export interface Port {
   /** Whether the process that wrote a record is gone; undefined when that cannot be told from here. */
   isWriterGone(writer: string): boolean | undefined;
   emit(event: GroupEvent): void;
+  /** Something went wrong here that no caller waits for. */
+  warn(error: unknown): void;
 }

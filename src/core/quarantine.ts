@@ -1,16 +1,12 @@
 import { Attempt } from './attempt.js';
-import { rejoinAfter } from './backoff.js';
 import type { Group } from './group.js';
-import { join } from './join.js';
-import { Member } from './member.js';
+import type { Member } from './member.js';
 import type { Operation } from './operation.js';
+import { endSpareHost, startSpareHost } from './spare-host.js';
 import { FOREVER, type Running, type Task } from './task.js';
 
 /** The attempt that was made alone, or why none could be. */
 export type Quarantined = { readonly attempt: Attempt } | { readonly attempt: undefined; readonly reason: string };
-
-/** Nothing that runs there is waited for, or charged. */
-const NO_LIMITS = { hangAfter: 0, writeHangAfter: 0 } as const;
 
 const none = (reason: string): Quarantined => ({ attempt: undefined, reason });
 
@@ -44,35 +40,18 @@ function* takeTurn(
   const holders = group.members.filter((member) => member.serial !== undefined && holds(member, operation));
   const model = holders.find((member) => member.isActive) ?? holders[0] ?? group.members[0];
   if (model === undefined || port.now() >= deadline) return none('its turn did not come in time');
-  const member = new Member({ ...model.config, lanes: 1 }, port, group.timing, () => {});
-  member.serial = model.serial;
+  const member = yield* startSpareHost(group, model, deadline);
+  if (typeof member === 'string') return none(member);
   try {
-    const failure = yield* joinPatiently(group, member, deadline);
     const { connection } = member;
-    if (failure !== undefined || connection === undefined) return none(failure ?? 'it has no connection');
+    if (connection === undefined) return none('it has no connection');
     const attempt = new Attempt(member, connection, group).start(operation, deadline);
     const until = Math.min(deadline, port.now() + group.policy.hangAfter);
     while (!attempt.settled && port.now() < until) yield { signals: [attempt], until };
     attempt.cancel();
     return { attempt };
   } finally {
-    member.connection?.kill(NO_LIMITS);
-  }
-}
-
-/**
- * A token may not be seen by a host that starts while another host of it does (SoftHSM), which is likely just
- * after a crash: so it is tried again, as a member is. Ends with the reason when it cannot be.
- */
-function* joinPatiently(group: Group, member: Member, deadline: number): Task<string | undefined> {
-  const { port } = group;
-  for (let failures = 1; ; failures += 1) {
-    const joined = yield* join(group, member, deadline);
-    if (joined.ok) return undefined;
-    if (member.connection !== undefined) yield* member.connection.giveUp(NO_LIMITS);
-    const retryAt = port.now() + rejoinAfter(failures, port.random());
-    if (joined.lasting || retryAt >= deadline) return joined.reason;
-    while (port.now() < retryAt) yield { signals: [], until: retryAt };
+    endSpareHost(member);
   }
 }
 

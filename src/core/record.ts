@@ -41,6 +41,12 @@ export interface MemberNote {
   readonly transport: string;
 }
 
+/** A domain key: its CKA_ID, and what proves it. */
+export interface DomainNote {
+  readonly id: string;
+  readonly proofs: Readonly<Partial<Record<ProofKind, string>>>;
+}
+
 /** The group itself: on every member, the same on all. */
 export interface GroupRecord {
   readonly kind: 'group';
@@ -50,8 +56,19 @@ export interface GroupRecord {
   readonly revision: number;
   readonly salt: string;
   readonly members: readonly MemberNote[];
-  /** The key that keys travel under: CKA_ID, and what proves it. */
-  readonly domain: { readonly id: string; readonly proofs: Readonly<Partial<Record<ProofKind, string>>> };
+  /** The key that keys travel under. */
+  readonly domain: DomainNote;
+  /** Those before it, as long as sealed keys name them. */
+  readonly retired?: readonly DomainNote[];
+  /** The domain key wrapped for members that have not got it yet, by serial: they take it in when they return. */
+  readonly pending?: Readonly<Record<string, string>>;
+  /** Serials of members that do not have all keys yet: they do not serve. */
+  readonly filling?: readonly string[];
+  /** Serials of members that an operator has taken out of service. */
+  readonly drained?: readonly string[];
+  /** Of two records of one revision the later counts, then that of the greater writer. */
+  readonly time?: number;
+  readonly writer?: string;
   /** The wrapping mechanism that was proven on all members. */
   readonly wrap: number;
   /** Whether secrets of a length that is no multiple of eight come through it unharmed. */
@@ -110,6 +127,13 @@ export interface AliasRecord {
   readonly use: string | null;
   /** Of several identities of one handle, the newest is right. */
   readonly time: number;
+}
+
+/** Whether a group's record is later than another one of that group. */
+export function isLater(one: GroupRecord, other: GroupRecord): boolean {
+  if (one.revision !== other.revision) return one.revision > other.revision;
+  if ((one.time ?? 0) !== (other.time ?? 0)) return (one.time ?? 0) > (other.time ?? 0);
+  return (one.writer ?? '') > (other.writer ?? '');
 }
 
 export type GroupwideRecord = GroupRecord | ChangeRecord | AliasRecord;
@@ -211,6 +235,12 @@ const dataClass: Attribute = { type: CKA.class, value: ulongBytes(CKO.data) };
 export const groupwideTemplate: readonly Attribute[] = [
   dataClass,
   { type: CKA.application, value: Buffer.from(APPLICATION) },
+];
+
+/** Finds the record of the group itself. */
+export const groupTemplate: readonly Attribute[] = [
+  dataClass,
+  { type: CKA.label, value: Buffer.from(`${RESERVED_LABEL}group`) },
 ];
 
 /** Finds the records of keys; of one handle, where one is given. */

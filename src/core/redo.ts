@@ -12,7 +12,7 @@ import type { Member } from './member.js';
 import { alteringTo, hasValues } from './modification.js';
 import type { VirtualObject } from './object.js';
 import { Effort } from './outcome.js';
-import { attributesOf, type ChangeRecord, objectOf } from './record.js';
+import { attributesOf, type ChangeRecord, type KeyRecord, objectOf } from './record.js';
 import { resolveKey } from './resolve.js';
 import { restoreObject } from './restoration.js';
 import { Script } from './script.js';
@@ -26,10 +26,18 @@ const GIVE_MULTIPLE = 2;
  * first at what is there.
  */
 export class Redo {
+  /** The records of keys, where many are about to be looked at: by handle. */
+  keyRecords: ReadonlyMap<number, KeyRecord> | undefined;
+
   constructor(
     readonly group: Group,
-    readonly deadline: number,
+    private readonly patience: () => number,
   ) {}
+
+  /** Until when one step is waited for. */
+  get deadline(): number {
+    return this.patience();
+  }
 
   /** Whether any member has taken the new values on, or has lost what was to be destroyed. */
   *isBegun(record: ChangeRecord, members: readonly Member[]): Task<boolean> {
@@ -104,10 +112,11 @@ export class Redo {
     const { group } = this;
     const known = group.objects.get(object.handle) ?? object;
     known.described = object.described;
+    known.record ??= this.keyRecords?.get(known.handle);
     yield* learnKeyRecord(group, known);
     // Gone everywhere: it was destroyed since, and there is nothing to be given.
     const others = group.members.filter(
-      (each) => each !== member && isReachable(each) && each.state.name !== 'joining',
+      (each) => each !== member && isReachable(each) && !['joining', 'drained'].includes(each.state.name),
     );
     let isAnywhere = others.length === 0 || known.record?.sealed !== undefined;
     for (const each of others) {

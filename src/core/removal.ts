@@ -4,7 +4,7 @@ import { ck } from '../spec/constants.js';
 import { resultOf, step } from '../spec/job.js';
 import { type Errand, insist } from './errand.js';
 import type { Group } from './group.js';
-import { RESERVED_LABEL } from './identity.js';
+import { isReserved, RESERVED_LABEL } from './identity.js';
 import { DOMAIN_LABEL, TRANSPORT_LABEL } from './ledger.js';
 import type { Member } from './member.js';
 import { groupwideTemplate, hex, keyRecordTemplate, readRecord } from './record.js';
@@ -16,6 +16,7 @@ const CKA = {
   label: ck('CKA_LABEL'),
   id: ck('CKA_ID'),
   value: ck('CKA_VALUE'),
+  token: ck('CKA_TOKEN'),
 } as const;
 
 /**
@@ -50,6 +51,23 @@ export function* removeOwn(group: Group, member: Member, deadline: number, only?
     }
   }
   return removed;
+}
+
+/** Takes the applications' objects off a member: what a token that leaves the group is not to keep. */
+export function* wipeObjects(group: Group, member: Member, deadline: number): Task<number> {
+  const find: Errand = {
+    function: 'C_FindObjects',
+    objects: [],
+    job: () => ({ steps: [step('X_Find', [], MOST_OBJECTS, [CKA.label, CKA.token])] }),
+  };
+  const found = resultOf(yield* insist(group, member, find, deadline), 0, 'X_Find')
+    .filter(({ attributes: [label, token] }) => token?.value[0] === 1 && !isReserved(label?.value ?? new Uint8Array()))
+    .map(({ handle }) => Uint8Array.from(handle));
+  for (let from = 0; from < found.length; from += 64) {
+    const steps = found.slice(from, from + 64).map((handle) => step('C_DestroyObject', handle));
+    yield* insist(group, member, { function: 'C_DestroyObject', objects: [], job: () => ({ steps }) }, deadline);
+  }
+  return found.length;
 }
 
 function isOneOf(ids: ReadonlySet<string>, id: ReadAttribute | undefined, value: ReadAttribute | undefined): boolean {

@@ -15,8 +15,9 @@ import type { Member } from './member.js';
 import type { VirtualObject } from './object.js';
 import { noCodes, type Operation, readAttributes } from './operation.js';
 import { Effort } from './outcome.js';
-import { attributesOf, type Wrapped } from './record.js';
+import { attributesOf, type KeyRecord, type Wrapped } from './record.js';
 import { establishReference } from './reference.js';
+import { isCurrent, rewrap } from './resealing.js';
 import { Script } from './script.js';
 import type { Task } from './task.js';
 import { addWrapping, wayOf } from './travel.js';
@@ -54,7 +55,8 @@ export function* restoreObject(group: Group, object: VirtualObject, target: Memb
     ? yield* secretPiece(group, object, deadline)
     : yield* publicPiece(group, object, deadline);
   if (piece === undefined) return false;
-  const records = object.record === null || object.record === undefined ? [] : [object.record];
+  const alias = group.ledger.aliasOf(object.handle);
+  const records = [object.record, alias].flatMap((record) => record ?? []);
   const installation = new Installation(group, target, 'C_CreateObject', [piece], records);
   const errand = installation.errand();
   if (errand === undefined) return false;
@@ -91,7 +93,7 @@ function* publicPiece(group: Group, object: VirtualObject, deadline: number): Ta
 
 function* secretPiece(group: Group, object: VirtualObject, deadline: number): Task<Piece | undefined> {
   const { record } = object;
-  const wrapped = record?.sealed ?? (yield* wrapNow(group, object, deadline));
+  const wrapped = (yield* sealedForm(group, record, deadline)) ?? (yield* wrapNow(group, object, deadline));
   if (wrapped === undefined) return undefined;
   let template: readonly Attribute[];
   if (record === undefined || record === null) {
@@ -106,6 +108,12 @@ function* secretPiece(group: Group, object: VirtualObject, deadline: number): Ta
     template: template.filter(({ type }) => type !== CKA.token),
     token: true,
   };
+}
+
+/** What is kept of a key that cannot be wrapped again, as every member of now can open it. */
+function* sealedForm(group: Group, record: KeyRecord | null | undefined, deadline: number): Task<Wrapped | undefined> {
+  if (record?.sealed === undefined) return undefined;
+  return isCurrent(group, record.sealed) ? record.sealed : yield* rewrap(group, record, deadline);
 }
 
 /** Has a member wrap the key; undefined where it may not be. */

@@ -29,8 +29,8 @@ export interface RouteRequest {
   readonly turn: number;
 }
 
-/** The groups that are tried one after the other: who serves, who serves with a warning, who waits in reserve. */
-const tiers: readonly (readonly StateName[])[] = [['active'], ['stale'], ['standby']];
+/** The groups that are tried one after the other: who serves, who waits in reserve, who has missed something. */
+const tiers: readonly (readonly StateName[])[] = [['active'], ['standby'], ['stale']];
 
 /**
  * The named last rule: with nobody in service, try whoever is reachable while the budget lasts. A suspect

@@ -1,4 +1,5 @@
 import { step } from '../spec/job.js';
+import { CatchUp } from './catch-up.js';
 import { type Errand, isReachable, runErrand } from './errand.js';
 import type { ObjectSummary } from './event.js';
 import type { Group } from './group.js';
@@ -9,53 +10,63 @@ import { Redo } from './redo.js';
 import { Script } from './script.js';
 import { FOREVER, type Running, type Task } from './task.js';
 
-/** A member tries so often to make good what it has missed, each time that another one who knows of it is settled. */
-const MOST_TRIES = 3;
+/** One step of a settlement takes at most so many times `hangAfter`, besides its write. */
+const STEP_MULTIPLE = 5;
 
 /** Members that are still on their way are waited for so long, so that what was left behind is settled on all (ms). */
 const AWAIT_OTHERS = 1000;
 
+/** What settling a member has come to: why it may not serve, and how many changes it has caught up with. */
+export interface Settled {
+  readonly reason: string | undefined;
+  readonly done: number;
+}
+
 /**
  * Settles what replicated calls have left on a member, before it serves: intents whose writers are gone are undone
  * or finished, and what it missed while it was away is done. One member after the other, so that what one of them
- * notes for the next is met by it. Ends with the reason when that could not be.
+ * notes for the next is met by it.
  */
-export function* settle(group: Group, member: Member, deadline: number): Task<string | undefined> {
+export function* settle(group: Group, member: Member): Task<Settled> {
   const before = group.settling;
-  const mine = group.port.start(takeTurn(group, before, member, deadline));
+  const mine = group.port.start(takeTurn(group, before, member));
   group.settling = mine;
   try {
     if (!mine.settled) yield { signals: [mine], until: FOREVER };
     if (mine.ended?.ok === true) return mine.ended.value;
-    return mine.ended?.error instanceof Error ? mine.ended.error.message : 'it was given up';
+    const reason = mine.ended?.error instanceof Error ? mine.ended.error.message : 'it was given up';
+    return { reason, done: 0 };
   } finally {
     if (!mine.settled) mine.cancel(undefined);
     if (group.settling === mine) group.settling = undefined;
   }
 }
 
-function* takeTurn(
-  group: Group,
-  before: Running<unknown> | undefined,
-  member: Member,
-  deadline: number,
-): Task<string | undefined> {
-  if (before !== undefined && !before.settled) yield { signals: [before], until: deadline };
-  yield* awaitOthers(group, member, deadline);
-  yield* awaitOwnChanges(group, deadline);
+/** Every step of a settlement is waited for so long: how many there are nobody knows before. */
+function patience({ port, policy }: Group): number {
+  return port.now() + policy.hangAfter * STEP_MULTIPLE + policy.writeHangAfter;
+}
+
+function* takeTurn(group: Group, before: Running<unknown> | undefined, member: Member): Task<Settled> {
+  const { connection } = member;
+  if (connection === undefined) return { reason: 'it has no host', done: 0 };
+  while (before !== undefined && !before.settled && connection.end === undefined)
+    yield { signals: [before, connection.ended], until: FOREVER };
+  yield* awaitOthers(group, member, patience(group));
+  yield* awaitOwnChanges(group, patience(group));
   // What is missed from here on is noted anew.
   member.isUnsettled = false;
   member.settleAt = FOREVER;
-  const own = yield* recordsOn(group, member, deadline);
-  if (own === undefined) return 'its records could not be read';
+  const own = yield* recordsOn(group, member, patience(group));
+  if (own === undefined) return { reason: 'its records could not be read', done: 0 };
   group.learnSome([own]);
-  const settlement = new Settlement(group, member, own, deadline);
+  const settlement = new Settlement(group, member, own);
   for (const intent of own.changes) {
     if (intent.record.kind !== 'intent' || !isAbandoned(group, member, intent.record)) continue;
     const reason = yield* settlement.settleIntent(intent);
-    if (reason !== undefined) return reason;
+    if (reason !== undefined) return { reason, done: 0 };
   }
-  return yield* settlement.catchUp();
+  return yield* new CatchUp(settlement, own).run();
 }
 
 /** Whether nobody works on an intent any more; one whose writer may live is looked at again when its time is over. */
@@ -104,34 +115,36 @@ export function* hasAbandoned(group: Group, member: Member, deadline: number): T
   return records?.changes.some(({ record }) => record.kind === 'intent' && isAbandoned(group, member, record)) ?? false;
 }
 
-/** Whether a change destroys everything that another one is about. */
-function destroysAllOf(later: ChangeRecord, { notes }: ChangeRecord): boolean {
-  const isTrue = later.what === 'destroy' && later.undoes !== true;
-  return isTrue && notes.every(({ handle }) => later.notes.some((note) => note.handle === handle));
-}
-
 function summariesOf({ notes }: ChangeRecord): readonly ObjectSummary[] {
   return notes.map((note) => objectOf(note).summary);
 }
 
 /** The settling of one member. */
-class Settlement {
-  readonly #redo: Redo;
+export class Settlement {
+  readonly redo: Redo;
 
   constructor(
     readonly group: Group,
     readonly member: Member,
     readonly own: RecordsFound,
-    readonly deadline: number,
   ) {
-    this.#redo = new Redo(group, deadline);
+    this.redo = new Redo(group, () => patience(group));
   }
 
   /** Members that can be worked on: this one, and those that serve or are about to. */
-  get #reached(): readonly Member[] {
+  get reached(): readonly Member[] {
     return this.group.members.filter(
-      (each) => each === this.member || (isReachable(each) && each.state.name !== 'joining'),
+      (each) => each === this.member || (isReachable(each) && !['joining', 'drained'].includes(each.state.name)),
     );
+  }
+
+  records(each: Member): Task<RecordsFound | undefined> {
+    return recordsOn(this.group, each, patience(this.group));
+  }
+
+  /** Runs an errand of the settlement. */
+  *run(member: Member, errand: Errand): Task<boolean> {
+    return (yield* runErrand(this.group, member, errand, patience(this.group))).kind === 'done';
   }
 
   /** Undoes or finishes a call that nobody works on any more; ends with the reason when that cannot be now. */
@@ -140,13 +153,13 @@ class Settlement {
     const { operation } = record;
     const fate = yield* this.#fateOf(record);
     if (fate !== 'committed') {
-      const reached = this.#reached;
+      const reached = this.reached;
       const isForward = fate === 'open' && record.what !== 'create';
-      const isBegun = !isForward || (yield* this.#redo.isBegun(record, reached));
+      const isBegun = !isForward || (yield* this.redo.isBegun(record, reached));
       const task = isForward ? record : reversalOf(record);
       const left = this.#serials(record).filter((serial) => !reached.some((each) => each.serial === serial));
       for (const each of reached) {
-        const isDone = isBegun ? yield* this.#redo.apply(task, each) : yield* this.#redo.keep(record, each);
+        const isDone = isBegun ? yield* this.redo.apply(task, each) : yield* this.redo.keep(record, each);
         if (!isDone && each.serial !== undefined) left.push(each.serial);
       }
       if (isBegun && left.length > 0 && !(yield* this.#write({ ...task, kind: 'journal', missed: left })))
@@ -154,72 +167,10 @@ class Settlement {
       const what = isForward && isBegun ? 'finished' : 'undone';
       group.emit({ type: 'sync', member: this.member.name, what, objects: summariesOf(record) });
     }
-    yield* this.#remove(this.member, record);
+    yield* this.remove(this.member, record);
     group.dropped.delete(operation);
     group.kept.delete(operation);
     return undefined;
-  }
-
-  /** Does what was missed, in the order in which it happened; ends with the reason when it may not serve without. */
-  *catchUp(): Task<string | undefined> {
-    const { group, member } = this;
-    const { serial } = member;
-    if (serial === undefined) return undefined;
-    const entries = new Map<string, { readonly record: ChangeRecord; readonly holders: Member[] }>();
-    for (const each of this.#reached) {
-      const records = each === member ? this.own : yield* recordsOn(group, each, this.deadline);
-      for (const { record } of records?.changes ?? []) {
-        if (record.kind !== 'journal' || !record.missed.includes(serial)) continue;
-        const known = entries.get(record.operation);
-        if (known === undefined) entries.set(record.operation, { record, holders: [each] });
-        else known.holders.push(each);
-      }
-    }
-    for (const record of group.aborted.values()) {
-      if (record.missed.includes(serial) && !entries.has(record.operation))
-        entries.set(record.operation, { record, holders: [] });
-    }
-    const inOrder = [...entries.values()].sort((a, b) => a.record.time - b.record.time);
-    for (const [index, { record, holders }] of inOrder.entries()) {
-      const isOvertaken = inOrder.slice(index + 1).some((later) => destroysAllOf(later.record, record));
-      if (yield* this.#catchUpWith(record, holders, serial, isOvertaken)) continue;
-      // Rather none than a key that was destroyed; and what only took too long is tried again.
-      if (record.what === 'destroy' || group.port.now() >= this.deadline) return 'it could not catch up in time';
-      const tries = (member.unable.get(record.operation) ?? 0) + 1;
-      member.unable.set(record.operation, tries);
-      // While somebody else serves, there is time to try again; then rather most of the keys than none.
-      if (tries < MOST_TRIES && group.members.some((other) => other !== member && other.isActive))
-        return 'it could not catch up yet';
-    }
-    // The other way round: who serves and has missed what only this member knows of.
-    for (const { record } of this.own.changes) group.notice(record, MOST_TRIES);
-    return undefined;
-  }
-
-  *#catchUpWith(record: ChangeRecord, holders: readonly Member[], serial: string, isOvertaken: boolean): Task<boolean> {
-    const { group, member } = this;
-    const { operation } = record;
-    // That it happened after all stands on this member itself.
-    const isVoid = isOvertaken || (record.undoes === true && this.#hasHappened(record));
-    if (!isVoid && !(yield* this.#redo.apply(record, member))) return false;
-    // What says that it has happened goes last: an intent that is left without it would be undone.
-    const intent = this.own.changes.find((own) => own.record.kind === 'intent' && own.record.operation === operation);
-    if (intent !== undefined) yield* this.#remove(member, intent.record);
-    member.unable.delete(operation);
-    for (const holder of holders) yield* this.#strike(holder, record, serial);
-    const left = record.missed.filter((missed) => missed !== serial);
-    if (group.aborted.has(operation)) {
-      if (left.length === 0) group.aborted.delete(operation);
-      else group.abort({ ...record, missed: left });
-    }
-    group.emit({ type: 'sync', member: member.name, what: 'caught up', objects: summariesOf(record) });
-    return true;
-  }
-
-  #hasHappened({ operation }: ChangeRecord): boolean {
-    return this.own.changes.some(
-      ({ record }) => record.kind === 'journal' && record.undoes !== true && record.operation === operation,
-    );
   }
 
   #serials({ missed }: ChangeRecord): readonly string[] {
@@ -231,8 +182,8 @@ class Settlement {
   *#fateOf({ operation }: ChangeRecord): Task<'committed' | 'undone' | 'open'> {
     if (this.group.kept.has(operation)) return 'committed';
     if (this.group.dropped.has(operation)) return 'undone';
-    for (const each of this.#reached) {
-      const records = each === this.member ? this.own : yield* recordsOn(this.group, each, this.deadline);
+    for (const each of this.reached) {
+      const records = each === this.member ? this.own : yield* this.records(each);
       const entry = records?.changes.find(({ record }) => record.kind === 'journal' && record.operation === operation);
       if (entry !== undefined) return entry.record.undoes === true ? 'undone' : 'committed';
     }
@@ -243,46 +194,22 @@ class Settlement {
   *#write(record: ChangeRecord): Task<boolean> {
     const script = new Script();
     script.write(record);
-    let isNoted = false;
-    const others = this.#reached.filter(({ serial }) => serial === undefined || !record.missed.includes(serial));
-    for (const each of others.length > 0 ? others : this.#reached) {
-      const end = yield* runErrand(
-        this.group,
-        each,
-        { function: 'C_CreateObject', objects: [], job: () => ({ steps: script.steps }) },
-        this.deadline,
-      );
-      if (end.kind === 'done') isNoted = true;
+    const holders: string[] = [];
+    const others = this.reached.filter(({ serial }) => serial === undefined || !record.missed.includes(serial));
+    for (const each of others.length > 0 ? others : this.reached) {
+      const isWritten = yield* this.run(each, {
+        function: 'C_CreateObject',
+        objects: [],
+        job: () => ({ steps: script.steps }),
+      });
+      if (isWritten) holders.push(each.serial ?? '');
     }
-    return isNoted;
+    if (holders.length > 0) this.group.missed.note(record.operation, record.missed, holders);
+    return holders.length > 0;
   }
 
-  /** A member is done with an entry: the new one is there before the old one goes. */
-  *#strike(holder: Member, record: ChangeRecord, serial: string): Task<void> {
-    const missed = record.missed.filter((each) => each !== serial);
-    if (missed.length === 0) {
-      yield* this.#remove(holder, record);
-      return;
-    }
-    const script = new Script();
-    const old = script.add(step('X_Find', labelTemplate(record), 1, []));
-    script.write({ ...record, missed });
-    script.add(step('C_DestroyObject', { step: old }));
-    yield* runErrand(
-      this.group,
-      holder,
-      { function: 'C_DestroyObject', objects: [], job: () => ({ steps: script.steps }) },
-      this.deadline,
-    );
-  }
-
-  *#remove(member: Member, record: ChangeRecord): Task<void> {
+  *remove(member: Member, record: ChangeRecord): Task<void> {
     const steps = [step('X_Find', labelTemplate(record), 1, []), step('C_DestroyObject', { step: 0 })];
-    yield* runErrand(
-      this.group,
-      member,
-      { function: 'C_DestroyObject', objects: [], job: () => ({ steps }) },
-      this.deadline,
-    );
+    yield* this.run(member, { function: 'C_DestroyObject', objects: [], job: () => ({ steps }) });
   }
 }

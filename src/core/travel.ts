@@ -90,11 +90,12 @@ export interface Arrival {
 }
 
 export function arrivalOf(ledger: Ledger, wrapped: Wrapped, serial: string | undefined): Arrival | undefined {
-  const { record, domain } = ledger;
-  if (record === undefined || domain === undefined || serial === undefined) return undefined;
+  const { record } = ledger;
+  if (record === undefined || serial === undefined) return undefined;
   if ('domain' in wrapped) {
-    if (wrapped.domain !== record.domain.id) return undefined;
-    return { mechanism: wrapMechanism(record), key: domain, blob: fromHex(wrapped.blob) };
+    const under = ledger.domains.get(wrapped.domain);
+    if (under === undefined) return undefined;
+    return { mechanism: wrapMechanism(record), key: under, blob: fromHex(wrapped.blob) };
   }
   const blob = wrapped.transports[serial];
   const key = ledger.transports.get(serial);

@@ -3,9 +3,10 @@ import { z } from 'zod';
 import { constantsOf } from '../spec/constants.js';
 import { kindOf } from '../spec/input.js';
 import type { Verdict } from '../spec/verdict.js';
-import type { GroupConfig } from './configuration.js';
+import type { GroupConfig, MemberConfig } from './configuration.js';
 
 const MOST_LANES = 64;
+const MOST_OLD_LOGS = 100;
 const WRITE_HANG_AFTER = 10_000;
 
 const durationUnits: Readonly<Record<string, number>> = { ms: 1, s: 1000, min: 60_000 };
@@ -51,6 +52,7 @@ const memberSchema = z.strictObject({
     .max(100, 'expected a number from 0.01 to 100')
     .default(1),
   standby: z.boolean().default(false),
+  drained: z.boolean().default(false),
   lanes: z
     .int()
     .min(1, `expected an integer from 1 to ${MOST_LANES}`)
@@ -85,6 +87,8 @@ const policySchema = z.strictObject({
   clearCopy: z.enum(['allow', 'refuse']).default('refuse'),
   replication: z.enum(['wrap', 'external']).default('wrap'),
   durability: z.union([z.literal('all'), z.int().min(1, "expected 'all' or an integer from 1")]).default('all'),
+  recovery: z.enum(['auto', 'manual']).default('auto'),
+  stale: z.enum(['serve', 'refuse']).default('serve'),
 });
 
 const groupSchema = z.strictObject({
@@ -118,6 +122,17 @@ const groupSchema = z.strictObject({
       exactlyOne('env, file, command'),
       'expected exactly one of env, file and command; a PIN is never written here',
     )
+    .optional(),
+  log: z
+    .strictObject({
+      file: text('the path of a file'),
+      maxSize: size.default(10 * 1024 ** 2),
+      keep: z
+        .int()
+        .min(0, `expected an integer from 0 to ${MOST_OLD_LOGS}`)
+        .max(MOST_OLD_LOGS, `expected an integer from 0 to ${MOST_OLD_LOGS}`)
+        .default(5),
+    })
     .optional(),
   policy: policySchema.prefault({}),
 });
@@ -200,7 +215,13 @@ function validate(source: string, input: unknown, locate: Locate): GroupConfig {
   }
   // What may take longer never gets less.
   const writeHangAfter = Math.max(policy.hangAfter, policy.writeHangAfter ?? WRITE_HANG_AFTER);
-  return { ...rest, serial: rest.serial, pin: rest.pin, policy: { ...policy, writeHangAfter, verdicts } };
+  return {
+    ...rest,
+    serial: rest.serial,
+    pin: rest.pin,
+    log: rest.log,
+    policy: { ...policy, writeHangAfter, verdicts },
+  };
 }
 
 function lineLocator(document: Document, lines: LineCounter): Locate {
@@ -231,4 +252,15 @@ export function parseConfiguration(yaml: string, source: string): GroupConfig {
 /** A group's configuration from an object of the same shape. */
 export function checkConfiguration(input: unknown, source = 'configuration'): GroupConfig {
   return validate(source, input, () => '');
+}
+
+/** A member's configuration from an object of the shape that it has in a group's. */
+export function checkMember(input: unknown): MemberConfig {
+  const result = memberSchema.safeParse(input);
+  if (!result.success)
+    throw new ConfigurationError(
+      'member',
+      problemsOf(result.error, input, () => ''),
+    );
+  return result.data;
 }

@@ -20,12 +20,18 @@ export interface NativeChannel {
 /** Bytes in memory that is locked, kept out of core dumps, and wiped; see native/addon/secret.h. */
 export interface NativeSecret {
   readonly length: number;
+  /** In a time that tells nothing of the bytes, only of the lengths. Throws when either has been wiped. */
+  equals(other: NativeSecret): boolean;
   wipe(): void;
 }
 
 interface Addon {
   readonly Channel: new () => NativeChannel;
-  readonly Secret: new (bytes: Uint8Array) => NativeSecret;
+  readonly Secret: {
+    new (bytes: Uint8Array): NativeSecret;
+    /** A new secret with the bytes of both, to be wiped as they are. Throws when either has been wiped. */
+    joined(first: NativeSecret, second: NativeSecret): NativeSecret;
+  };
   waitReadable(channels: readonly NativeChannel[], timeoutMs: number, spinUs: number): boolean;
   /** Hosts of a worker, to be ended and reaped with it; see native/addon/orphans.h. */
   noteHost(pid: number): void;

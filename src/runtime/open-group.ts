@@ -3,15 +3,17 @@ import { readFileSync } from 'node:fs';
 import type { GroupConfig, GroupConfigInput } from '../core/configuration.js';
 import type { GroupEvent } from '../core/event.js';
 import { Group } from '../core/group.js';
-import { keepMember } from '../core/health.js';
 import { awaitService } from '../core/opening.js';
 import type { HostLink, HostListener, HostOptions, Port } from '../core/port.js';
+import { keep, takeUp } from '../core/roster.js';
 import { type Alarm, FOREVER, type Running, type Task } from '../core/task.js';
 import { ConfigurationError, checkConfiguration, parseConfiguration } from '../core/validation.js';
 import { type Job, step } from '../spec/job.js';
 import { addon, type NativeSecret } from './addon.js';
 import { monotonicNow } from './clock.js';
+import { ConfigurationFile } from './configuration-file.js';
 import { sha256, verifySignature } from './crypto.js';
+import { HaLog } from './ha-log.js';
 import { HostProcess } from './host.js';
 import { readPin } from './pin.js';
 import { Scheduler } from './scheduler.js';
@@ -52,21 +54,24 @@ export class OpenGroup {
   readonly #scheduler = new Scheduler(monotonicNow);
   readonly #hosts = new Set<HostProcess>();
   readonly #listeners = new Set<Listener>();
-  readonly #keepers: Running<never>[] = [];
+  readonly #file: ConfigurationFile | undefined;
   readonly #pin: NativeSecret | undefined;
   readonly #hidden: readonly string[];
+  readonly #log: HaLog | undefined;
   #timer: NodeJS.Timeout | undefined;
   #timerAt: number = FOREVER;
   #calls: number = 0;
   #idle: (() => void) | undefined;
   #closing: Promise<void> | undefined;
 
-  /** Starts the hosts; `awaitService` tells when the group can be used. */
-  constructor(config: GroupConfig) {
+  /** Starts the hosts; `awaitService` tells when the group can be used. The file, where there is one, is watched. */
+  constructor(config: GroupConfig, path?: string) {
     this.#hidden = config.pin?.env === undefined ? [] : [config.pin.env];
     this.#pin = config.pin === undefined ? undefined : readPin(config.pin);
+    this.#log = config.log === undefined ? undefined : new HaLog(config.log, config.label);
     this.group = new Group(config, this.#port(), this.#pin);
-    for (const member of this.group.members) this.#keep(keepMember(this.group, member));
+    for (const member of this.group.members) keep(this.group, member);
+    if (path !== undefined) this.#file = new ConfigurationFile(path, () => this.#reconfigure(path));
     this.#settle();
   }
 
@@ -121,16 +126,21 @@ export class OpenGroup {
     return this.#closing;
   }
 
-  #keep(task: Task<never>): void {
-    const keeper = this.#scheduler.start(task);
-    this.#keepers.push(keeper);
-    // A keeper only ends when the group closes; anything else is a fault of ours that nobody awaits.
-    keeper.add({
-      wake: () => {
-        if (keeper.ended?.ok === false && keeper.ended.error !== undefined)
-          process.emitWarning(keeper.ended.error as Error);
-      },
-    });
+  /** The configuration file has changed: what it says of the members, and the policy, holds from now on. */
+  #reconfigure(path: string): void {
+    if (this.isClosed) return;
+    let problem: string | undefined;
+    try {
+      const { label, members, policy } = readConfiguration(path);
+      if (label === this.group.label) {
+        this.group.setPolicy(policy);
+        takeUp(this.group, members);
+      } else problem = `${path}: label: a group that is open cannot get another one`;
+    } catch (error) {
+      problem = error instanceof Error ? error.message : String(error);
+    }
+    this.#emit({ type: 'configuration', problem });
+    this.#move();
   }
 
   async #close(): Promise<void> {
@@ -139,7 +149,8 @@ export class OpenGroup {
         this.#idle = resolve;
       });
     }
-    for (const keeper of this.#keepers) keeper.cancel(undefined);
+    this.#file?.close();
+    for (const keeper of [...this.group.keepers.values()]) keeper.cancel(undefined);
     try {
       for (const { connection } of this.group.members) {
         if (connection !== undefined) await this.run(connection.awaitWrites(this.group.policy));
@@ -152,6 +163,7 @@ export class OpenGroup {
       }
       clearTimeout(this.#timer);
       this.#pin?.wipe();
+      this.#log?.close();
     }
   }
 
@@ -239,6 +251,7 @@ export class OpenGroup {
   }
 
   #emit(event: GroupEvent): void {
+    this.#log?.write(event, Date.now());
     // In the next turn: a listener must not run inside a synchronous call that it knows nothing of.
     setImmediate(() => {
       for (const listener of this.#listeners) listener(event);
@@ -273,6 +286,7 @@ export class OpenGroup {
       writer: makeWriter(),
       isWriterGone,
       emit: (event) => this.#emit(event),
+      warn: (error) => process.emitWarning(error instanceof Error ? error : String(error)),
     };
   }
 }

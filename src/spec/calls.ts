@@ -40,7 +40,10 @@ type Write<T> = (writer: Writer, value: T) => void;
 type Writes<A extends readonly unknown[]> = { readonly [K in keyof A]: Write<A[K]> };
 type Read<T> = (reader: Reader) => T;
 
-/** What each call takes and gives. C_Login's PIN is not here: the channel appends it from guarded memory. */
+/**
+ * What each call takes and gives. The PINs of C_Login and C_SetPIN are not here: the channel appends them from
+ * guarded memory.
+ */
 export interface CallShapes {
   X_Load: (path: string, reserved: string) => string;
   X_Attach: (slot: number, lanes: number) => undefined;
@@ -55,6 +58,8 @@ export interface CallShapes {
   C_OpenSession: () => undefined;
   C_GetSessionInfo: () => { slot: number; state: number; flags: number; deviceError: number };
   C_Login: (user: number, pinLength: number) => undefined;
+  /** Section 5.5, on the anchor session: as the last step of an `anchored` job, whose secret is both PINs, joined. */
+  C_SetPIN: (oldLength: number, newLength: number) => undefined;
   C_GetAttributeValue: (object: ObjectRef, types: readonly number[]) => ReadAttribute[];
   C_CreateObject: (template: readonly Attribute[]) => Uint8Array;
   C_DestroyObject: (object: ObjectRef) => undefined;
@@ -188,6 +193,7 @@ export const calls: { readonly [C in CallName]: CallDefinition<C> } = {
   C_OpenSession: { number: 17, arguments: [], result: nothing },
   C_GetSessionInfo: { number: 18, arguments: [], result: sessionInfo },
   C_Login: { number: 19, arguments: [u64, u32], result: nothing },
+  C_SetPIN: { number: 20, arguments: [u32, u32], result: nothing },
   C_GetAttributeValue: { number: 30, arguments: [object, types], result: attributes },
   C_CreateObject: { number: 31, arguments: [template], result: handle },
   C_DestroyObject: { number: 32, arguments: [object], result: nothing },

@@ -19,7 +19,7 @@ export function optional(step: Step): Step {
   return { ...step, optional: true };
 }
 
-/** A PIN in guarded memory; the channel knows what is behind it. */
+/** PINs in guarded memory; the channel knows what is behind it. */
 export interface SecretRef {
   readonly length: number;
 }
@@ -44,7 +44,7 @@ export interface Job {
   readonly fresh?: boolean;
   /** Needs no session of the lane: module, slot and login calls. */
   readonly sessionless?: boolean;
-  /** The PIN of a job whose last step is C_Login. */
+  /** The PIN of a job whose last step is C_Login; the old PIN and the new one where that is C_SetPIN. */
   readonly secret?: SecretRef;
 }
 
@@ -67,7 +67,16 @@ export interface JobReply {
   readonly results: readonly StepResult[];
 }
 
-const flags = { exclusive: 1, fresh: 2, sessionless: 4, secret: 8, patient: 16, undo: 32, anchored: 64 } as const;
+const flags = {
+  exclusive: 1,
+  fresh: 2,
+  sessionless: 4,
+  secret: 8,
+  patient: 16,
+  undo: 32,
+  anchored: 64,
+  login: 128,
+} as const;
 const optionalBit = 0x8000_0000;
 const statuses = ['done', 'expired', 'malformed', 'unsendable', 'unclean'] as const;
 const ok = ck('CKR_OK');
@@ -89,6 +98,7 @@ export function writeJob(writer: Writer, id: number, deadline: number, job: Job,
       (job.fresh === true ? flags.fresh : 0) |
       (job.sessionless === true ? flags.sessionless : 0) |
       (job.secret === undefined ? 0 : flags.secret) |
+      (job.secret !== undefined && job.steps.at(-1)?.call === 'C_Login' ? flags.login : 0) |
       (job.patient === true ? flags.patient : 0) |
       (job.undo === true ? flags.undo : 0) |
       (job.anchored === true ? flags.anchored : 0) |

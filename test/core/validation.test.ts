@@ -19,6 +19,7 @@ policy:
   balance: primary
   replayLimit: 512KiB
   verdicts: { CKR_FUNCTION_FAILED: member, 0x80000001: busy }
+log: { file: /var/log/ha.jsonl, maxSize: 1MiB }
 `;
 
 describe('a configuration', () => {
@@ -38,6 +39,7 @@ describe('a configuration', () => {
         { name: 'hsm2', token: { label: 'two' }, env: {}, weight: 1, standby: true },
       ],
       pin: { file: '/run/secrets/pin' },
+      log: { file: '/var/log/ha.jsonl', maxSize: 1_048_576, keep: 5 },
       policy: {
         deadline: 5000,
         hangAfter: 750,
@@ -94,6 +96,16 @@ describe('a configuration', () => {
       'CKR_FUNCTION_FALIED',
       'policy.verdicts.CKR_FUNCTION_FALIED: expected the name or number of a CKR code',
     ],
+    ['file: /var/log/ha.jsonl, ', '', 'line 19: log.file: expected a string, got undefined'],
+    ['file: /var/log/ha.jsonl', 'file: ""', 'line 19: log.file: expected the path of a file, got a string'],
+    [
+      'maxSize: 1MiB',
+      'maxSize: much',
+      "line 19: log.maxSize: expected a size such as '512KiB', '1MiB' or a number of bytes above 0",
+    ],
+    ['maxSize: 1MiB', 'keep: 101', 'line 19: log.keep: expected an integer from 0 to 100, got a number'],
+    ['maxSize: 1MiB', 'keep: -1', 'line 19: log.keep: expected an integer from 0 to 100, got a number'],
+    ['maxSize: 1MiB', 'level: all', 'line 19: log.level: unknown setting'],
     ['policy:', 'extra: 1\npolicy:', 'extra: unknown setting'],
     ['members:', 'members: [', 'group.yaml: line'],
   ])('%s → %s: %s', (from, to, message) => {
@@ -125,6 +137,8 @@ describe('a configuration', () => {
   test('can be an object', () => {
     const input = { label: 'x', members: [{ name: 'a', module: 'm', token: { slot: 0 } }] };
     expect(checkConfiguration(input).members).toHaveLength(1);
+    expect(checkConfiguration(input).log).toBeUndefined();
+    expect(checkConfiguration({ ...input, log: { file: 'ha.jsonl' } }).log?.maxSize).toBe(10 * 1024 ** 2);
     expect(() => checkConfiguration({ ...input, members: [] })).toThrow('members: expected at least one member');
     expect(() => checkConfiguration(undefined)).toThrow(ConfigurationError);
   });

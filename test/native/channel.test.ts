@@ -51,6 +51,47 @@ describe('the addon', () => {
     secret.wipe();
   });
 
+  test('secrets are joined to one that does not need them any more', () => {
+    const [first, second, both] = ['1234', '56', '123456'].map((text) => new addon.Secret(Buffer.from(text)));
+    if (first === undefined || second === undefined || both === undefined) throw new Error('no secrets');
+    const joined = addon.Secret.joined(first, second);
+    first.wipe();
+    second.wipe();
+    expect(joined.length).toBe(6);
+    expect(joined.equals(both)).toBe(true);
+    joined.wipe();
+    expect([joined.length, both.length]).toEqual([0, 6]);
+    const large = new addon.Secret(Buffer.alloc(5000, 7));
+    expect(addon.Secret.joined(large, large).equals(new addon.Secret(Buffer.alloc(10_000, 7)))).toBe(true);
+  });
+
+  test('secrets are equal when all of their bytes are', () => {
+    const secretOf = (text: string) => new addon.Secret(Buffer.from(text));
+    const secret = secretOf('123456');
+    expect(secret.equals(secret)).toBe(true);
+    expect(secret.equals(secretOf('123456'))).toBe(true);
+    for (const other of ['023456', '123457', '12345', '1234567', '', '654321'])
+      expect(secret.equals(secretOf(other))).toBe(false);
+    expect(secretOf('').equals(addon.Secret.joined(secretOf(''), secretOf('')))).toBe(true);
+  });
+
+  test('what is no secret, or none any more, is neither joined nor compared', () => {
+    const secret = new addon.Secret(Buffer.from('123456'));
+    const wiped = new addon.Secret(Buffer.alloc(0));
+    wiped.wipe();
+    for (const [other, problem] of [
+      [Buffer.from('123456'), 'the value is no Secret'],
+      ['123456', 'the value is no Secret'],
+      [undefined, 'the value is no Secret'],
+      [wiped, 'the secret has been wiped'],
+    ] as const) {
+      expect(() => secret.equals(other as never)).toThrow(problem);
+      expect(() => addon.Secret.joined(secret, other as never)).toThrow(problem);
+      expect(() => addon.Secret.joined(other as never, secret)).toThrow(problem);
+    }
+    expect(() => wiped.equals(secret)).toThrow('the secret has been wiped');
+  });
+
   test('lanes are empty before anything has begun', () => {
     const channel = new addon.Channel();
     expect(channel.lanes()).toEqual([]);

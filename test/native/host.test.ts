@@ -1,12 +1,13 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
-import { afterEach, describe, expect, test } from '@jest/globals';
-import { addon, hostExecutable, type NativeChannel } from '../../src/runtime/addon.js';
-import { type Job, type JobReply, readReply, step, writeJob } from '../../src/spec/job.js';
+import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, readSync } from 'node:fs';
+import { afterAll, afterEach, describe, expect, test } from '@jest/globals';
+import { addon, hostExecutable, type NativeChannel, type NativeSecret } from '../../src/runtime/addon.js';
+import { ck } from '../../src/spec/constants.js';
+import { type Job, type JobReply, readReply, resultOf, step, writeJob } from '../../src/spec/job.js';
 import { Writer } from '../../src/spec/wire.js';
-import { softhsmModule } from '../support/softhsm.js';
+import { type Hsm, makeFolder, makeHsm, softhsmModule } from '../support/softhsm.js';
 
 /** A host driven by hand, below everything that would make up for its faults. */
 class BareHost {
@@ -16,28 +17,28 @@ class BareHost {
   readonly #received: Buffer[] = [];
   #nextId = 1;
 
-  constructor() {
+  constructor(env: Readonly<Record<string, string>> = { SOFTHSM2_CONF: '/dev/null' }) {
     this.child = spawn(hostExecutable, [String(process.pid)], {
       stdio: ['ignore', 'ignore', 'inherit', this.channel.hostSocket, this.channel.lanePage],
-      env: { ...process.env, SOFTHSM2_CONF: '/dev/null' },
+      env: { ...process.env, ...env },
     });
     this.ended = once(this.child, 'exit');
     this.channel.closeHostEnds();
   }
 
   /** Sends, and takes in what comes meanwhile when the channel is full. */
-  sendBytes(bytes: Uint8Array): void {
-    while (this.channel.send(bytes, bytes.length) === 1) {
+  sendBytes(bytes: Uint8Array, secret?: NativeSecret): void {
+    while (this.channel.send(bytes, bytes.length, secret) === 1) {
       if (!addon.waitReadable([this.channel], 10_000, 0)) throw new Error('the host takes nothing');
       this.channel.receive();
     }
   }
 
-  send(job: Job, deadline = Number.POSITIVE_INFINITY): number {
+  send(job: Job, deadline = Number.POSITIVE_INFINITY, epoch = 0): number {
     const writer = new Writer();
     const id = this.#nextId++;
-    writeJob(writer, id, deadline, job);
-    this.sendBytes(writer.bytes.subarray(0, writer.length));
+    writeJob(writer, id, deadline, job, epoch);
+    this.sendBytes(writer.bytes.subarray(0, writer.length), job.secret as NativeSecret | undefined);
     return id;
   }
 
@@ -51,20 +52,23 @@ class BareHost {
     }
   }
 
-  call(job: Job, deadline?: number): JobReply {
-    this.send(job, deadline);
+  call(job: Job, deadline?: number, epoch?: number): JobReply {
+    this.send(job, deadline, epoch);
     return this.receive();
   }
 }
 
-let host: BareHost;
-const start = (): BareHost => {
-  host = new BareHost();
+const hosts: BareHost[] = [];
+const start = (env?: Readonly<Record<string, string>>): BareHost => {
+  const host = new BareHost(env);
+  hosts.push(host);
   return host;
 };
 afterEach(async () => {
-  host.channel.close();
-  await host.ended;
+  for (const host of hosts.splice(0)) {
+    host.channel.close();
+    await host.ended;
+  }
 });
 
 const unloaded = 0x190;
@@ -153,5 +157,139 @@ describe('a host', () => {
     bare.call({ steps: [step('C_GetSlotList', true)], sessionless: true });
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) bare.child.kill(signal);
     expect(bare.call({ steps: [step('C_GetSlotList', true)], sessionless: true }).status).toBe('done');
+  });
+});
+
+const secretOf = (text: string): NativeSecret => new addon.Secret(Buffer.from(text));
+
+/** The change of a PIN, with lengths that may be wrong. */
+const change = (oldPin: string, newPin: string, lengths = [oldPin.length, newPin.length]): Job => ({
+  steps: [step('C_SetPIN', lengths[0] ?? 0, lengths[1] ?? 0)],
+  sessionless: true,
+  anchored: true,
+  secret: addon.Secret.joined(secretOf(oldPin), secretOf(newPin)),
+});
+
+const login = (pin: string): Job => ({
+  steps: [step('C_Login', ck('CKU_USER'), pin.length)],
+  sessionless: true,
+  secret: secretOf(pin),
+});
+
+const codeOf = (reply: JobReply): number | undefined => reply.results.at(-1)?.code;
+
+/** Whether a process has these bytes in memory that it can write to; undefined for who may not look. */
+function remainsIn(pid: number | undefined, bytes: Buffer): boolean | undefined {
+  let memory: number;
+  try {
+    memory = openSync(`/proc/${pid}/mem`, 'r');
+  } catch (error) {
+    expect(error).toMatchObject({ code: 'EACCES' });
+    return undefined;
+  }
+  try {
+    const maps = readFileSync(`/proc/${pid}/maps`, 'utf8').matchAll(/^(\w+)-(\w+) rw/gmu);
+    return [...maps].some(([, from, to]) => {
+      const start = BigInt(`0x${from}`);
+      const size = Number(BigInt(`0x${to}`) - start);
+      // A sanitizer's own, terabytes of it.
+      if (size > 2 ** 28) return false;
+      const region = Buffer.alloc(size);
+      return region.subarray(0, readSync(memory, region, 0, region.length, start)).includes(bytes);
+    });
+  } finally {
+    closeSync(memory);
+  }
+}
+
+describe('a PIN', () => {
+  const ok = ck('CKR_OK');
+  const pinIncorrect = ck('CKR_PIN_INCORRECT');
+  const folder = makeFolder('setpin');
+  afterAll(() => folder.remove());
+
+  const makeToken = (): Promise<Hsm> => makeHsm(folder.path, 'pins', { pin: '648219' });
+
+  /** A host with its anchor session on the token, and nobody logged in. */
+  const attach = ({ env, module, label }: Hsm): BareHost => {
+    const bare = start(env);
+    const load: Job = { steps: [step('X_Load', module, ''), step('C_GetSlotList', true)], sessionless: true };
+    const slot = resultOf(bare.call(load), 1, 'C_GetSlotList').find((candidate) => {
+      const info = bare.call({ steps: [step('C_GetTokenInfo', candidate)], sessionless: true });
+      return resultOf(info, 0, 'C_GetTokenInfo').label === label;
+    });
+    expect(codeOf(bare.call({ steps: [step('X_Attach', slot ?? -1, 1)], sessionless: true }))).toBe(ok);
+    return bare;
+  };
+
+  test.each([
+    ['nobody is', false],
+    ['the user is', true],
+  ])('is changed when %s logged in: the new one logs in, the old one does not', async (_, isLoggedIn) => {
+    const hsm = await makeToken();
+    const bare = attach(hsm);
+    if (isLoggedIn) expect(codeOf(bare.call(login('648219')))).toBe(ok);
+    expect(bare.call(change('648219', '98765432'))).toMatchObject({
+      status: 'done',
+      results: [{ call: 'C_SetPIN', code: ok }],
+    });
+    const other = attach(hsm);
+    expect(codeOf(other.call(login('648219')))).toBe(pinIncorrect);
+    expect(codeOf(other.call(login('98765432')))).toBe(ok);
+  });
+
+  test('stays when the old one is wrong', async () => {
+    const hsm = await makeToken();
+    expect(codeOf(attach(hsm).call(change('111111', '98765432')))).toBe(pinIncorrect);
+    expect(codeOf(attach(hsm).call(login('648219')))).toBe(ok);
+  });
+
+  test('stays when the lengths do not add up to what is there, or the job comes too late', async () => {
+    const hsm = await makeToken();
+    const bare = attach(hsm);
+    for (const lengths of [
+      [6, 7],
+      [6, 9],
+      [7, 8],
+      [0, 0],
+      [15, 0],
+      [6, 2 ** 32 - 1],
+      [2 ** 32 - 1, 9],
+      [2 ** 32 - 1, 15],
+    ])
+      expect(bare.call(change('648219', '98765432', lengths)).status).toBe('malformed');
+    expect(bare.call(change('648219', '98765432'), 1).status).toBe('expired');
+    expect(codeOf(attach(hsm).call(login('648219')))).toBe(ok);
+  });
+
+  test('that is changed ends no login: handles of it stay good, and older ones bad', async () => {
+    const bare = attach(await makeToken());
+    const look: Job = { steps: [step('C_GetSessionInfo')] };
+    expect(codeOf(bare.call(login('648219'), undefined, 1))).toBe(ok);
+    expect(codeOf(bare.call(change('648219', '98765432'), undefined, 0))).toBe(ok);
+    expect(bare.call(look, undefined, 1)).toMatchObject({ status: 'done', results: [{ value: { state: 3 } }] });
+    expect(bare.call(look, undefined, 0).status).toBe('expired');
+  });
+
+  test('is nowhere in a host that was sent it and has answered, whether it ran or not', async () => {
+    const bare = attach(await makeToken());
+    const pid = bare.child.pid;
+    // What is no secret is found, so that the search is one.
+    const text = randomBytes(16).toString('hex');
+    bare.call({ steps: [step('X_Load', `/nowhere/${text}`, '')], sessionless: true });
+    if (remainsIn(pid, Buffer.from(text)) === undefined) return;
+    expect(remainsIn(pid, Buffer.from(text))).toBe(true);
+    const jobs: readonly [string, (pin: string, other: string) => JobReply][] = [
+      ['done', (pin, other) => bare.call(change(pin, other))],
+      ['malformed', (pin, other) => bare.call(change(pin, other, [pin.length, 1]))],
+      ['expired', (pin, other) => bare.call(change(pin, other), 1)],
+      ['done', (pin) => bare.call(login(pin))],
+      ['expired', (pin) => bare.call(login(pin), 1)],
+    ];
+    for (const [status, call] of jobs) {
+      const [pin, other] = [randomBytes(16).toString('hex'), randomBytes(16).toString('hex')] as const;
+      expect(call(pin, other).status).toBe(status);
+      for (const sent of [pin, other]) expect([status, remainsIn(pid, Buffer.from(sent))]).toEqual([status, false]);
+    }
   });
 });

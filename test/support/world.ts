@@ -300,6 +300,9 @@ export class World {
       writer: 'world',
       isWriterGone: () => undefined,
       emit: (event) => this.events.push(event),
+      warn: (error) => {
+        throw error;
+      },
     };
   }
 }

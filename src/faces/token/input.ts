@@ -3,6 +3,7 @@ import { findByHandle } from '../../core/find.js';
 import type { Group } from '../../core/group.js';
 import type { VirtualObject } from '../../core/object.js';
 import type { Task } from '../../core/task.js';
+import type { OpenGroup } from '../../runtime/open-group.js';
 import type { Attribute } from '../../spec/attribute.js';
 import { ck } from '../../spec/constants.js';
 import { bytesOf, InputError, integerOf } from '../../spec/input.js';
@@ -10,8 +11,14 @@ import { encodeTemplate } from '../../spec/template.js';
 import { TokenObject } from './object.js';
 
 const CKR = {
+  notInitialized: ck('CKR_CRYPTOKI_NOT_INITIALIZED'),
   objectHandleInvalid: ck('CKR_OBJECT_HANDLE_INVALID'),
 } as const;
+
+/** Throws where the token was closed. */
+export function checkOpen({ isClosed }: OpenGroup): void {
+  if (isClosed) throw new TokenError(CKR.notInitialized, 'close', 'the virtual token is closed');
+}
 
 const LONGEST_DEADLINE = 2 ** 31 - 1;
 const MOST_DATA = 256 * 1024 * 1024;

@@ -1,17 +1,8 @@
-import { EventEmitter } from 'node:events';
 import { runCall } from '../../core/call.js';
 import { createObjects } from '../../core/creation.js';
 import { destroyObject } from '../../core/destruction.js';
 import { TokenError } from '../../core/error.js';
-import type {
-  FailoverEvent,
-  GroupEvent,
-  MemberEvent,
-  MisalignedEvent,
-  MissingEvent,
-  OutputEvent,
-  SyncEvent,
-} from '../../core/event.js';
+import type { GroupEvent } from '../../core/event.js';
 import { findByHandle, findObjects } from '../../core/find.js';
 import { CKO } from '../../core/identity.js';
 import { copying, creating, deriving, generating, generatingPair, type Making, unwrapping } from '../../core/making.js';
@@ -28,11 +19,20 @@ import { ck } from '../../spec/constants.js';
 import { InputError, integerOf } from '../../spec/input.js';
 import { encodeMechanism, type Mechanism, type MechanismInput } from '../../spec/mechanism.js';
 import { encodeTemplate, type Template } from '../../spec/template.js';
-import { budgetOf, type CallOptions, checkClass, copyOf, copyOfTemplate, findKey, tokenObject } from './input.js';
+import { AdministeredToken } from './administration.js';
+import {
+  budgetOf,
+  type CallOptions,
+  checkClass,
+  checkOpen,
+  copyOf,
+  copyOfTemplate,
+  findKey,
+  tokenObject,
+} from './input.js';
 import { handleOf, type ObjectInput, TokenObject } from './object.js';
 
 const CKR = {
-  notInitialized: ck('CKR_CRYPTOKI_NOT_INITIALIZED'),
   objectHandleInvalid: ck('CKR_OBJECT_HANDLE_INVALID'),
   templateIncomplete: ck('CKR_TEMPLATE_INCOMPLETE'),
   attributeSensitive: ck('CKR_ATTRIBUTE_SENSITIVE'),
@@ -56,15 +56,6 @@ export interface OpenOptions extends CallOptions {
 /** Bytes, or text that is taken as UTF-8. */
 export type Data = Uint8Array | string;
 
-interface TokenEvents {
-  failover: [FailoverEvent];
-  member: [MemberEvent];
-  misaligned: [MisalignedEvent];
-  missing: [MissingEvent];
-  sync: [SyncEvent];
-  output: [OutputEvent];
-}
-
 type Calling<T> = (deadline: number) => Task<T>;
 
 /**
@@ -74,13 +65,13 @@ type Calling<T> = (deadline: number) => Task<T>;
  * Calls reject with a `TokenError` (pkcs11js's `Pkcs11Error` with `code`, `method`, `member`, `attempts`),
  * or, before any member is touched, with an `InputError` (a TypeError) for bad input.
  *
- * Events: `failover`, `member`, `misaligned`, `missing`, `output`.
+ * Events: `failover`, `member`, `misaligned`, `missing`, `sync`, `membership`, `progress`, `configuration`, `output`.
  */
-export class VirtualToken extends EventEmitter<TokenEvents> {
+export class VirtualToken extends AdministeredToken {
   readonly #open: OpenGroup;
 
   private constructor(open: OpenGroup) {
-    super();
+    super(open);
     this.#open = open;
     open.onEvent((event: GroupEvent) => {
       this.emit(event.type, event as never);
@@ -98,7 +89,7 @@ export class VirtualToken extends EventEmitter<TokenEvents> {
     const config = readConfiguration(source);
     const budget = budgetOf(options, config.policy.deadline);
     options.signal?.throwIfAborted();
-    const open = new OpenGroup(config);
+    const open = new OpenGroup(config, typeof source === 'string' ? source : undefined);
     if (options.login === false) open.group.isLoggedIn = false;
     const token = new VirtualToken(open);
     try {
@@ -397,9 +388,8 @@ export class VirtualToken extends EventEmitter<TokenEvents> {
   }
 
   async #run<T>(calling: Calling<T>, options: CallOptions = {}): Promise<T> {
-    const { group, isClosed } = this.#open;
-    const deadline = this.#open.now() + budgetOf(options, group.policy.deadline);
-    if (isClosed) throw new TokenError(CKR.notInitialized, 'close', 'the virtual token is closed');
+    const deadline = this.#open.now() + budgetOf(options, this.#open.group.policy.deadline);
+    checkOpen(this.#open);
     return await this.#open.run(calling(deadline), options.signal);
   }
 }

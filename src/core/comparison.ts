@@ -1,0 +1,175 @@
+import type { Connection } from './connection.js';
+import { isReachable, runErrand } from './errand.js';
+import { meetAll } from './find.js';
+import type { Group } from './group.js';
+import { isSecretPart } from './making.js';
+import type { Member } from './member.js';
+import type { VirtualObject } from './object.js';
+import { Effort, isFailure } from './outcome.js';
+import { Progress } from './progress.js';
+import type { AnyRecord, KeyRecord } from './record.js';
+import { resolveKey } from './resolve.js';
+import { restoreObject } from './restoration.js';
+import { Script } from './script.js';
+import { type Survey, surveyKeyRecords, surveyMember } from './survey.js';
+import type { Task } from './task.js';
+
+/** One object is waited for so many times `hangAfter`. */
+const COPY_MULTIPLE = 2;
+
+/** What came of comparing a member with one that is in step. */
+export interface Comparison {
+  /** What it lacked and has got. */
+  readonly copied: readonly VirtualObject[];
+  /** What it lacks and nobody could give it. */
+  readonly lacking: readonly VirtualObject[];
+  /** What it has beyond the others: reported, not spread. */
+  readonly foreign: number;
+}
+
+/** A member that has all that the group has, to compare others with. */
+export function sourceFor(group: Group, member: Member): Member | undefined {
+  const others = group.members.filter(
+    (other) => other !== member && isReachable(other) && !group.ledger.isFilling(other.serial),
+  );
+  return (
+    others.find(({ isActive, isUnsettled, unable }) => isActive && !isUnsettled && unable.size === 0) ??
+    others.find(({ isActive }) => isActive) ??
+    others.find(({ state }) => state.name === 'standby')
+  );
+}
+
+/** Gives a new member all that the others have. Ends with the reason when it cannot. */
+export function* fillMember(group: Group, member: Member): Task<string | undefined> {
+  const source = sourceFor(group, member);
+  if (source === undefined) return 'no member is there that it could get its objects from';
+  const comparison = yield* compareWith(group, member, source, 'copying');
+  if (comparison === undefined) return 'it could not be compared with the others';
+  return undefined;
+}
+
+/** What a member that comes back lacks for no known reason is copied to it; what it has beyond is reported. */
+export function* compareWithOthers(group: Group, member: Member): Task<void> {
+  const source = sourceFor(group, member);
+  if (source !== undefined) yield* compareWith(group, member, source, 'comparing');
+}
+
+function* compareWith(
+  group: Group,
+  member: Member,
+  source: Member,
+  what: 'copying' | 'comparing',
+): Task<Comparison | undefined> {
+  const target = member.connection;
+  const giving = source.connection;
+  if (target === undefined || giving === undefined) return undefined;
+  const own = yield* surveyMember(target);
+  const theirs = yield* surveyMember(giving);
+  if (isFailure(own) || isFailure(theirs)) return undefined;
+  const differing = theirs.objects.filter(({ identity }) => own.of(identity).length < theirs.of(identity).length);
+  const foreign = own.objects.filter(({ identity }) => theirs.of(identity).length < own.of(identity).length);
+  if (foreign.length > 0) {
+    const objects = foreign.map(({ description }) => ({
+      handle: 0,
+      label: Buffer.from(description.label).toString(),
+      id: Buffer.from(description.id).toString('hex'),
+    }));
+    group.emit({ type: 'sync', member: member.name, what: 'foreign', objects });
+  }
+  if (differing.length === 0 && what === 'comparing') return { copied: [], lacking: [], foreign: foreign.length };
+  target.survey = { found: own, isWhole: true };
+  giving.survey = { found: theirs, isWhole: false };
+  try {
+    const wanted = what === 'copying' ? theirs.objects : differing;
+    const copying = new Copying(group, member, source, target, giving);
+    return { ...(yield* copying.run(theirs, wanted, what)), foreign: foreign.length };
+  } finally {
+    giving.forgetSurvey();
+    target.forgetSurvey();
+  }
+}
+
+/** The copying of objects from one member to another. */
+class Copying {
+  constructor(
+    readonly group: Group,
+    readonly member: Member,
+    readonly source: Member,
+    readonly target: Connection,
+    readonly giving: Connection,
+  ) {}
+
+  *run(
+    theirs: Survey,
+    wanted: Survey['objects'],
+    what: 'copying' | 'comparing',
+  ): Task<{ readonly copied: readonly VirtualObject[]; readonly lacking: readonly VirtualObject[] }> {
+    const { group, source, giving } = this;
+    const records = yield* surveyKeyRecords(giving);
+    const ownRecords = yield* surveyKeyRecords(this.target);
+    const objects = yield* meetAll(group, source, giving, theirs.epoch, wanted);
+    const progress = new Progress(group, this.member.name, what, objects.length);
+    const copied: VirtualObject[] = [];
+    const lacking: VirtualObject[] = [];
+    for (const object of objects) {
+      if (this.target.end !== undefined) break;
+      if (!isFailure(records)) object.record ??= records.get(object.handle);
+      const outcome = yield* this.#copy(object, isFailure(ownRecords) ? undefined : ownRecords);
+      if (outcome === 'copied') copied.push(object);
+      if (outcome === 'lacking') lacking.push(object);
+      progress.advance();
+    }
+    progress.finish();
+    if (copied.length > 0)
+      group.emit({
+        type: 'sync',
+        member: this.member.name,
+        what: 'copied',
+        objects: copied.map(({ summary }) => summary),
+      });
+    return { copied, lacking };
+  }
+
+  *#copy(
+    object: VirtualObject,
+    ownRecords: ReadonlyMap<number, KeyRecord> | undefined,
+  ): Task<'there' | 'copied' | 'lacking'> {
+    const { group, member, target } = this;
+    const located = yield* resolveKey(group, member, target, object, new Effort());
+    if (located instanceof Uint8Array) {
+      yield* this.#completeRecords(object, ownRecords);
+      return 'there';
+    }
+    const replica = target.replicas.get(object);
+    // What could not be asked is no reason to put another one there.
+    if (replica === undefined || replica.kind === 'usable') return 'lacking';
+    if (group.policy.replication === 'external' && isSecretPart(object.description)) return 'lacking';
+    const until = group.port.now() + group.policy.hangAfter * COPY_MULTIPLE + group.policy.writeHangAfter;
+    try {
+      return (yield* restoreObject(group, object, member, until)) ? 'copied' : 'lacking';
+    } catch {
+      return 'lacking';
+    }
+  }
+
+  /** An object that was copied in an earlier try may have come without its records. */
+  *#completeRecords(object: VirtualObject, ownRecords: ReadonlyMap<number, KeyRecord> | undefined): Task<void> {
+    const { group, member } = this;
+    const missing: AnyRecord[] = [];
+    const { record } = object;
+    if (record !== undefined && record !== null && ownRecords?.has(object.handle) === false) missing.push(record);
+    const alias = group.ledger.aliasOf(object.handle);
+    const hasAlias = member.connection?.records?.aliases.some((own) => own.record.handle === object.handle);
+    if (alias !== undefined && hasAlias !== true) missing.push(alias);
+    if (missing.length === 0) return;
+    const script = new Script();
+    for (const each of missing) script.write(each);
+    const until = group.port.now() + group.policy.hangAfter + group.policy.writeHangAfter;
+    yield* runErrand(
+      group,
+      member,
+      { function: 'C_CreateObject', objects: [], job: () => ({ steps: script.steps }) },
+      until,
+    );
+  }
+}

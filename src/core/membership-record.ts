@@ -1,0 +1,201 @@
+import { ck } from '../spec/constants.js';
+import { optional, resultOf, step } from '../spec/job.js';
+import { domainTemplate, installDomain } from './domain-key.js';
+import { type Errand, type ErrandEnd, insist, isReachable, runErrand } from './errand.js';
+import { TokenError } from './error.js';
+import type { Group } from './group.js';
+import { DOMAIN_LABEL, foundIn, ownKeyTemplate, recordsIn } from './ledger.js';
+import type { Member } from './member.js';
+import { fromHex, type GroupRecord, groupTemplate, hex, isLater, readRecord, recordTypes } from './record.js';
+import { fail } from './refusal.js';
+import { Script } from './script.js';
+import { FOREVER, type Running, type Task } from './task.js';
+
+const CKR = {
+  deviceRemoved: ck('CKR_DEVICE_REMOVED'),
+} as const;
+
+/** More records of the group are never there, but for the moment when one takes another's place. */
+const MOST_RECORDS = 16;
+const MOST_DOMAINS = 64;
+/** A member is waited for so long to take one record in, times `hangAfter`. */
+const WRITE_MULTIPLE = 2;
+
+/** Reads the group's own record, and nothing else. */
+export const findGroupRecord: Errand = {
+  function: 'C_FindObjects',
+  objects: [],
+  isReading: true,
+  job: () => ({ steps: [step('X_Find', groupTemplate, MOST_RECORDS, recordTypes)] }),
+};
+
+/** Puts the group's record on a member, where there is none. */
+export function* writeGroupRecord(group: Group, member: Member, record: GroupRecord, deadline: number): Task<void> {
+  const script = new Script();
+  script.write(record);
+  yield* insist(group, member, { function: 'C_CreateObject', objects: [], job: () => script }, deadline);
+  member.revision = record.revision;
+}
+
+/** The same where there are older ones, which go when the new one is there. Ends with how that went. */
+function* replaceGroupRecord(group: Group, member: Member, record: GroupRecord, deadline: number): Task<ErrandEnd> {
+  const read = yield* runErrand(group, member, findGroupRecord, deadline);
+  if (read.kind !== 'done') return read;
+  const own = foundIn(read.reply, 0).flatMap(({ handle, attributes: [value] }) => {
+    const found = readRecord(value?.value ?? new Uint8Array());
+    return typeof found === 'object' && found.kind === 'group' && found.id === record.id
+      ? [{ handle: Uint8Array.from(handle), found }]
+      : [];
+  });
+  const isThere = own.some(({ found }) => !isLater(record, found));
+  const script = new Script();
+  if (!isThere) script.write(record);
+  for (const { handle, found } of own) {
+    if (isLater(record, found)) script.add(optional(step('C_DestroyObject', handle)));
+  }
+  member.revision = record.revision;
+  if (script.steps.length === 0) return read;
+  const errand: Errand = { function: 'C_CreateObject', objects: [], login: read.login, job: () => script };
+  const end = yield* runErrand(group, member, errand, deadline);
+  if (end.kind !== 'done') member.revision = -1;
+  return end;
+}
+
+/**
+ * Changes the group's record, from what it is when its turn has come, and writes it on all members that can be
+ * reached, one after the other; the others get it when they are met again. Throws when none of them took it: then
+ * nothing has changed.
+ */
+export function* publish(
+  group: Group,
+  change: (record: GroupRecord) => Partial<GroupRecord>,
+  deadline: number,
+): Task<void> {
+  const before = group.publishing;
+  const mine = group.port.start(publishInTurn(group, before, change, deadline));
+  group.publishing = mine;
+  // Begun is finished: half of it would be a record that only some have.
+  group.keepAlive(mine);
+  if (!mine.settled) yield { signals: [mine], until: FOREVER };
+  if (group.publishing === mine) group.publishing = undefined;
+  if (mine.ended?.ok !== true) throw mine.ended?.error ?? new Error('it was given up');
+}
+
+function* publishInTurn(
+  group: Group,
+  before: Running<unknown> | undefined,
+  change: (record: GroupRecord) => Partial<GroupRecord>,
+  deadline: number,
+): Task<void> {
+  if (before !== undefined && !before.settled) yield { signals: [before], until: FOREVER };
+  const { port, policy, ledger } = group;
+  // Another process may have changed it just now.
+  for (const member of group.members) if (mayHoldRecord(member)) yield* learnRecord(group, member, deadline);
+  if (ledger.record === undefined) throw new Error('there is no group record to go on from');
+  const { revision } = ledger.record;
+  const record: GroupRecord = {
+    ...ledger.record,
+    ...change(ledger.record),
+    revision: revision + 1,
+    time: group.tick(),
+    writer: port.writer,
+  };
+  let written = 0;
+  for (const member of group.members) {
+    if (!mayHoldRecord(member)) continue;
+    if (!record.members.some(({ serial }) => serial === member.serial)) continue;
+    const until = Math.min(deadline, port.now() + policy.hangAfter * WRITE_MULTIPLE + policy.writeHangAfter);
+    const end = yield* replaceGroupRecord(group, member, record, until);
+    if (end.kind === 'done') written += 1;
+  }
+  if (written === 0) fail(CKR.deviceRemoved, `no member took the group's new record: ${group.whereabouts}`);
+  group.adopt(record);
+}
+
+/** One that is just coming, and is a member already, gets it on its own way. */
+function mayHoldRecord(member: Member): boolean {
+  if (!isReachable(member) || member.serial === undefined) return false;
+  return member.isApplicant || member.state.name !== 'joining';
+}
+
+/** Takes in a member's record of the group as it is now. */
+export function* learnRecord(group: Group, member: Member, deadline: number): Task<boolean> {
+  const { record } = group.ledger;
+  const until = Math.min(deadline, group.port.now() + group.policy.hangAfter * WRITE_MULTIPLE);
+  const end = yield* runErrand(group, member, findGroupRecord, until);
+  if (end.kind !== 'done') return false;
+  const own = recordsIn(foundIn(end.reply, 0)).group?.record;
+  if (own !== undefined && own.id === record?.id) {
+    member.revision = own.revision;
+    group.adopt(own);
+  }
+  return true;
+}
+
+/** Gives a member that returns the domain key and the record of now. Ends with the reason when it may not serve. */
+export function* bringUpToDate(group: Group, member: Member): Task<string | undefined> {
+  const { port, policy, ledger } = group;
+  const { record } = ledger;
+  const { serial, connection } = member;
+  if (record === undefined || serial === undefined || connection === undefined) return undefined;
+  const note = record.members.find((each) => each.serial === serial);
+  if (note === undefined) return 'it was removed from the group';
+  const own = connection.records?.group?.record;
+  member.revision = own?.id === record.id ? own.revision : -1;
+  if (member.revision >= record.revision) return undefined;
+  const deadline = port.now() + policy.hangAfter * WRITE_MULTIPLE + policy.writeHangAfter;
+  try {
+    const form = record.pending?.[serial];
+    if (form !== undefined)
+      yield* installDomain(group, member, note, record.domain, fromHex(form), fromHex(record.salt), deadline);
+    else if (!(yield* holdsDomain(group, member, record.domain.id, deadline)))
+      return 'the domain key of now is not there for it: remove it, and add it again';
+    const written = yield* replaceGroupRecord(group, member, record, deadline);
+    if (written.kind !== 'done') return "the group's record could not be written there";
+    yield* removeOldDomains(group, member, deadline);
+    group.emit({ type: 'sync', member: member.name, what: 'updated', objects: [] });
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof TokenError)) throw error;
+    return `the group's record could not be brought there: ${error.message}`;
+  }
+}
+
+function* holdsDomain(group: Group, member: Member, id: string, deadline: number): Task<boolean> {
+  const find: Errand = {
+    function: 'C_FindObjects',
+    objects: [],
+    isReading: true,
+    job: () => ({ steps: [step('X_Find', domainTemplate(id), 1, [])] }),
+  };
+  return resultOf(yield* insist(group, member, find, deadline), 0, 'X_Find').length > 0;
+}
+
+/** Takes domain keys off a member that no record of the group names any more. */
+export function* removeOldDomains(group: Group, member: Member, deadline: number): Task<number> {
+  const CKA_ID = ck('CKA_ID');
+  const find: Errand = {
+    function: 'C_FindObjects',
+    objects: [],
+    isReading: true,
+    job: () => ({ steps: [step('X_Find', ownKeyTemplate(DOMAIN_LABEL), MOST_DOMAINS, [CKA_ID])] }),
+  };
+  const found = resultOf(yield* insist(group, member, find, deadline), 0, 'X_Find');
+  const old = found.filter(({ attributes: [id] }) => !group.ledger.domains.has(hex(id?.value ?? new Uint8Array())));
+  if (old.length === 0) return 0;
+  const steps = old.map(({ handle }) => step('C_DestroyObject', handle));
+  yield* insist(group, member, { function: 'C_DestroyObject', objects: [], job: () => ({ steps }) }, deadline);
+  return old.length;
+}
+
+/** A member has all keys now: it serves like the others. */
+export function* announceFilled(group: Group, member: Member): Task<void> {
+  const { record } = group.ledger;
+  if (record === undefined || member.serial === undefined) return;
+  const remaining = ({ filling = [] }: GroupRecord): Partial<GroupRecord> => ({
+    filling: filling.filter((serial) => serial !== member.serial),
+  });
+  const deadline = group.port.now() + group.policy.hangAfter * WRITE_MULTIPLE + group.policy.writeHangAfter;
+  yield* publish(group, remaining, deadline);
+  member.isApplicant = false;
+}

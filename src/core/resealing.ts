@@ -1,0 +1,171 @@
+import type { Attribute } from '../spec/attribute.js';
+import { ck } from '../spec/constants.js';
+import { resultOf, step } from '../spec/job.js';
+import { runCall } from './call.js';
+import { type Errand, isReachable, runErrand } from './errand.js';
+import type { Group } from './group.js';
+import { readKeyRecord } from './key-record.js';
+import type { Member } from './member.js';
+import { noCodes, type Operation } from './operation.js';
+import { isFailure } from './outcome.js';
+import { Progress } from './progress.js';
+import { attributesOf, fromHex, hex, type KeyRecord, labelTemplate, recordTypes, type Wrapped } from './record.js';
+import { inSession, Script, withAttribute, withoutLate } from './script.js';
+import { surveyKeyRecords } from './survey.js';
+import type { Task } from './task.js';
+import { addWrapping, arrivalOf, wrapMechanism } from './travel.js';
+
+const CKA_EXTRACTABLE = ck('CKA_EXTRACTABLE');
+const extractable: Attribute = { type: CKA_EXTRACTABLE, value: Uint8Array.of(1) };
+
+/** Whether a sealed form can be opened by every member of the group as it is now. */
+export function isCurrent({ ledger: { record } }: Group, sealed: Wrapped): boolean {
+  if (record === undefined) return true;
+  if ('domain' in sealed) return sealed.domain === record.domain.id;
+  return record.members.every(({ serial }) => sealed.transports[serial] !== undefined);
+}
+
+/** The template of the key for the moment that it is open: a session object that may be wrapped again. */
+function openTemplate(record: KeyRecord): readonly Attribute[] {
+  return withAttribute(withAttribute(withoutLate(attributesOf(record.template)), inSession), extractable);
+}
+
+/**
+ * Wraps what is kept sealed of a key for the members of now: on a member that can open it, where it is a session
+ * object for the moment of one job. Undefined where nobody can.
+ */
+export function* rewrap(group: Group, record: KeyRecord, deadline: number): Task<Wrapped | undefined> {
+  const { sealed } = record;
+  if (sealed === undefined) return undefined;
+  return 'domain' in sealed
+    ? yield* rewrapUnderDomain(group, record, sealed, deadline)
+    : yield* rewrapForEach(group, record, sealed, deadline);
+}
+
+function* rewrapUnderDomain(
+  group: Group,
+  record: KeyRecord,
+  sealed: Extract<Wrapped, { readonly domain: string }>,
+  deadline: number,
+): Task<Wrapped | undefined> {
+  const { ledger } = group;
+  const former = ledger.domains.get(sealed.domain);
+  if (former === undefined || ledger.domain === undefined || ledger.record === undefined) return undefined;
+  const { domain, record: own } = ledger;
+  const mechanism = wrapMechanism(own);
+  const operation: Operation<Wrapped> = {
+    function: 'C_WrapKey',
+    objects: [former, domain],
+    mechanism: own.wrap,
+    aspect: 'pure',
+    kind: 'reseal',
+    results: noCodes,
+    job: ([old = new Uint8Array(8), now = new Uint8Array(8)]) => ({
+      steps: [
+        step('C_UnwrapKey', mechanism, old, fromHex(sealed.blob), openTemplate(record)),
+        step('C_WrapKey', mechanism, now, { step: 0 }),
+        step('C_DestroyObject', { step: 0 }),
+      ],
+      undo: true,
+    }),
+    read: (reply) => ({ domain: own.domain.id, blob: hex(resultOf(reply, 1, 'C_WrapKey')) }),
+  };
+  return yield* runCall(group, operation, deadline);
+}
+
+function* rewrapForEach(group: Group, record: KeyRecord, sealed: Wrapped, deadline: number): Task<Wrapped | undefined> {
+  const { ledger } = group;
+  if (ledger.record === undefined) return undefined;
+  const own = ledger.record;
+  for (const member of group.members) {
+    if (!isReachable(member) || !member.isServing) continue;
+    const arrival = arrivalOf(ledger, sealed, member.serial);
+    if (arrival === undefined) continue;
+    let read: ReturnType<typeof addWrapping> = () => undefined;
+    const errand: Errand = {
+      function: 'C_WrapKey',
+      objects: [arrival.key],
+      isReading: true,
+      job: ([handle = new Uint8Array(8)]) => {
+        const script = new Script();
+        const made = script.add(step('C_UnwrapKey', arrival.mechanism, handle, arrival.blob, openTemplate(record)));
+        read = addWrapping(script, own, 'transports', handle, { step: made });
+        script.add(step('C_DestroyObject', { step: made }));
+        return { steps: script.steps };
+      },
+    };
+    const end = yield* runErrand(group, member, errand, deadline);
+    if (end.kind === 'done') return read(end.reply);
+  }
+  return undefined;
+}
+
+/**
+ * Wraps everything that is kept sealed for the members of now. Gives the domain keys that are still named, where
+ * something could not be opened.
+ */
+export function* reseal(group: Group, deadline: number): Task<ReadonlySet<string>> {
+  const named = new Set<string>();
+  const unsure = (group.ledger.record?.retired ?? []).map(({ id }) => id);
+  const serving = group.members.filter((member) => member.isServing && isReachable(member));
+  for (const member of serving) {
+    const { connection } = member;
+    if (connection === undefined) continue;
+    const records = yield* surveyKeyRecords(connection);
+    if (isFailure(records)) return new Set(unsure);
+    const old = [...records.values()].filter(({ sealed }) => sealed !== undefined && !isCurrent(group, sealed));
+    const progress = new Progress(group, member.name, 'sealing', old.length);
+    for (const { note, sealed } of old) {
+      if (!(yield* resealOne(group, member, note.handle, deadline)) && sealed !== undefined && 'domain' in sealed)
+        named.add(sealed.domain);
+      progress.advance();
+    }
+    progress.finish();
+  }
+  return named;
+}
+
+/** One record: replaced on all members that have it. */
+function* resealOne(group: Group, member: Member, handle: number, deadline: number): Task<boolean> {
+  const { connection } = member;
+  if (connection === undefined) return false;
+  // As it is now: somebody may have changed the key since all were read.
+  const read = yield* readKeyRecord(connection, handle);
+  if (read.kind !== 'record') return false;
+  const { record } = read;
+  if (record?.sealed === undefined || isCurrent(group, record.sealed)) return true;
+  let sealed: Wrapped | undefined;
+  try {
+    sealed = yield* rewrap(group, record, deadline);
+  } catch {
+    return false;
+  }
+  if (sealed === undefined) return false;
+  const next: KeyRecord = { ...record, sealed, writer: group.port.writer, time: group.tick() };
+  const known = group.objects.get(handle);
+  if (known?.record !== undefined && known.record !== null) known.record = next;
+  let isReplaced = true;
+  for (const each of group.members) {
+    if (!isReachable(each) || !each.isServing) continue;
+    const end = yield* runErrand(group, each, replacing(next), deadline);
+    // Where it is not, there is nothing to be replaced.
+    if (each === member && end.kind !== 'done') isReplaced = false;
+  }
+  return isReplaced;
+}
+
+/** The old record goes when the new one is there; where there is no old one, nothing is written. */
+function replacing(record: KeyRecord): Errand {
+  return {
+    function: 'C_CreateObject',
+    objects: [],
+    job: () => {
+      const script = new Script();
+      const old = script.add(step('X_Find', labelTemplate(record), 1, []));
+      script.add(step('C_GetAttributeValue', { step: old }, recordTypes));
+      script.write(record);
+      script.add(step('C_DestroyObject', { step: old }));
+      return { steps: script.steps };
+    },
+  };
+}

@@ -1,0 +1,31 @@
+import { rejoinAfter } from './backoff.js';
+import type { Group } from './group.js';
+import { join } from './join.js';
+import { Member } from './member.js';
+import type { Task } from './task.js';
+
+/** Nothing that runs there is waited for, or charged. */
+const NO_LIMITS = { hangAfter: 0, writeHangAfter: 0 } as const;
+
+/**
+ * Another host for a member's token, that serves nobody else: it sees the token as it is now. A token may not be seen
+ * by a host that starts while another host of it does (SoftHSM), which is likely just after a crash: so it is tried
+ * again, as a member is. Gives the reason when there can be none. Whoever gets it ends it.
+ */
+export function* startSpareHost(group: Group, model: Member, deadline: number): Task<Member | string> {
+  const { port } = group;
+  const member = new Member({ ...model.config, lanes: 1 }, port, group.timing, () => {});
+  member.serial = model.serial;
+  for (let failures = 1; ; failures += 1) {
+    const joined = yield* join(group, member, deadline);
+    if (joined.ok) return member;
+    if (member.connection !== undefined) yield* member.connection.giveUp(NO_LIMITS);
+    const retryAt = port.now() + rejoinAfter(failures, port.random());
+    if (joined.lasting || retryAt >= deadline) return joined.reason;
+    while (port.now() < retryAt) yield { signals: [], until: retryAt };
+  }
+}
+
+export function endSpareHost({ connection }: Member): void {
+  connection?.kill(NO_LIMITS);
+}
