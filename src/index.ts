@@ -9,20 +9,31 @@ export type {
 export { TokenError } from './core/error.js';
 export type {
   AttemptRecord,
+  ConfigurationEvent,
   FailoverEvent,
   MemberEvent,
+  MembershipEvent,
   MisalignedEvent,
   MissingEvent,
   ObjectSummary,
   OutputEvent,
+  ProgressEvent,
   SyncEvent,
 } from './core/event.js';
 export type { Existing, FormationReport } from './core/formation.js';
+export type { RemovalReport } from './core/membership.js';
 export type { Standing } from './core/object.js';
 export type { StateName } from './core/state.js';
 export type { DriftStatus, GroupStatus, MemberStatus } from './core/status.js';
+export type { Difference, DifferenceKind, SynchronizationReport } from './core/synchronization.js';
 export type { Travel } from './core/travel-trial.js';
 export { ConfigurationError } from './core/validation.js';
+export type {
+  AddMemberOptions,
+  MemberInput,
+  RemoveMemberOptions,
+  SynchronizeOptions,
+} from './faces/token/administration.js';
 export { createGroup, deleteGroup, type FormationOptions } from './faces/token/group.js';
 export type { CallOptions } from './faces/token/input.js';
 export { type ObjectInput, TokenObject } from './faces/token/object.js';
