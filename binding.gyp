@@ -22,6 +22,7 @@
         "native/common/packet.cc",
         "native/addon/addon.cc",
         "native/addon/channel.cc",
+        "native/addon/claim.cc",
         "native/addon/orphans.cc",
         "native/addon/process.cc",
         "native/addon/readiness.cc",

@@ -1,6 +1,7 @@
 #include <napi.h>
 
 #include "addon/channel.h"
+#include "addon/claim.h"
 #include "addon/orphans.h"
 #include "addon/process.h"
 #include "addon/secret.h"
@@ -12,6 +13,8 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports["Channel"] = pkcs11ha::Channel::define(env);
   exports["Secret"] = pkcs11ha::Secret::define(env);
   exports["waitReadable"] = Napi::Function::New(env, pkcs11ha::waitReadable, "waitReadable");
+  exports["claim"] = Napi::Function::New(env, pkcs11ha::claim, "claim");
+  exports["releaseClaim"] = Napi::Function::New(env, pkcs11ha::releaseClaim, "releaseClaim");
   exports["processEnd"] = Napi::Function::New(env, pkcs11ha::processEnd, "processEnd");
   exports["noteHost"] = Napi::Function::New(env, pkcs11ha::Orphans::note, "noteHost");
   exports["forgetHost"] = Napi::Function::New(env, pkcs11ha::Orphans::forget, "forgetHost");

@@ -57,12 +57,14 @@ export class CatchUp {
     this.#member = settlement.member;
   }
 
-  *run(): Task<Settled> {
+  /** With a `refusal` it does nothing, and that is the reason where there is something to do. */
+  *run(refusal: string | undefined): Task<Settled> {
     const group = this.#group;
     const member = this.#member;
     const { serial, connection } = member;
     if (serial === undefined || connection === undefined) return { reason: undefined, done: 0 };
     const inOrder = yield* this.#missedBy(serial);
+    if (refusal !== undefined && inOrder.length > 0) return { reason: refusal, done: 0 };
     if (inOrder.filter(({ record }) => record.what === 'create').length >= MANY) yield* this.#survey(inOrder);
     const progress = new Progress(group, member.name, 'catching up', inOrder.length);
     let done = 0;

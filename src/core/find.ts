@@ -11,10 +11,10 @@ import { isProvenByIdentity, isRenamed, isReserved } from './identity.js';
 import { completeInventory, type FoundReplica, findJob } from './inventory.js';
 import { findRecords, foundIn, type RecordsFound, recordsIn } from './ledger.js';
 import type { Member } from './member.js';
-import { areOfOneKey, fingerprintOf, type ProofKind, type VirtualObject } from './object.js';
+import { type Alias, areOfOneKey, fingerprintOf, type ProofKind, type VirtualObject } from './object.js';
 import { noCodes, type Operation } from './operation.js';
 import { Effort, failureOf } from './outcome.js';
-import { hex } from './record.js';
+import { hex, proofsIn } from './record.js';
 import type { Task } from './task.js';
 
 const objectHandleInvalid = ck('CKR_OBJECT_HANDLE_INVALID');
@@ -28,6 +28,8 @@ class Search extends Effort {
   readonly attempt: Attempt;
   /** What the member's records say, where they were read on the occasion. */
   records: RecordsFound | undefined;
+  /** The same, where they were read for the sake of twins. */
+  ownRecords: RecordsFound | undefined;
   /** Objects whose real handle is another than it was, and those where it is the same. */
   readonly moved: Set<VirtualObject> = new Set<VirtualObject>();
   readonly intact: Set<VirtualObject> = new Set<VirtualObject>();
@@ -78,7 +80,23 @@ class Search extends Effort {
   *#readAliases(deadline: number): Task<void> {
     const outcome = yield* this.attempt.connection.run({ steps: [findRecords] }, 'find', deadline, this);
     if (outcome.kind !== 'reply' || failureOf(outcome) !== undefined) return;
-    this.group.learnSome([recordsIn(foundIn(outcome.reply, 0))]);
+    this.ownRecords = recordsIn(foundIn(outcome.reply, 0));
+    this.group.learnSome([this.ownRecords]);
+  }
+
+  /** The aliases of an identity on this very member, which belong to what is found there; undefined if not read. */
+  aliasesOf(identity: Uint8Array): readonly Alias[] | undefined {
+    const records = this.records ?? this.ownRecords;
+    if (records === undefined) return undefined;
+    const digest = hex(this.group.port.sha256(identity));
+    return records.aliases
+      .filter(({ record }) => record.identity === digest)
+      .map(({ record: { handle, proofs, use, time } }) => ({
+        handle,
+        proofs: proofsIn(proofs),
+        use: use ?? undefined,
+        time,
+      }));
   }
 }
 
@@ -93,9 +111,10 @@ function needsAliases(group: Group, found: readonly FoundReplica[]): boolean {
     counted.count += 1;
     counts.set(key, counted);
   }
-  return [...counts.values()].some(
-    ({ identity, count }) => count > Math.max(1, group.objects.aliasesOf(identity).length),
-  );
+  return [...counts.values()].some(({ identity, count }) => {
+    const known = group.objects.aliasesOf(identity).length;
+    return count !== known && (count > 1 || group.objects.isTwinned(identity));
+  });
 }
 
 function operationOf(template: readonly Attribute[], readsRecords: boolean): Operation<undefined> {
@@ -350,7 +369,14 @@ function* internTwins(search: Search, twins: readonly FoundReplica[]): Task<read
       const use = uses[index];
       const ordinal = ordinals.get(use) ?? 0;
       ordinals.set(use, ordinal + 1);
-      const object = group.objects.internTwin(twin.identity, proofs, ordinal, twin.description, use);
+      const object = group.objects.internTwin(
+        twin.identity,
+        proofs,
+        ordinal,
+        twin.description,
+        use,
+        search.aliasesOf(twin.identity),
+      );
       for (const [kind, proof] of proofs) object.reference.set(kind, proof);
       object.referenced = true;
       meet(search, object, twin);

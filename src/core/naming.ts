@@ -25,8 +25,12 @@ export function* nameObject(group: Group, part: DraftPart, deadline: number): Ta
   const { objects } = group;
   const { identity, description, proofs, request } = part;
   if (!request.token) return { object: complete(objects.addSessionObject(identity, description), part), aliases: [] };
-  if (part.hasTwins) yield* findObjects(group, templateOf(description), deadline);
-  const others = objects.withIdentity(identity);
+  let others = objects.withIdentity(identity);
+  if (part.hasTwins || others.length > 0) {
+    // What this process knows may have been destroyed by another one.
+    const found = new Set(yield* findObjects(group, templateOf(description), deadline));
+    others = objects.withIdentity(identity).filter((other) => found.has(other));
+  }
   if (others.length === 0 && objects.aliasesOf(identity).length === 0)
     return { object: complete(objects.intern(identity, description), part), aliases: [] };
   for (const other of others) {

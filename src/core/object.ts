@@ -167,8 +167,10 @@ export class ObjectTable {
     ordinal: number,
     description: Description,
     use?: string,
+    /** Those of the member that it was found on, where they are known. */
+    own?: readonly Alias[],
   ): VirtualObject {
-    const aliases = this.aliasesOf(identity).filter((candidate) => areOfOneKey(candidate.proofs, proofs));
+    const aliases = (own ?? this.aliasesOf(identity)).filter((candidate) => areOfOneKey(candidate.proofs, proofs));
     // Of copies those of that use; a twin that has no copy is who it is, whatever it may be used for by now.
     const ofUse = use === undefined ? aliases : aliases.filter((candidate) => candidate.use === use);
     // Every process has to count them alike, in whatever order they are found.

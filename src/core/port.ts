@@ -78,6 +78,11 @@ export interface Port {
   readonly writer: string;
   /** Whether the process that wrote a record is gone; undefined when that cannot be told from here. */
   isWriterGone(writer: string): boolean | undefined;
+  /**
+   * Holds a name among the processes of this machine (of this network namespace), until it is released or this
+   * process ends; undefined where another one holds it.
+   */
+  claim(name: string): (() => void) | undefined;
   emit(event: GroupEvent): void;
   /** Something went wrong here that no caller waits for. */
   warn(error: unknown): void;

@@ -25,11 +25,11 @@ export interface Settled {
 /**
  * Settles what replicated calls have left on a member, before it serves: intents whose writers are gone are undone
  * or finished, and what it missed while it was away is done. One member after the other, so that what one of them
- * notes for the next is met by it.
+ * notes for the next is met by it. With a `refusal` nothing is done, and where there is something to do it is the reason.
  */
-export function* settle(group: Group, member: Member): Task<Settled> {
+export function* settle(group: Group, member: Member, refusal?: string): Task<Settled> {
   const before = group.settling;
-  const mine = group.port.start(takeTurn(group, before, member));
+  const mine = group.port.start(takeTurn(group, before, member, refusal));
   group.settling = mine;
   try {
     if (!mine.settled) yield { signals: [mine], until: FOREVER };
@@ -47,7 +47,12 @@ function patience({ port, policy }: Group): number {
   return port.now() + policy.hangAfter * STEP_MULTIPLE + policy.writeHangAfter;
 }
 
-function* takeTurn(group: Group, before: Running<unknown> | undefined, member: Member): Task<Settled> {
+function* takeTurn(
+  group: Group,
+  before: Running<unknown> | undefined,
+  member: Member,
+  refusal: string | undefined,
+): Task<Settled> {
   const { connection } = member;
   if (connection === undefined) return { reason: 'it has no host', done: 0 };
   while (before !== undefined && !before.settled && connection.end === undefined)
@@ -63,10 +68,10 @@ function* takeTurn(group: Group, before: Running<unknown> | undefined, member: M
   const settlement = new Settlement(group, member, own);
   for (const intent of own.changes) {
     if (intent.record.kind !== 'intent' || !isAbandoned(group, member, intent.record)) continue;
-    const reason = yield* settlement.settleIntent(intent);
+    const reason = refusal ?? (yield* settlement.settleIntent(intent));
     if (reason !== undefined) return { reason, done: 0 };
   }
-  return yield* new CatchUp(settlement, own).run();
+  return yield* new CatchUp(settlement, own).run(refusal);
 }
 
 /** Whether nobody works on an intent any more; one whose writer may live is looked at again when its time is over. */

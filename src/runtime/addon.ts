@@ -36,6 +36,9 @@ interface Addon {
   /** Hosts of a worker, to be ended and reaped with it; see native/addon/orphans.h. */
   noteHost(pid: number): void;
   forgetHost(pid: number): void;
+  /** Holds a name of 1 to 106 bytes among the machine's processes; -1 where another one does. See native/addon/claim.h. */
+  claim(name: string): number;
+  releaseClaim(descriptor: number): void;
   processEnd(pid: number): { code: number | null; signal: number | null } | null;
 }
 

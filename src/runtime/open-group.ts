@@ -285,6 +285,10 @@ export class OpenGroup {
       wallNow: () => Date.now(),
       writer: makeWriter(),
       isWriterGone,
+      claim: (name) => {
+        const descriptor = addon.claim(name);
+        return descriptor < 0 ? undefined : () => addon.releaseClaim(descriptor);
+      },
       emit: (event) => this.#emit(event),
       warn: (error) => process.emitWarning(error instanceof Error ? error : String(error)),
     };

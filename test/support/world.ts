@@ -299,6 +299,7 @@ export class World {
       wallNow: () => this.now,
       writer: 'world',
       isWriterGone: () => undefined,
+      claim: () => () => undefined,
       emit: (event) => this.events.push(event),
       warn: (error) => {
         throw error;
