@@ -5,9 +5,10 @@ import type { ObjectSummary } from './event.js';
 import type { Group } from './group.js';
 import type { RecordsFound } from './ledger.js';
 import type { Member } from './member.js';
+import { areOfOneKey } from './object.js';
 import { isFailure } from './outcome.js';
 import { Progress } from './progress.js';
-import { type ChangeRecord, labelTemplate, objectOf } from './record.js';
+import { type ChangeRecord, labelTemplate, objectOf, proofsIn } from './record.js';
 import { Script } from './script.js';
 import type { Settled, Settlement } from './settlement.js';
 import { surveyKeyRecords, surveyMember } from './survey.js';
@@ -32,10 +33,33 @@ interface Entry {
   }[];
 }
 
-/** Whether a change destroys everything that another one is about. */
-function destroysAllOf(later: ChangeRecord, { notes }: ChangeRecord): boolean {
-  const isTrue = later.what === 'destroy' && later.undoes !== true;
-  return isTrue && notes.every(({ handle }) => later.notes.some((note) => note.handle === handle));
+/** Whether two changes are about the same key: a successor of the same name has other proofs. */
+function areOfSameKey(one: ChangeRecord, other: ChangeRecord): boolean {
+  return one.notes.every(({ handle, proofs }) =>
+    other.notes.some((note) => note.handle === handle && areOfOneKey(proofsIn(note.proofs), proofsIn(proofs))),
+  );
+}
+
+/**
+ * What is left to be done of a change, given what else is known to have happened: nothing of an object that was
+ * destroyed, whoever did that when (Rule 16), and of attributes only what was not set again later. Undefined where
+ * it is void.
+ */
+function leftOf(record: ChangeRecord, history: readonly ChangeRecord[]): ChangeRecord | undefined {
+  if (record.what === 'destroy') return record;
+  const others = history.filter((other) => other.operation !== record.operation && areOfSameKey(record, other));
+  const made = Math.max(0, ...others.filter(({ what }) => what === 'create').map(({ time }) => time));
+  const isDestroyed = others.some(
+    ({ what, undoes, time }) =>
+      what === 'destroy' && undoes !== true && time > (record.what === 'create' ? record.time : made),
+  );
+  if (isDestroyed) return undefined;
+  if (record.what === 'create') return record;
+  const later = others.filter(({ what, time }) => what === 'set' && time > record.time);
+  const changes = record.changes.filter(
+    ([type]) => !later.some((set) => set.changes.some(([other]) => other === type)),
+  );
+  return changes.length === 0 ? undefined : { ...record, changes };
 }
 
 function summariesOf({ notes }: ChangeRecord): readonly ObjectSummary[] {
@@ -66,13 +90,15 @@ export class CatchUp {
     const inOrder = yield* this.#missedBy(serial);
     if (refusal !== undefined && inOrder.length > 0) return { reason: refusal, done: 0 };
     if (inOrder.filter(({ record }) => record.what === 'create').length >= MANY) yield* this.#survey(inOrder);
+    const own = this.own.changes.filter(({ record }) => record.kind === 'journal');
+    const history = [...own, ...inOrder].map(({ record }) => record);
+    this.settlement.redo.history = history;
     const progress = new Progress(group, member.name, 'catching up', inOrder.length);
     let done = 0;
     try {
-      for (const [index, entry] of inOrder.entries()) {
+      for (const entry of inOrder) {
         const { record } = entry;
-        const isOvertaken = inOrder.slice(index + 1).some((later) => destroysAllOf(later.record, record));
-        if (yield* this.#catchUpWith(entry, serial, isOvertaken)) {
+        if (yield* this.#catchUpWith(entry, serial, history)) {
           done += 1;
           progress.advance();
           continue;
@@ -140,27 +166,41 @@ export class CatchUp {
     this.settlement.redo.keyRecords = undefined;
   }
 
-  *#catchUpWith(entry: Entry, serial: string, isOvertaken: boolean): Task<boolean> {
+  *#catchUpWith(entry: Entry, serial: string, history: readonly ChangeRecord[]): Task<boolean> {
     const group = this.#group;
     const member = this.#member;
     const { record } = entry;
     const { operation } = record;
     // That it happened after all stands on this member itself.
-    const isVoid = isOvertaken || (record.undoes === true && this.#hasHappened(record));
-    if (!isVoid && !(yield* this.settlement.redo.apply(record, member))) return false;
+    const isVoid = record.undoes === true && this.#hasHappened(record);
+    const left = isVoid ? undefined : leftOf(record, history);
+    if (left !== undefined && !(yield* this.settlement.redo.apply(left, member))) return false;
     // What says that it has happened goes last: an intent that is left without it would be undone.
     const intent = this.own.changes.find((own) => own.record.kind === 'intent' && own.record.operation === operation);
     if (intent !== undefined) yield* this.settlement.remove(member, intent.record);
     member.unable.delete(operation);
-    this.#done.push(entry);
+    this.#done.push({ ...entry, holders: entry.holders.filter(({ member: holder }) => !this.#needs(holder, record)) });
     if (this.#done.length >= STRIKE_BATCH) yield* this.#strike(serial);
-    const left = record.missed.filter((missed) => missed !== serial);
+    const missed = record.missed.filter((each) => each !== serial);
     if (group.aborted.has(operation)) {
-      if (left.length === 0) group.aborted.delete(operation);
-      else group.abort({ ...record, missed: left });
+      if (missed.length === 0) group.aborted.delete(operation);
+      else group.abort({ ...record, missed });
     }
     group.emit({ type: 'sync', member: member.name, what: 'caught up', objects: summariesOf(record) });
     return true;
+  }
+
+  /**
+   * Whether a holder that has not settled itself yet still needs its entry: this member has something for it about the
+   * same object, and what came later, or under which name, only both together tell. It is struck the next time.
+   */
+  #needs({ serial, isServing }: Member, record: ChangeRecord): boolean {
+    if (isServing || serial === undefined) return false;
+    const handles = new Set(record.notes.map(({ handle }) => handle));
+    return this.own.changes.some(
+      ({ record: own }) =>
+        own.kind === 'journal' && own.missed.includes(serial) && own.notes.some(({ handle }) => handles.has(handle)),
+    );
   }
 
   #hasHappened({ operation }: ChangeRecord): boolean {

@@ -110,7 +110,7 @@ export class Group {
     const { config, serial, isApplicant } = member;
     if (config.drained) return 'it is configured as drained';
     if (serial === undefined) return undefined;
-    if (!isApplicant && !this.ledger.isMember(serial)) return 'it was removed from the group';
+    if (!isApplicant && !this.ledger.isMember(serial)) return 'its token is not one of the group';
     return this.ledger.isDrained(serial) ? 'an operator has drained it' : undefined;
   }
 

@@ -28,6 +28,8 @@ const GIVE_MULTIPLE = 2;
 export class Redo {
   /** The records of keys, where many are about to be looked at: by handle. */
   keyRecords: ReadonlyMap<number, KeyRecord> | undefined;
+  /** What is known to have happened, here or there: objects may go by names that only this tells. */
+  history: readonly ChangeRecord[] = [];
 
   constructor(
     readonly group: Group,
@@ -63,15 +65,25 @@ export class Redo {
     return false;
   }
 
-  /** The object of a change under the names that it may go by: its old one, and its new one where it was renamed. */
+  /** The object of a change under the names that it may go by: its old one, and those that it was given. */
   #namesOf(record: ChangeRecord): readonly VirtualObject[] {
-    const [note] = record.notes;
-    if (note === undefined) return [];
-    const old = objectOf(note);
-    const others = [record.changes, record.former].flatMap(
-      (values) => alteringTo(this.group, old, attributesOf(values)).renamed ?? [],
-    );
-    return [old, ...others];
+    const names: VirtualObject[] = [];
+    const add = (object: VirtualObject): void => {
+      if (!names.some(({ identity }) => Buffer.compare(identity, object.identity) === 0)) names.push(object);
+    };
+    for (const note of record.notes) {
+      add(objectOf(note));
+      for (const { what, notes, changes, former } of [record, ...this.history]) {
+        if (what !== 'set') continue;
+        const own = notes.find(({ handle }) => handle === note.handle);
+        if (own === undefined) continue;
+        for (const values of [[], changes, former]) {
+          const named = objectOf(own);
+          add(alteringTo(this.group, named, attributesOf(values)).renamed ?? named);
+        }
+      }
+    }
+    return names;
   }
 
   /** Does a change on one member; true when it is done there. Doing it twice does no harm. */
@@ -84,7 +96,8 @@ export class Redo {
           isDone = (yield* this.#give(object, member)) && isDone;
           break;
         case 'destroy':
-          isDone = (yield* this.#take(object, record, member)) && isDone;
+          for (const named of this.#namesOf({ ...record, notes: [note] }))
+            isDone = (yield* this.#take(named, record, member)) && isDone;
           break;
         case 'set':
           isDone = (yield* this.#set(record, member)) && isDone;
@@ -110,10 +123,18 @@ export class Redo {
     if (where === 'there') return true;
     if (where === 'unknown') return false;
     const { group } = this;
-    const known = group.objects.get(object.handle) ?? object;
+    let known = group.objects.get(object.handle) ?? object;
     known.described = object.described;
     known.record ??= this.keyRecords?.get(known.handle);
     yield* learnKeyRecord(group, known);
+    const { record } = known;
+    const now = record === undefined || record === null ? object : objectOf(record.note);
+    if (record !== undefined && record !== null && Buffer.compare(now.identity, object.identity) !== 0) {
+      // It goes by another name since: by that it is given, and may be there already.
+      now.record = record;
+      known = Buffer.compare(known.identity, now.identity) === 0 ? known : now;
+      if ((yield* this.#locate(known, member)) === 'there') return true;
+    }
     // Gone everywhere: it was destroyed since, and there is nothing to be given.
     const others = group.members.filter(
       (each) => each !== member && isReachable(each) && !['joining', 'drained'].includes(each.state.name),
@@ -180,6 +201,7 @@ export class Redo {
     for (const object of this.#namesOf(record)) {
       if ((yield* this.#locate(object, member)) !== 'there') continue;
       yield* learnKeyRecord(this.group, object);
+      if (changes.length === 0) return true;
       const { errand } = alteringTo(this.group, object, changes);
       const end = yield* runErrand(this.group, member, errand, this.deadline);
       return end.kind === 'done';
