@@ -1,4 +1,5 @@
 import type { Connection } from './connection.js';
+import { isShortOfCopies } from './copies.js';
 import { isReachable, runErrand } from './errand.js';
 import { meetAll } from './find.js';
 import type { Group } from './group.js';
@@ -136,13 +137,13 @@ class Copying {
   ): Task<'there' | 'copied' | 'lacking'> {
     const { group, member, target } = this;
     const located = yield* resolveKey(group, member, target, object, new Effort());
-    if (located instanceof Uint8Array) {
+    if (located instanceof Uint8Array && !(yield* isShortOfCopies(group, target, this.giving, object, new Effort()))) {
       yield* this.#completeRecords(object, ownRecords);
       return 'there';
     }
     const replica = target.replicas.get(object);
     // What could not be asked is no reason to put another one there.
-    if (replica === undefined || replica.kind === 'usable') return 'lacking';
+    if (replica === undefined) return 'lacking';
     if (group.policy.replication === 'external' && isSecretPart(object.description)) return 'lacking';
     const until = group.port.now() + group.policy.hangAfter * COPY_MULTIPLE + group.policy.writeHangAfter;
     try {

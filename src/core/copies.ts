@@ -3,8 +3,11 @@ import { ck } from '../spec/constants.js';
 import { resultOf, step } from '../spec/job.js';
 import { attributeIn } from '../spec/rules.js';
 import type { Connection } from './connection.js';
-import type { FoundReplica } from './inventory.js';
-import type { VirtualObject } from './object.js';
+import { compare } from './fingerprint.js';
+import type { Group } from './group.js';
+import { isProvenByIdentity } from './identity.js';
+import { candidatesOn, type FoundReplica } from './inventory.js';
+import { areOfOneKey, type VirtualObject } from './object.js';
 import { type Effort, type Failure, failureOf } from './outcome.js';
 import { FOREVER, type Task } from './task.js';
 
@@ -56,4 +59,43 @@ export function* pickCopy(
   const uses = yield* readUses(connection, copies, effort);
   if ('kind' in uses) return uses;
   return copies.find((_copy, index) => uses[index] === object.use) ?? otherwise;
+}
+
+/** How many copies of an object's key a member has, of that use; undefined when it could not be asked. */
+function* countCopies(
+  group: Group,
+  connection: Connection,
+  object: VirtualObject,
+  effort: Effort,
+): Task<number | undefined> {
+  const candidates = yield* candidatesOn(connection, object, effort);
+  if (candidates.kind !== 'candidates') return undefined;
+  const same: FoundReplica[] = [];
+  for (const candidate of candidates.list) {
+    const comparison = isProvenByIdentity(object.description)
+      ? 'same'
+      : yield* compare(group, connection, object, candidate, effort);
+    if (comparison === 'same') same.push(candidate);
+  }
+  if (object.use === undefined || same.length === 0) return same.length;
+  const uses = yield* readUses(connection, same, effort);
+  return 'kind' in uses ? undefined : uses.filter((use) => use === object.use).length;
+}
+
+/**
+ * Whether a member has fewer copies of an object than another member: one copy is as good as the other, so that it
+ * is found there proves nothing.
+ */
+export function* isShortOfCopies(
+  group: Group,
+  member: Connection,
+  source: Connection,
+  object: VirtualObject,
+  effort: Effort,
+): Task<boolean> {
+  const copies = group.objects.aliasesOf(object.identity).filter(({ proofs }) => areOfOneKey(proofs, object.reference));
+  if (copies.length < 2) return false;
+  const own = yield* countCopies(group, member, object, effort);
+  const theirs = yield* countCopies(group, source, object, effort);
+  return own !== undefined && theirs !== undefined && own < theirs;
 }

@@ -402,15 +402,28 @@ function* usesOf(search: Search, copies: readonly ProvenTwin[]): Task<readonly (
   return 'kind' in uses ? undefined : uses;
 }
 
-/** The object of a virtual handle; one that this process has not met costs an enumeration. */
+/**
+ * The object of a virtual handle; one that this process has not met costs an enumeration. There is one within
+ * `freshness` at most: whoever asks sooner waits, since another process may have made the object meanwhile.
+ */
 export function* findByHandle(group: Group, handle: number, deadline: number): Task<VirtualObject> {
   const known = visibleObject(group, handle);
   if (known !== undefined) return known;
-  if (group.port.now() - group.enumeratedAt > group.policy.freshness) {
-    group.enumerating ??= group.port.start(enumerate(group, deadline));
+  const { port } = group;
+  const askedAt = port.now();
+  const mayEnumerateAt = Math.min(deadline, group.enumeratedAt + group.policy.freshness);
+  while (group.enumeratedAt < askedAt) {
+    if (group.enumerating === undefined && port.now() < mayEnumerateAt) {
+      yield { signals: [], until: mayEnumerateAt };
+      continue;
+    }
+    if (port.now() >= deadline) break;
+    group.enumerating ??= port.start(enumerate(group, deadline));
     const { enumerating } = group;
     if (!enumerating.settled) yield { signals: [enumerating], until: deadline };
     if (enumerating.ended?.ok === false) throw enumerating.ended.error;
+    const met = visibleObject(group, handle);
+    if (met !== undefined) return met;
   }
   const found = visibleObject(group, handle);
   if (found === undefined)
@@ -425,9 +438,10 @@ function visibleObject(group: Group, handle: number): VirtualObject | undefined 
 
 /** Meets all objects, once for all who wait for it. */
 function* enumerate(group: Group, deadline: number): Task<void> {
+  const startedAt = group.port.now();
   try {
     yield* findObjects(group, [], deadline);
-    group.enumeratedAt = group.port.now();
+    group.enumeratedAt = startedAt;
   } finally {
     group.enumerating = undefined;
   }

@@ -262,11 +262,16 @@ export function* removeMember(
     }
     let cleaned = false;
     let removed = 0;
-    if (member !== undefined && isReachable(member)) {
-      yield* awaitRest(group, member, deadline);
-      if (wipe) removed += yield* wipeObjects(group, member, deadline);
-      removed += yield* removeOwn(group, member, deadline);
-      cleaned = true;
+    const leaving = member === undefined ? undefined : yield* reachLeaving(group, member, deadline);
+    if (leaving !== undefined) {
+      try {
+        yield* awaitRest(group, leaving, deadline);
+        if (wipe) removed += yield* wipeObjects(group, leaving, deadline);
+        removed += yield* removeOwn(group, leaving, deadline);
+        cleaned = true;
+      } finally {
+        if (leaving !== member) dismiss(leaving, 'it was removed from the group');
+      }
     }
     if (serial !== undefined) yield* forgetMissed(group, serial, deadline);
     yield* resealAndRetire(group, deadline);
@@ -276,6 +281,19 @@ export function* removeMember(
       member.holds -= 1;
       if (!group.ledger.isMember(serial ?? '')) dismiss(member, 'it was removed from the group');
     }
+  }
+}
+
+/** The member that leaves; one that has left before, in a try that was interrupted, is visited once more. */
+function* reachLeaving(group: Group, member: Member, deadline: number): Task<Member | undefined> {
+  if (isReachable(member)) return member;
+  const visitor = enlist(group, member.config, true);
+  try {
+    yield* awaitPresence(group, visitor, Math.min(deadline, group.port.now() + group.policy.deadline));
+    return visitor;
+  } catch {
+    dismiss(visitor, 'it could not be reached');
+    return undefined;
   }
 }
 

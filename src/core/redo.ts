@@ -1,5 +1,5 @@
 import { resultOf, step } from '../spec/job.js';
-import { pickCopy } from './copies.js';
+import { isShortOfCopies, pickCopy } from './copies.js';
 import { addForgetting } from './destruction.js';
 import { type Errand, isReachable, runErrand } from './errand.js';
 import { compare } from './fingerprint.js';
@@ -120,7 +120,7 @@ export class Redo {
     // The vendor's own tool sees to that.
     if (this.group.policy.replication === 'external' && isSecretPart(object.description)) return true;
     const where = yield* this.#locate(object, member);
-    if (where === 'there') return true;
+    if (where === 'there' && !(yield* this.#isShort(object, member))) return true;
     if (where === 'unknown') return false;
     const { group } = this;
     let known = group.objects.get(object.handle) ?? object;
@@ -133,12 +133,10 @@ export class Redo {
       // It goes by another name since: by that it is given, and may be there already.
       now.record = record;
       known = Buffer.compare(known.identity, now.identity) === 0 ? known : now;
-      if ((yield* this.#locate(known, member)) === 'there') return true;
+      if ((yield* this.#locate(known, member)) === 'there' && !(yield* this.#isShort(known, member))) return true;
     }
     // Gone everywhere: it was destroyed since, and there is nothing to be given.
-    const others = group.members.filter(
-      (each) => each !== member && isReachable(each) && !['joining', 'drained'].includes(each.state.name),
-    );
+    const others = this.#othersThan(member);
     let isAnywhere = others.length === 0 || known.record?.sealed !== undefined;
     for (const each of others) {
       if (isAnywhere) break;
@@ -152,6 +150,21 @@ export class Redo {
       // Nobody could give it just now.
       return false;
     }
+  }
+
+  /** Who may have what a member lacks: those in service first. */
+  #othersThan(member: Member): readonly Member[] {
+    const others = this.group.members.filter(
+      (each) => each !== member && isReachable(each) && !['joining', 'drained'].includes(each.state.name),
+    );
+    return others.sort((a, b) => Number(b.isServing) - Number(a.isServing));
+  }
+
+  /** Whether there is a copy of it, but not as many as elsewhere. */
+  *#isShort(object: VirtualObject, member: Member): Task<boolean> {
+    const source = this.#othersThan(member)[0]?.connection;
+    if (source === undefined || member.connection === undefined) return false;
+    return yield* isShortOfCopies(this.group, member.connection, source, object, new Effort());
   }
 
   /**
@@ -186,6 +199,7 @@ export class Redo {
     const login = { connection, epoch: effort.epoch };
     const errand: Errand = { function: 'C_DestroyObject', objects: [], login, job: () => ({ steps: script.steps }) };
     const end = yield* runErrand(group, member, errand, this.deadline);
+    if (end.kind === 'done' && match !== undefined) connection.survey?.found.remove(object.identity, match.handle);
     return end.kind === 'done';
   }
 
@@ -204,6 +218,8 @@ export class Redo {
       if (changes.length === 0) return true;
       const { errand } = alteringTo(this.group, object, changes);
       const end = yield* runErrand(this.group, member, errand, this.deadline);
+      // Under which name it goes now, is looked for.
+      member.connection?.forgetSurvey();
       return end.kind === 'done';
     }
     return yield* this.#ensure(record, member);

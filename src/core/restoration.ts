@@ -71,6 +71,15 @@ export function* restoreObject(group: Group, object: VirtualObject, target: Memb
   if (made !== undefined && end.login.epoch === end.login.connection.epoch) {
     end.login.connection.replicas.set(object, { kind: 'usable', handle: made.handle, proven: made.proven });
     group.noteStanding(target, object, made.proven ? 'proven' : 'unproven');
+    const { identity, description, valueDigest } = object;
+    const handle = Uint8Array.from(made.handle);
+    end.login.connection.survey?.found.add({
+      handle,
+      description,
+      identity,
+      valueDigest,
+      publicPoint: description.ecPoint,
+    });
   }
   return true;
 }

@@ -35,12 +35,22 @@ export class Survey {
     readonly objects: readonly FoundReplica[],
     readonly epoch: number,
   ) {
-    for (const found of objects) {
-      const key = keyOf(found.identity);
-      const same = this.#byIdentity.get(key);
-      if (same === undefined) this.#byIdentity.set(key, [found]);
-      else same.push(found);
-    }
+    for (const found of objects) this.add(found);
+  }
+
+  /** What was put there since. */
+  add(found: FoundReplica): void {
+    const key = keyOf(found.identity);
+    const same = this.#byIdentity.get(key);
+    if (same === undefined) this.#byIdentity.set(key, [found]);
+    else same.push(found);
+  }
+
+  /** What was taken away since. */
+  remove(identity: Uint8Array, handle: Uint8Array): void {
+    const same = this.#byIdentity.get(keyOf(identity)) ?? [];
+    const left = same.filter((found) => Buffer.compare(found.handle, handle) !== 0);
+    this.#byIdentity.set(keyOf(identity), left);
   }
 
   of(identity: Uint8Array): readonly FoundReplica[] {

@@ -7,6 +7,28 @@ const [mode, configuration] = workerData ?? [process.argv[2], JSON.parse(process
 const tell = (message) =>
   parentPort === null ? process.stdout.write(`${JSON.stringify(message)}\n`) : parentPort.postMessage(message);
 
+if (mode.startsWith('administer:')) {
+  // Changes the membership when it is told to; the group is opened without the member that is to come.
+  const [, operation, name] = mode.split(':');
+  const member = configuration.members.find((each) => each.name === name);
+  const without = { ...configuration, members: configuration.members.filter((each) => each.name !== name) };
+  const opened = await VirtualToken.open(operation === 'add' ? without : configuration);
+  tell({ ready: true });
+  await new Promise((resolve) => process.stdin.once('data', resolve));
+  if (operation === 'add') await opened.addMember(member);
+  else await opened.removeMember(name);
+  process.exit(0);
+}
+if (mode === 'come back') {
+  // Opens the group, which catches up what a member has missed, when it is told to.
+  tell({ ready: true });
+  await new Promise((resolve) => process.stdin.once('data', resolve));
+  const opened = await VirtualToken.open(configuration);
+  const isThere = () => opened.status().members.every(({ state }) => state === 'active');
+  if (!isThere()) await new Promise((resolve) => opened.on('member', () => isThere() && resolve()));
+  process.exit(0);
+}
+
 const token = await VirtualToken.open(configuration);
 if (mode.startsWith('change:')) {
   // Changes something, when it is told to.
