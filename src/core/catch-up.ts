@@ -7,6 +7,7 @@ import type { RecordsFound } from './ledger.js';
 import type { Member } from './member.js';
 import { areOfOneKey } from './object.js';
 import { isFailure } from './outcome.js';
+import { Pace } from './pace.js';
 import { Progress } from './progress.js';
 import { type ChangeRecord, labelTemplate, objectOf, proofsIn } from './record.js';
 import { Script } from './script.js';
@@ -18,8 +19,8 @@ import type { Task } from './task.js';
 const MOST_TRIES = 3;
 /** With so many keys to get, it is looked once at all that is there, and not for each of them. */
 const MANY = 8;
-/** So many entries are struck off a holder at once. */
-const STRIKE_BATCH = 32;
+/** So many entries are struck off a holder at once: writes run alone in its host, and keep others waiting. */
+const STRIKE_BATCH = 4;
 const WAIT_MULTIPLE = 5;
 
 /** A change that the member has missed, and who has it in writing. */
@@ -94,6 +95,7 @@ export class CatchUp {
     const history = [...own, ...inOrder].map(({ record }) => record);
     this.settlement.redo.history = history;
     const progress = new Progress(group, member.name, 'catching up', inOrder.length);
+    const pace = new Pace(group);
     let done = 0;
     try {
       for (const entry of inOrder) {
@@ -101,6 +103,7 @@ export class CatchUp {
         if (yield* this.#catchUpWith(entry, serial, history)) {
           done += 1;
           progress.advance();
+          yield* pace.rest();
           continue;
         }
         // Rather none than a key that was destroyed.

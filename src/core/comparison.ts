@@ -7,6 +7,7 @@ import { isSecretPart } from './making.js';
 import type { Member } from './member.js';
 import type { VirtualObject } from './object.js';
 import { Effort, isFailure } from './outcome.js';
+import { Pace } from './pace.js';
 import { Progress } from './progress.js';
 import type { AnyRecord, KeyRecord } from './record.js';
 import { resolveKey } from './resolve.js';
@@ -110,6 +111,7 @@ class Copying {
     const ownRecords = yield* surveyKeyRecords(this.target);
     const objects = yield* meetAll(group, source, giving, theirs.epoch, wanted);
     const progress = new Progress(group, this.member.name, what, objects.length);
+    const pace = new Pace(group);
     const copied: VirtualObject[] = [];
     const lacking: VirtualObject[] = [];
     for (const object of objects) {
@@ -119,6 +121,7 @@ class Copying {
       if (outcome === 'copied') copied.push(object);
       if (outcome === 'lacking') lacking.push(object);
       progress.advance();
+      if (outcome === 'copied') yield* pace.rest();
     }
     progress.finish();
     if (copied.length > 0)

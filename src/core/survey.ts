@@ -19,7 +19,7 @@ import { type KeyRecord, keyRecordTemplate, readRecord, recordTypes } from './re
 import { FOREVER, type Task } from './task.js';
 
 /** So many objects are read in one job: none takes long, and others get their turn in between (Rule 17). */
-const BATCH = 64;
+const BATCH = 16;
 const MOST_OBJECTS = 0x7fff_ffff;
 const gone = ck('CKR_OBJECT_HANDLE_INVALID');
 const nothing = new Uint8Array();

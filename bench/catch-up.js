@@ -1,0 +1,84 @@
+// How long a member takes to catch up with keys that were made while it was away, and what that does to signatures on
+// the others: `node bench/catch-up.js [KEYS]`. The latencies before, while and after are of one run.
+import { createGroup, VirtualToken } from '../dist/index.js';
+import { makeFolder, makeHsm } from '../test/support/softhsm.js';
+
+const keys = Number(process.argv[2] ?? 5000);
+const callers = 4;
+const digest = Buffer.alloc(32, 7);
+const folder = makeFolder('bench-catch-up');
+const hsms = await Promise.all(['hsm1', 'hsm2'].map((name) => makeHsm(folder.path, name)));
+process.env.PKCS11_HA_BENCH_PIN = hsms[0].pin;
+const memberOf = (hsm) => ({ name: hsm.label, module: hsm.module, token: { serial: hsm.serial }, env: hsm.env });
+const configuration = {
+  label: 'bench',
+  members: hsms.map(memberOf),
+  pin: { env: 'PKCS11_HA_BENCH_PIN' },
+  policy: { deadline: 60_000, recovery: 'manual' },
+};
+
+const quantile = (sorted, part) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))] ?? Number.NaN;
+const pictureOf = (latencies) => {
+  const sorted = [...latencies].sort((a, b) => a - b);
+  return { calls: sorted.length, p50: quantile(sorted, 0.5), p99: quantile(sorted, 0.99), max: sorted.at(-1) };
+};
+
+/** Signs steadily until `until` settles; gives the latencies in ms. */
+async function signWhile(token, key, until) {
+  let isOver = false;
+  const latencies = [];
+  const ended = until.finally(() => {
+    isOver = true;
+  });
+  const caller = async () => {
+    while (!isOver) {
+      const startedAt = performance.now();
+      await token.sign('ECDSA', key, digest);
+      latencies.push(performance.now() - startedAt);
+      // Steady callers, not a flood: what is looked for is what catching up adds.
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+  };
+  await Promise.all([ended, ...Array.from({ length: callers }, caller)]);
+  return pictureOf(latencies);
+}
+
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+try {
+  await createGroup(configuration);
+  const token = await VirtualToken.open(configuration);
+  const paramsEC = Buffer.from('06082a8648ce3d030107', 'hex');
+  const { privateKey } = await token.generateKeyPair(
+    'EC_KEY_PAIR_GEN',
+    { token: true, label: 'signer', paramsEC, verify: true },
+    { token: true, label: 'signer', sign: true, extractable: true },
+  );
+  process.kill(token.status().members[1].pid, 'SIGKILL');
+  while (token.status().members[1].state !== 'down') await pause(5);
+  const madeAt = performance.now();
+  let made = 0;
+  const maker = async () => {
+    while (made < keys) {
+      made += 1;
+      await token.generateKey('AES_KEY_GEN', { token: true, label: `key ${made}`, valueLen: 32, encrypt: true });
+    }
+  };
+  await Promise.all(Array.from({ length: 8 }, maker));
+  process.stdout.write(`${keys} keys made in ${((performance.now() - madeAt) / 1000).toFixed(1)} s\n`);
+  // Alone, on the one member that is there, before and while the other catches up.
+  const before = await signWhile(token, privateKey, pause(10_000));
+  const startedAt = performance.now();
+  token.on('progress', ({ what, done, total, rate }) => {
+    if (done % 1000 < 30) process.stdout.write(`${what}: ${done} of ${total}, ${rate} a second\n`);
+  });
+  const recovered = token.recover('hsm2', { deadline: 3_600_000 });
+  const meanwhile = await signWhile(token, privateKey, recovered);
+  const seconds = (performance.now() - startedAt) / 1000;
+  process.stdout.write(`caught up with ${keys} keys in ${seconds.toFixed(1)} s\n`);
+  process.stdout.write(`before    ${JSON.stringify(before)}\nmeanwhile ${JSON.stringify(meanwhile)}\n`);
+  process.stdout.write(`p99 meanwhile / before: ${(meanwhile.p99 / before.p99).toFixed(2)}\n`);
+  await token.close();
+} finally {
+  folder.remove();
+}
