@@ -2,6 +2,7 @@ import { ck } from '../spec/constants.js';
 import { Attempt, type AttemptEnd, codeOf, verdictOf } from './attempt.js';
 import { TokenError } from './error.js';
 import type { AttemptRecord } from './event.js';
+import { findObjects } from './find.js';
 import type { Group } from './group.js';
 import { judge } from './judge.js';
 import type { Member } from './member.js';
@@ -57,6 +58,7 @@ class Call<T> {
   #charges = 0;
   #withdrawals = 0;
   #askedAgain = false;
+  #lookedAgain = false;
 
   constructor(group: Group, operation: Operation<T>, deadline: number) {
     this.#group = group;
@@ -75,7 +77,12 @@ class Call<T> {
       if (this.#wantsAttempt()) this.#startAttempt();
       if (this.#attempts.length === 0 && this.#mayAskAgain()) continue;
       const nobody = this.#attempts.length === 0;
-      if (nobody) this.#failIfPointless();
+      const pointless = nobody ? this.#pointless() : undefined;
+      if (pointless !== undefined) {
+        if (!this.#mayHaveBeenRenamed(pointless)) throw pointless;
+        yield* this.#lookAgain();
+        continue;
+      }
       if (port.now() >= this.#deadline) throw this.#outOfTime();
       const waitsForMembers = nobody || this.#attempts.every((attempt) => attempt.late);
       const signals: Signal[] = waitsForMembers ? [...this.#attempts, changed] : this.#attempts;
@@ -240,25 +247,51 @@ class Call<T> {
     return `${this.#operation.function}:${this.#operation.mechanism ?? ''}`;
   }
 
-  /** With nobody to ask: an error at once where waiting cannot help. */
-  #failIfPointless(): void {
+  /** With nobody to ask: the error where waiting cannot help. */
+  #pointless(): TokenError | undefined {
     const { members, isHopeless } = this.#group;
-    if (isHopeless) throw this.#error(CKR.deviceRemoved, this.#operation.function, this.#group.whereabouts);
+    if (isHopeless) return this.#error(CKR.deviceRemoved, this.#operation.function, this.#group.whereabouts);
     const serving = members.filter((member) => member.isServing);
     const agreed =
       serving.length > 0 && serving.every((member) => verdictOf(this.#failed.get(member)?.attempt.end) === 'ambiguous');
-    if (agreed && this.#last !== undefined) throw this.#error(this.#last.code, this.#last.function, '');
+    if (agreed && this.#last !== undefined) return this.#error(this.#last.code, this.#last.function, '');
     const reasons = members.map((member) => this.#lastingReason(member));
-    if (reasons.includes(undefined)) return;
+    if (reasons.includes(undefined)) return undefined;
     if (reasons.includes('mechanism')) {
-      throw this.#error(
+      return this.#error(
         this.#last?.code ?? CKR.mechanismInvalid,
         this.#operation.function,
         'no member has the mechanism',
       );
     }
     const explanation = reasons.includes('object') ? '' : 'no member holds the object any more';
-    throw this.#error(CKR.keyHandleInvalid, this.#operation.function, explanation);
+    return this.#error(CKR.keyHandleInvalid, this.#operation.function, explanation);
+  }
+
+  /** What is nowhere under the name that this process knows may go by another one since, which aliases tell. */
+  #mayHaveBeenRenamed({ code }: TokenError): boolean {
+    const { ledger, port } = this.#group;
+    const isKnown = this.#operation.objects.some(({ session, handle }) => session === undefined && handle !== 0);
+    return (
+      code === CKR.keyHandleInvalid &&
+      !this.#lookedAgain &&
+      isKnown &&
+      ledger.record !== undefined &&
+      port.now() < this.#deadline
+    );
+  }
+
+  *#lookAgain(): Task<void> {
+    this.#lookedAgain = true;
+    const { ledger, members } = this.#group;
+    ledger.readAt = Number.NEGATIVE_INFINITY;
+    yield* findObjects(this.#group, [], this.#deadline);
+    for (const { connection } of members) {
+      for (const object of this.#operation.objects) {
+        if (connection?.replicas.get(object)?.kind !== 'usable') connection?.replicas.delete(object);
+      }
+    }
+    this.#failed.clear();
   }
 
   /** Why a member cannot do this call whatever happens next; undefined where it may yet. */
