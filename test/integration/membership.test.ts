@@ -1,7 +1,10 @@
 import { createHmac, randomBytes } from 'node:crypto';
+import { renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import type { GroupConfigInput, VirtualToken } from '../../src/index.js';
-import { createGroup } from '../../src/index.js';
+import YAML from 'yaml';
+import type { GroupConfigInput } from '../../src/index.js';
+import { createGroup, VirtualToken } from '../../src/index.js';
 import { Cluster, pidOf, stateOf, untilState } from '../support/cluster.js';
 import type { ReadObject } from '../support/softhsm.js';
 
@@ -223,4 +226,58 @@ test('with manual recovery a lost member waits until it is told to come back', a
   process.kill(pidOf(token, 'hsm2'), 'SIGKILL');
   await untilState(token, 'hsm2', 'down');
   await expect(token.recover('hsm2')).rejects.toThrow(/hsm2 does not come back: .*DEVICE_ERROR/u);
+});
+
+describe('the configuration file', () => {
+  const { stringify } = YAML;
+  const write = (path: string, configuration: Configuration): void => {
+    writeFileSync(`${path}.new`, stringify(configuration));
+    renameSync(`${path}.new`, path);
+  };
+  const untilConfigured = (token: VirtualToken): Promise<string | undefined> =>
+    new Promise((resolve) => token.once('configuration', ({ problem }) => resolve(problem)));
+
+  test('is watched: members come, rest and go without a restart, and a mistake in it changes nothing', async () => {
+    const path = join(cluster.folder.path, 'group.yaml');
+    write(path, twoOf());
+    const token = await VirtualToken.open(path);
+    try {
+      const { serial, label } = token;
+      const operator = await cluster.open(twoOf());
+      await operator.addMember(memberOf('hsm3'));
+      await operator.close();
+      let configured = untilConfigured(token);
+      write(path, cluster.configuration(policy));
+      expect(await configured).toBeUndefined();
+      await untilState(token, 'hsm3', 'active');
+      const made = await makeKeys(token);
+      await expectAlike('hsm1', 'hsm2', 'hsm3');
+
+      configured = untilConfigured(token);
+      writeFileSync(path, 'label: [');
+      expect(await configured).toMatch(/group\.yaml/u);
+      await expectAll(token, made);
+
+      const whole = cluster.configuration(policy);
+      configured = untilConfigured(token);
+      write(path, {
+        ...whole,
+        members: whole.members.map((member) => (member.name === 'hsm1' ? { ...member, drained: true } : member)),
+      });
+      expect(await configured).toBeUndefined();
+      await untilState(token, 'hsm1', 'drained');
+      await expectAll(token, made);
+
+      configured = untilConfigured(token);
+      write(path, { ...whole, members: [memberOf('hsm1'), memberOf('hsm3')] });
+      expect(await configured).toBeUndefined();
+      await untilState(token, 'hsm1', 'active');
+      while (token.status().members.length > 2) await token.find({ label: 'data' });
+      expect(token.status().members.map(({ name }) => name)).toEqual(['hsm1', 'hsm3']);
+      await expectAll(token, made);
+      expect([token.serial, token.label]).toEqual([serial, label]);
+    } finally {
+      await token.close();
+    }
+  });
 });
