@@ -11,6 +11,7 @@ import { templateOf as findTemplate, isProvenByIdentity } from './identity.js';
 import { Installation, type InstallationResult, type Installed, type Origin, type Piece } from './installation.js';
 import { isSecretPart, isTrueIn, type Making } from './making.js';
 import type { Member } from './member.js';
+import { refreshRecord } from './membership-record.js';
 import { nameObject } from './naming.js';
 import type { VirtualObject } from './object.js';
 import { type AliasRecord, type AnyRecord, hex, type KeyRecord, noteAttributes, noteObject } from './record.js';
@@ -27,6 +28,7 @@ const CKR = {
   deviceRemoved: ck('CKR_DEVICE_REMOVED'),
   functionFailed: ck('CKR_FUNCTION_FAILED'),
   functionNotSupported: ck('CKR_FUNCTION_NOT_SUPPORTED'),
+  keyHandleInvalid: ck('CKR_KEY_HANDLE_INVALID'),
   keyNotWrappable: ck('CKR_KEY_NOT_WRAPPABLE'),
   templateInconsistent: ck('CKR_TEMPLATE_INCONSISTENT'),
   userNotLoggedIn: ck('CKR_USER_NOT_LOGGED_IN'),
@@ -79,7 +81,8 @@ export function* createObjects(group: Group, making: Making, deadline: number): 
 
 function* createOnAll(change: Change, making: Making): Task<readonly VirtualObject[]> {
   const { group } = change;
-  const parts = pairProofs(yield* draft(group, making, change.deadline));
+  yield* refreshRecord(group, change.deadline);
+  const parts = pairProofs(yield* draftAnew(change, making));
   for (const part of parts) checkCopies(change, making, part);
   const named = yield* nameAll(change, parts);
   try {
@@ -104,6 +107,20 @@ function* createOnAll(change: Change, making: Making): Task<readonly VirtualObje
   } catch (error) {
     for (const object of objectsOf(named)) group.objects.remove(object);
     throw error;
+  }
+}
+
+/** Drafts, and once more where the domain key has been replaced in the moment between. */
+function* draftAnew({ group, deadline }: Change, making: Making): Task<readonly DraftPart[]> {
+  const { domain } = group.ledger;
+  try {
+    return yield* draft(group, making, deadline);
+  } catch (error) {
+    if (!(error instanceof TokenError) || error.code !== CKR.keyHandleInvalid) throw error;
+    group.recordReadAt = Number.NEGATIVE_INFINITY;
+    yield* refreshRecord(group, deadline);
+    if (group.ledger.domain === domain) throw error;
+    return yield* draft(group, making, deadline);
   }
 }
 

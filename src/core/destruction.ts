@@ -7,6 +7,7 @@ import type { Group } from './group.js';
 import { learnKeyRecord } from './key-record.js';
 import { isSecretPart } from './making.js';
 import type { Member } from './member.js';
+import { refreshRecord } from './membership-record.js';
 import type { VirtualObject } from './object.js';
 import { aliasTemplate, hex, keyRecordTemplate } from './record.js';
 import { describeObject, restoreObject } from './restoration.js';
@@ -32,6 +33,7 @@ export function* destroyObject(group: Group, object: VirtualObject, deadline: nu
 
 function* destroy(change: Change, object: VirtualObject): Task<void> {
   const { group } = change;
+  yield* refreshRecord(group, change.deadline);
   yield* learnKeyRecord(group, object);
   yield* describeObject(group, object, change.deadline);
   const participants = yield* change.participants();

@@ -36,6 +36,8 @@ export class Group {
   /** The last enumeration of all objects, for handles that this process has not met (ms of the port's clock). */
   enumeratedAt: number = Number.NEGATIVE_INFINITY;
   enumerating: Running<void> | undefined;
+  /** When the group's record was last read (ms of the port's clock). */
+  recordReadAt: number = Number.NEGATIVE_INFINITY;
   readonly ledger: Ledger = new Ledger();
   readonly missed: Missed = new Missed();
   /** The turn of changes of the membership in this process. */

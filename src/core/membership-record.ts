@@ -132,6 +132,20 @@ export function* learnRecord(group: Group, member: Member, deadline: number): Ta
   return true;
 }
 
+/**
+ * Before objects are changed: what other processes have made of the group is read again, where it was not just now.
+ * Whoever goes by an old record wraps keys for members that have left.
+ */
+export function* refreshRecord(group: Group, deadline: number): Task<void> {
+  const { port, policy, ledger } = group;
+  if (ledger.record === undefined || port.now() - group.recordReadAt < policy.freshness) return;
+  const member = group.members.find(({ isActive }) => isActive);
+  if (member === undefined) return;
+  const before = group.recordReadAt;
+  group.recordReadAt = port.now();
+  if (!(yield* learnRecord(group, member, deadline))) group.recordReadAt = before;
+}
+
 /** Gives a member that returns the domain key and the record of now. Ends with the reason when it may not serve. */
 export function* bringUpToDate(group: Group, member: Member): Task<string | undefined> {
   const { port, policy, ledger } = group;

@@ -7,7 +7,7 @@ import type { Group } from './group.js';
 import { findRecords, foundIn, recordsIn } from './ledger.js';
 import type { Member } from './member.js';
 import { publish, removeOldDomains } from './membership-record.js';
-import { fromHex, type GroupRecord, hex } from './record.js';
+import { type DomainNote, fromHex, type GroupRecord, hex } from './record.js';
 import { fail } from './refusal.js';
 import { removeOwn, wipeObjects } from './removal.js';
 import { reseal } from './resealing.js';
@@ -24,6 +24,8 @@ const CKR = {
   userNotLoggedIn: ck('CKR_USER_NOT_LOGGED_IN'),
 } as const;
 
+/** What is done beside, without anybody who waits, gets so long (ms). */
+const RETIRE_WITHIN = 60_000;
 /** How often it is looked whether a member has finished what is running (ms). */
 const LOOK_AGAIN = 20;
 
@@ -123,6 +125,7 @@ function* admit(group: Group, member: Member, { existing }: AddOptions, deadline
   );
   member.directed.fire();
   yield* resealAndRetire(group, deadline);
+  retireLater(group);
 }
 
 /** Waits until its token was found and the login made. */
@@ -204,30 +207,46 @@ function* renewDomain(
     // A member that came meanwhile has no form of this key.
     if (changes.members.some(({ serial }) => pending[serial] === undefined))
       fail(CKR.actionProhibited, 'another process has changed the membership at the same time: try again');
-    return { ...changes, domain: born.note, retired: [now.domain, ...(now.retired ?? [])], pending };
+    const former = { ...now.domain, until: group.port.wallNow() };
+    return { ...changes, domain: born.note, retired: [former, ...(now.retired ?? [])], pending };
   };
   yield* publish(group, renewed, deadline);
 }
 
-/** Wraps what is kept sealed under the domain key of now, and lets go of those before it that nothing names. */
+/** For so many times `freshness` other processes may go on with a domain key that was replaced. */
+const GRACE_MULTIPLE = 10;
+
+/** Wraps what is kept sealed under the domain key of now, and lets go of those before it that nothing names any more. */
 export function* resealAndRetire(group: Group, deadline: number): Task<void> {
-  const former = new Set((recordOf(group).retired ?? []).map(({ id }) => id));
   const named = yield* reseal(group, deadline);
   const record = recordOf(group);
-  const retired = (record.retired ?? []).filter(({ id }) => named.has(id));
+  const oldest = group.port.wallNow() - group.policy.freshness * GRACE_MULTIPLE;
+  const isOver = ({ id, until = 0 }: DomainNote): boolean => !named.has(id) && until <= oldest;
   // While a member is away, its records may still name an old one.
   const everybodyIsThere = record.members.every(({ serial }) =>
-    group.members.some((member) => member.serial === serial && (member.isServing || group.ledger.isFilling(serial))),
+    group.members.some((member) => member.serial === serial && member.isServing),
   );
-  if (!everybodyIsThere || retired.length === (record.retired ?? []).length) return;
-  yield* publish(
-    group,
-    (now) => ({ retired: (now.retired ?? []).filter(({ id }) => named.has(id) || !former.has(id)) }),
-    deadline,
-  );
+  if (!everybodyIsThere || !(record.retired ?? []).some(isOver)) return;
+  yield* publish(group, (now) => ({ retired: (now.retired ?? []).filter((note) => !isOver(note)) }), deadline);
   for (const member of group.members) {
     if (isReachable(member) && member.isServing) yield* removeOldDomains(group, member, deadline);
   }
+}
+
+/** The same later, when no other process can be using an old one any more; a process that ends leaves it to the next. */
+function retireLater(group: Group): void {
+  const { port, policy } = group;
+  port.start(
+    (function* (): Task<void> {
+      const until = port.now() + policy.freshness * (GRACE_MULTIPLE + 1);
+      while (port.now() < until) yield { signals: [], until };
+      try {
+        yield* inTurn(group, resealAndRetire(group, port.now() + RETIRE_WITHIN));
+      } catch {
+        // Synchronizing does it, or the next change of the membership.
+      }
+    })(),
+  );
 }
 
 /** Takes a member out of the group for good. It may be away; then what is on it stays there. */
@@ -275,6 +294,7 @@ export function* removeMember(
     }
     if (serial !== undefined) yield* forgetMissed(group, serial, deadline);
     yield* resealAndRetire(group, deadline);
+    retireLater(group);
     return { member: name, cleaned, removed };
   } finally {
     if (member !== undefined) {

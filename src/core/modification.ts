@@ -14,6 +14,7 @@ import { describe, describedTypes, identityOf, isReserved } from './identity.js'
 import { learnKeyRecord } from './key-record.js';
 import { isTrueIn } from './making.js';
 import type { Member } from './member.js';
+import { refreshRecord } from './membership-record.js';
 import { aliasOf } from './naming.js';
 import type { VirtualObject } from './object.js';
 import { readObject } from './reading.js';
@@ -72,6 +73,7 @@ export function* changeAttributes(
 
 function* alter(change: Change, object: VirtualObject, changes: readonly Attribute[]): Task<void> {
   const { group } = change;
+  yield* refreshRecord(group, change.deadline);
   yield* learnKeyRecord(group, object);
   const types = changes.map(({ type }) => type);
   yield* describeObject(group, object, change.deadline);

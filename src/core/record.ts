@@ -45,6 +45,8 @@ export interface MemberNote {
 export interface DomainNote {
   readonly id: string;
   readonly proofs: Readonly<Partial<Record<ProofKind, string>>>;
+  /** Of one before: when another took its place (ms of the wall clock). */
+  readonly until?: number;
 }
 
 /** The group itself: on every member, the same on all. */

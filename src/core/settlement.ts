@@ -71,6 +71,7 @@ function* takeTurn(
     const reason = refusal ?? (yield* settlement.settleIntent(intent));
     if (reason !== undefined) return { reason, done: 0 };
   }
+  if (refusal === undefined) yield* settlement.forgetThoseWhoLeft();
   return yield* new CatchUp(settlement, own).run(refusal);
 }
 
@@ -211,6 +212,14 @@ export class Settlement {
     }
     if (holders.length > 0) this.group.missed.note(record.operation, record.missed, holders);
     return holders.length > 0;
+  }
+
+  /** Nobody waits for what only members have missed that have left the group. */
+  *forgetThoseWhoLeft(): Task<void> {
+    for (const { record } of this.own.changes) {
+      if (record.kind !== 'journal' || record.missed.some((serial) => this.group.ledger.isMember(serial))) continue;
+      yield* this.remove(this.member, record);
+    }
   }
 
   *remove(member: Member, record: ChangeRecord): Task<void> {

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, test } from '@jest/globals';
 import fc from 'fast-check';
+import { createGroup } from '../../src/index.js';
 import { Cluster } from '../support/cluster.js';
 import { ModelRun, type Step } from '../support/model.js';
 
@@ -14,6 +15,7 @@ const length = Number(process.env.MODEL_LENGTH ?? 30);
 const app = fc.constantFrom(0, 0, 1);
 const on = fc.nat({ max: 20 });
 const name = fc.nat({ max: 7 });
+const member = fc.nat({ max: 2 });
 const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 5, arbitrary: fc.record({ do: fc.constantFrom('create', 'generate'), app, name }) },
   {
@@ -29,15 +31,19 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     weight: 8,
     arbitrary: fc.record({
       do: fc.constantFrom('die', 'hang', 'drop', 'return', 'return'),
-      member: fc.nat({ max: 1 }),
+      member,
     }),
   },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('restart' as const), app, name }) },
+  { weight: 3, arbitrary: fc.record({ do: fc.constantFrom('drain', 'undrain', 'remove', 'add'), app, member }) },
 );
 
 let model: Cluster;
 beforeAll(async () => {
-  model = await Cluster.form('model');
+  // Three tokens, of which two are a group; the third is there to be added.
+  model = await Cluster.make('model', [[], [], []]);
+  const whole = model.configuration({ hangAfter: 2000, writeHangAfter: 20_000 });
+  await createGroup({ ...whole, members: whole.members.slice(0, 2) });
 });
 afterAll(() => model.close());
 
@@ -51,7 +57,7 @@ test(
       fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: length, size: 'max' }), async (steps) => {
         const cluster = model.copy('model-run');
         try {
-          await new ModelRun(cluster, ['hsm1', 'hsm2']).run(steps);
+          await new ModelRun(cluster, ['hsm1', 'hsm2', 'hsm3'], ['hsm1', 'hsm2']).run(steps);
           done += 1;
         } finally {
           await cluster.close();

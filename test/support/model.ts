@@ -12,7 +12,13 @@ export type Step =
       readonly on: number;
       readonly name: number;
     }
-  | { readonly do: 'die' | 'hang' | 'drop' | 'return'; readonly member: number };
+  | { readonly do: 'die' | 'hang' | 'drop' | 'return'; readonly member: number }
+  | { readonly do: 'drain' | 'undrain' | 'remove' | 'add'; readonly app: number; readonly member: number };
+
+type Call = Exclude<
+  Step,
+  { readonly do: 'die' | 'hang' | 'drop' | 'return' } | { readonly do: 'drain' | 'undrain' | 'remove' | 'add' }
+>;
 
 /** A key as the plain model knows it. */
 interface ModelKey {
@@ -62,7 +68,10 @@ export class ModelRun {
   readonly #cluster: Cluster;
   readonly #apps: (VirtualToken | undefined)[] = [];
   readonly #names: readonly string[];
-  readonly #alive: Set<string>;
+  /** Those of the group, those that can be reached, and those of both that serve. */
+  readonly #members: Set<string>;
+  readonly #reachable: Set<string>;
+  readonly #drained: Set<string> = new Set();
   readonly #logs: Map<string, Set<Happening>>;
   /** All that has happened; what no member that is there knows makes them stale. */
   readonly #all: Set<Happening> = new Set();
@@ -70,11 +79,17 @@ export class ModelRun {
   #time = 0;
   readonly #trace: string[] = [];
 
-  constructor(cluster: Cluster, names: readonly string[]) {
+  constructor(cluster: Cluster, names: readonly string[], members: readonly string[]) {
     this.#cluster = cluster;
     this.#names = names;
-    this.#alive = new Set(names);
+    this.#members = new Set(members);
+    this.#reachable = new Set(names);
     this.#logs = new Map(names.map((name) => [name, new Set<Happening>()]));
+  }
+
+  get #alive(): ReadonlySet<string> {
+    const serves = (name: string): boolean => this.#members.has(name) && !this.#drained.has(name);
+    return new Set([...this.#reachable].filter(serves));
   }
 
   async run(steps: readonly Step[]): Promise<void> {
@@ -128,6 +143,11 @@ export class ModelRun {
       case 'drop':
       case 'return':
         return await this.#befall(step.do, this.#names[step.member % this.#names.length] as string);
+      case 'drain':
+      case 'undrain':
+      case 'remove':
+      case 'add':
+        return await this.#administer(step.do, step.app, this.#names[step.member % this.#names.length] as string);
       case 'restart': {
         const app = this.#apps[step.app];
         if (app === undefined || this.#alive.size === 0) return;
@@ -150,14 +170,11 @@ export class ModelRun {
     }
     if (what === 'return') {
       this.#cluster.fault(name);
-      if (this.#alive.has(name)) return;
-      this.#alive.add(name);
-      const known = this.#known;
-      for (const alive of this.#alive) this.#logs.set(alive, new Set(known));
-      for (const app of this.#apps) if (app !== undefined) await this.#untilServing(app);
-      return;
+      if (this.#reachable.has(name)) return;
+      this.#reachable.add(name);
+      return await this.#meetAgain();
     }
-    if (!this.#alive.delete(name)) return;
+    if (!this.#reachable.delete(name)) return;
     if (what === 'hang') {
       this.#cluster.fault(name, '* hang');
       return;
@@ -172,6 +189,40 @@ export class ModelRun {
           // It has ended by itself.
         }
     }
+  }
+
+  /** Those that are there tell each other what they know. */
+  async #meetAgain(): Promise<void> {
+    const known = this.#known;
+    for (const alive of this.#alive) this.#logs.set(alive, new Set(known));
+    for (const app of this.#apps) if (app !== undefined) await this.#untilServing(app);
+  }
+
+  async #administer(what: 'drain' | 'undrain' | 'remove' | 'add', index: number, name: string): Promise<void> {
+    const app = await this.#app(index);
+    // An operator does it when everything else is well.
+    if (app === undefined || this.#isStale || !this.#reachable.has(name)) return;
+    if ((what === 'drain' || what === 'remove') && (!this.#alive.has(name) || this.#alive.size < 2)) return;
+    if (what === 'undrain' && (!this.#drained.has(name) || !this.#members.has(name))) return;
+    if (what === 'add' && (this.#members.has(name) || this.#alive.size === 0)) return;
+    if (what === 'drain') {
+      await app.drain(name, { deadline: WITHIN });
+      this.#drained.add(name);
+    } else if (what === 'undrain') {
+      await app.undrain(name, { deadline: WITHIN });
+      this.#drained.delete(name);
+    } else if (what === 'remove') {
+      await app.removeMember(name, { wipe: true, deadline: WITHIN });
+      this.#members.delete(name);
+      this.#logs.set(name, new Set());
+    } else {
+      const member = this.#cluster.configuration().members.find((each) => each.name === name);
+      if (member === undefined) return;
+      await app.addMember(member, { deadline: WITHIN });
+      this.#members.add(name);
+      this.#drained.delete(name);
+    }
+    await this.#meetAgain();
   }
 
   /** Waits until all members that are there serve, and go on doing so. */
@@ -192,7 +243,7 @@ export class ModelRun {
     for (const name of this.#alive) this.#logs.get(name)?.add(noted);
   }
 
-  async #call(app: VirtualToken, step: Exclude<Step, { do: 'die' | 'hang' | 'drop' | 'return' }>): Promise<void> {
+  async #call(app: VirtualToken, step: Call): Promise<void> {
     const label = labels[step.name % labels.length] as string;
     const views = viewOf(this.#known);
     const chosen = 'on' in step ? views[step.on % Math.max(1, views.length)] : undefined;
@@ -222,7 +273,7 @@ export class ModelRun {
 
   async #perform(
     app: VirtualToken,
-    step: Exclude<Step, { do: 'die' | 'hang' | 'drop' | 'return' }>,
+    step: Call,
     label: string,
     chosen: View | undefined,
   ): Promise<ModelKey | undefined> {
@@ -305,6 +356,7 @@ export class ModelRun {
   /** All members come back; then all hold what the model says, and every process knows it by the same handles. */
   async #heal(): Promise<void> {
     for (const name of this.#names) await this.#befall('return', name);
+    for (const name of [...this.#drained]) await this.#administer('undrain', 0, name);
     const [app] = this.#apps;
     if (app === undefined) throw new Error('no application');
     const expected = viewOf(this.#all);
@@ -332,12 +384,12 @@ export class ModelRun {
   async #difference(expected: readonly View[]): Promise<string | undefined> {
     const wanted = expected.map(({ label, id }) => `${label} ${id}`).sort();
     let first: readonly ReadObject[] | undefined;
-    for (const name of this.#names) {
+    for (const name of this.#members) {
       const found = await this.#cluster.read(name);
       const names = found.map(({ label, id }) => `${label} ${id}`).sort();
       if (JSON.stringify(names) !== JSON.stringify(wanted)) return `${name} holds [${names}], not [${wanted}]`;
       first ??= found;
-      if (JSON.stringify(first) !== JSON.stringify(found)) return `${name} holds other keys than ${this.#names[0]}`;
+      if (JSON.stringify(first) !== JSON.stringify(found)) return `${name} holds other keys than the first`;
       const left = (await this.#cluster.readOwn(name)).filter((own) => /intent|journal|probe/u.test(own));
       if (left.length > 0) return `${name} still has ${left}`;
     }
