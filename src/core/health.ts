@@ -8,7 +8,7 @@ import { join } from './join.js';
 import type { Member } from './member.js';
 import type { VirtualObject } from './object.js';
 import { failureOf } from './outcome.js';
-import { isOutdated, recover } from './recovery.js';
+import { claimReturning, FRESH_HOST, isOutdated, recover } from './recovery.js';
 import { renewLogin } from './session.js';
 import { hasAbandoned } from './settlement.js';
 import { FOREVER, type Task } from './task.js';
@@ -38,6 +38,14 @@ const loggedInStates: ReadonlySet<number> = new Set([ck('CKS_RO_USER_FUNCTIONS')
  * when it is suspected, replaces its host when that hangs or dies, and starts again, until it is dismissed.
  */
 export function* keepMember(group: Group, member: Member): Task<void> {
+  try {
+    yield* keepComing(group, member);
+  } finally {
+    member.releaseClaim();
+  }
+}
+
+function* keepComing(group: Group, member: Member): Task<void> {
   const { port } = group;
   let failures = 0;
   for (;;) {
@@ -50,12 +58,16 @@ export function* keepMember(group: Group, member: Member): Task<void> {
     }
     if (member.state.name !== 'joining') member.move({ name: 'joining', since: port.now() });
     const startedAt = port.now();
+    claimReturning(group, member);
     const { reason, code, lasting } = yield* serveOnce(group, member);
+    // Only who goes through a fresh host for it keeps the claim.
+    if (reason !== FRESH_HOST) member.releaseClaim();
     if (member.connection !== undefined) yield* member.connection.giveUp(group.policy);
     if (group.orderFor(member) !== undefined) continue;
-    failures = port.now() - startedAt >= FORGIVEN_AFTER ? 0 : failures + 1;
+    // A fresh host is no failure.
+    if (reason !== FRESH_HOST) failures = port.now() - startedAt >= FORGIVEN_AFTER ? 0 : failures + 1;
     // The first try to come back is made at once.
-    const wait = rejoinAfter(failures, port.random());
+    const wait = reason === FRESH_HOST ? 0 : rejoinAfter(failures, port.random());
     // One that goes through a new host to catch up was not lost.
     const waitsForOperator = group.policy.recovery === 'manual' && member.hasServed && !member.isUnsettled;
     const isLasting = lasting || member.refusal !== undefined || waitsForOperator;
@@ -88,6 +100,7 @@ function* serveOnce(group: Group, member: Member): Task<Lost> {
     if (group.orderFor(member) === undefined) {
       const unsettled = yield* recover(group, member);
       if (unsettled !== undefined) return lost(unsettled);
+      member.releaseClaim();
       member.suspectedFor = undefined;
       member.serve();
     }

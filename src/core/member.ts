@@ -58,6 +58,8 @@ export class Member implements Timing {
   isApplicant: boolean = false;
   /** How many tasks still need its host, although it serves no more. */
   holds: number = 0;
+  /** Gives back the right to make it what it has to be, which this process has. */
+  claim: (() => void) | undefined;
   /** It is to try to come back now. */
   isRecalled: boolean = false;
   /** Fires when it has been told something: to leave, to rest, to come back. */
@@ -108,6 +110,11 @@ export class Member implements Timing {
   /** The state it has when all is well. */
   get home(): 'active' | 'standby' {
     return this.duty ?? (this.config.standby ? 'standby' : 'active');
+  }
+
+  releaseClaim(): void {
+    this.claim?.();
+    this.claim = undefined;
   }
 
   /** It serves from now on, as what it is told to be. */

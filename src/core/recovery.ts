@@ -1,8 +1,10 @@
+import { ck } from '../spec/constants.js';
 import { compareWithOthers, fillMember } from './comparison.js';
 import type { Group } from './group.js';
 import type { Member } from './member.js';
 import { announceFilled, bringUpToDate, learnRecord } from './membership-record.js';
 import { Effort } from './outcome.js';
+import { fail } from './refusal.js';
 import { resolveKey } from './resolve.js';
 import { type Settled, settle } from './settlement.js';
 import { sweep } from './sweep.js';
@@ -11,48 +13,42 @@ import type { Task } from './task.js';
 /** Whoever else works on the same member is looked at again so often (ms). */
 const LOOK_AGAIN = 25;
 
-/** The right to make a member what it has to be: one process at a time, so that nothing is made twice. */
-class Claim {
-  readonly #release: (() => void) | undefined;
+/** Hosts can be blind to what others have just written: who makes something good does it on one that starts after it has the claim. */
+export const FRESH_HOST = 'it catches up on a fresh host';
+const SOMEBODY_ELSE = 'another process has brought it up to date';
 
-  constructor(
-    readonly group: Group,
-    readonly name: string,
-  ) {
-    this.#release = group.port.claim(name);
+/** Waits for the right to make a member what it has to be; gives what gives it back. */
+export function* awaitClaim(group: Group, member: Member, deadline: number): Task<() => void> {
+  for (;;) {
+    const release = claimOf(group, member);
+    if (release !== undefined) return release;
+    if (group.port.now() >= deadline) fail(ck('CKR_FUNCTION_FAILED'), `${member.name} is being brought up to date`);
+    yield { signals: [], until: group.port.now() + LOOK_AGAIN };
   }
+}
 
-  get isHeld(): boolean {
-    return this.#release !== undefined;
-  }
+function claimOf({ port, ledger }: Group, { serial }: Member): (() => void) | undefined {
+  return port.claim(`pkcs11-ha ${ledger.record?.id} ${serial}`);
+}
 
-  release(): void {
-    this.#release?.();
-  }
-
-  /** Waits until whoever holds it is done. */
-  *await({ connection }: Member): Task<void> {
-    const { port } = this.group;
-    while (connection !== undefined && connection.end === undefined) {
-      const release = port.claim(this.name);
-      release?.();
-      if (release !== undefined) return;
-      yield { signals: [connection.ended], until: port.now() + LOOK_AGAIN };
-    }
-  }
+/**
+ * Takes the right to make a member what it has to be: one process at a time, so that nothing is made twice. For one
+ * that returns it is taken before its host starts.
+ */
+export function claimReturning(group: Group, member: Member): void {
+  if (group.ledger.record === undefined || !member.hasServed || member.serial === undefined) return;
+  member.claim ??= claimOf(group, member);
 }
 
 /** Before it serves, a member of a group with records does what it has missed. Ends with the reason when it cannot. */
 export function* recover(group: Group, member: Member): Task<string | undefined> {
   const { port, ledger, isForming } = group;
-  const { record } = ledger;
-  const { connection, serial } = member;
-  if (record === undefined || group.pin === undefined || isForming || connection === undefined) return undefined;
+  const { connection } = member;
+  if (ledger.record === undefined || group.pin === undefined || isForming || connection === undefined) return undefined;
   member.move({ name: 'recovering', since: port.now() });
-  const claim = new Claim(group, `pkcs11-ha ${record.id} ${serial}`);
   try {
-    const reason = yield* catchUp(group, member, claim.isHeld);
-    if (reason === SOMEBODY_ELSE) yield* claim.await(member);
+    const reason = yield* catchUp(group, member, member.claim !== undefined);
+    if (reason === FRESH_HOST) return yield* claimFirst(group, member);
     if (reason !== undefined) return reason;
     port.start(sweep(group, member, connection));
     // Session objects of the application live on the host that they were made on.
@@ -64,17 +60,28 @@ export function* recover(group: Group, member: Member): Task<string | undefined>
     return judgeStaleness(group, member);
   } finally {
     connection.forgetSurvey();
-    claim.release();
   }
 }
 
-/** What another process is just doing is not done a second time, but looked at on a fresh host. */
-const SOMEBODY_ELSE = 'another process is bringing it up to date';
+/** There is something to do: by this process, if it can have the claim, or else by the one that has it. */
+function* claimFirst(group: Group, member: Member): Task<string> {
+  const { port } = group;
+  member.claim = claimOf(group, member);
+  if (member.claim !== undefined) return FRESH_HOST;
+  const { connection } = member;
+  while (connection !== undefined && connection.end === undefined) {
+    const release = claimOf(group, member);
+    release?.();
+    if (release !== undefined) break;
+    yield { signals: [connection.ended], until: port.now() + LOOK_AGAIN };
+  }
+  return SOMEBODY_ELSE;
+}
 
 function* catchUp(group: Group, member: Member, isClaimed: boolean): Task<string | undefined> {
   const { ledger } = group;
   const isFilling = ledger.isFilling(member.serial);
-  if (!isClaimed && (isFilling || isBehind(group, member))) return SOMEBODY_ELSE;
+  if (!isClaimed && (isFilling || isBehind(group, member))) return FRESH_HOST;
   const outdated = yield* bringUpToDate(group, member);
   if (outdated !== undefined) return outdated;
   if (isFilling) {
@@ -102,7 +109,7 @@ function isBehind({ ledger: { record } }: Group, { connection }: Member): boolea
 function* settleAll(group: Group, member: Member, isClaimed: boolean): Task<Settled> {
   let done = 0;
   do {
-    const settled = yield* settle(group, member, isClaimed ? undefined : SOMEBODY_ELSE);
+    const settled = yield* settle(group, member, isClaimed ? undefined : FRESH_HOST);
     done += settled.done;
     if (settled.reason !== undefined) return { ...settled, done };
   } while (member.isUnsettled && member.connection?.end === undefined);

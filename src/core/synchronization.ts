@@ -16,6 +16,7 @@ import { areOfOneKey, type ProofKind, type VirtualObject } from './object.js';
 import { Effort, isFailure } from './outcome.js';
 import { Progress } from './progress.js';
 import { type KeyRecord, objectOf } from './record.js';
+import { awaitClaim } from './recovery.js';
 import { establishReference } from './reference.js';
 import { resolveKey } from './resolve.js';
 import { restoreObject } from './restoration.js';
@@ -86,11 +87,27 @@ function summaryOf({ found: { description } }: Entry, handle: number): ObjectSum
 /** Compares all that the members in service have, each on a host of its own, and repairs what is different. */
 export function* synchronize(
   group: Group,
-  { dryRun }: { readonly dryRun: boolean },
+  options: { readonly dryRun: boolean },
   deadline: number,
 ): Task<SynchronizationReport> {
   recordOf(group);
-  const present = group.members.filter((member) => member.isActive || member.state.name === 'standby');
+  const claims: (() => void)[] = [];
+  try {
+    const present = group.members.filter((member) => member.isActive || member.state.name === 'standby');
+    // Nobody else repairs the same meanwhile; the hosts that look start after that.
+    for (const member of present) claims.push(yield* awaitClaim(group, member, deadline));
+    return yield* compareAll(group, present, options, deadline);
+  } finally {
+    for (const release of claims) release();
+  }
+}
+
+function* compareAll(
+  group: Group,
+  present: readonly Member[],
+  { dryRun }: { readonly dryRun: boolean },
+  deadline: number,
+): Task<SynchronizationReport> {
   const away = group.members.filter((member) => !present.includes(member)).map(({ name }) => name);
   const pictures: Picture[] = [];
   for (const member of present) {
