@@ -3,6 +3,7 @@ import { step } from '../spec/job.js';
 import type { MemberConfig } from './configuration.js';
 import { bearDomain, installDomain, makeTransport } from './domain-key.js';
 import { type Errand, insist, isReachable } from './errand.js';
+import { TokenError } from './error.js';
 import type { Group } from './group.js';
 import { findRecords, foundIn, recordsIn } from './ledger.js';
 import type { Member } from './member.js';
@@ -45,6 +46,8 @@ export interface RemovalReport {
   readonly cleaned: boolean;
   /** How many objects were taken off it. */
   readonly removed: number;
+  /** Why it is not clean; empty where it is. */
+  readonly reason: string;
 }
 
 /** One change of the membership at a time in this process. */
@@ -281,6 +284,7 @@ export function* removeMember(
     }
     let cleaned = false;
     let removed = 0;
+    let reason = 'it could not be reached';
     const leaving = member === undefined ? undefined : yield* reachLeaving(group, member, deadline);
     if (leaving !== undefined) {
       try {
@@ -288,6 +292,11 @@ export function* removeMember(
         if (wipe) removed += yield* wipeObjects(group, leaving, deadline);
         removed += yield* removeOwn(group, leaving, deadline);
         cleaned = true;
+        reason = '';
+      } catch (error) {
+        // It is no member any more, whatever it says to that.
+        if (!(error instanceof TokenError)) throw error;
+        reason = error.message;
       } finally {
         if (leaving !== member) dismiss(leaving, 'it was removed from the group');
       }
@@ -295,7 +304,7 @@ export function* removeMember(
     if (serial !== undefined) yield* forgetMissed(group, serial, deadline);
     yield* resealAndRetire(group, deadline);
     retireLater(group);
-    return { member: name, cleaned, removed };
+    return { member: name, cleaned, removed, reason };
   } finally {
     if (member !== undefined) {
       member.holds -= 1;
