@@ -6,6 +6,7 @@ import type { Connection, Ticket } from './connection.js';
 import type { Group } from './group.js';
 import { join } from './join.js';
 import type { Member } from './member.js';
+import { refreshRecord } from './membership-record.js';
 import type { VirtualObject } from './object.js';
 import { failureOf } from './outcome.js';
 import { claimReturning, FRESH_HOST, isOutdated, recover } from './recovery.js';
@@ -25,6 +26,8 @@ const IDLE_PROBE = 5000;
 const WATCH_INTERVAL = 50;
 /** A member that does not know the group's newest record is looked at again after so long (ms), and up to twice that. */
 const COMPARE_AGAIN = 300;
+/** The group's record is read again after so many times `freshness`, whatever applications do. */
+const SCOUT_MULTIPLE = 5;
 /** A join takes at most so many times `hangAfter`. */
 const JOIN_MULTIPLE = 5;
 
@@ -163,6 +166,10 @@ class Watch {
       const told = this.#mayBeTold();
       if (told !== undefined) return told;
       if (this.#isBehind()) yield* this.#compareRecord();
+      if (this.#isScout() && this.#group.port.now() >= this.#scoutsAt()) {
+        yield* refreshRecord(this.#group, this.#group.port.now() + this.#group.policy.hangAfter);
+        continue;
+      }
       if (this.#member.suspectedFor !== undefined) {
         const given = yield* this.#examine(this.#member.suspectedFor);
         if (given !== undefined) return given;
@@ -184,10 +191,11 @@ class Watch {
       }
       // What the others do concerns those in reserve, and those that wait for somebody who knows.
       const { suspicion, directed, isActive } = this.#member;
+      const scoutsAt = this.#isScout() ? this.#scoutsAt() : FOREVER;
       const own = [connection.ended, connection.alarm, suspicion, directed];
       yield {
         signals: isActive ? own : [...own, this.#group.changed],
-        until: Math.min(idleAt, this.#nextLook(), this.#member.settleAt, this.#nextComparison()),
+        until: Math.min(idleAt, this.#nextLook(), this.#member.settleAt, this.#nextComparison(), scoutsAt),
       };
     }
   }
@@ -233,6 +241,16 @@ class Watch {
     if (!this.#group.missed.canTell(serial, this.#group.presentBut(this.#member))) return undefined;
     this.#member.isUnsettled = true;
     return 'those that know what it has missed are back';
+  }
+
+  /** One member is asked now and then what other processes have made of the group. */
+  #isScout(): boolean {
+    const { ledger, isForming, members } = this.#group;
+    return ledger.record !== undefined && !isForming && members.find(({ isActive }) => isActive) === this.#member;
+  }
+
+  #scoutsAt(): number {
+    return this.#group.recordReadAt + this.#group.policy.freshness * SCOUT_MULTIPLE;
   }
 
   #nextComparison(): number {

@@ -141,9 +141,9 @@ export function* refreshRecord(group: Group, deadline: number): Task<void> {
   if (ledger.record === undefined || port.now() - group.recordReadAt < policy.freshness) return;
   const member = group.members.find(({ isActive }) => isActive);
   if (member === undefined) return;
-  const before = group.recordReadAt;
   group.recordReadAt = port.now();
-  if (!(yield* learnRecord(group, member, deadline))) group.recordReadAt = before;
+  // Where it could not be read, the next one to ask may try again.
+  if (!(yield* learnRecord(group, member, deadline))) group.recordReadAt = port.now() - policy.freshness;
 }
 
 /** Gives a member that returns the domain key and the record of now. Ends with the reason when it may not serve. */

@@ -1,6 +1,6 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import type { TokenObject, VirtualToken } from '../../src/index.js';
-import { type Cluster, pidOf, stateOf } from './cluster.js';
+import { type Cluster, pidOf, quickPolicy, stateOf } from './cluster.js';
 import type { ReadObject } from './softhsm.js';
 
 /** What happens in a sequence; numbers choose among what there is. */
@@ -114,7 +114,7 @@ export class ModelRun {
   }
 
   async #open(index: number): Promise<VirtualToken> {
-    const token = await this.#cluster.open();
+    const token = await this.#cluster.open(this.#cluster.configuration({ ...quickPolicy, freshness: 200 }));
     this.#apps[index] = token;
     return token;
   }
