@@ -9,7 +9,7 @@ import type { Member } from './member.js';
 import { refreshRecord } from './membership-record.js';
 import type { VirtualObject } from './object.js';
 import { failureOf } from './outcome.js';
-import { claimReturning, FRESH_HOST, isOutdated, recover } from './recovery.js';
+import { claimReturning, FRESH_HOST, isOutdated, recover, SOMEBODY_ELSE } from './recovery.js';
 import { renewLogin } from './session.js';
 import { hasAbandoned } from './settlement.js';
 import { FOREVER, type Task } from './task.js';
@@ -72,7 +72,8 @@ function* keepComing(group: Group, member: Member): Task<void> {
     // The first try to come back is made at once.
     const wait = reason === FRESH_HOST ? 0 : rejoinAfter(failures, port.random());
     // One that goes through a new host to catch up was not lost.
-    const waitsForOperator = group.policy.recovery === 'manual' && member.hasServed && !member.isUnsettled;
+    const isOnItsWay = member.isUnsettled || reason === FRESH_HOST || reason === SOMEBODY_ELSE;
+    const waitsForOperator = group.policy.recovery === 'manual' && member.hasServed && !isOnItsWay;
     const isLasting = lasting || member.refusal !== undefined || waitsForOperator;
     const retryAt = isLasting ? FOREVER : port.now() + wait;
     member.isRecalled = false;

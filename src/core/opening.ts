@@ -16,7 +16,7 @@ export function* awaitService(group: Group, deadline: number): Task<void> {
   const { port, members, logins } = group;
   let until = deadline;
   for (;;) {
-    const serving = members.some(({ state }) => state.name === 'active' || state.name === 'standby');
+    const serving = members.some(({ isServing }) => isServing);
     const joining = members.some(({ state }) => state.name === 'joining' || state.name === 'recovering');
     if (!serving && logins.refusal !== undefined) {
       throw new TokenError(

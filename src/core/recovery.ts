@@ -15,7 +15,7 @@ const LOOK_AGAIN = 25;
 
 /** Hosts can be blind to what others have just written: who makes something good does it on one that starts after it has the claim. */
 export const FRESH_HOST = 'it catches up on a fresh host';
-const SOMEBODY_ELSE = 'another process has brought it up to date';
+export const SOMEBODY_ELSE = 'another process has brought it up to date';
 
 /** Waits for the right to make a member what it has to be; gives what gives it back. */
 export function* awaitClaim(group: Group, member: Member, deadline: number): Task<() => void> {
