@@ -17,12 +17,14 @@ export type {
   MissingEvent,
   ObjectSummary,
   OutputEvent,
+  PinEvent,
   ProgressEvent,
   SyncEvent,
 } from './core/event.js';
 export type { Existing, FormationReport } from './core/formation.js';
 export type { RemovalReport } from './core/membership.js';
 export type { Standing } from './core/object.js';
+export type { PinReport } from './core/pin-change.js';
 export type { StateName } from './core/state.js';
 export type { DriftStatus, GroupStatus, MemberStatus } from './core/status.js';
 export type { Difference, DifferenceKind, SynchronizationReport } from './core/synchronization.js';
@@ -30,7 +32,9 @@ export type { Travel } from './core/travel-trial.js';
 export { ConfigurationError } from './core/validation.js';
 export type {
   AddMemberOptions,
+  ChangePinOptions,
   MemberInput,
+  PinInput,
   RemoveMemberOptions,
   SynchronizeOptions,
 } from './faces/token/administration.js';

@@ -86,6 +86,8 @@ export class Connection {
   records: RecordsFound | undefined;
   /** What is on the token, while a member catches up; `isWhole` where what is not in it is not there either. */
   survey: { readonly found: Survey; readonly isWhole: boolean } | undefined;
+  /** Its lanes can be used, although nobody may be logged in yet. */
+  isAttached: boolean = false;
   end: HostEnd | undefined;
   #killedAt: { readonly time: number; readonly limits: HangLimits } | undefined;
 

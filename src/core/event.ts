@@ -71,6 +71,16 @@ export interface MembershipEvent {
   readonly members: readonly string[];
 }
 
+/**
+ * The user PIN: `changed` on these members, `rolled back` on those that had the new one already, `finished` or taken
+ * back where a change was interrupted, `pending` on those that are away and get it when they return.
+ */
+export interface PinEvent {
+  readonly type: 'pin';
+  readonly what: 'changed' | 'rolled back' | 'finished' | 'pending';
+  readonly members: readonly string[];
+}
+
 /** How far long work on a member has come. */
 export interface ProgressEvent {
   readonly type: 'progress';
@@ -102,6 +112,7 @@ export type GroupEvent =
   | MissingEvent
   | SyncEvent
   | MembershipEvent
+  | PinEvent
   | ProgressEvent
   | ConfigurationEvent
   | OutputEvent;

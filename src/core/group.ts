@@ -10,6 +10,7 @@ import { type GroupTiming, Member } from './member.js';
 import { Missed } from './missed.js';
 import { ObjectTable, type Standing, type VirtualObject } from './object.js';
 import type { Effort } from './outcome.js';
+import { Pins } from './pins.js';
 import type { Port } from './port.js';
 import { type ChangeRecord, fromHex, type GroupRecord } from './record.js';
 import { reasonOf } from './state.js';
@@ -28,6 +29,7 @@ export class Group {
   readonly latency: LatencyTable = new LatencyTable();
   readonly hedges: HedgeBudget = new HedgeBudget();
   readonly logins: LoginGate = new LoginGate();
+  readonly pins: Pins;
   readonly timing: GroupTiming;
   /** Fires when a member changes its state. */
   readonly changed: Signal = new Signal();
@@ -69,8 +71,9 @@ export class Group {
     config: GroupConfig,
     readonly port: Port,
     /** The PIN; undefined when nobody logs in. */
-    readonly pin: SecretRef | undefined,
+    pin: SecretRef | undefined,
   ) {
+    this.pins = new Pins(pin, port.secrets);
     const hash = (bytes: Uint8Array): Uint8Array => port.sha256(bytes);
     this.label = config.label;
     this.serial =
@@ -89,6 +92,11 @@ export class Group {
       attemptTimeout: config.policy.attemptTimeout,
     };
     this.members = config.members.map((member) => this.makeMember(member));
+  }
+
+  /** The PIN of now; undefined when nobody logs in. */
+  get pin(): SecretRef | undefined {
+    return this.pins.current;
   }
 
   /** A member that is not among the others yet. */
@@ -155,7 +163,8 @@ export class Group {
   /** The same from members that may not have all of them. */
   learnSome(records: readonly RecordsFound[]): void {
     this.objects.learnAliases(this.ledger.learnMore(records));
-    for (const { changes, group } of records) {
+    for (const { changes, group, pins } of records) {
+      this.pins.notice(pins);
       if (group !== undefined && group.record.id === this.ledger.record?.id) this.adopt(group.record);
       for (const { record } of changes) this.notice(record);
     }

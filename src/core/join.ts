@@ -1,26 +1,20 @@
 import type { TokenInfo } from '../spec/calls.js';
 import { ck, codeName } from '../spec/constants.js';
 import { type Job, type JobReply, resultOf, step } from '../spec/job.js';
-import { verdictOn } from '../spec/verdict.js';
 import type { TokenSelector } from './configuration.js';
 import type { Connection } from './connection.js';
 import type { Group } from './group.js';
+import { JoinFailure } from './join-failure.js';
 import { findRecords, foundIn, recordsIn } from './ledger.js';
 import type { Member } from './member.js';
-import { failureOf, type JobOutcome } from './outcome.js';
+import { failureOf } from './outcome.js';
+import { logIn } from './pin-login.js';
+import { learnFrom } from './pin-record.js';
 import { isLater } from './record.js';
-import { loginJob } from './session.js';
 import type { Task } from './task.js';
 
-const alreadyLoggedIn = ck('CKR_USER_ALREADY_LOGGED_IN');
 const alreadyInitialized = ck('CKR_CRYPTOKI_ALREADY_INITIALIZED');
-const pinLocked = ck('CKR_PIN_LOCKED');
 const CKF_TOKEN_INITIALIZED = ck('CKF_TOKEN_INITIALIZED');
-const CKF_USER_PIN_COUNT_LOW = ck('CKF_USER_PIN_COUNT_LOW');
-const CKF_USER_PIN_FINAL_TRY = ck('CKF_USER_PIN_FINAL_TRY');
-const CKF_USER_PIN_LOCKED = ck('CKF_USER_PIN_LOCKED');
-/** So many logins without an answer are made on a member while the PIN is not proven. */
-const MOST_UNKNOWN_LOGINS = 3;
 /** Session counts that are no counts: effectively infinite, unavailable. */
 const isLimit = (count: number): boolean => count > 0 && count < 0xffff_ffff;
 
@@ -28,16 +22,6 @@ const isLimit = (count: number): boolean => count > 0 && count < 0xffff_ffff;
 export type JoinResult =
   | { readonly ok: true }
   | { readonly ok: false; readonly reason: string; readonly lasting: boolean; readonly code: number | undefined };
-
-class JoinFailure extends Error {
-  constructor(
-    reason: string,
-    readonly lasting: boolean = false,
-    readonly code?: number,
-  ) {
-    super(reason);
-  }
-}
 
 /**
  * Brings a member into service: starts its host, loads the library, finds the token, opens the lanes, logs
@@ -60,8 +44,9 @@ export function* join(group: Group, member: Member, deadline: number): Task<Join
     connection.lanes = lanesOf(config.lanes, token);
     yield* perform(connection, { steps: [step('X_Attach', slot, connection.lanes)], sessionless: true }, deadline);
     connection.window = connection.lanes * 2;
+    connection.isAttached = true;
     if (group.pin !== undefined) {
-      yield* login(group, member, connection, token, deadline);
+      yield* logIn(group, member, connection, token, deadline);
       yield* learnRecords(group, member, connection, token, deadline);
     }
     member.serial = token.serialNumber;
@@ -199,6 +184,7 @@ function* learnRecords(
   }
   group.adopt(own);
   for (const { record } of records.aliases) group.objects.learnAliases(group.ledger.addAlias(record));
+  if (records.pins.length > 0) yield* learnFrom(group, connection, deadline);
   member.isOfGroup = true;
   for (const other of group.members) {
     if (other.isActive && !other.isOfGroup && other.connection !== undefined)
@@ -210,76 +196,4 @@ function* learnRecords(
 function lanesOf(wanted: number, token: TokenInfo): number {
   const limits = [token.maxSessionCount, token.maxRwSessionCount].filter(isLimit).map((limit) => limit - 1);
   return Math.max(1, Math.min(wanted, ...limits));
-}
-
-function* login(group: Group, member: Member, connection: Connection, token: TokenInfo, deadline: number): Task<void> {
-  const { logins, pin } = group;
-  if (pin === undefined) return;
-  if (member.refusal !== undefined)
-    throw new JoinFailure(`${codeName(member.refusal)} at the login before`, true, member.refusal);
-  if ((token.flags & CKF_USER_PIN_LOCKED) !== 0)
-    throw new JoinFailure("the token's user PIN is locked", true, pinLocked);
-  while (!logins.enter()) {
-    if (logins.isRefused) {
-      const { code, member: where } = logins.refusal ?? { code: 0, member: '' };
-      throw new JoinFailure(`no login is tried after ${codeName(code)} on ${where}`, true);
-    }
-    if (group.port.now() >= deadline) throw new JoinFailure('another member is still logging in');
-    yield { signals: [logins.changed, connection.ended], until: deadline };
-    if (connection.end !== undefined) throw new JoinFailure(connection.end.reason);
-  }
-  if (!logins.isProven && mayHaveBeenRefused(member, token)) {
-    logins.leave('unknown', 0, member.name);
-    throw new JoinFailure('logins ended without an answer, and the PIN is not known to be right', true);
-  }
-  const ticket = connection.submit(loginJob(pin), 'join', deadline);
-  // The others wait for the first login; one that hangs must not hold them up for long.
-  const patience = Math.min(deadline, group.port.now() + group.policy.hangAfter);
-  if (!ticket.settled) yield { signals: [ticket], until: patience };
-  const isLate = !ticket.settled;
-  if (isLate) {
-    logins.leave('unknown', 0, member.name);
-    yield { signals: [ticket], until: deadline };
-  }
-  const { outcome, reason, refused } = judgeLogin(group, member, ticket.outcome);
-  // One that was late has given its turn back: only what says something about the PIN is told then.
-  if (!isLate || outcome !== 'unknown') logins.leave(outcome, member.refusal ?? 0, member.name);
-  if (outcome !== 'right') throw new JoinFailure(reason, refused, refused ? member.refusal : undefined);
-}
-
-/** Of a PIN that has not been proven too many tries may lock the token, also those whose outcome nobody knows. */
-function mayHaveBeenRefused(member: Member, token: TokenInfo): boolean {
-  if (member.unknownLogins === 0) return false;
-  return (
-    member.unknownLogins >= MOST_UNKNOWN_LOGINS ||
-    (token.flags & (CKF_USER_PIN_COUNT_LOW | CKF_USER_PIN_FINAL_TRY)) !== 0
-  );
-}
-
-interface LoginJudgement {
-  readonly outcome: 'right' | 'wrong' | 'unknown';
-  readonly reason: string;
-  readonly refused: boolean;
-}
-
-function judgeLogin(group: Group, member: Member, outcome: JobOutcome | undefined): LoginJudgement {
-  const failure = outcome === undefined ? undefined : failureOf(outcome);
-  const code = failure?.kind === 'code' ? failure.code : 0;
-  if (outcome !== undefined && (failure === undefined || code === alreadyLoggedIn)) {
-    member.unknownLogins = 0;
-    return { outcome: 'right', reason: '', refused: false };
-  }
-  if (failure?.kind === 'code') {
-    const refused = verdictOn(code, group.policy.verdicts) === 'credential';
-    if (refused) member.refusal = code;
-    // A locked PIN says nothing of the PIN that was tried.
-    return {
-      outcome: refused && code !== pinLocked ? 'wrong' : 'unknown',
-      reason: `C_Login answered ${codeName(code)}`,
-      refused,
-    };
-  }
-  member.unknownLogins += 1;
-  const reason = failure?.kind === 'lost' ? `${failure.reason} in C_Login` : 'C_Login did not answer in time';
-  return { outcome: 'unknown', reason, refused: false };
 }

@@ -5,6 +5,7 @@ import type { JobReply } from '../spec/job.js';
 import { resultOf, step } from '../spec/job.js';
 import { CKK, CKO, describe, describedTypes, identityOf, RESERVED_LABEL } from './identity.js';
 import { type Alias, VirtualObject } from './object.js';
+import type { PinNote } from './pins.js';
 import {
   type AliasRecord,
   type ChangeRecord,
@@ -48,6 +49,8 @@ export interface RecordsFound {
   readonly group: FoundRecord<GroupRecord> | undefined;
   readonly aliases: readonly FoundRecord<AliasRecord>[];
   readonly changes: readonly FoundRecord<ChangeRecord>[];
+  /** What says that the PIN is being changed. */
+  readonly pins: readonly PinNote[];
   /** A record of a later format is among them. */
   readonly newer: boolean;
 }
@@ -65,6 +68,7 @@ export function recordsIn(found: readonly FoundObject[]): RecordsFound {
   let group: FoundRecord<GroupRecord> | undefined;
   const aliases: FoundRecord<AliasRecord>[] = [];
   const changes: FoundRecord<ChangeRecord>[] = [];
+  const pins: PinNote[] = [];
   let newer = false;
   for (const { handle, attributes } of found) {
     const record = readRecord(attributes[0]?.value ?? new Uint8Array());
@@ -73,8 +77,9 @@ export function recordsIn(found: readonly FoundObject[]): RecordsFound {
       if (group === undefined || isLater(record, group.record)) group = { handle, record };
     } else if (record?.kind === 'alias') aliases.push({ handle, record });
     else if (record?.kind === 'intent' || record?.kind === 'journal') changes.push({ handle, record });
+    else if (record?.kind === 'pin') pins.push(record);
   }
-  return { kind: 'records', group, aliases, changes, newer };
+  return { kind: 'records', group, aliases, changes, pins, newer };
 }
 
 export function foundIn(reply: JobReply, index: number): readonly FoundObject[] {

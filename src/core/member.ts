@@ -1,3 +1,4 @@
+import type { SecretRef } from '../spec/job.js';
 import { backoff } from './backoff.js';
 import type { MemberConfig } from './configuration.js';
 import { Connection, type Timing } from './connection.js';
@@ -34,6 +35,16 @@ export class Member implements Timing {
   readonly lacking: Map<string, number> = new Map<string, number>();
   /** The code by which its token refused the PIN: nobody tries it there again. */
   refusal: number | undefined;
+  /** The PIN of its last good login. */
+  pin: SecretRef | undefined;
+  /** The PINs that it has refused since then. */
+  readonly refusedPins: Set<SecretRef> = new Set<SecretRef>();
+  /** Whether its PIN is just being changed: no login is tried until it is known which one it has. */
+  isPinInDoubt: boolean = false;
+  /** It exists to try this PIN and no other. */
+  trialPin: SecretRef | undefined;
+  /** It has few tries left, and waits for another one to prove the PIN. */
+  awaitsProof: boolean = false;
   /** Logins here that ended without an answer while the PIN was not proven. */
   unknownLogins: number = 0;
   /** It has to settle what calls left there before it serves again; see settlement.ts. */

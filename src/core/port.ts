@@ -1,5 +1,6 @@
-import type { Job, JobReply } from '../spec/job.js';
+import type { Job, JobReply, SecretRef } from '../spec/job.js';
 import type { GroupEvent } from './event.js';
+import type { PinReading } from './pins.js';
 import type { Alarm, Running, Task } from './task.js';
 
 /** A public key as PKCS#11 attributes hold it. */
@@ -56,6 +57,18 @@ export interface HostOptions {
   readonly env: Readonly<Record<string, string>>;
 }
 
+/** PINs, in memory that is locked and wiped. */
+export interface SecretStore {
+  /** A copy of the bytes; to wipe these is the caller's affair. */
+  make(bytes: Uint8Array): SecretRef;
+  /** A new one, with the bytes of both. */
+  joined(first: SecretRef, second: SecretRef): SecretRef;
+  areEqual(one: SecretRef, other: SecretRef): boolean;
+  wipe(secret: SecretRef): void;
+  /** Reads the PIN again from where the configuration says that it is. */
+  readAgain(): PinReading;
+}
+
 /** All that core needs of the world. Runtime implements it; tests script it on virtual time. */
 export interface Port {
   /** Monotonic, ms, with fractions. */
@@ -83,6 +96,7 @@ export interface Port {
    * process ends; undefined where another one holds it.
    */
   claim(name: string): (() => void) | undefined;
+  readonly secrets: SecretStore;
   emit(event: GroupEvent): void;
   /** Something went wrong here that no caller waits for. */
   warn(error: unknown): void;

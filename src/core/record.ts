@@ -2,6 +2,7 @@ import { type Attribute, ulongBytes } from '../spec/attribute.js';
 import { ck } from '../spec/constants.js';
 import { CKO, describe, describedTypes, identityOf, RESERVED_LABEL } from './identity.js';
 import { type ProofKind, VirtualObject } from './object.js';
+import type { PinNote } from './pins.js';
 
 /** The format that this version writes; whoever meets a newer one does not write. */
 export const FORMAT = 1;
@@ -138,7 +139,7 @@ export function isLater(one: GroupRecord, other: GroupRecord): boolean {
   return (one.writer ?? '') > (other.writer ?? '');
 }
 
-export type GroupwideRecord = GroupRecord | ChangeRecord | AliasRecord;
+export type GroupwideRecord = GroupRecord | ChangeRecord | AliasRecord | PinNote;
 export type AnyRecord = GroupwideRecord | KeyRecord;
 
 /** What a member has to do so that a call has not happened. */

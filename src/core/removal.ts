@@ -7,6 +7,7 @@ import type { Group } from './group.js';
 import { isReserved, RESERVED_LABEL } from './identity.js';
 import { DOMAIN_LABEL, TRANSPORT_LABEL } from './ledger.js';
 import type { Member } from './member.js';
+import { pairTemplate } from './pin-record.js';
 import { groupwideTemplate, hex, keyRecordTemplate, readRecord } from './record.js';
 import type { Task } from './task.js';
 
@@ -30,6 +31,7 @@ export function* removeOwn(group: Group, member: Member, deadline: number, only?
     [{ type: CKA.label, value: Buffer.from(DOMAIN_LABEL) }],
     [{ type: CKA.label, value: Buffer.from(TRANSPORT_LABEL) }],
     [{ type: CKA.label, value: Buffer.from(`${RESERVED_LABEL}probe`) }],
+    pairTemplate,
     groupwideTemplate,
   ];
   let removed = 0;

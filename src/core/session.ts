@@ -1,18 +1,20 @@
 import { ck } from '../spec/constants.js';
-import { type Job, step } from '../spec/job.js';
+import { type Job, type SecretRef, step } from '../spec/job.js';
 import { verdictOn } from '../spec/verdict.js';
 import type { Connection } from './connection.js';
 import type { Group } from './group.js';
 import type { Member } from './member.js';
 import { Effort, type Failure, failureOf } from './outcome.js';
+import { acceptPin, alternativeTo } from './pin-alternative.js';
 import type { Renewal } from './replica.js';
 import { FOREVER, type Task } from './task.js';
 
 const CKU_USER = ck('CKU_USER');
+const pinLocked = ck('CKR_PIN_LOCKED');
 const alreadyLoggedIn = ck('CKR_USER_ALREADY_LOGGED_IN');
 
 /** The login on a connection's anchor session. Rule 6 is kept by whoever calls this. */
-export function loginJob(pin: NonNullable<Group['pin']>): Job {
+export function loginJob(pin: SecretRef): Job {
   return { steps: [step('C_Login', CKU_USER, pin.length)], sessionless: true, secret: pin };
 }
 
@@ -53,12 +55,28 @@ function* renew(group: Group, member: Member, connection: Connection, effort: Ef
     connection.epoch += 1;
     connection.replicas.clear();
     connection.sessionObjects.clear();
-    const login = yield* connection.run({ ...loginJob(group.pin), exclusive: true }, 'login', FOREVER, effort);
-    const failure = failureOf(login);
-    if (failure?.kind === 'code' && verdictOn(failure.code, group.policy.verdicts) === 'credential')
-      member.refusal = failure.code;
-    if (failure !== undefined && (failure.kind !== 'code' || failure.code !== alreadyLoggedIn)) return failure;
+    const failure = yield* logInAgain(group, member, connection, effort);
+    if (failure !== undefined) return failure;
   }
   connection.renewedAt = group.port.now();
+  return undefined;
+}
+
+/** The PIN that was good before; once the other one, where it was changed meanwhile. */
+function* logInAgain(group: Group, member: Member, connection: Connection, effort: Effort): Task<Failure | undefined> {
+  let pin = group.pins.firstFor(member);
+  for (let tries = 1; pin !== undefined; tries += 1) {
+    const login = yield* connection.run({ ...loginJob(pin), exclusive: true }, 'login', FOREVER, effort);
+    const failure = failureOf(login);
+    if (failure === undefined) acceptPin(group, member, pin);
+    if (failure === undefined || (failure.kind === 'code' && failure.code === alreadyLoggedIn)) return undefined;
+    if (failure.kind !== 'code' || verdictOn(failure.code, group.policy.verdicts) !== 'credential') return failure;
+    const mayChange = tries === 1 && failure.code !== pinLocked;
+    pin = mayChange ? yield* alternativeTo(group, member, connection, pin) : undefined;
+    if (pin === undefined) {
+      member.refusal = failure.code;
+      return failure;
+    }
+  }
   return undefined;
 }

@@ -16,6 +16,7 @@ export function* startSpareHost(group: Group, model: Member, deadline: number): 
   const { port } = group;
   const member = new Member({ ...model.config, lanes: 1 }, port, group.timing, () => {});
   member.serial = model.serial;
+  member.pin = model.pin;
   for (let failures = 1; ; failures += 1) {
     const joined = yield* join(group, member, deadline);
     if (joined.ok) return member;

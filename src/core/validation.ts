@@ -1,9 +1,9 @@
 import { type Document, LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { constantsOf } from '../spec/constants.js';
-import { kindOf } from '../spec/input.js';
+import { InputError, kindOf } from '../spec/input.js';
 import type { Verdict } from '../spec/verdict.js';
-import type { GroupConfig, MemberConfig } from './configuration.js';
+import type { GroupConfig, MemberConfig, PinReference } from './configuration.js';
 
 const MOST_LANES = 64;
 const MOST_OLD_LOGS = 100;
@@ -91,6 +91,17 @@ const policySchema = z.strictObject({
   stale: z.enum(['serve', 'refuse']).default('serve'),
 });
 
+const pinSchema = z
+  .strictObject({
+    env: text('the name of an environment variable').optional(),
+    file: text('the path of a file').optional(),
+    command: z.union([text('a command'), z.array(z.string()).min(1, 'expected a program')]).optional(),
+  })
+  .refine(
+    exactlyOne('env, file, command'),
+    'expected exactly one of env, file and command; a PIN is never written here',
+  );
+
 const groupSchema = z.strictObject({
   label: text('a label of 1 to 32 characters', 32).refine(
     (label) => Buffer.byteLength(label) <= 32,
@@ -112,17 +123,7 @@ const groupSchema = z.strictObject({
         }
       });
     }),
-  pin: z
-    .strictObject({
-      env: text('the name of an environment variable').optional(),
-      file: text('the path of a file').optional(),
-      command: z.union([text('a command'), z.array(z.string()).min(1, 'expected a program')]).optional(),
-    })
-    .refine(
-      exactlyOne('env, file, command'),
-      'expected exactly one of env, file and command; a PIN is never written here',
-    )
-    .optional(),
+  pin: pinSchema.optional(),
   log: z
     .strictObject({
       file: text('the path of a file'),
@@ -262,5 +263,12 @@ export function checkMember(input: unknown): MemberConfig {
       'member',
       problemsOf(result.error, input, () => ''),
     );
+  return result.data;
+}
+
+/** Where a PIN is to be read from, in the shape that it has in a configuration; InputError for anything else. */
+export function checkPinReference(field: string, input: unknown): PinReference {
+  const result = pinSchema.safeParse(input);
+  if (!result.success) throw new InputError(field, 'a PIN, or where it is: one of env, file and command', input);
   return result.data;
 }

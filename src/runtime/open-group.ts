@@ -4,12 +4,13 @@ import type { GroupConfig, GroupConfigInput } from '../core/configuration.js';
 import type { GroupEvent } from '../core/event.js';
 import { Group } from '../core/group.js';
 import { awaitService } from '../core/opening.js';
+import { keepPins } from '../core/pin-keeper.js';
 import type { HostLink, HostListener, HostOptions, Port } from '../core/port.js';
 import { keep, takeUp } from '../core/roster.js';
 import { type Alarm, FOREVER, type Running, type Task } from '../core/task.js';
 import { ConfigurationError, checkConfiguration, parseConfiguration } from '../core/validation.js';
 import { type Job, step } from '../spec/job.js';
-import { addon, type NativeSecret } from './addon.js';
+import { addon } from './addon.js';
 import { monotonicNow } from './clock.js';
 import { ConfigurationFile } from './configuration-file.js';
 import { sha256, verifySignature } from './crypto.js';
@@ -17,6 +18,7 @@ import { HaLog } from './ha-log.js';
 import { HostProcess } from './host.js';
 import { readPin } from './pin.js';
 import { Scheduler } from './scheduler.js';
+import { Secrets } from './secrets.js';
 import { isWriterGone, makeWriter } from './writer.js';
 
 /** How long a synchronous wait spins before it sleeps (µs): longer than most operations of a local token take. */
@@ -55,7 +57,9 @@ export class OpenGroup {
   readonly #hosts = new Set<HostProcess>();
   readonly #listeners = new Set<Listener>();
   readonly #file: ConfigurationFile | undefined;
-  readonly #pin: NativeSecret | undefined;
+  /** The PINs that it knows. */
+  readonly secrets: Secrets;
+  readonly #pinKeeper: Running<void>;
   readonly #hidden: readonly string[];
   readonly #log: HaLog | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -67,10 +71,12 @@ export class OpenGroup {
   /** Starts the hosts; `awaitService` tells when the group can be used. The file, where there is one, is watched. */
   constructor(config: GroupConfig, path?: string) {
     this.#hidden = config.pin?.env === undefined ? [] : [config.pin.env];
-    this.#pin = config.pin === undefined ? undefined : readPin(config.pin);
+    this.secrets = new Secrets(config.pin, () => this.#move());
+    const pin = config.pin === undefined ? undefined : this.secrets.hold(readPin(config.pin));
     this.#log = config.log === undefined ? undefined : new HaLog(config.log, config.label);
-    this.group = new Group(config, this.#port(), this.#pin);
+    this.group = new Group(config, this.#port(), pin);
     for (const member of this.group.members) keep(this.group, member);
+    this.#pinKeeper = this.#scheduler.start(keepPins(this.group));
     if (path !== undefined) this.#file = new ConfigurationFile(path, () => this.#reconfigure(path));
     this.#settle();
   }
@@ -150,6 +156,7 @@ export class OpenGroup {
       });
     }
     this.#file?.close();
+    this.#pinKeeper.cancel(undefined);
     for (const keeper of [...this.group.keepers.values()]) keeper.cancel(undefined);
     try {
       for (const { connection } of this.group.members) {
@@ -162,7 +169,7 @@ export class OpenGroup {
         host.close();
       }
       clearTimeout(this.#timer);
-      this.#pin?.wipe();
+      this.secrets.wipeAll();
       this.#log?.close();
     }
   }
@@ -289,6 +296,7 @@ export class OpenGroup {
         const descriptor = addon.claim(name);
         return descriptor < 0 ? undefined : () => addon.releaseClaim(descriptor);
       },
+      secrets: this.secrets,
       emit: (event) => this.#emit(event),
       warn: (error) => process.emitWarning(error instanceof Error ? error : String(error)),
     };

@@ -16,6 +16,11 @@ export interface AttributeDefinition {
 export interface Attribute {
   readonly type: number;
   readonly value: Uint8Array;
+  /**
+   * So many bytes of the job's secret are the rest of the value. Only of the last attribute of a job's last call: the
+   * channel appends the secret from guarded memory.
+   */
+  readonly secretLength?: number;
 }
 
 type Row = readonly [name: string, constant: string, kind: AttributeKind, prefix?: string];

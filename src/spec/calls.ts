@@ -119,7 +119,8 @@ const template: Write<readonly Attribute[]> = (writer, value) => {
   writer.u32(value.length);
   for (const attribute of value) {
     writer.u64(attribute.type);
-    writer.sized(attribute.value);
+    writer.u32(attribute.value.length + (attribute.secretLength ?? 0));
+    writer.raw(attribute.value);
   }
 };
 const mechanism: Write<Mechanism> = writeMechanism;

@@ -44,7 +44,7 @@ export interface Job {
   readonly fresh?: boolean;
   /** Needs no session of the lane: module, slot and login calls. */
   readonly sessionless?: boolean;
-  /** The PIN of a job whose last step is C_Login; the old PIN and the new one where that is C_SetPIN. */
+  /** The PIN of a job whose last step is C_Login; the old PIN and the new one where that is C_SetPIN, or a record of both. */
   readonly secret?: SecretRef;
 }
 

@@ -5,6 +5,7 @@ import { Group } from '../../src/core/group.js';
 import { keepMember } from '../../src/core/health.js';
 import { describedTypes } from '../../src/core/identity.js';
 import { awaitService } from '../../src/core/opening.js';
+import { PinReading } from '../../src/core/pins.js';
 import type { BegunJob, HostLink, HostListener, Port } from '../../src/core/port.js';
 import { FOREVER, type Running, type Task } from '../../src/core/task.js';
 import { checkConfiguration } from '../../src/core/validation.js';
@@ -300,6 +301,17 @@ export class World {
       writer: 'world',
       isWriterGone: () => undefined,
       claim: () => () => undefined,
+      secrets: {
+        make: ({ length }) => ({ length }),
+        joined: (one, other) => ({ length: one.length + other.length }),
+        areEqual: (one, other) => one === other,
+        wipe: () => {},
+        readAgain: () => {
+          const reading = new PinReading();
+          reading.settle();
+          return reading;
+        },
+      },
       emit: (event) => this.events.push(event),
       warn: (error) => {
         throw error;

@@ -1,5 +1,5 @@
 import { EventEmitter } from 'node:events';
-import type { MemberConfig } from '../../core/configuration.js';
+import type { MemberConfig, PinReference } from '../../core/configuration.js';
 import type {
   ConfigurationEvent,
   FailoverEvent,
@@ -8,6 +8,7 @@ import type {
   MisalignedEvent,
   MissingEvent,
   OutputEvent,
+  PinEvent,
   ProgressEvent,
   SyncEvent,
 } from '../../core/event.js';
@@ -21,15 +22,19 @@ import {
   removeMember,
   setDrained,
 } from '../../core/membership.js';
+import { changePin, type PinReport } from '../../core/pin-change.js';
 import { type SynchronizationReport, synchronize } from '../../core/synchronization.js';
 import type { Task } from '../../core/task.js';
-import { checkMember } from '../../core/validation.js';
+import { checkMember, checkPinReference } from '../../core/validation.js';
 import type { OpenGroup } from '../../runtime/open-group.js';
+import { fetchPin, guardPin } from '../../runtime/pin.js';
 import { InputError } from '../../spec/input.js';
 import { budgetOf, type CallOptions, checkOpen } from './input.js';
 
 /** Work on whole tokens takes as long as it takes (ms). */
 const WORK_WITHIN = 3_600_000;
+/** Nobody else can put it in order for that long, should this machine be lost in the middle (ms). */
+const PIN_WITHIN = 300_000;
 
 export interface TokenEvents {
   failover: [FailoverEvent];
@@ -38,6 +43,7 @@ export interface TokenEvents {
   missing: [MissingEvent];
   sync: [SyncEvent];
   membership: [MembershipEvent];
+  pin: [PinEvent];
   progress: [ProgressEvent];
   configuration: [ConfigurationEvent];
   output: [OutputEvent];
@@ -60,6 +66,14 @@ export interface SynchronizeOptions extends CallOptions {
   /** Only reports what is different. */
   readonly dryRun?: boolean;
 }
+
+export interface ChangePinOptions extends CallOptions {
+  /** Members that are away get the new PIN when they return; without it every member has to be there. */
+  readonly pending?: boolean;
+}
+
+/** The new PIN itself, or where it is. */
+export type PinInput = PinReference | string | Uint8Array;
 
 function nameOf(name: unknown): string {
   if (typeof name !== 'string' || name === '') throw new InputError('name', 'the name of a member', name);
@@ -122,6 +136,31 @@ export class AdministeredToken extends EventEmitter<TokenEvents> {
   /** Has a member that is away come back now. CKR_DEVICE_REMOVED, with the reason, when it does not. */
   async recover(name: string, options: CallOptions = {}): Promise<void> {
     await this.#administer((group, deadline) => recoverMember(group, nameOf(name), deadline), options);
+  }
+
+  /**
+   * Gives all members one new user PIN, or none. What was interrupted is finished, or taken back, by whoever opens the
+   * group next; see docs/operation.md. The configuration still says the old one: that is the caller's to change.
+   *
+   * CKR_DEVICE_REMOVED when a member is away and `pending` is not said, InputError for a PIN that is empty, too long
+   * or that of now. Where none is given its deadline is five minutes; who gives it up has it taken back.
+   */
+  async changePin(newPin: PinInput, options: ChangePinOptions = {}): Promise<PinReport> {
+    const budget = budgetOf(options, PIN_WITHIN);
+    const pending = options.pending === true;
+    checkOpen(this.#open);
+    const deadline = this.#open.now() + budget;
+    const isGiven = typeof newPin === 'string' || newPin instanceof Uint8Array;
+    const native = isGiven ? guardPin('newPin', newPin) : await fetchPin(checkPinReference('newPin', newPin));
+    const secret = this.#open.secrets.hold(native);
+    const { group } = this.#open;
+    try {
+      checkOpen(this.#open);
+      return await this.#open.run(inTurn(group, changePin(group, secret, { pending }, deadline)), options.signal);
+    } finally {
+      // Where it was never begun.
+      group.pins.wipeUnless([secret]);
+    }
   }
 
   /** Compares all that members have, and repairs what is different. See docs/operation.md for what is repaired how. */

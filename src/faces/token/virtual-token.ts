@@ -65,7 +65,7 @@ type Calling<T> = (deadline: number) => Task<T>;
  * Calls reject with a `TokenError` (pkcs11js's `Pkcs11Error` with `code`, `method`, `member`, `attempts`),
  * or, before any member is touched, with an `InputError` (a TypeError) for bad input.
  *
- * Events: `failover`, `member`, `misaligned`, `missing`, `sync`, `membership`, `progress`, `configuration`, `output`.
+ * Events: `failover`, `member`, `misaligned`, `missing`, `sync`, `membership`, `pin`, `progress`, `configuration`, `output`.
  */
 export class VirtualToken extends AdministeredToken {
   readonly #open: OpenGroup;

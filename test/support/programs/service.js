@@ -39,6 +39,13 @@ if (mode.startsWith('change:')) {
   await run(token, operation, label, prepared);
   process.exit(0);
 }
+if (mode === 'pin') {
+  // Changes the PIN, when it is told to which.
+  tell({ ready: true });
+  const pin = await new Promise((resolve) => process.stdin.once('data', (data) => resolve(data.toString().trim())));
+  await token.changePin(pin);
+  process.exit(0);
+}
 const pids = token.status().members.map(({ pid }) => pid);
 const [key] = await token.find({ label: 'rsa', class: 'PRIVATE_KEY' });
 const sign = () => token.sign('SHA256_RSA_PKCS', key, 'data');
