@@ -1,3 +1,4 @@
+export type { BackupReport } from './core/backup.js';
 export type {
   Balance,
   GroupConfigInput,
@@ -25,6 +26,7 @@ export type { Existing, FormationReport } from './core/formation.js';
 export type { RemovalReport } from './core/membership.js';
 export type { Standing } from './core/object.js';
 export type { PinReport } from './core/pin-change.js';
+export type { RestoreReport } from './core/restore.js';
 export type { StateName } from './core/state.js';
 export type { DriftStatus, GroupStatus, MemberStatus } from './core/status.js';
 export type { Difference, DifferenceKind, SynchronizationReport } from './core/synchronization.js';
@@ -32,6 +34,8 @@ export type { Travel } from './core/travel-trial.js';
 export { ConfigurationError } from './core/validation.js';
 export type {
   AddMemberOptions,
+  BackupOptions,
+  BackupTokenInput,
   ChangePinOptions,
   MemberInput,
   PinInput,

@@ -89,7 +89,7 @@ function* createOnAll(change: Change, making: Making): Task<readonly VirtualObje
     const participants = yield* change.participants();
     const ofToken = named.filter(({ part }) => part.request.token);
     if (ofToken.length > 0) {
-      const isAlone = making.isRepeatable ? yield* nothingLike(change, participants, ofToken) : true;
+      const isAlone = making.isRepeatable ? yield* nothingLike(change, participants, objectsOf(ofToken)) : true;
       const going = yield* change.announce(participants, 'create', objectsOf(ofToken), [], [], isAlone);
       const pieces = ofToken.map((each) => pieceOf(making, each));
       const records = recordsOf(change, making, ofToken);
@@ -128,8 +128,8 @@ function* draftAnew({ group, deadline }: Change, making: Making): Task<readonly 
  * Whether no member has anything of these names yet. Where one has, it may be the very same object, and undoing the
  * call by what is found could take that instead.
  */
-function* nothingLike(change: Change, members: readonly Member[], named: readonly Named[]): Task<boolean> {
-  const finds = named.map(({ object }) => step('X_Find', findTemplate(object.description), 8, [CKA.token]));
+function* nothingLike(change: Change, members: readonly Member[], objects: readonly VirtualObject[]): Task<boolean> {
+  const finds = objects.map((object) => step('X_Find', findTemplate(object.description), 8, [CKA.token]));
   const ends = yield* together(
     change.group,
     members.map((member) =>
@@ -143,6 +143,42 @@ function* nothingLike(change: Change, members: readonly Member[], named: readonl
       resultOf(reply, index, 'X_Find').every(({ attributes: [token] }) => token?.value[0] !== 1),
     );
   });
+}
+
+/**
+ * Puts an object on all members that is known already: it has its handle, and its form. With the same ends as a call
+ * that makes one; `records` gets the name of the operation.
+ */
+export function* placeObject(
+  group: Group,
+  functionName: string,
+  piece: Piece,
+  records: (operation: string) => readonly AnyRecord[],
+  deadline: number,
+): Task<void> {
+  checkWritable(group, functionName);
+  const change = new Change(group, functionName, deadline);
+  yield* carryOut(change, place(change, piece, records));
+}
+
+function* place(change: Change, piece: Piece, recordsOf: (operation: string) => readonly AnyRecord[]): Task<void> {
+  const objects = [piece.object];
+  try {
+    const participants = yield* change.participants();
+    const isAlone = yield* nothingLike(change, participants, objects);
+    const going = yield* change.announce(participants, 'create', objects, [], [], isAlone);
+    const records = recordsOf(change.operation);
+    yield* installAndCommit(
+      change,
+      going,
+      objects,
+      () => [piece],
+      () => records,
+    );
+  } catch (error) {
+    change.group.objects.remove(piece.object);
+    throw error;
+  }
 }
 
 /** A key that no member can give to the others is refused before any of them has it. */

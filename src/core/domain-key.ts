@@ -43,7 +43,13 @@ const no = Uint8Array.of(0);
 const noUse = { ENCRYPT: false, DECRYPT: false, SIGN: false, VERIFY: false, DERIVE: false, WRAP: false, UNWRAP: false };
 
 /** The key pair that keys travel to a member under: it never leaves it. */
-export function* makeTransport(group: Group, member: Member, id: Uint8Array, deadline: number): Task<MemberNote> {
+export function* makeTransport(
+  group: Group,
+  member: Member,
+  id: Uint8Array,
+  deadline: number,
+  label: string = TRANSPORT_LABEL,
+): Task<MemberNote> {
   const exponent = Uint8Array.of(1, 0, 1);
   const ofPublic: readonly Attribute[] = [
     inSession,
@@ -53,7 +59,7 @@ export function* makeTransport(group: Group, member: Member, id: Uint8Array, dea
   ];
   const ofPrivate: readonly Attribute[] = [
     onToken,
-    { type: CKA.label, value: Buffer.from(TRANSPORT_LABEL) },
+    { type: CKA.label, value: Buffer.from(label) },
     { type: CKA.id, value: id },
     ...flags({ PRIVATE: true, SENSITIVE: true, EXTRACTABLE: false, UNWRAP: true }),
     ...flags({ DECRYPT: false, SIGN: false, SIGN_RECOVER: false, DERIVE: false }),
@@ -87,8 +93,14 @@ function domainDescription(): Description {
   };
 }
 
-function addProofs(script: Script, salt: Uint8Array, key: ObjectRef): (reply: JobReply) => Map<ProofKind, Uint8Array> {
-  const asked = comparedProvers(domainDescription(), salt).map((prover) => {
+/** Adds the steps that prove which key it is; gives what reads the proofs. */
+export function addProofs(
+  script: Script,
+  salt: Uint8Array,
+  key: ObjectRef,
+  description: Description = domainDescription(),
+): (reply: JobReply) => Map<ProofKind, Uint8Array> {
+  const asked = comparedProvers(description, salt).map((prover) => {
     const at = script.steps.length;
     script.add(...prover.steps(key, at).map(optional));
     return { prover, at };
@@ -105,7 +117,7 @@ export interface BornDomain {
   readonly forms: ReadonlyMap<string, Uint8Array>;
 }
 
-const domainUse = flags({ ...noUse, WRAP: true, UNWRAP: true, PRIVATE: true, SENSITIVE: true });
+const domainUse: readonly Attribute[] = flags({ ...noUse, WRAP: true, UNWRAP: true, PRIVATE: true, SENSITIVE: true });
 
 /**
  * Makes a domain key: born on one member as a session object, wrapped once for each under its transport key, also
@@ -144,6 +156,23 @@ export function* bearDomain(
   };
 }
 
+/** What such a key is made with where it lasts no longer than a job. */
+export const passingTemplate: readonly Attribute[] = [
+  { type: CKA.class, value: ulongBytes(CKO.secretKey) },
+  { type: CKA.keyType, value: ulongBytes(CKK.aes) },
+  inSession,
+  ...domainUse,
+  { type: CKA.extractable, value: no },
+];
+
+/** What a token's own keys are called. */
+export interface KeyLabels {
+  readonly domain: string;
+  readonly transport: string;
+}
+
+const memberLabels: KeyLabels = { domain: DOMAIN_LABEL, transport: TRANSPORT_LABEL };
+
 /**
  * Installs a domain key on a member as a key that cannot be taken out and can do nothing but wrap and unwrap; does
  * nothing where it is already.
@@ -156,27 +185,23 @@ export function* installDomain(
   form: Uint8Array,
   salt: Uint8Array,
   deadline: number,
+  labels: KeyLabels = memberLabels,
 ): Task<void> {
   const find: Errand = {
     function: 'C_FindObjects',
     objects: [],
     isReading: true,
-    job: () => ({ steps: [step('X_Find', domainTemplate(id), 1, [])] }),
+    job: () => ({ steps: [step('X_Find', domainTemplate(id, labels.domain), 1, [])] }),
   };
   if (resultOf(yield* insist(group, member, find, deadline), 0, 'X_Find').length > 0) return;
-  const own: readonly Attribute[] = [
-    { type: CKA.class, value: ulongBytes(CKO.privateKey) },
-    { type: CKA.label, value: Buffer.from(TRANSPORT_LABEL) },
-    { type: CKA.id, value: fromHex(transport.transport) },
-  ];
   const template: readonly Attribute[] = [
-    ...domainTemplate(id),
+    ...domainTemplate(id, labels.domain),
     { type: CKA.keyType, value: ulongBytes(CKK.aes) },
     ...domainUse,
     { type: CKA.extractable, value: no },
   ];
   const script = new Script();
-  const key = script.add(step('X_Find', own, 1, []));
+  const key = script.add(step('X_Find', ownTransportTemplate(transport, labels.transport), 1, []));
   const made = script.add(step('C_UnwrapKey', oaep, { step: key }, form, withAttribute(template, inSession)));
   const readProofs = addProofs(script, salt, { step: made });
   script.keep({ step: made });
@@ -190,10 +215,19 @@ export function* installDomain(
 }
 
 /** Finds a domain key on a token. */
-export function domainTemplate(id: string): readonly Attribute[] {
+export function domainTemplate(id: string, label: string = DOMAIN_LABEL): readonly Attribute[] {
   return [
     { type: CKA.class, value: ulongBytes(CKO.secretKey) },
-    { type: CKA.label, value: Buffer.from(DOMAIN_LABEL) },
+    { type: CKA.label, value: Buffer.from(label) },
     { type: CKA.id, value: fromHex(id) },
+  ];
+}
+
+/** Finds the private half of a token's transport key on it. */
+export function ownTransportTemplate({ transport }: MemberNote, label: string): readonly Attribute[] {
+  return [
+    { type: CKA.class, value: ulongBytes(CKO.privateKey) },
+    { type: CKA.label, value: Buffer.from(label) },
+    { type: CKA.id, value: fromHex(transport) },
   ];
 }

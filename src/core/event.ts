@@ -85,7 +85,7 @@ export interface PinEvent {
 export interface ProgressEvent {
   readonly type: 'progress';
   readonly member: string;
-  readonly what: 'catching up' | 'copying' | 'comparing' | 'sealing' | 'restoring';
+  readonly what: 'catching up' | 'copying' | 'comparing' | 'sealing' | 'backing up' | 'restoring';
   readonly done: number;
   readonly total: number;
   /** Objects a second, since it began. */

@@ -52,7 +52,8 @@ export interface InstallationResult {
   readonly wrong: VirtualObject | undefined;
 }
 
-class PieceReader {
+/** Reads what came of a piece, and judges whether it is the object that it should be. */
+export class PieceReader {
   readonly #described: number;
   readonly #valueAt: number | undefined;
   readonly #prover: Prover | undefined;
@@ -64,6 +65,8 @@ class PieceReader {
     readonly piece: Piece,
     script: Script,
     ref: ObjectRef,
+    /** What the object's proofs were taken with. */
+    readonly salt: Uint8Array = group.salt,
   ) {
     const { object } = piece;
     const { description } = object;
@@ -80,7 +83,7 @@ class PieceReader {
     if (reference.has('signature')) {
       return signatureProver(description, this.#challenge, (bytes) => this.group.port.sha256(bytes));
     }
-    return comparedProvers(description, this.group.salt).find(({ kind }) => reference.has(kind) && proves(kind));
+    return comparedProvers(description, this.salt).find(({ kind }) => reference.has(kind) && proves(kind));
   }
 
   /** Whether it is the object that it should be; undefined where that cannot be told. */

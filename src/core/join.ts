@@ -8,12 +8,13 @@ import { JoinFailure } from './join-failure.js';
 import { findRecords, foundIn, recordsIn } from './ledger.js';
 import type { Member } from './member.js';
 import { failureOf } from './outcome.js';
-import { logIn } from './pin-login.js';
+import { logIn, logInApart } from './pin-login.js';
 import { learnFrom } from './pin-record.js';
 import { isLater } from './record.js';
 import type { Task } from './task.js';
 
 const alreadyInitialized = ck('CKR_CRYPTOKI_ALREADY_INITIALIZED');
+const actionProhibited = ck('CKR_ACTION_PROHIBITED');
 const CKF_TOKEN_INITIALIZED = ck('CKF_TOKEN_INITIALIZED');
 /** Session counts that are no counts: effectively infinite, unavailable. */
 const isLimit = (count: number): boolean => count > 0 && count < 0xffff_ffff;
@@ -45,10 +46,10 @@ export function* join(group: Group, member: Member, deadline: number): Task<Join
     yield* perform(connection, { steps: [step('X_Attach', slot, connection.lanes)], sessionless: true }, deadline);
     connection.window = connection.lanes * 2;
     connection.isAttached = true;
-    if (group.pin !== undefined) {
-      yield* logIn(group, member, connection, token, deadline);
+    if (member.ownPin !== undefined) yield* logInApart(group, member, connection, member.ownPin, deadline);
+    else if (group.pin !== undefined) yield* logIn(group, member, connection, token, deadline);
+    if (member.ownPin !== undefined || group.pin !== undefined)
       yield* learnRecords(group, member, connection, token, deadline);
-    }
     member.serial = token.serialNumber;
     member.manufacturer = token.manufacturerID;
     member.lacking.clear();
@@ -146,7 +147,11 @@ function checkToken(group: Group, member: Member, token: TokenInfo): void {
   }
   const twin = group.members.find(({ serial, name }) => name !== member.name && serial === token.serialNumber);
   if (twin !== undefined)
-    throw new JoinFailure(`it is the same token as that of ${twin.name} (serial ${token.serialNumber})`, true);
+    throw new JoinFailure(
+      `it is the same token as that of ${twin.name} (serial ${token.serialNumber})`,
+      true,
+      actionProhibited,
+    );
 }
 
 /** Reads the group's records: whether the member is one of the group, and under which names its objects go. */
@@ -162,7 +167,8 @@ function* learnRecords(
   const own = records.group?.record;
   connection.records = records;
   member.isOfGroup = false;
-  if (records.newer) group.ledger.isNewer = true;
+  // What an applicant holds is none of the group's.
+  if (records.newer && !member.isApplicant) group.ledger.isNewer = true;
   if (group.isForming || member.isApplicant) return;
   const known = group.ledger.record;
   const { serialNumber } = token;

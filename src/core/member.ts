@@ -67,6 +67,8 @@ export class Member implements Timing {
   dismissedFor: string | undefined;
   /** It is being made a member: its token need not know the group yet. */
   isApplicant: boolean = false;
+  /** Its own PIN, of a token that is none of the members: nobody else's business. */
+  ownPin: SecretRef | undefined;
   /** How many tasks still need its host, although it serves no more. */
   holds: number = 0;
   /** Gives back the right to make it what it has to be, which this process has. */

@@ -46,7 +46,8 @@ export function* nameObject(group: Group, part: DraftPart, deadline: number): Ta
   return { object, aliases: aliases.filter((alias) => !isKnown(group, alias)) };
 }
 
-function* useOf(group: Group, object: VirtualObject, deadline: number): Task<string> {
+/** What an object may be used for. */
+export function* useOf(group: Group, object: VirtualObject, deadline: number): Task<string> {
   const read = yield* runCall(group, readAttributes(object, useTypes), deadline);
   return read.map(({ presence, value }) => (presence === 'present' && value[0] === 1 ? '1' : '0')).join('');
 }

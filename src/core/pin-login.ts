@@ -40,6 +40,20 @@ export function* logIn(
   yield* login.run();
 }
 
+/** With a PIN that is this token's alone: it is tried once, whatever comes of it, and says nothing of the group's. */
+export function* logInApart(
+  group: Group,
+  member: Member,
+  connection: Connection,
+  pin: SecretRef,
+  deadline: number,
+): Task<void> {
+  const ticket = connection.submit(loginJob(pin), 'join', deadline);
+  if (!ticket.settled) yield { signals: [ticket], until: deadline };
+  const { outcome, reason, code } = judgeLogin(group, member, ticket.outcome);
+  if (outcome !== 'right') throw new JoinFailure(reason, true, code);
+}
+
 class PinLogin {
   constructor(
     private readonly group: Group,

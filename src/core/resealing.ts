@@ -26,8 +26,8 @@ export function isCurrent({ ledger: { record } }: Group, sealed: Wrapped): boole
 }
 
 /** The template of the key for the moment that it is open: a session object that may be wrapped again. */
-function openTemplate(record: KeyRecord): readonly Attribute[] {
-  return withAttribute(withAttribute(withoutLate(attributesOf(record.template)), inSession), extractable);
+export function openTemplate({ template }: Pick<KeyRecord, 'template'>): readonly Attribute[] {
+  return withAttribute(withAttribute(withoutLate(attributesOf(template)), inSession), extractable);
 }
 
 /**

@@ -84,7 +84,8 @@ export function* restoreObject(group: Group, object: VirtualObject, target: Memb
   return true;
 }
 
-function valuesIn(types: readonly number[], read: readonly ReadAttribute[]): Attribute[] {
+/** The attributes that were there. */
+export function valuesIn(types: readonly number[], read: readonly ReadAttribute[]): Attribute[] {
   return types.flatMap((type, index) => {
     const attribute = read[index];
     if (attribute?.presence !== 'present' || attribute.value.length === 0) return [];
@@ -92,7 +93,8 @@ function valuesIn(types: readonly number[], read: readonly ReadAttribute[]): Att
   });
 }
 
-function* publicPiece(group: Group, object: VirtualObject, deadline: number): Task<Piece | undefined> {
+/** A public object as it can be made again: its template holds its value. */
+export function* publicPiece(group: Group, object: VirtualObject, deadline: number): Task<Piece | undefined> {
   const types = [...new Set([...publicTypes, ...statedTypes, ...materialTypes])];
   const read = yield* runCall(group, readAttributes(object, types), deadline);
   const template = valuesIn(types, read);

@@ -51,7 +51,7 @@ function* renew(group: Group, member: Member, connection: Connection, effort: Ef
   const attach = { steps: [step('X_Attach', connection.slot, connection.lanes)], sessionless: true };
   const attachFailure = failureOf(yield* connection.run(attach, 'attach', FOREVER, effort));
   if (attachFailure !== undefined) return attachFailure;
-  if (group.pin !== undefined) {
+  if (member.ownPin !== undefined || group.pin !== undefined) {
     connection.epoch += 1;
     connection.replicas.clear();
     connection.sessionObjects.clear();
@@ -64,14 +64,14 @@ function* renew(group: Group, member: Member, connection: Connection, effort: Ef
 
 /** The PIN that was good before; once the other one, where it was changed meanwhile. */
 function* logInAgain(group: Group, member: Member, connection: Connection, effort: Effort): Task<Failure | undefined> {
-  let pin = group.pins.firstFor(member);
+  let pin = member.ownPin ?? group.pins.firstFor(member);
   for (let tries = 1; pin !== undefined; tries += 1) {
     const login = yield* connection.run({ ...loginJob(pin), exclusive: true }, 'login', FOREVER, effort);
     const failure = failureOf(login);
-    if (failure === undefined) acceptPin(group, member, pin);
+    if (failure === undefined && member.ownPin === undefined) acceptPin(group, member, pin);
     if (failure === undefined || (failure.kind === 'code' && failure.code === alreadyLoggedIn)) return undefined;
     if (failure.kind !== 'code' || verdictOn(failure.code, group.policy.verdicts) !== 'credential') return failure;
-    const mayChange = tries === 1 && failure.code !== pinLocked;
+    const mayChange = tries === 1 && failure.code !== pinLocked && member.ownPin === undefined;
     pin = mayChange ? yield* alternativeTo(group, member, connection, pin) : undefined;
     if (pin === undefined) {
       member.refusal = failure.code;

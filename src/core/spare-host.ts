@@ -1,6 +1,6 @@
 import { rejoinAfter } from './backoff.js';
 import type { Group } from './group.js';
-import { join } from './join.js';
+import { type JoinResult, join } from './join.js';
 import { Member } from './member.js';
 import type { Task } from './task.js';
 
@@ -13,16 +13,25 @@ const NO_LIMITS = { hangAfter: 0, writeHangAfter: 0 } as const;
  * again, as a member is. Gives the reason when there can be none. Whoever gets it ends it.
  */
 export function* startSpareHost(group: Group, model: Member, deadline: number): Task<Member | string> {
-  const { port } = group;
-  const member = new Member({ ...model.config, lanes: 1 }, port, group.timing, () => {});
+  const member = new Member({ ...model.config, lanes: 1 }, group.port, group.timing, () => {});
   member.serial = model.serial;
   member.pin = model.pin;
+  return (yield* joinApart(group, member, deadline))?.reason ?? member;
+}
+
+/** Brings a member up that is none of those that serve. Gives why when that cannot be. */
+export function* joinApart(
+  group: Group,
+  member: Member,
+  deadline: number,
+): Task<Extract<JoinResult, { readonly ok: false }> | undefined> {
+  const { port } = group;
   for (let failures = 1; ; failures += 1) {
     const joined = yield* join(group, member, deadline);
-    if (joined.ok) return member;
+    if (joined.ok) return undefined;
     if (member.connection !== undefined) yield* member.connection.giveUp(NO_LIMITS);
     const retryAt = port.now() + rejoinAfter(failures, port.random());
-    if (joined.lasting || retryAt >= deadline) return joined.reason;
+    if (joined.lasting || retryAt >= deadline) return joined;
     while (port.now() < retryAt) yield { signals: [], until: retryAt };
   }
 }

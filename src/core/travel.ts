@@ -48,7 +48,7 @@ export function wayOf(record: GroupRecord, isGeneric: boolean, length: number | 
   return length !== undefined && length % 8 === 0 ? 'domain' : 'transports';
 }
 
-export function wrapMechanism(record: GroupRecord): Mechanism {
+export function wrapMechanism(record: Pick<GroupRecord, 'wrap'>): Mechanism {
   return { type: record.wrap, fields: [] };
 }
 
@@ -57,7 +57,7 @@ export function addWrapping(
   script: Script,
   record: GroupRecord,
   way: 'domain' | 'transports',
-  domain: Uint8Array,
+  domain: ObjectRef,
   key: ObjectRef,
 ): (reply: JobReply) => Wrapped | undefined {
   if (way === 'domain') {

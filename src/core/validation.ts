@@ -61,6 +61,17 @@ const memberSchema = z.strictObject({
   exclusiveWrites: z.union([z.boolean(), z.literal('auto')]).default('auto'),
 });
 
+const pinSchema = z
+  .strictObject({
+    env: text('the name of an environment variable').optional(),
+    file: text('the path of a file').optional(),
+    command: z.union([text('a command'), z.array(z.string()).min(1, 'expected a program')]).optional(),
+  })
+  .refine(
+    exactlyOne('env, file, command'),
+    'expected exactly one of env, file and command; a PIN is never written here',
+  );
+
 const verdictNames = [
   'ok',
   'caller',
@@ -90,17 +101,6 @@ const policySchema = z.strictObject({
   recovery: z.enum(['auto', 'manual']).default('auto'),
   stale: z.enum(['serve', 'refuse']).default('serve'),
 });
-
-const pinSchema = z
-  .strictObject({
-    env: text('the name of an environment variable').optional(),
-    file: text('the path of a file').optional(),
-    command: z.union([text('a command'), z.array(z.string()).min(1, 'expected a program')]).optional(),
-  })
-  .refine(
-    exactlyOne('env, file, command'),
-    'expected exactly one of env, file and command; a PIN is never written here',
-  );
 
 const groupSchema = z.strictObject({
   label: text('a label of 1 to 32 characters', 32).refine(
@@ -271,4 +271,27 @@ export function checkPinReference(field: string, input: unknown): PinReference {
   const result = pinSchema.safeParse(input);
   if (!result.success) throw new InputError(field, 'a PIN, or where it is: one of env, file and command', input);
   return result.data;
+}
+
+const backupTokenSchema = z.strictObject({
+  module: memberSchema.shape.module,
+  token: memberSchema.shape.token,
+  env: memberSchema.shape.env,
+  libraryParameters: memberSchema.shape.libraryParameters,
+  pin: pinSchema.optional(),
+});
+
+/** Where a token is that is none of the members, and its PIN, where it has another than they have. */
+export function checkBackupToken(
+  input: unknown,
+  source: string,
+): { readonly config: MemberConfig; readonly pin: PinReference | undefined } {
+  const result = backupTokenSchema.safeParse(input);
+  if (!result.success)
+    throw new ConfigurationError(
+      source,
+      problemsOf(result.error, input, () => ''),
+    );
+  const { pin, ...place } = result.data;
+  return { config: checkMember({ name: 'backup', ...place }), pin };
 }

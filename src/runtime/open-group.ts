@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import type { GroupConfig, GroupConfigInput } from '../core/configuration.js';
+import type { GroupConfig, GroupConfigInput, PinReference } from '../core/configuration.js';
 import type { GroupEvent } from '../core/event.js';
 import { Group } from '../core/group.js';
 import { awaitService } from '../core/opening.js';
@@ -10,7 +10,7 @@ import { keep, takeUp } from '../core/roster.js';
 import { type Alarm, FOREVER, type Running, type Task } from '../core/task.js';
 import { ConfigurationError, checkConfiguration, parseConfiguration } from '../core/validation.js';
 import { type Job, step } from '../spec/job.js';
-import { addon } from './addon.js';
+import { addon, type NativeSecret } from './addon.js';
 import { monotonicNow } from './clock.js';
 import { ConfigurationFile } from './configuration-file.js';
 import { sha256, verifySignature } from './crypto.js';
@@ -60,7 +60,7 @@ export class OpenGroup {
   /** The PINs that it knows. */
   readonly secrets: Secrets;
   readonly #pinKeeper: Running<void>;
-  readonly #hidden: readonly string[];
+  #hidden: readonly string[];
   readonly #log: HaLog | undefined;
   #timer: NodeJS.Timeout | undefined;
   #timerAt: number = FOREVER;
@@ -124,6 +124,12 @@ export class OpenGroup {
     this.#scheduler.step();
     this.#settle();
     return endOf(running);
+  }
+
+  /** The PIN of a token that is none of the members'; whoever asks for it wipes it. */
+  readPin(reference: PinReference): NativeSecret {
+    if (reference.env !== undefined) this.#hidden = [...this.#hidden, reference.env];
+    return readPin(reference);
   }
 
   /** Finishes what is running, ends the hosts and forgets the PIN. */

@@ -5,7 +5,17 @@ import { readFileSync } from 'node:fs';
 import pkcs11js from 'pkcs11js';
 
 const request = JSON.parse(readFileSync(0, 'utf8'));
-const { module, label, pin, soPin, initialize = false, objects = [], destroy = [], read = false } = request;
+const {
+  module,
+  label,
+  pin,
+  soPin,
+  initialize = false,
+  objects = [],
+  destroy = [],
+  read = false,
+  values = false,
+} = request;
 const CKF = pkcs11js.CKF_SERIAL_SESSION | pkcs11js.CKF_RW_SESSION;
 
 const attribute = (session, object, type) => {
@@ -83,6 +93,14 @@ function readAll(session) {
   });
 }
 
+/** The values of all data objects. */
+function valuesOn(session) {
+  p11.C_FindObjectsInit(session, [{ type: pkcs11js.CKA_CLASS, value: pkcs11js.CKO_DATA }]);
+  const handles = p11.C_FindObjects(session, 100_000);
+  p11.C_FindObjectsFinal(session);
+  return handles.map((object) => attribute(session, object, pkcs11js.CKA_VALUE)?.toString('hex') ?? '');
+}
+
 const p11 = new pkcs11js.PKCS11();
 p11.load(module);
 p11.C_Initialize();
@@ -117,7 +135,8 @@ try {
   }
   const serial = p11.C_GetTokenInfo(slot).serialNumber.trimEnd();
   const found = read ? readAll(session) : [];
-  process.stdout.write(JSON.stringify({ serial, objects: objects.length, found }));
+  const bytes = values ? valuesOn(session) : [];
+  process.stdout.write(JSON.stringify({ serial, objects: objects.length, found, values: bytes }));
 } finally {
   p11.C_Finalize();
 }

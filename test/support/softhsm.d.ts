@@ -29,8 +29,10 @@ export function provision(
     readonly initialize?: boolean;
     readonly objects?: readonly ObjectSpec[];
     readonly destroy?: readonly string[];
+    /** Reads the values of all data objects, in hexadecimal. */
+    readonly values?: boolean;
   },
-): Promise<{ readonly serial: string; readonly objects: number }>;
+): Promise<{ readonly serial: string; readonly objects: number; readonly values: readonly string[] }>;
 
 /** An object as pkcs11js reads it from the token, in a process of its own. */
 export interface ReadObject {

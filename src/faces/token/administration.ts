@@ -1,5 +1,7 @@
 import { EventEmitter } from 'node:events';
-import type { MemberConfig, PinReference } from '../../core/configuration.js';
+import { type BackupReport, backUp } from '../../core/backup.js';
+import type { BackupPlace } from '../../core/backup-token.js';
+import type { MemberConfig, PinReference, TokenSelector } from '../../core/configuration.js';
 import type {
   ConfigurationEvent,
   FailoverEvent,
@@ -23,9 +25,10 @@ import {
   setDrained,
 } from '../../core/membership.js';
 import { changePin, type PinReport } from '../../core/pin-change.js';
+import { type RestoreReport, restoreBackup } from '../../core/restore.js';
 import { type SynchronizationReport, synchronize } from '../../core/synchronization.js';
 import type { Task } from '../../core/task.js';
-import { checkMember, checkPinReference } from '../../core/validation.js';
+import { checkBackupToken, checkMember, checkPinReference } from '../../core/validation.js';
 import type { OpenGroup } from '../../runtime/open-group.js';
 import { fetchPin, guardPin } from '../../runtime/pin.js';
 import { InputError } from '../../spec/input.js';
@@ -74,6 +77,23 @@ export interface ChangePinOptions extends CallOptions {
 
 /** The new PIN itself, or where it is. */
 export type PinInput = PinReference | string | Uint8Array;
+
+/** A token that is none of the members. */
+export interface BackupTokenInput {
+  /** Path of the vendor's PKCS#11 library. */
+  readonly module: string;
+  readonly token: TokenSelector;
+  /** Set in the token's host process only. */
+  readonly env?: Readonly<Record<string, string>>;
+  readonly libraryParameters?: string;
+  /** Where its PIN comes from; the group's where none is given. It is tried once. */
+  readonly pin?: PinReference;
+}
+
+export interface BackupOptions extends CallOptions {
+  /** What to do with records of a group, or a backup of another group, on the token: `remove` takes them away for good. */
+  readonly existing?: 'remove';
+}
 
 function nameOf(name: unknown): string {
   if (typeof name !== 'string' || name === '') throw new InputError('name', 'the name of a member', name);
@@ -167,6 +187,43 @@ export class AdministeredToken extends EventEmitter<TokenEvents> {
   async synchronize(options: SynchronizeOptions = {}): Promise<SynchronizationReport> {
     const dryRun = options.dryRun === true;
     return await this.#administer((group, deadline) => synchronize(group, { dryRun }, deadline), options);
+  }
+
+  /**
+   * Puts all that the group has on a token that is none of its members: keys wrapped, so that only that token opens
+   * them. It holds what was there when the call began, and takes the place of an older backup of the group when it is
+   * whole. CKR_ACTION_PROHIBITED for a member, and for a token with records of a group or another group's backup.
+   */
+  async backup(target: BackupTokenInput, options: BackupOptions = {}): Promise<BackupReport> {
+    const { existing } = options;
+    if (existing !== undefined && existing !== 'remove') throw new InputError('options.existing', "'remove'", existing);
+    return await this.#withToken('target', target, options, (group, place, deadline) =>
+      backUp(group, place, { existing }, deadline),
+    );
+  }
+
+  /**
+   * Puts what a backup holds on all members, each object under the handle that it had. What is there is left alone;
+   * another key of the same name and handle is reported. CKR_DATA_INVALID where the token has no whole backup.
+   */
+  async restore(source: BackupTokenInput, options: CallOptions = {}): Promise<RestoreReport> {
+    return await this.#withToken('source', source, options, restoreBackup);
+  }
+
+  async #withToken<T>(
+    name: string,
+    input: BackupTokenInput,
+    options: CallOptions,
+    work: (group: Group, place: BackupPlace, deadline: number) => Task<T>,
+  ): Promise<T> {
+    const { config, pin: reference } = checkBackupToken(input, name);
+    checkOpen(this.#open);
+    const pin = reference === undefined ? undefined : this.#open.readPin(reference);
+    try {
+      return await this.#administer((group, deadline) => work(group, { config, pin }, deadline), options);
+    } finally {
+      pin?.wipe();
+    }
   }
 
   async #assign(name: string, duty: 'active' | 'standby', options: CallOptions): Promise<void> {

@@ -46,6 +46,14 @@ if (mode === 'pin') {
   await token.changePin(pin);
   process.exit(0);
 }
+if (/^(backup|restore):/u.test(mode)) {
+  // Backs up to a token, or restores from it, when it is told to.
+  const [what] = mode.split(':', 1);
+  tell({ ready: true });
+  await new Promise((resolve) => process.stdin.once('data', resolve));
+  await token[what](JSON.parse(mode.slice(what.length + 1)));
+  process.exit(0);
+}
 const pids = token.status().members.map(({ pid }) => pid);
 const [key] = await token.find({ label: 'rsa', class: 'PRIVATE_KEY' });
 const sign = () => token.sign('SHA256_RSA_PKCS', key, 'data');
