@@ -163,8 +163,7 @@ class Copying {
     const { record } = object;
     if (record !== undefined && record !== null && ownRecords?.has(object.handle) === false) missing.push(record);
     const alias = group.ledger.aliasOf(object.handle);
-    const hasAlias = member.connection?.records?.aliases.some((own) => own.record.handle === object.handle);
-    if (alias !== undefined && hasAlias !== true) missing.push(alias);
+    if (alias !== undefined && member.connection?.hasAlias(object.handle) === false) missing.push(alias);
     if (missing.length === 0) return;
     const script = new Script();
     for (const each of missing) script.write(each);

@@ -84,6 +84,8 @@ export class Connection {
   renewedAt: number = Number.NEGATIVE_INFINITY;
   /** The group's records as they were when it joined. */
   records: RecordsFound | undefined;
+  /** Handles that alias records were written of here since. */
+  readonly aliased: Set<number> = new Set<number>();
   /** What is on the token, while a member catches up; `isWhole` where what is not in it is not there either. */
   survey: { readonly found: Survey; readonly isWhole: boolean } | undefined;
   /** Its lanes can be used, although nobody may be logged in yet. */
@@ -116,6 +118,12 @@ export class Connection {
     if (this.survey === undefined || this.survey.found.epoch !== this.epoch) return undefined;
     const found = this.survey.found.of(identity);
     return found.length > 0 || this.survey.isWhole ? found : undefined;
+  }
+
+  /** Whether the token has the alias record of a handle, as far as it was looked. */
+  hasAlias(handle: number): boolean {
+    if (this.aliased.has(handle)) return true;
+    return this.records?.aliases.some(({ record }) => record.handle === handle) ?? false;
   }
 
   forgetSurvey(): void {

@@ -170,11 +170,17 @@ export class ObjectTable {
     /** Those of the member that it was found on, where they are known. */
     own?: readonly Alias[],
   ): VirtualObject {
-    const aliases = (own ?? this.aliasesOf(identity)).filter((candidate) => areOfOneKey(candidate.proofs, proofs));
     // Of copies those of that use; a twin that has no copy is who it is, whatever it may be used for by now.
-    const ofUse = use === undefined ? aliases : aliases.filter((candidate) => candidate.use === use);
-    // Every process has to count them alike, in whatever order they are found.
-    const handle = ofUse.map((alias) => alias.handle).sort((a, b) => a - b)[ordinal];
+    const handlesIn = (aliases: readonly Alias[]): number[] =>
+      aliases
+        .filter((alias) => areOfOneKey(alias.proofs, proofs) && (use === undefined || alias.use === use))
+        .map((alias) => alias.handle)
+        // Every process has to count them alike, in whatever order they are found.
+        .sort((a, b) => a - b);
+    const all = handlesIn(this.aliasesOf(identity));
+    const here = own === undefined ? all : handlesIn(own);
+    // What the member itself says comes first; one that was away may not know all of them yet.
+    const handle = [...here, ...all.filter((each) => !here.includes(each))][ordinal];
     const known =
       (handle === undefined ? undefined : this.#byHandle.get(handle)) ??
       this.#copiesOf(identity, proofs, use).find((object) => object.ordinal === ordinal);

@@ -55,8 +55,12 @@ export function* restoreObject(group: Group, object: VirtualObject, target: Memb
     ? yield* secretPiece(group, object, deadline)
     : yield* publicPiece(group, object, deadline);
   if (piece === undefined) return false;
-  const alias = group.ledger.aliasOf(object.handle);
-  const records = [object.record, alias].flatMap((record) => record ?? []);
+  // Also those of its twins, which the member may not have either.
+  const twins = group.objects.aliasesOf(object.identity).map(({ handle }) => handle);
+  const aliases = [...new Set([object.handle, ...twins])]
+    .filter((handle) => target.connection?.hasAlias(handle) !== true)
+    .flatMap((handle) => group.ledger.aliasOf(handle) ?? []);
+  const records = [...[object.record].flatMap((record) => record ?? []), ...aliases];
   const installation = new Installation(group, target, 'C_CreateObject', [piece], records);
   const errand = installation.errand();
   if (errand === undefined) return false;
@@ -67,6 +71,7 @@ export function* restoreObject(group: Group, object: VirtualObject, target: Memb
     yield* runErrand(group, target, destroyingHandles({ member: target, login: end.login, handles }), deadline);
     return false;
   }
+  for (const { handle } of aliases) end.login.connection.aliased.add(handle);
   const [made] = installed;
   if (made !== undefined && end.login.epoch === end.login.connection.epoch) {
     end.login.connection.replicas.set(object, { kind: 'usable', handle: made.handle, proven: made.proven });
