@@ -53,6 +53,8 @@ export interface RecordsFound {
   readonly pins: readonly PinNote[];
   /** A record of a later format is among them. */
   readonly newer: boolean;
+  /** There are older records of the group beside the newest: whoever wrote that has ended in the middle. */
+  readonly hasOlder: boolean;
 }
 
 /** Finds the group's own keys of a label. */
@@ -70,16 +72,18 @@ export function recordsIn(found: readonly FoundObject[]): RecordsFound {
   const changes: FoundRecord<ChangeRecord>[] = [];
   const pins: PinNote[] = [];
   let newer = false;
+  let hasOlder = false;
   for (const { handle, attributes } of found) {
     const record = readRecord(attributes[0]?.value ?? new Uint8Array());
     if (record === 'newer') newer = true;
     else if (record?.kind === 'group') {
+      if (group !== undefined && group.record.id === record.id) hasOlder = true;
       if (group === undefined || isLater(record, group.record)) group = { handle, record };
     } else if (record?.kind === 'alias') aliases.push({ handle, record });
     else if (record?.kind === 'intent' || record?.kind === 'journal') changes.push({ handle, record });
     else if (record?.kind === 'pin') pins.push(record);
   }
-  return { kind: 'records', group, aliases, changes, pins, newer };
+  return { kind: 'records', group, aliases, changes, pins, newer, hasOlder };
 }
 
 export function foundIn(reply: JobReply, index: number): readonly FoundObject[] {

@@ -156,7 +156,7 @@ export function* bringUpToDate(group: Group, member: Member): Task<string | unde
   if (note === undefined) return 'it was removed from the group';
   const own = connection.records?.group?.record;
   member.revision = own?.id === record.id ? own.revision : -1;
-  if (member.revision >= record.revision) return undefined;
+  if (member.revision >= record.revision && connection.records?.hasOlder !== true) return undefined;
   const deadline = port.now() + policy.hangAfter * WRITE_MULTIPLE + policy.writeHangAfter;
   try {
     const form = record.pending?.[serial];

@@ -31,8 +31,11 @@ export function* nameObject(group: Group, part: DraftPart, deadline: number): Ta
     const found = new Set(yield* findObjects(group, templateOf(description), deadline));
     others = objects.withIdentity(identity).filter((other) => found.has(other));
   }
-  if (others.length === 0 && objects.aliasesOf(identity).length === 0)
-    return { object: complete(objects.intern(identity, description), part), aliases: [] };
+  if (others.length === 0 && objects.aliasesOf(identity).length === 0) {
+    const only = complete(objects.intern(identity, description), part);
+    // Its own handle may be that of another one, which has been renamed: this one has to keep what it gets.
+    return { object: only, aliases: objects.isOwnHandle(only) ? [] : [aliasOf(group, only)] };
+  }
   for (const other of others) {
     if (!other.referenced && !isProvenByIdentity(other.description)) {
       yield* establishReference(group, other, new Effort());

@@ -148,6 +148,11 @@ export class ObjectTable {
     return [...(this.#byIdentity.get(keyOf(identity)) ?? [])];
   }
 
+  /** Whether an object's handle follows from its identity alone, whatever else there is. */
+  isOwnHandle({ handle, identity }: VirtualObject): boolean {
+    return Buffer.from(this.#hash(identity)).readUIntBE(0, 6) === handle;
+  }
+
   /** Whether an object of that identity can only be told from others by its fingerprint. */
   isTwinned(identity: Uint8Array): boolean {
     return this.aliasesOf(identity).length > 1 || (this.#byIdentity.get(keyOf(identity))?.size ?? 0) > 1;

@@ -102,7 +102,8 @@ function* catchUp(group: Group, member: Member, isClaimed: boolean): Task<string
 /** Whether its record of the group is older than the one that is known here. */
 function isBehind({ ledger: { record } }: Group, { connection }: Member): boolean {
   const own = connection?.records?.group?.record;
-  return record !== undefined && (own === undefined || own.revision < record.revision);
+  if (record === undefined) return false;
+  return own === undefined || own.revision < record.revision || connection?.records?.hasOlder === true;
 }
 
 /** Settles it, and again, when a call has passed by meanwhile. */
