@@ -1,8 +1,10 @@
 import type { Connection } from './connection.js';
 import { isShortOfCopies } from './copies.js';
-import { isReachable, runErrand } from './errand.js';
+import { type Errand, isReachable, runErrand } from './errand.js';
 import { meetAll } from './find.js';
 import type { Group } from './group.js';
+import { candidatesOn } from './inventory.js';
+import { findRecords, foundIn, recordsIn } from './ledger.js';
 import { isSecretPart } from './making.js';
 import type { Member } from './member.js';
 import type { VirtualObject } from './object.js';
@@ -18,6 +20,9 @@ import type { Task } from './task.js';
 
 /** One object is waited for so many times `hangAfter`. */
 const COPY_MULTIPLE = 2;
+
+/** So often it is tried to give a new member all, before it serves without what nobody can give. */
+const MOST_FILLINGS = 3;
 
 /** What came of comparing a member with one that is in step. */
 export interface Comparison {
@@ -47,6 +52,13 @@ export function* fillMember(group: Group, member: Member): Task<string | undefin
   if (source === undefined) return 'no member is there that it could get its objects from';
   const comparison = yield* compareWith(group, member, source, 'copying');
   if (comparison === undefined) return 'it could not be compared with the others';
+  const { lacking } = comparison;
+  member.fillings += 1;
+  if (lacking.length === 0) return undefined;
+  if (member.fillings < MOST_FILLINGS) return `${lacking.length} objects could not be copied yet`;
+  // What nobody can give, it does without: keys that cannot be taken out, and of which no sealed form was kept.
+  const objects = lacking.map(({ summary }) => summary);
+  group.emit({ type: 'sync', member: member.name, what: 'lacking', objects });
   return undefined;
 }
 
@@ -65,8 +77,8 @@ function* compareWith(
   const target = member.connection;
   const giving = source.connection;
   if (target === undefined || giving === undefined) return undefined;
-  const own = yield* surveyMember(target);
   const theirs = yield* surveyMember(giving);
+  const own = yield* surveyMember(target);
   if (isFailure(own) || isFailure(theirs)) return undefined;
   const differing = theirs.objects.filter(({ identity }) => own.of(identity).length < theirs.of(identity).length);
   const foreign = own.objects.filter(({ identity }) => theirs.of(identity).length < own.of(identity).length);
@@ -83,13 +95,20 @@ function* compareWith(
   giving.survey = { found: theirs, isWhole: false };
   try {
     const wanted = what === 'copying' ? theirs.objects : differing;
-    const copying = new Copying(group, member, source, target, giving);
+    const copying = new Copying(group, member, source, target, giving, what === 'comparing');
     return { ...(yield* copying.run(theirs, wanted, what)), foreign: foreign.length };
   } finally {
     giving.forgetSurvey();
     target.forgetSurvey();
   }
 }
+
+const readingRecords: Errand = {
+  function: 'C_FindObjects',
+  objects: [],
+  isReading: true,
+  job: () => ({ steps: [findRecords] }),
+};
 
 /** The copying of objects from one member to another. */
 class Copying {
@@ -99,6 +118,8 @@ class Copying {
     readonly source: Member,
     readonly target: Connection,
     readonly giving: Connection,
+    /** Other processes may work on the member as well: nothing is believed that was not looked at just now. */
+    readonly isShared: boolean,
   ) {}
 
   *run(
@@ -148,12 +169,35 @@ class Copying {
     // What could not be asked is no reason to put another one there.
     if (replica === undefined) return 'lacking';
     if (group.policy.replication === 'external' && isSecretPart(object.description)) return 'lacking';
+    if (this.isShared && !(yield* this.#isStillDifferent(object))) return 'there';
     const until = group.port.now() + group.policy.hangAfter * COPY_MULTIPLE + group.policy.writeHangAfter;
     try {
       return (yield* restoreObject(group, object, member, until)) ? 'copied' : 'lacking';
     } catch {
       return 'lacking';
     }
+  }
+
+  /**
+   * Whether nobody is just making or destroying it, and it is there and not here now: between two surveys another
+   * process may have done either.
+   */
+  *#isStillDifferent(object: VirtualObject): Task<boolean> {
+    const { group, target, giving, source, member } = this;
+    target.forgetSurvey();
+    giving.forgetSurvey();
+    if (object.isDestroyed) return false;
+    for (const each of [source, member]) {
+      const end = yield* runErrand(group, each, readingRecords, group.port.now() + group.policy.hangAfter);
+      if (end.kind !== 'done') return false;
+      const { changes } = recordsIn(foundIn(end.reply, 0));
+      if (changes.some(({ record }) => record.notes.some(({ handle }) => handle === object.handle))) return false;
+    }
+    const effort = new Effort();
+    const there = yield* candidatesOn(giving, object, effort);
+    const here = yield* candidatesOn(target, object, effort);
+    if (there.kind !== 'candidates' || here.kind !== 'candidates') return false;
+    return there.list.length > here.list.length;
   }
 
   /** An object that was copied in an earlier try may have come without its records. */

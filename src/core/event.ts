@@ -55,12 +55,12 @@ export interface MissingEvent {
 /**
  * What replicated calls had left on a member is in order again: `undone` and `finished` are calls whose process is
  * gone, `caught up` is what a member had missed, `swept` what interrupted writes had left, `copied` what it lacked for
- * no known reason, `foreign` what it has beyond the others, `updated` the group's own record and keys.
+ * no known reason, `foreign` what it has beyond the others, `lacking` what nobody could give a new one, `updated` the group's own record and keys.
  */
 export interface SyncEvent {
   readonly type: 'sync';
   readonly member: string;
-  readonly what: 'undone' | 'finished' | 'caught up' | 'swept' | 'copied' | 'foreign' | 'updated';
+  readonly what: 'undone' | 'finished' | 'caught up' | 'swept' | 'copied' | 'foreign' | 'lacking' | 'updated';
   readonly objects: readonly ObjectSummary[];
 }
 

@@ -15,6 +15,7 @@ import type { Port } from './port.js';
 import { type ChangeRecord, fromHex, type GroupRecord } from './record.js';
 import { reasonOf } from './state.js';
 import { type Running, Signal } from './task.js';
+import { Turns } from './turns.js';
 
 /** The members that act as one virtual slot, and what they know in common. */
 export class Group {
@@ -43,9 +44,9 @@ export class Group {
   readonly ledger: Ledger = new Ledger();
   readonly missed: Missed = new Missed();
   /** The turn of changes of the membership in this process. */
-  reforming: Running<unknown> | undefined;
+  readonly reforming: Turns = new Turns();
   /** The turn of those that write the group's record. */
-  publishing: Running<unknown> | undefined;
+  readonly publishing: Turns = new Turns();
   /** Replicated calls under way, by operation. */
   readonly changes: Map<string, Change> = new Map<string, Change>();
   /** What goes on without a caller; a group that closes waits for it. */
@@ -57,7 +58,7 @@ export class Group {
   /** Calls that have happened, although nothing but this process says so. */
   readonly kept: Set<string> = new Set<string>();
   /** The turn of members that settle what they have missed. */
-  settling: Running<unknown> | undefined;
+  readonly settling: Turns = new Turns();
   /** While it is being formed: members need not belong to it yet. */
   isForming: boolean = false;
   /** Whether private objects exist for the application (PKCS#11 2.40, section 2.6). */
@@ -141,6 +142,7 @@ export class Group {
   adopt(record: GroupRecord): void {
     if (this.ledger.record === undefined) this.#salt = undefined;
     const before = this.ledger.record?.revision;
+    this.witness(record.time ?? 0);
     if (!this.ledger.adopt(record)) return;
     if (before !== undefined && !this.isForming)
       this.emit({ type: 'membership', revision: record.revision, members: record.members.map(({ name }) => name) });
@@ -213,6 +215,11 @@ export class Group {
   tick(): number {
     this.#time = Math.max(this.#time + 1, this.port.wallNow() * 1024);
     return this.#time;
+  }
+
+  /** Another host's clock may be ahead: what happens here from now on happens later than what is known. */
+  witness(time: number): void {
+    if (Number.isFinite(time)) this.#time = Math.max(this.#time, time);
   }
 
   abort(entry: ChangeRecord): void {

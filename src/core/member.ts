@@ -67,6 +67,8 @@ export class Member implements Timing {
   dismissedFor: string | undefined;
   /** It is being made a member: its token need not know the group yet. */
   isApplicant: boolean = false;
+  /** How often it was tried to give it all keys. */
+  fillings: number = 0;
   /** Its own PIN, of a token that is none of the members: nobody else's business. */
   ownPin: SecretRef | undefined;
   /** How many tasks still need its host, although it serves no more. */

@@ -9,15 +9,18 @@ import type { Member } from './member.js';
 import { fromHex, type GroupRecord, groupTemplate, hex, isLater, readRecord, recordTypes } from './record.js';
 import { fail } from './refusal.js';
 import { Script } from './script.js';
-import { FOREVER, type Running, type Task } from './task.js';
+import { FOREVER, type Task } from './task.js';
 
 const CKR = {
+  actionProhibited: ck('CKR_ACTION_PROHIBITED'),
   deviceRemoved: ck('CKR_DEVICE_REMOVED'),
 } as const;
 
 /** More records of the group are never there, but for the moment when one takes another's place. */
 const MOST_RECORDS = 16;
 const MOST_DOMAINS = 64;
+/** So often a change of the record is tried again when others have changed it meanwhile. */
+const MOST_TRIES = 8;
 /** A member is waited for so long to take one record in, times `hangAfter`. */
 const WRITE_MULTIPLE = 2;
 
@@ -38,7 +41,12 @@ export function* writeGroupRecord(group: Group, member: Member, record: GroupRec
 }
 
 /** The same where there are older ones, which go when the new one is there. Ends with how that went. */
-function* replaceGroupRecord(group: Group, member: Member, record: GroupRecord, deadline: number): Task<ErrandEnd> {
+function* replaceGroupRecord(
+  group: Group,
+  member: Member,
+  record: GroupRecord,
+  deadline: number,
+): Task<ErrandEnd | { readonly kind: 'overtaken' }> {
   const read = yield* runErrand(group, member, findGroupRecord, deadline);
   if (read.kind !== 'done') return read;
   const own = foundIn(read.reply, 0).flatMap(({ handle, attributes: [value] }) => {
@@ -47,6 +55,11 @@ function* replaceGroupRecord(group: Group, member: Member, record: GroupRecord, 
       ? [{ handle: Uint8Array.from(handle), found }]
       : [];
   });
+  const later = own.find(({ found }) => isLater(found, record));
+  if (later !== undefined) {
+    group.adopt(later.found);
+    return { kind: 'overtaken' };
+  }
   const isThere = own.some(({ found }) => !isLater(record, found));
   const script = new Script();
   if (!isThere) script.write(record);
@@ -71,23 +84,29 @@ export function* publish(
   change: (record: GroupRecord) => Partial<GroupRecord>,
   deadline: number,
 ): Task<void> {
-  const before = group.publishing;
-  const mine = group.port.start(publishInTurn(group, before, change, deadline));
-  group.publishing = mine;
+  const mine = group.port.start(group.publishing.take(publishInTurn(group, change, deadline)));
   // Begun is finished: half of it would be a record that only some have.
   group.keepAlive(mine);
   if (!mine.settled) yield { signals: [mine], until: FOREVER };
-  if (group.publishing === mine) group.publishing = undefined;
   if (mine.ended?.ok !== true) throw mine.ended?.error ?? new Error('it was given up');
 }
 
 function* publishInTurn(
   group: Group,
-  before: Running<unknown> | undefined,
   change: (record: GroupRecord) => Partial<GroupRecord>,
   deadline: number,
 ): Task<void> {
-  if (before !== undefined && !before.settled) yield { signals: [before], until: FOREVER };
+  // Where another process was faster, the change is made of what that has written.
+  for (let tries = 0; tries < MOST_TRIES; tries += 1) if (yield* publishOnce(group, change, deadline)) return;
+  fail(CKR.actionProhibited, "other processes change the group's record all the time");
+}
+
+/** False when another process has written a later record meanwhile. */
+function* publishOnce(
+  group: Group,
+  change: (record: GroupRecord) => Partial<GroupRecord>,
+  deadline: number,
+): Task<boolean> {
   const { port, policy, ledger } = group;
   // Another process may have changed it just now.
   for (const member of group.members) if (mayHoldRecord(member)) yield* learnRecord(group, member, deadline);
@@ -106,10 +125,14 @@ function* publishInTurn(
     if (!record.members.some(({ serial }) => serial === member.serial)) continue;
     const until = Math.min(deadline, port.now() + policy.hangAfter * WRITE_MULTIPLE + policy.writeHangAfter);
     const end = yield* replaceGroupRecord(group, member, record, until);
+    if (end.kind === 'overtaken') return false;
     if (end.kind === 'done') written += 1;
   }
   if (written === 0) fail(CKR.deviceRemoved, `no member took the group's new record: ${group.whereabouts}`);
   group.adopt(record);
+  // Two that write at the same time: the one whose record is not the later one looks again.
+  for (const member of group.members) if (mayHoldRecord(member)) yield* learnRecord(group, member, deadline);
+  return group.ledger.record?.writer === record.writer || group.ledger.record?.revision !== record.revision;
 }
 
 /** One that is just coming, and is a member already, gets it on its own way. */
@@ -156,7 +179,9 @@ export function* bringUpToDate(group: Group, member: Member): Task<string | unde
   if (note === undefined) return 'it was removed from the group';
   const own = connection.records?.group?.record;
   member.revision = own?.id === record.id ? own.revision : -1;
-  if (member.revision >= record.revision && connection.records?.hasOlder !== true) return undefined;
+  const isUpToDate = member.revision >= record.revision && connection.records?.hasOlder !== true;
+  // It may have been given the record while it could not be given the key.
+  if (isUpToDate && record.pending?.[serial] === undefined) return undefined;
   const deadline = port.now() + policy.hangAfter * WRITE_MULTIPLE + policy.writeHangAfter;
   try {
     const form = record.pending?.[serial];
@@ -164,7 +189,9 @@ export function* bringUpToDate(group: Group, member: Member): Task<string | unde
       yield* installDomain(group, member, note, record.domain, fromHex(form), fromHex(record.salt), deadline);
     else if (!(yield* holdsDomain(group, member, record.domain.id, deadline)))
       return 'the domain key of now is not there for it: remove it, and add it again';
+    if (isUpToDate) return undefined;
     const written = yield* replaceGroupRecord(group, member, record, deadline);
+    if (written.kind === 'overtaken') return "the group's record has just been changed once more";
     if (written.kind !== 'done') return "the group's record could not be written there";
     yield* removeOldDomains(group, member, deadline);
     group.emit({ type: 'sync', member: member.name, what: 'updated', objects: [] });
@@ -195,7 +222,9 @@ export function* removeOldDomains(group: Group, member: Member, deadline: number
     job: () => ({ steps: [step('X_Find', ownKeyTemplate(DOMAIN_LABEL), MOST_DOMAINS, [CKA_ID])] }),
   };
   const found = resultOf(yield* insist(group, member, find, deadline), 0, 'X_Find');
-  const old = found.filter(({ attributes: [id] }) => !group.ledger.domains.has(hex(id?.value ?? new Uint8Array())));
+  // One that is not known may be what another process is just making.
+  const gone = new Set(group.ledger.record?.gone);
+  const old = found.filter(({ attributes: [id] }) => gone.has(hex(id?.value ?? new Uint8Array())));
   if (old.length === 0) return 0;
   const steps = old.map(({ handle }) => step('C_DestroyObject', handle));
   yield* insist(group, member, { function: 'C_DestroyObject', objects: [], job: () => ({ steps }) }, deadline);

@@ -8,6 +8,7 @@ import type { Group } from './group.js';
 import { findRecords, foundIn, recordsIn } from './ledger.js';
 import type { Member } from './member.js';
 import { publish, removeOldDomains } from './membership-record.js';
+import { isFailure } from './outcome.js';
 import { type DomainNote, fromHex, type GroupRecord, hex } from './record.js';
 import { fail } from './refusal.js';
 import { removeOwn, wipeObjects } from './removal.js';
@@ -15,7 +16,8 @@ import { reseal } from './resealing.js';
 import { dismiss, enlist } from './roster.js';
 import { reasonOf } from './state.js';
 import { checkStorage } from './storage-check.js';
-import { FOREVER, type Running, type Task } from './task.js';
+import { surveyMember } from './survey.js';
+import { FOREVER, type Task } from './task.js';
 
 const CKR = {
   actionProhibited: ck('CKR_ACTION_PROHIBITED'),
@@ -51,23 +53,25 @@ export interface RemovalReport {
 }
 
 /** One change of the membership at a time in this process. */
-export function* inTurn<T>(group: Group, task: Task<T>): Task<T> {
-  const before = group.reforming;
-  const mine: Running<T> = group.port.start(afterwards(before, task));
-  group.reforming = mine;
-  try {
-    if (!mine.settled) yield { signals: [mine], until: FOREVER };
-    if (mine.ended?.ok === true) return mine.ended.value;
-    throw mine.ended?.error ?? new Error('it was given up');
-  } finally {
-    if (!mine.settled) mine.cancel(undefined);
-    if (group.reforming === mine) group.reforming = undefined;
-  }
+export function inTurn<T>(group: Group, task: Task<T>): Task<T> {
+  return group.reforming.take(task);
 }
 
-function* afterwards<T>(before: Running<unknown> | undefined, task: Task<T>): Task<T> {
-  if (before !== undefined && !before.settled) yield { signals: [before], until: FOREVER };
-  return yield* task;
+/** One change of the membership at a time on this machine; between machines the later record wins, and the other is tried again. */
+function* alone<T>(group: Group, deadline: number, task: () => Task<T>): Task<T> {
+  const name = `pkcs11-ha ${recordOf(group).id} membership`;
+  for (;;) {
+    const release = group.port.claim(name);
+    if (release !== undefined) {
+      try {
+        return yield* task();
+      } finally {
+        release();
+      }
+    }
+    if (group.port.now() >= deadline) fail(CKR.actionProhibited, 'another process is changing the membership');
+    yield { signals: [], until: group.port.now() + LOOK_AGAIN };
+  }
 }
 
 /** The group's record, for whoever is about to change it; throws where it may not be. */
@@ -99,7 +103,7 @@ export function* addMember(group: Group, config: MemberConfig, options: AddOptio
   }
   const member = enlist(group, config, true);
   try {
-    yield* admit(group, member, options, deadline);
+    yield* alone(group, deadline, () => admit(group, member, options, deadline));
   } catch (error) {
     if (member.isApplicant && !group.ledger.isMember(member.serial ?? ''))
       dismiss(member, 'it could not be made a member');
@@ -177,7 +181,48 @@ function* checkBelonging(
       `${member.name} belongs to the group ${own.label}; existing: 'remove' takes its records and keys away`,
     );
   }
+  yield* checkObjects(group, member, existing, deadline);
   yield* removeOwn(group, member, deadline);
+}
+
+/** What a member has and another does not; undefined where that cannot be told. */
+function* beyond(member: Member, other: Member | undefined): Task<readonly string[] | undefined> {
+  if (member.connection === undefined || other?.connection === undefined) return undefined;
+  const own = yield* surveyMember(member.connection);
+  const theirs = yield* surveyMember(other.connection);
+  if (isFailure(own) || isFailure(theirs)) return undefined;
+  return own.objects
+    .filter(({ identity }) => theirs.of(identity).length === 0)
+    .map(({ description }) => Buffer.from(description.label).toString());
+}
+
+/** Objects that the group does not have are not let in with a new member: it may have destroyed them. */
+function* checkObjects(group: Group, member: Member, existing: AddOptions['existing'], deadline: number): Task<void> {
+  const source = group.members.find(({ isActive }) => isActive);
+  const foreign = yield* beyond(member, source);
+  if (foreign === undefined) fail(CKR.deviceRemoved, `${member.name} could not be compared with the others`);
+  if (foreign.length === 0) return;
+  if (existing !== 'remove') {
+    fail(
+      CKR.actionProhibited,
+      `${member.name} holds ${foreign.length} objects that the group does not have; existing: 'remove' takes all its objects away`,
+    );
+  }
+  yield* wipeObjects(group, member, deadline);
+}
+
+/** Nothing is wiped that only the member that leaves has. */
+function* checkNothingOnlyThere(group: Group, member: Member): Task<void> {
+  if (!member.isServing) return;
+  const other = group.members.find((each) => each !== member && each.isActive);
+  const only = yield* beyond(member, other);
+  if (only === undefined) fail(CKR.deviceRemoved, `${member.name} could not be compared with the others`);
+  if (only.length > 0) {
+    fail(
+      CKR.actionProhibited,
+      `${member.name} holds ${only.length} objects that ${other?.name} does not have: synchronize, or remove it without wipe`,
+    );
+  }
 }
 
 /** Makes a new domain key for the members that there are from now on, and writes the record that says so. */
@@ -230,7 +275,17 @@ export function* resealAndRetire(group: Group, deadline: number): Task<void> {
     group.members.some((member) => member.serial === serial && member.isServing),
   );
   if (!everybodyIsThere || !(record.retired ?? []).some(isOver)) return;
-  yield* publish(group, (now) => ({ retired: (now.retired ?? []).filter((note) => !isOver(note)) }), deadline);
+  yield* publish(
+    group,
+    (now) => {
+      const over = (now.retired ?? []).filter(isOver);
+      return {
+        retired: (now.retired ?? []).filter((note) => !isOver(note)),
+        gone: [...(now.gone ?? []), ...over.map(({ id }) => id)],
+      };
+    },
+    deadline,
+  );
   for (const member of group.members) {
     if (isReachable(member) && member.isServing) yield* removeOldDomains(group, member, deadline);
   }
@@ -270,17 +325,20 @@ export function* removeMember(
     member.isApplicant = false;
   }
   try {
+    if (wipe && member !== undefined) yield* checkNothingOnlyThere(group, member);
     if (serial !== undefined && record.members.some((note) => note.serial === serial)) {
       const without = (serials: readonly string[] = []): readonly string[] => serials.filter((each) => each !== serial);
-      yield* renewDomain(
-        group,
-        ({ members, filling, drained }) => ({
-          members: members.filter((note) => note.serial !== serial),
-          filling: without(filling),
-          drained: without(drained),
-        }),
-        deadline,
-      );
+      const renewal = (): Task<void> =>
+        renewDomain(
+          group,
+          ({ members, filling, drained }) => ({
+            members: members.filter((note) => note.serial !== serial),
+            filling: without(filling),
+            drained: without(drained),
+          }),
+          deadline,
+        );
+      yield* alone(group, deadline, renewal);
     }
     let cleaned = false;
     let removed = 0;
@@ -372,14 +430,11 @@ export function* setDrained(group: Group, name: string, drained: boolean, deadli
   if (before.includes(serial) !== drained) {
     if (drained && !group.members.some((other) => other !== member && other.isActive))
       fail(CKR.actionProhibited, `${name} is the last member that serves: ${group.whereabouts}`);
-    yield* publish(
-      group,
-      (now) => {
-        const others = (now.drained ?? []).filter((each) => each !== serial);
-        return { drained: drained ? [...others, serial] : others };
-      },
-      deadline,
-    );
+    const change = (now: GroupRecord): Partial<GroupRecord> => {
+      const others = (now.drained ?? []).filter((each) => each !== serial);
+      return { drained: drained ? [...others, serial] : others };
+    };
+    yield* alone(group, deadline, () => publish(group, change, deadline));
   }
   if (member === undefined) return;
   const isDone = (): boolean =>

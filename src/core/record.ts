@@ -63,6 +63,8 @@ export interface GroupRecord {
   readonly domain: DomainNote;
   /** Those before it, as long as sealed keys name them. */
   readonly retired?: readonly DomainNote[];
+  /** Ids of those that no record names any more: they may be taken off the members. */
+  readonly gone?: readonly string[];
   /** The domain key wrapped for members that have not got it yet, by serial: they take it in when they return. */
   readonly pending?: Readonly<Record<string, string>>;
   /** Serials of members that do not have all keys yet: they do not serve. */

@@ -137,10 +137,14 @@ export class Redo {
     }
     // Gone everywhere: it was destroyed since, and there is nothing to be given.
     const others = this.#othersThan(member);
-    let isAnywhere = others.length === 0 || known.record?.sealed !== undefined;
+    let isAnywhere = others.length === 0;
     for (const each of others) {
-      if (isAnywhere) break;
+      if (isAnywhere || each.connection === undefined) break;
       isAnywhere = (yield* this.#locate(known, each)) !== 'absent';
+      if (isAnywhere || known.record?.sealed === undefined) continue;
+      // A sealed form may be all that is left of it; as it stands there now, not as it was once read.
+      const kept = yield* readKeyRecord(each.connection, known.handle);
+      isAnywhere = kept.kind !== 'record' || kept.record?.sealed !== undefined;
     }
     if (!isAnywhere) return true;
     try {

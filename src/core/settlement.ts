@@ -8,7 +8,7 @@ import type { Member } from './member.js';
 import { type ChangeRecord, labelTemplate, objectOf, reversalOf } from './record.js';
 import { Redo } from './redo.js';
 import { Script } from './script.js';
-import { FOREVER, type Running, type Task } from './task.js';
+import { FOREVER, type Task } from './task.js';
 
 /** One step of a settlement takes at most so many times `hangAfter`, besides its write. */
 const STEP_MULTIPLE = 5;
@@ -28,18 +28,7 @@ export interface Settled {
  * notes for the next is met by it. With a `refusal` nothing is done, and where there is something to do it is the reason.
  */
 export function* settle(group: Group, member: Member, refusal?: string): Task<Settled> {
-  const before = group.settling;
-  const mine = group.port.start(takeTurn(group, before, member, refusal));
-  group.settling = mine;
-  try {
-    if (!mine.settled) yield { signals: [mine], until: FOREVER };
-    if (mine.ended?.ok === true) return mine.ended.value;
-    const reason = mine.ended?.error instanceof Error ? mine.ended.error.message : 'it was given up';
-    return { reason, done: 0 };
-  } finally {
-    if (!mine.settled) mine.cancel(undefined);
-    if (group.settling === mine) group.settling = undefined;
-  }
+  return yield* group.settling.take(settleInTurn(group, member, refusal));
 }
 
 /** Every step of a settlement is waited for so long: how many there are nobody knows before. */
@@ -47,16 +36,10 @@ function patience({ port, policy }: Group): number {
   return port.now() + policy.hangAfter * STEP_MULTIPLE + policy.writeHangAfter;
 }
 
-function* takeTurn(
-  group: Group,
-  before: Running<unknown> | undefined,
-  member: Member,
-  refusal: string | undefined,
-): Task<Settled> {
+function* settleInTurn(group: Group, member: Member, refusal: string | undefined): Task<Settled> {
   const { connection } = member;
   if (connection === undefined) return { reason: 'it has no host', done: 0 };
-  while (before !== undefined && !before.settled && connection.end === undefined)
-    yield { signals: [before, connection.ended], until: FOREVER };
+  if (connection.end !== undefined) return { reason: connection.end.reason, done: 0 };
   yield* awaitOthers(group, member, patience(group));
   yield* awaitOwnChanges(group, patience(group));
   // What is missed from here on is noted anew.
@@ -112,7 +95,10 @@ function* recordsOn(group: Group, member: Member, deadline: number): Task<Record
     job: () => ({ steps: [findRecords] }),
   };
   const end = yield* runErrand(group, member, errand, deadline);
-  return end.kind === 'done' ? recordsIn(foundIn(end.reply, 0)) : undefined;
+  if (end.kind !== 'done') return undefined;
+  const records = recordsIn(foundIn(end.reply, 0));
+  for (const { record } of records.changes) group.witness(record.time);
+  return records;
 }
 
 /** Whether somebody has left something there that nobody works on any more. */

@@ -95,7 +95,9 @@ export function* synchronize(
   try {
     const present = group.members.filter((member) => member.isActive || member.state.name === 'standby');
     // Nobody else repairs the same meanwhile; the hosts that look start after that.
-    for (const member of present) claims.push(yield* awaitClaim(group, member, deadline));
+    // All in one order, so that two processes do not wait for each other.
+    const inOrder = [...present].sort((a, b) => ((a.serial ?? '') < (b.serial ?? '') ? -1 : 1));
+    for (const member of inOrder) claims.push(yield* awaitClaim(group, member, deadline));
     return yield* compareAll(group, present, options, deadline);
   } finally {
     for (const release of claims) release();
