@@ -7,6 +7,7 @@ export type {
   PinReference,
   TokenSelector,
 } from './core/configuration.js';
+export type { RemovalReport } from './core/departure.js';
 export { TokenError } from './core/error.js';
 export type {
   AttemptRecord,
@@ -23,7 +24,6 @@ export type {
   SyncEvent,
 } from './core/event.js';
 export type { Existing, FormationReport } from './core/formation.js';
-export type { RemovalReport } from './core/membership.js';
 export type { Standing } from './core/object.js';
 export type { PinReport } from './core/pin-change.js';
 export type { RestoreReport } from './core/restore.js';

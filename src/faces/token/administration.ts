@@ -1,7 +1,10 @@
 import { EventEmitter } from 'node:events';
+import { addMember } from '../../core/admission.js';
 import { type BackupReport, backUp } from '../../core/backup.js';
 import type { BackupPlace } from '../../core/backup-token.js';
 import type { MemberConfig, PinReference, TokenSelector } from '../../core/configuration.js';
+import { type RemovalReport, removeMember } from '../../core/departure.js';
+import { assign, recoverMember, setDrained } from '../../core/duty.js';
 import type {
   ConfigurationEvent,
   FailoverEvent,
@@ -15,15 +18,7 @@ import type {
   SyncEvent,
 } from '../../core/event.js';
 import type { Group } from '../../core/group.js';
-import {
-  addMember,
-  assign,
-  inTurn,
-  type RemovalReport,
-  recoverMember,
-  removeMember,
-  setDrained,
-} from '../../core/membership.js';
+import { inTurn } from '../../core/membership.js';
 import { changePin, type PinReport } from '../../core/pin-change.js';
 import { type RestoreReport, restoreBackup } from '../../core/restore.js';
 import { type SynchronizationReport, synchronize } from '../../core/synchronization.js';

@@ -1,0 +1,144 @@
+import { ck } from '../spec/constants.js';
+import type { MemberConfig } from './configuration.js';
+import { makeTransport } from './domain-key.js';
+import { type Errand, insist, isReachable } from './errand.js';
+import type { Group } from './group.js';
+import { findRecords, foundIn, recordsIn } from './ledger.js';
+import type { Member } from './member.js';
+import { alone, objectsBeyond, recordOf, renewDomain, resealAndRetire, retireLater } from './membership.js';
+import type { GroupRecord } from './record.js';
+import { fail } from './refusal.js';
+import { removeOwn, wipeObjects } from './removal.js';
+import { dismiss, enlist } from './roster.js';
+import { reasonOf } from './state.js';
+import { checkStorage } from './storage-check.js';
+import { FOREVER, type Task } from './task.js';
+
+const CKR = {
+  actionProhibited: ck('CKR_ACTION_PROHIBITED'),
+  deviceRemoved: ck('CKR_DEVICE_REMOVED'),
+} as const;
+
+/** How often it is looked whether something has come about (ms). */
+const LOOK_AGAIN = 20;
+
+export interface AddOptions {
+  /** What to do with records of another group on the token: `remove` takes them and their keys away. */
+  readonly existing?: 'remove' | undefined;
+}
+
+/**
+ * Makes a token a member: it gets a transport key, the group a new domain key, all keys are copied, and then it
+ * serves. What was interrupted is gone on with by the same call.
+ */
+export function* addMember(group: Group, config: MemberConfig, options: AddOptions, deadline: number): Task<void> {
+  recordOf(group);
+  const known = group.members.find(({ name, dismissedFor }) => name === config.name && dismissedFor === undefined);
+  if (known !== undefined && group.ledger.record?.members.some(({ serial }) => serial === known.serial)) {
+    yield* awaitInService(group, known, deadline);
+    return;
+  }
+  if (known !== undefined) {
+    // It is configured already, and waits for being made a member.
+    dismiss(known, 'it is made a member');
+    while (group.members.includes(known) && group.port.now() < deadline)
+      yield { signals: [group.changed], until: Math.min(deadline, group.port.now() + LOOK_AGAIN) };
+  }
+  const member = enlist(group, config, true);
+  try {
+    yield* alone(group, deadline, () => admit(group, member, options, deadline));
+  } catch (error) {
+    if (member.isApplicant && !group.ledger.isMember(member.serial ?? ''))
+      dismiss(member, 'it could not be made a member');
+    throw error;
+  }
+  yield* awaitInService(group, member, deadline);
+}
+
+function* admit(group: Group, member: Member, { existing }: AddOptions, deadline: number): Task<void> {
+  yield* awaitPresence(group, member, deadline);
+  const serial = member.serial ?? '';
+  const record = recordOf(group);
+  if (record.members.some((note) => note.serial === serial)) {
+    // An earlier try has made it a member; it goes on from there.
+    member.isApplicant = false;
+    member.directed.fire();
+    return;
+  }
+  yield* checkBelonging(group, member, record, existing, deadline);
+  yield* checkStorage(group, member, deadline);
+  const note = yield* makeTransport(group, member, group.port.randomBytes(8), deadline);
+  yield* renewDomain(
+    group,
+    (now) => ({ members: [...now.members, note], filling: [...(now.filling ?? []), serial] }),
+    deadline,
+  );
+  member.directed.fire();
+  yield* resealAndRetire(group, deadline);
+  retireLater(group);
+}
+
+/** Waits until its token was found and the login made. */
+export function* awaitPresence(group: Group, member: Member, deadline: number): Task<void> {
+  while (member.serial === undefined || !isReachable(member)) {
+    const { state } = member;
+    if (state.name === 'down') fail(CKR.deviceRemoved, `${member.name} cannot be reached: ${reasonOf(state)}`);
+    if (group.port.now() >= deadline) fail(CKR.deviceRemoved, `${member.name} did not answer in time`);
+    yield { signals: [group.changed, member.directed], until: Math.min(deadline, group.port.now() + LOOK_AGAIN) };
+  }
+}
+
+function* awaitInService(group: Group, member: Member, deadline: number): Task<void> {
+  while (!member.isServing) {
+    const { state } = member;
+    if (state.name === 'down' && state.retryAt === FOREVER)
+      fail(CKR.deviceRemoved, `${member.name} is a member, but does not serve: ${reasonOf(state)}`);
+    if (group.port.now() >= deadline) {
+      const why = reasonOf(state) === '' ? state.name : `${state.name} (${reasonOf(state)})`;
+      fail(CKR.deviceRemoved, `${member.name} is a member, but did not come into service in time: it is ${why}`);
+    }
+    yield { signals: [group.changed], until: deadline };
+  }
+}
+
+/** Records of another group are not taken away unasked; what an earlier try left of this one is. */
+function* checkBelonging(
+  group: Group,
+  member: Member,
+  record: GroupRecord,
+  existing: AddOptions['existing'],
+  deadline: number,
+): Task<void> {
+  const find: Errand = {
+    function: 'C_FindObjects',
+    objects: [],
+    isReading: true,
+    job: () => ({ steps: [findRecords] }),
+  };
+  const found = recordsIn(foundIn(yield* insist(group, member, find, deadline), 0));
+  if (found.newer) fail(CKR.actionProhibited, `a later version has written records on ${member.name}`);
+  const own = found.group?.record;
+  if (own !== undefined && own.id !== record.id && existing !== 'remove') {
+    fail(
+      CKR.actionProhibited,
+      `${member.name} belongs to the group ${own.label}; existing: 'remove' takes its records and keys away`,
+    );
+  }
+  yield* checkObjects(group, member, existing, deadline);
+  yield* removeOwn(group, member, deadline);
+}
+
+/** Objects that the group does not have are not let in with a new member: it may have destroyed them. */
+function* checkObjects(group: Group, member: Member, existing: AddOptions['existing'], deadline: number): Task<void> {
+  const source = group.members.find(({ isActive }) => isActive);
+  const foreign = yield* objectsBeyond(member, source);
+  if (foreign === undefined) fail(CKR.deviceRemoved, `${member.name} could not be compared with the others`);
+  if (foreign.length === 0) return;
+  if (existing !== 'remove') {
+    fail(
+      CKR.actionProhibited,
+      `${member.name} holds ${foreign.length} objects that the group does not have; existing: 'remove' takes all its objects away`,
+    );
+  }
+  yield* wipeObjects(group, member, deadline);
+}

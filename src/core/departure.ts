@@ -1,0 +1,159 @@
+import { ck } from '../spec/constants.js';
+import { step } from '../spec/job.js';
+import { awaitPresence } from './admission.js';
+import { type Errand, insist, isReachable } from './errand.js';
+import { TokenError } from './error.js';
+import type { Group } from './group.js';
+import { findRecords, foundIn, recordsIn } from './ledger.js';
+import type { Member } from './member.js';
+import { alone, objectsBeyond, recordOf, renewDomain, resealAndRetire, retireLater } from './membership.js';
+import { fail } from './refusal.js';
+import { removeOwn, wipeObjects } from './removal.js';
+import { dismiss, enlist } from './roster.js';
+import type { Task } from './task.js';
+
+const CKR = {
+  actionProhibited: ck('CKR_ACTION_PROHIBITED'),
+  argumentsBad: ck('CKR_ARGUMENTS_BAD'),
+  deviceRemoved: ck('CKR_DEVICE_REMOVED'),
+} as const;
+
+/** How often it is looked whether something has come about (ms). */
+const LOOK_AGAIN = 20;
+
+export interface RemoveOptions {
+  /** Whether the applications' objects are taken off the token too. */
+  readonly wipe: boolean;
+}
+
+export interface RemovalReport {
+  readonly member: string;
+  /** False where the token could not be reached: the group's records and keys are still on it. */
+  readonly cleaned: boolean;
+  /** How many objects were taken off it. */
+  readonly removed: number;
+  /** Why it is not clean; empty where it is. */
+  readonly reason: string;
+}
+
+/** Takes a member out of the group for good. It may be away; then what is on it stays there. */
+export function* removeMember(
+  group: Group,
+  name: string,
+  { wipe }: RemoveOptions,
+  deadline: number,
+): Task<RemovalReport> {
+  const record = recordOf(group);
+  const member = group.members.find((each) => each.name === name);
+  const serial = member?.serial ?? record.members.find((note) => note.name === name)?.serial;
+  if (member === undefined && serial === undefined) fail(CKR.argumentsBad, `no member has the name ${name}`);
+  if (!group.members.some((other) => other !== member && other.isActive))
+    fail(CKR.actionProhibited, `${name} is the last member that serves: ${group.whereabouts}`);
+  if (member !== undefined) {
+    member.holds += 1;
+    member.isApplicant = false;
+  }
+  try {
+    if (wipe && member !== undefined) yield* checkNothingOnlyThere(group, member);
+    if (serial !== undefined && record.members.some((note) => note.serial === serial)) {
+      const without = (serials: readonly string[] = []): readonly string[] => serials.filter((each) => each !== serial);
+      const renewal = (): Task<void> =>
+        renewDomain(
+          group,
+          ({ members, filling, drained }) => ({
+            members: members.filter((note) => note.serial !== serial),
+            filling: without(filling),
+            drained: without(drained),
+          }),
+          deadline,
+        );
+      yield* alone(group, deadline, renewal);
+    }
+    let cleaned = false;
+    let removed = 0;
+    let reason = 'it could not be reached';
+    const leaving = member === undefined ? undefined : yield* reachLeaving(group, member, deadline);
+    if (leaving !== undefined) {
+      try {
+        yield* awaitRest(group, leaving, deadline);
+        if (wipe) removed += yield* wipeObjects(group, leaving, deadline);
+        removed += yield* removeOwn(group, leaving, deadline);
+        cleaned = true;
+        reason = '';
+      } catch (error) {
+        // It is no member any more, whatever it says to that.
+        if (!(error instanceof TokenError)) throw error;
+        reason = error.message;
+      } finally {
+        if (leaving !== member) dismiss(leaving, 'it was removed from the group');
+      }
+    }
+    if (serial !== undefined) yield* forgetMissed(group, serial, deadline);
+    yield* resealAndRetire(group, deadline);
+    retireLater(group);
+    return { member: name, cleaned, removed, reason };
+  } finally {
+    if (member !== undefined) {
+      member.holds -= 1;
+      if (!group.ledger.isMember(serial ?? '')) dismiss(member, 'it was removed from the group');
+    }
+  }
+}
+
+/** Nothing is wiped that only the member that leaves has. */
+function* checkNothingOnlyThere(group: Group, member: Member): Task<void> {
+  if (!member.isServing) return;
+  const other = group.members.find((each) => each !== member && each.isActive);
+  const only = yield* objectsBeyond(member, other);
+  if (only === undefined) fail(CKR.deviceRemoved, `${member.name} could not be compared with the others`);
+  if (only.length > 0) {
+    fail(
+      CKR.actionProhibited,
+      `${member.name} holds ${only.length} objects that ${other?.name} does not have: synchronize, or remove it without wipe`,
+    );
+  }
+}
+
+/** The member that leaves; one that has left before, in a try that was interrupted, is visited once more. */
+function* reachLeaving(group: Group, member: Member, deadline: number): Task<Member | undefined> {
+  if (isReachable(member)) return member;
+  const visitor = enlist(group, member.config, true);
+  try {
+    yield* awaitPresence(group, visitor, Math.min(deadline, group.port.now() + group.policy.deadline));
+    return visitor;
+  } catch {
+    dismiss(visitor, 'it could not be reached');
+    return undefined;
+  }
+}
+
+/** Waits until a member serves no more and has finished what was running. */
+function* awaitRest(group: Group, member: Member, deadline: number): Task<void> {
+  const until = Math.min(deadline, group.port.now() + group.policy.hangAfter);
+  while (member.isServing || ((member.connection?.load ?? 0) > 0 && group.port.now() < until)) {
+    if (group.port.now() >= deadline) return;
+    yield { signals: [group.changed], until: group.port.now() + LOOK_AGAIN };
+  }
+}
+
+/** Nobody waits for a member any more that has left: what it has missed need not stand anywhere. */
+function* forgetMissed(group: Group, serial: string, deadline: number): Task<void> {
+  for (const holder of group.members) {
+    if (!holder.isServing || !isReachable(holder)) continue;
+    const find: Errand = {
+      function: 'C_FindObjects',
+      objects: [],
+      isReading: true,
+      job: () => ({ steps: [findRecords] }),
+    };
+    const { changes } = recordsIn(foundIn(yield* insist(group, holder, find, deadline), 0));
+    const done = changes.filter(
+      ({ record }) => record.kind === 'journal' && record.missed.every((missed) => missed === serial),
+    );
+    while (done.length > 0) {
+      const steps = done.splice(0, 64).map(({ handle }) => step('C_DestroyObject', handle));
+      yield* insist(group, holder, { function: 'C_DestroyObject', objects: [], job: () => ({ steps }) }, deadline);
+    }
+    for (const { record } of changes) group.missed.settle(record.operation, serial);
+  }
+}

@@ -1,0 +1,80 @@
+import { ck } from '../spec/constants.js';
+import type { Group } from './group.js';
+import { alone, recordOf } from './membership.js';
+import { publish } from './membership-record.js';
+import type { GroupRecord } from './record.js';
+import { fail } from './refusal.js';
+import { reasonOf } from './state.js';
+import type { Task } from './task.js';
+
+const CKR = {
+  actionProhibited: ck('CKR_ACTION_PROHIBITED'),
+  argumentsBad: ck('CKR_ARGUMENTS_BAD'),
+  deviceRemoved: ck('CKR_DEVICE_REMOVED'),
+} as const;
+
+/** How often it is looked whether something has come about (ms). */
+const LOOK_AGAIN = 20;
+
+/** Takes a member out of service, or back into it, for all processes that use the group. */
+export function* setDrained(group: Group, name: string, drained: boolean, deadline: number): Task<void> {
+  const record = recordOf(group);
+  const serial =
+    group.members.find((member) => member.name === name)?.serial ??
+    record.members.find((note) => note.name === name)?.serial;
+  if (serial === undefined || !record.members.some((note) => note.serial === serial))
+    fail(CKR.argumentsBad, `no member of the group has the name ${name}`);
+  const member = group.members.find((each) => each.serial === serial);
+  if (!drained && member?.config.drained === true)
+    fail(CKR.actionProhibited, `${name} is configured as drained: change the configuration`);
+  const before = record.drained ?? [];
+  if (before.includes(serial) !== drained) {
+    if (drained && !group.members.some((other) => other !== member && other.isActive))
+      fail(CKR.actionProhibited, `${name} is the last member that serves: ${group.whereabouts}`);
+    const change = (now: GroupRecord): Partial<GroupRecord> => {
+      const others = (now.drained ?? []).filter((each) => each !== serial);
+      return { drained: drained ? [...others, serial] : others };
+    };
+    yield* alone(group, deadline, () => publish(group, change, deadline));
+  }
+  if (member === undefined) return;
+  const isDone = (): boolean =>
+    drained
+      ? member.state.name === 'drained' && (member.connection?.end !== undefined || member.connection === undefined)
+      : member.isServing;
+  while (!isDone()) {
+    if (!drained && member.state.name === 'down')
+      fail(CKR.deviceRemoved, `${name} cannot come back: ${reasonOf(member.state)}`);
+    if (group.port.now() >= deadline) fail(CKR.deviceRemoved, `${name} is still ${member.state.name}`);
+    yield { signals: [group.changed], until: Math.min(deadline, group.port.now() + LOOK_AGAIN) };
+  }
+}
+
+/** Has a member serve, or wait in reserve, in this process. */
+export function assign(group: Group, name: string, duty: 'active' | 'standby'): void {
+  const member = group.members.find((each) => each.name === name);
+  if (member === undefined) fail(CKR.argumentsBad, `no member has the name ${name}`);
+  if (duty === 'standby' && !group.members.some((other) => other !== member && other.isActive))
+    fail(CKR.actionProhibited, `${name} is the last member that serves: ${group.whereabouts}`);
+  member.duty = duty;
+  member.directed.fire();
+  member.suspicion.fire();
+}
+
+/** Has a member that is away try to come back now, and waits until it has or cannot. */
+export function* recoverMember(group: Group, name: string, deadline: number): Task<void> {
+  const member = group.members.find((each) => each.name === name);
+  if (member === undefined) fail(CKR.argumentsBad, `no member has the name ${name}`);
+  if (group.orderFor(member) !== undefined) fail(CKR.actionProhibited, `${name}: ${group.orderFor(member)}`);
+  if (member.isServing && member.state.name !== 'stale') return;
+  member.isRecalled = true;
+  const before = member.moves;
+  member.directed.fire();
+  for (;;) {
+    if (member.isServing) return;
+    if (member.state.name === 'down' && member.moves > before)
+      fail(CKR.deviceRemoved, `${name} does not come back: ${reasonOf(member.state)}`);
+    if (group.port.now() >= deadline) fail(CKR.deviceRemoved, `${name} is still ${member.state.name}`);
+    yield { signals: [group.changed], until: deadline };
+  }
+}
