@@ -68,6 +68,9 @@ export function* removeMember(
           deadline,
         );
       yield* alone(group, deadline, renewal);
+      // Until then other processes may still write there what they make.
+      const until = group.port.now() + group.policy.freshness;
+      while (group.port.now() < until) yield { signals: [], until };
     }
     let cleaned = false;
     let removed = 0;

@@ -1,6 +1,6 @@
 import type { Attribute } from '../spec/attribute.js';
 import { ck } from '../spec/constants.js';
-import { resultOf, step } from '../spec/job.js';
+import { optional, resultOf, step } from '../spec/job.js';
 import { runCall } from './call.js';
 import { type Errand, isReachable, runErrand } from './errand.js';
 import type { Group } from './group.js';
@@ -9,12 +9,23 @@ import type { Member } from './member.js';
 import { noCodes, type Operation } from './operation.js';
 import { isFailure } from './outcome.js';
 import { Progress } from './progress.js';
-import { attributesOf, fromHex, hex, type KeyRecord, labelTemplate, recordTypes, type Wrapped } from './record.js';
+import {
+  attributesOf,
+  fromHex,
+  hex,
+  type KeyRecord,
+  labelTemplate,
+  readRecord,
+  recordTypes,
+  type Wrapped,
+} from './record.js';
 import { inSession, Script, withAttribute, withoutLate } from './script.js';
 import { surveyKeyRecords } from './survey.js';
 import type { Task } from './task.js';
 import { addWrapping, arrivalOf, wrapMechanism } from './travel.js';
 
+/** More records of one key are never there, but for the moment when one takes another's place. */
+const MOST_RECORDS = 16;
 const CKA_EXTRACTABLE = ck('CKA_EXTRACTABLE');
 const extractable: Attribute = { type: CKA_EXTRACTABLE, value: Uint8Array.of(1) };
 
@@ -147,25 +158,41 @@ function* resealOne(group: Group, member: Member, handle: number, deadline: numb
   let isReplaced = true;
   for (const each of group.members) {
     if (!isReachable(each) || !each.isServing) continue;
-    const end = yield* runErrand(group, each, replacing(next), deadline);
+    const isDone = yield* replaceKeyRecord(group, each, next, record.time, deadline);
     // Where it is not, there is nothing to be replaced.
-    if (each === member && end.kind !== 'done') isReplaced = false;
+    if (each === member && !isDone) isReplaced = false;
   }
   return isReplaced;
 }
 
-/** The old record goes when the new one is there; where there is no old one, nothing is written. */
-function replacing(record: KeyRecord): Errand {
-  return {
-    function: 'C_CreateObject',
+/**
+ * The old record goes when the new one is there. Where there is none nothing is written, and where it is a newer one
+ * than was read somebody has changed the key meanwhile: that is looked at again the next time.
+ */
+function* replaceKeyRecord(
+  group: Group,
+  member: Member,
+  record: KeyRecord,
+  readAt: number,
+  deadline: number,
+): Task<boolean> {
+  const finding: Errand = {
+    function: 'C_FindObjects',
     objects: [],
-    job: () => {
-      const script = new Script();
-      const old = script.add(step('X_Find', labelTemplate(record), 1, []));
-      script.add(step('C_GetAttributeValue', { step: old }, recordTypes));
-      script.write(record);
-      script.add(step('C_DestroyObject', { step: old }));
-      return { steps: script.steps };
-    },
+    isReading: true,
+    job: () => ({ steps: [step('X_Find', labelTemplate(record), MOST_RECORDS, recordTypes)] }),
   };
+  const found = yield* runErrand(group, member, finding, deadline);
+  if (found.kind !== 'done') return false;
+  const olds = resultOf(found.reply, 0, 'X_Find').map(({ handle, attributes: [value] }) => ({
+    handle: Uint8Array.from(handle),
+    record: readRecord(value?.value ?? new Uint8Array()),
+  }));
+  const isNewer = olds.some(({ record: old }) => typeof old === 'object' && old.kind === 'key' && old.time > readAt);
+  if (olds.length === 0 || isNewer) return false;
+  const script = new Script();
+  script.write(record);
+  for (const { handle } of olds) script.add(optional(step('C_DestroyObject', handle)));
+  const replacing: Errand = { function: 'C_CreateObject', objects: [], login: found.login, job: () => script };
+  return (yield* runErrand(group, member, replacing, deadline)).kind === 'done';
 }

@@ -48,6 +48,7 @@ function* settleInTurn(group: Group, member: Member, refusal: string | undefined
   const own = yield* recordsOn(group, member, patience(group));
   if (own === undefined) return { reason: 'its records could not be read', done: 0 };
   group.learnSome([own]);
+  group.learnMissed(member, own);
   const settlement = new Settlement(group, member, own);
   for (const intent of own.changes) {
     if (intent.record.kind !== 'intent' || !isAbandoned(group, member, intent.record)) continue;
@@ -147,7 +148,12 @@ export class Settlement {
     if (fate !== 'committed') {
       const reached = this.reached;
       const isForward = fate === 'open' && record.what !== 'create';
-      const isBegun = !isForward || (yield* this.redo.isBegun(record, reached));
+      const isBegun =
+        !isForward ||
+        (yield* this.redo.isBegun(
+          record,
+          reached.filter((each) => this.#wasInStep(each)),
+        ));
       const task = isForward ? record : reversalOf(record);
       const left = this.#serials(record).filter((serial) => !reached.some((each) => each.serial === serial));
       for (const each of reached) {
@@ -163,6 +169,12 @@ export class Settlement {
     group.dropped.delete(operation);
     group.kept.delete(operation);
     return undefined;
+  }
+
+  /** One that has missed changes tells nothing about whether a call had begun. */
+  #wasInStep({ serial, unable }: Member): boolean {
+    const { missed, ledger } = this.group;
+    return unable.size === 0 && !ledger.isFilling(serial) && (serial === undefined || missed.count(serial) === 0);
   }
 
   #serials({ missed }: ChangeRecord): readonly string[] {

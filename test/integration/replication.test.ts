@@ -77,31 +77,6 @@ describe('a call whose outcome is unknown', () => {
   });
 });
 
-describe('many callers', () => {
-  // A thousand; fewer where every step is watched (npm run test:native).
-  const count = Number(process.env.MANY_KEYS ?? 1000);
-
-  test('generate a thousand keys: all succeed, and each token has all of them', async () => {
-    const labels = Array.from({ length: count }, (_, index) => `many ${index}`);
-    const queue = [...labels];
-    const made: TokenObject[] = [];
-    const caller = async (): Promise<void> => {
-      for (let label = queue.pop(); label !== undefined; label = queue.pop())
-        made.push(await token.generateKey('AES_KEY_GEN', { ...aes, label }, { deadline: 60_000 }));
-    };
-    await Promise.all(Array.from({ length: 8 }, caller));
-    expect(new Set(made.map(({ handle }) => handle)).size).toBe(count);
-    const [one = [], two = []] = await Promise.all(members.map((name) => cluster.read(name)));
-    const keys = (objects: readonly ReadObject[]): string[] =>
-      objects
-        .filter(({ label }) => label.startsWith('many '))
-        .map(({ label, fingerprint }) => `${label} ${fingerprint}`)
-        .sort();
-    expect(keys(one)).toHaveLength(count);
-    expect(keys(two)).toEqual(keys(one));
-  }, 120_000);
-});
-
 describe('twins', () => {
   const same = { token: true, label: 'twin', id: Buffer.from('twin'), class: 'SECRET_KEY', keyType: 'GENERIC_SECRET' };
   const values = [randomBytes(32), randomBytes(32), randomBytes(32)] as const;
@@ -226,4 +201,30 @@ describe('what another program does on a token', () => {
     while (result.length === 0) result = await signed();
     expect(result).toEqual(mac(values[1]));
   });
+});
+
+// Last, because tokens are slow that have so many objects.
+describe('many callers', () => {
+  // A thousand; fewer where every step is watched (npm run test:native).
+  const count = Number(process.env.MANY_KEYS ?? 1000);
+
+  test('generate a thousand keys: all succeed, and each token has all of them', async () => {
+    const labels = Array.from({ length: count }, (_, index) => `many ${index}`);
+    const queue = [...labels];
+    const made: TokenObject[] = [];
+    const caller = async (): Promise<void> => {
+      for (let label = queue.pop(); label !== undefined; label = queue.pop())
+        made.push(await token.generateKey('AES_KEY_GEN', { ...aes, label }, { deadline: 60_000 }));
+    };
+    await Promise.all(Array.from({ length: 8 }, caller));
+    expect(new Set(made.map(({ handle }) => handle)).size).toBe(count);
+    const [one = [], two = []] = await Promise.all(members.map((name) => cluster.read(name)));
+    const keys = (objects: readonly ReadObject[]): string[] =>
+      objects
+        .filter(({ label }) => label.startsWith('many '))
+        .map(({ label, fingerprint }) => `${label} ${fingerprint}`)
+        .sort();
+    expect(keys(one)).toHaveLength(count);
+    expect(keys(two)).toEqual(keys(one));
+  }, 120_000);
 });
