@@ -128,6 +128,9 @@ class Copying {
     what: 'copying' | 'comparing',
   ): Task<{ readonly copied: readonly VirtualObject[]; readonly lacking: readonly VirtualObject[] }> {
     const { group, source, giving } = this;
+    // By which names objects go now: other processes may have renamed them.
+    const read = yield* runErrand(group, source, readingRecords, group.port.now() + group.policy.hangAfter);
+    if (read.kind === 'done') group.learnSome([recordsIn(foundIn(read.reply, 0))]);
     const records = yield* surveyKeyRecords(giving);
     const ownRecords = yield* surveyKeyRecords(this.target);
     const objects = yield* meetAll(group, source, giving, theirs.epoch, wanted);

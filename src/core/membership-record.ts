@@ -108,6 +108,8 @@ function* publishOnce(
   deadline: number,
 ): Task<boolean> {
   const { port, policy, ledger } = group;
+  while (!group.members.some((member) => mayHoldRecord(member)) && port.now() < deadline && !group.isHopeless)
+    yield { signals: [group.changed], until: deadline };
   // Another process may have changed it just now.
   for (const member of group.members) if (mayHoldRecord(member)) yield* learnRecord(group, member, deadline);
   if (ledger.record === undefined) throw new Error('there is no group record to go on from');

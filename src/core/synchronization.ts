@@ -117,6 +117,7 @@ function* compareAll(
     if (picture === undefined) away.push(member.name);
     else pictures.push(picture);
   }
+  for (const { records } of pictures) group.learnSome([records]);
   const synchronization = new Synchronization(group, pictures, dryRun, deadline);
   yield* synchronization.run();
   if (!dryRun) yield* resealAndRetire(group, deadline);

@@ -77,9 +77,12 @@ export class ModelRun {
   readonly #all: Set<Happening> = new Set();
   readonly #keys: ModelKey[] = [];
   #time = 0;
+  #calls = 0;
+  readonly #twins: boolean;
   readonly #trace: string[] = [];
 
-  constructor(cluster: Cluster, names: readonly string[], members: readonly string[]) {
+  constructor(cluster: Cluster, names: readonly string[], members: readonly string[], twins: boolean) {
+    this.#twins = twins;
     this.#cluster = cluster;
     this.#names = names;
     this.#members = new Set(members);
@@ -205,6 +208,17 @@ export class ModelRun {
     if ((what === 'drain' || what === 'remove') && (!this.#alive.has(name) || this.#alive.size < 2)) return;
     if (what === 'undrain' && (!this.#drained.has(name) || !this.#members.has(name))) return;
     if (what === 'add' && (this.#members.has(name) || this.#alive.size === 0)) return;
+    // What fails is done again: half-way it is never wrong, and a member may just be getting a new host.
+    for (let tries = 1; ; tries += 1) {
+      try {
+        return await this.#administerOnce(app, what, name);
+      } catch (error) {
+        if (tries === 4) throw error;
+      }
+    }
+  }
+
+  async #administerOnce(app: VirtualToken, what: 'drain' | 'undrain' | 'remove' | 'add', name: string): Promise<void> {
     if (what === 'drain') {
       await app.drain(name, { deadline: WITHIN });
       this.#drained.add(name);
@@ -263,7 +277,7 @@ export class ModelRun {
       return;
     }
     if (this.#alive.size === 0 && step.do !== 'sign') throw new Mistake(`${step.do} succeeded with nobody there`);
-    const id = step.name.toString(16).padStart(4, '0');
+    const id = this.#idOf(step);
     if (made !== undefined) this.#note({ key: made, what: 'make', label, id });
     if (chosen === undefined) return;
     if (step.do === 'setLabel') this.#note({ key: chosen.key, what: 'set', label });
@@ -277,7 +291,8 @@ export class ModelRun {
     label: string,
     chosen: View | undefined,
   ): Promise<ModelKey | undefined> {
-    const id = Buffer.from(step.name.toString(16).padStart(4, '0'), 'hex');
+    this.#calls += 1;
+    const id = Buffer.from(this.#idOf(step), 'hex');
     const handle = chosen?.key.handle ?? 0;
     // With nobody there it only has to end.
     const options = { deadline: this.#alive.size === 0 ? 600 : 20_000 };
@@ -336,6 +351,11 @@ export class ModelRun {
       case 'restart':
         return undefined;
     }
+  }
+
+  /** Keys share labels, and with `twins` ids too: then several go by one name. */
+  #idOf({ name }: Call): string {
+    return (this.#twins ? name : this.#calls).toString(16).padStart(4, '0');
   }
 
   #meet({ handle }: TokenObject, mechanism: string, result: Buffer): ModelKey {
