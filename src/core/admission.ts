@@ -1,9 +1,9 @@
 import { ck } from '../spec/constants.js';
 import type { MemberConfig } from './configuration.js';
 import { makeTransport } from './domain-key.js';
-import { type Errand, insist, isReachable } from './errand.js';
+import { insist, isReachable, readingRecords } from './errand.js';
 import type { Group } from './group.js';
-import { findRecords, foundIn, recordsIn } from './ledger.js';
+import { foundIn, recordsIn } from './ledger.js';
 import type { Member } from './member.js';
 import { alone, objectsBeyond, recordOf, renewDomain, resealAndRetire, retireLater } from './membership.js';
 import type { GroupRecord } from './record.js';
@@ -109,13 +109,7 @@ function* checkBelonging(
   existing: AddOptions['existing'],
   deadline: number,
 ): Task<void> {
-  const find: Errand = {
-    function: 'C_FindObjects',
-    objects: [],
-    isReading: true,
-    job: () => ({ steps: [findRecords] }),
-  };
-  const found = recordsIn(foundIn(yield* insist(group, member, find, deadline), 0));
+  const found = recordsIn(foundIn(yield* insist(group, member, readingRecords, deadline), 0));
   if (found.newer) fail(CKR.actionProhibited, `a later version has written records on ${member.name}`);
   const own = found.group?.record;
   if (own !== undefined && own.id !== record.id && existing !== 'remove') {

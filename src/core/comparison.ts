@@ -1,10 +1,10 @@
 import type { Connection } from './connection.js';
 import { isShortOfCopies } from './copies.js';
-import { type Errand, isReachable, runErrand } from './errand.js';
+import { isReachable, readingRecords, runErrand } from './errand.js';
 import { meetAll } from './find.js';
 import type { Group } from './group.js';
 import { candidatesOn } from './inventory.js';
-import { findRecords, foundIn, recordsIn } from './ledger.js';
+import { foundIn, recordsIn } from './ledger.js';
 import { isSecretPart } from './making.js';
 import type { Member } from './member.js';
 import type { VirtualObject } from './object.js';
@@ -102,13 +102,6 @@ function* compareWith(
     target.forgetSurvey();
   }
 }
-
-const readingRecords: Errand = {
-  function: 'C_FindObjects',
-  objects: [],
-  isReading: true,
-  job: () => ({ steps: [findRecords] }),
-};
 
 /** The copying of objects from one member to another. */
 class Copying {

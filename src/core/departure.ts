@@ -1,10 +1,10 @@
 import { ck } from '../spec/constants.js';
 import { step } from '../spec/job.js';
 import { awaitPresence } from './admission.js';
-import { type Errand, insist, isReachable } from './errand.js';
+import { insist, isReachable, readingRecords } from './errand.js';
 import { TokenError } from './error.js';
 import type { Group } from './group.js';
-import { findRecords, foundIn, recordsIn } from './ledger.js';
+import { foundIn, recordsIn } from './ledger.js';
 import type { Member } from './member.js';
 import { alone, objectsBeyond, recordOf, renewDomain, resealAndRetire, retireLater } from './membership.js';
 import { fail } from './refusal.js';
@@ -143,13 +143,7 @@ function* awaitRest(group: Group, member: Member, deadline: number): Task<void> 
 function* forgetMissed(group: Group, serial: string, deadline: number): Task<void> {
   for (const holder of group.members) {
     if (!holder.isServing || !isReachable(holder)) continue;
-    const find: Errand = {
-      function: 'C_FindObjects',
-      objects: [],
-      isReading: true,
-      job: () => ({ steps: [findRecords] }),
-    };
-    const { changes } = recordsIn(foundIn(yield* insist(group, holder, find, deadline), 0));
+    const { changes } = recordsIn(foundIn(yield* insist(group, holder, readingRecords, deadline), 0));
     const done = changes.filter(
       ({ record }) => record.kind === 'journal' && record.missed.every((missed) => missed === serial),
     );

@@ -6,6 +6,7 @@ import type { Connection } from './connection.js';
 import { TokenError } from './error.js';
 import type { AttemptRecord } from './event.js';
 import type { Group } from './group.js';
+import { findRecords } from './ledger.js';
 import type { Member } from './member.js';
 import type { VirtualObject } from './object.js';
 import { noCodes, type Operation } from './operation.js';
@@ -30,6 +31,14 @@ export interface Errand {
   /** The login that handles within the job are of: without it the job is not run. */
   readonly login?: Login;
 }
+
+/** Reads the records of the whole group on a member. */
+export const readingRecords: Errand = {
+  function: 'C_FindObjects',
+  objects: [],
+  isReading: true,
+  job: () => ({ steps: [findRecords] }),
+};
 
 /** One login of a connection: real handles are good for it only (Rule 13). */
 export interface Login {

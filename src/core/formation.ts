@@ -1,7 +1,7 @@
 import { ck, mechanismName } from '../spec/constants.js';
 import { resultOf, step } from '../spec/job.js';
 import { bearDomain, installDomain, makeTransport } from './domain-key.js';
-import { type Errand, insist } from './errand.js';
+import { type Errand, insist, readingRecords } from './errand.js';
 import { TokenError } from './error.js';
 import type { Group } from './group.js';
 import { findRecords, foundIn } from './ledger.js';
@@ -166,13 +166,7 @@ function* checkUnused(group: Group, member: Member, deadline: number): Task<void
 
 /** Somebody else may have formed a group of the same partitions at the same time: then neither of them has. */
 function* checkOnlyOne(group: Group, member: Member, id: string, deadline: number): Task<void> {
-  const find: Errand = {
-    function: 'C_FindObjects',
-    objects: [],
-    isReading: true,
-    job: () => ({ steps: [findRecords] }),
-  };
-  for (const { attributes } of foundIn(yield* insist(group, member, find, deadline), 0)) {
+  for (const { attributes } of foundIn(yield* insist(group, member, readingRecords, deadline), 0)) {
     const found = readRecord(attributes[0]?.value ?? new Uint8Array());
     if (found === 'newer' || (found?.kind === 'group' && found.id !== id))
       fail(CKR.actionProhibited, `another group was formed of ${member.name} at the same time`);

@@ -1,9 +1,9 @@
 import { step } from '../spec/job.js';
 import { CatchUp } from './catch-up.js';
-import { type Errand, isReachable, runErrand } from './errand.js';
+import { type Errand, isReachable, readingRecords, runErrand } from './errand.js';
 import type { ObjectSummary } from './event.js';
 import type { Group } from './group.js';
-import { type FoundRecord, findRecords, foundIn, type RecordsFound, recordsIn } from './ledger.js';
+import { type FoundRecord, foundIn, type RecordsFound, recordsIn } from './ledger.js';
 import type { Member } from './member.js';
 import { type ChangeRecord, labelTemplate, objectOf, reversalOf } from './record.js';
 import { Redo } from './redo.js';
@@ -89,13 +89,7 @@ function* awaitOwnChanges(group: Group, deadline: number): Task<void> {
 
 /** What a member's records say now. */
 function* recordsOn(group: Group, member: Member, deadline: number): Task<RecordsFound | undefined> {
-  const errand: Errand = {
-    function: 'C_FindObjects',
-    objects: [],
-    isReading: true,
-    job: () => ({ steps: [findRecords] }),
-  };
-  const end = yield* runErrand(group, member, errand, deadline);
+  const end = yield* runErrand(group, member, readingRecords, deadline);
   if (end.kind !== 'done') return undefined;
   const records = recordsIn(foundIn(end.reply, 0));
   for (const { record } of records.changes) group.witness(record.time);

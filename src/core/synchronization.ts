@@ -1,14 +1,14 @@
 import { codeName } from '../spec/constants.js';
 import { resultOf, step } from '../spec/job.js';
 import type { Connection } from './connection.js';
-import { type Errand, insist, isReachable, runErrand } from './errand.js';
+import { type Errand, insist, isReachable, readingRecords, runErrand } from './errand.js';
 import type { ObjectSummary } from './event.js';
 import { findObjects } from './find.js';
 import { proofsOf } from './fingerprint.js';
 import type { Group } from './group.js';
 import { isProvenByIdentity, templateOf } from './identity.js';
 import type { FoundReplica } from './inventory.js';
-import { findRecords, foundIn, type RecordsFound, recordsIn } from './ledger.js';
+import { foundIn, type RecordsFound, recordsIn } from './ledger.js';
 import type { Member } from './member.js';
 import { recordOf, resealAndRetire } from './membership.js';
 import { aliasOf } from './naming.js';
@@ -156,13 +156,6 @@ function* takePicture(group: Group, member: Member, deadline: number): Task<Pict
     endSpareHost(spare);
   }
 }
-
-const readingRecords: Errand = {
-  function: 'C_FindObjects',
-  objects: [],
-  isReading: true,
-  job: () => ({ steps: [findRecords] }),
-};
 
 const countingHollow: Errand = {
   function: 'C_FindObjects',
