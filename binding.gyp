@@ -45,6 +45,7 @@
         "native/host/calls_sign.cc",
         "native/host/calls_token.cc",
         "native/host/confinement.cc",
+        "native/host/farewell.cc",
         "native/host/job.cc",
         "native/host/lane.cc",
         "native/host/main.cc",

@@ -1,13 +1,14 @@
 #include "addon/orphans.h"
 
-#include <csignal>
 #include <ctime>
 #include <sys/wait.h>
+
+#include "common/farewell.h"
 
 namespace pkcs11ha {
 namespace {
 
-// A killed process is there to be reaped within a few milliseconds; one that is not is left to itself.
+// A process that leaves is there to be reaped within a few milliseconds; one that is not is left to itself.
 constexpr int kReapTries = 50;
 constexpr timespec kReapPause{0, 1'000'000};
 
@@ -23,7 +24,8 @@ void Orphans::install(Napi::Env env) { env.SetInstanceData<Orphans>(new Orphans)
 Orphans::~Orphans() {
   // One that has been reaped already is no child any more, and its number may be another's.
   std::erase_if(hosts_, [](pid_t host) { return ::waitpid(host, nullptr, WNOHANG) != 0; });
-  for (const pid_t host : hosts_) ::kill(host, SIGKILL);
+  // Not SIGKILL: what is being written is finished first.
+  for (const pid_t host : hosts_) ::kill(host, kFarewellSignal);
   for (int tries = 0; !hosts_.empty() && tries < kReapTries; ++tries) {
     for (auto host = hosts_.begin(); host != hosts_.end();) {
       host = ::waitpid(*host, nullptr, WNOHANG) == 0 ? std::next(host) : hosts_.erase(host);

@@ -1,13 +1,11 @@
 #include "host/confinement.h"
 
-#include <cerrno>
 #include <csignal>
 #include <fcntl.h>
-#include <poll.h>
+#include <initializer_list>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
-#include <thread>
 #include <unistd.h>
 
 namespace pkcs11ha {
@@ -30,9 +28,7 @@ void setFlag(int fd, int get, int set, int flag) {
 
 }  // namespace
 
-void confine(pid_t parent, int lastDescriptor) {
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (::getppid() != parent) ::_exit(0);
+void confine(int lastDescriptor) {
   ::prctl(PR_SET_DUMPABLE, 0);
   const rlimit none{0, 0};
   ::setrlimit(RLIMIT_CORE, &none);
@@ -40,16 +36,6 @@ void confine(pid_t parent, int lastDescriptor) {
   for (int fd = 3; fd <= lastDescriptor; ++fd) setFlag(fd, F_GETFD, F_SETFD, FD_CLOEXEC);
   for (const int fd : {STDOUT_FILENO, STDERR_FILENO}) setFlag(fd, F_GETFL, F_SETFL, O_NONBLOCK);
   for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGPIPE}) ::signal(signal, SIG_IGN);
-}
-
-void startWatchdog(int socket) {
-  std::thread([socket] {
-    for (;;) {
-      pollfd watched{socket, POLLRDHUP, 0};
-      const int ready = ::poll(&watched, 1, -1);
-      if (ready > 0 || (ready < 0 && errno != EINTR)) ::_exit(0);
-    }
-  }).detach();
 }
 
 }  // namespace pkcs11ha

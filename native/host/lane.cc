@@ -5,10 +5,10 @@
 #include <poll.h>
 #include <system_error>
 #include <thread>
-#include <unistd.h>
 #include <vector>
 
 #include "common/packet.h"
+#include "host/farewell.h"
 #include "host/job.h"
 
 namespace pkcs11ha {
@@ -131,6 +131,7 @@ bool serve(Host& host, LaneSlot& slot, Session& session, std::vector<std::uint8_
       JobContext context{host.module, session, nullptr};
       context.anchored = isAnchored;
       const Begun begun(slot, header);
+      if (isLeaving()) return false;
       runJob(header, reader, context, reply);
       lanesWanted = context.lanesWanted;
     }
@@ -157,7 +158,7 @@ void startLanes(Host& host, std::uint32_t count) {
     try {
       std::thread([&host, lane] {
         runLane(host, host.page->lanes[lane]);
-        ::_exit(0);
+        leave(*host.page);
       }).detach();
     } catch (const std::system_error&) {
       // No more threads to be had: it goes on with those it has.

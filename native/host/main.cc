@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "host/confinement.h"
+#include "host/farewell.h"
 #include "host/lane.h"
 
 namespace {
@@ -21,7 +22,8 @@ int main(int count, char** arguments) {
     std::fprintf(stderr, "pkcs11-ha-host is started by pkcs11-ha, not by hand\n");
     return 2;
   }
-  pkcs11ha::confine(static_cast<pid_t>(std::strtol(arguments[1], nullptr, 10)), kLanePage);
+  pkcs11ha::followParent(static_cast<pid_t>(std::strtol(arguments[1], nullptr, 10)));
+  pkcs11ha::confine(kLanePage);
   void* page = ::mmap(nullptr, sizeof(pkcs11ha::LanePage), PROT_READ | PROT_WRITE, MAP_SHARED, kLanePage, 0);
   if (page == MAP_FAILED) {
     std::perror("pkcs11-ha-host: lane page");
@@ -29,7 +31,7 @@ int main(int count, char** arguments) {
   }
   ::close(kLanePage);
   auto* host = new pkcs11ha::Host{kSocket, static_cast<pkcs11ha::LanePage*>(page)};
-  pkcs11ha::startWatchdog(kSocket);
+  pkcs11ha::startWatchdog(kSocket, *host->page);
   pkcs11ha::startLanes(*host, 1);
-  for (;;) ::pause();
+  pkcs11ha::awaitFarewell(*host->page);
 }

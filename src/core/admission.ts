@@ -1,4 +1,5 @@
 import { ck } from '../spec/constants.js';
+import { cureBlindness } from './blindness.js';
 import type { MemberConfig } from './configuration.js';
 import { makeTransport } from './domain-key.js';
 import { insist, isReachable, readingRecords } from './errand.js';
@@ -125,6 +126,7 @@ function* checkBelonging(
 /** Objects that the group does not have are not let in with a new member: it may have destroyed them. */
 function* checkObjects(group: Group, member: Member, existing: AddOptions['existing'], deadline: number): Task<void> {
   const source = group.members.find(({ isActive }) => isActive);
+  if (source !== undefined) yield* cureBlindness(group, [source]);
   const foreign = yield* objectsBeyond(member, source);
   if (foreign === undefined) fail(CKR.deviceRemoved, `${member.name} could not be compared with the others`);
   if (foreign.length === 0) return;

@@ -77,12 +77,12 @@ class Call<T> {
       if (this.#wantsAttempt()) this.#startAttempt();
       if (this.#attempts.length === 0 && this.#mayAskAgain()) continue;
       const nobody = this.#attempts.length === 0;
-      const pointless = nobody ? this.#pointless() : undefined;
-      if (pointless !== undefined) {
-        if (!this.#mayHaveBeenRenamed(pointless)) throw pointless;
+      if (nobody && this.#mayHaveBeenRenamed()) {
         yield* this.#lookAgain();
         continue;
       }
+      const pointless = nobody ? this.#pointless() : undefined;
+      if (pointless !== undefined) throw pointless;
       if (port.now() >= this.#deadline) throw this.#outOfTime();
       const waitsForMembers = nobody || this.#attempts.every((attempt) => attempt.late);
       const signals: Signal[] = waitsForMembers ? [...this.#attempts, changed] : this.#attempts;
@@ -268,17 +268,14 @@ class Call<T> {
     return this.#error(CKR.keyHandleInvalid, this.#operation.function, explanation);
   }
 
-  /** What is nowhere under the name that this process knows may go by another one since, which aliases tell. */
-  #mayHaveBeenRenamed({ code }: TokenError): boolean {
-    const { ledger, port } = this.#group;
-    const isKnown = this.#operation.objects.some(({ session, handle }) => session === undefined && handle !== 0);
-    return (
-      code === CKR.keyHandleInvalid &&
-      !this.#lookedAgain &&
-      isKnown &&
-      ledger.record !== undefined &&
-      port.now() < this.#deadline
-    );
+  /** What nobody in service has under the name that this process knows may go by another one since, which aliases tell. */
+  #mayHaveBeenRenamed(): boolean {
+    const { ledger, members, port } = this.#group;
+    if (this.#lookedAgain || ledger.record === undefined || port.now() >= this.#deadline) return false;
+    if (!this.#operation.objects.some(({ session, handle }) => session === undefined && handle !== 0)) return false;
+    const serving = members.filter((member) => member.isServing);
+    const reasons = serving.map((member) => this.#lastingReason(member));
+    return reasons.length > 0 && reasons.every((reason) => reason !== undefined && reason !== 'mechanism');
   }
 
   *#lookAgain(): Task<void> {

@@ -13,6 +13,8 @@ import { type Alarm, FOREVER, Signal, type Task } from './task.js';
 const WRITE_LOOK = 20;
 /** A host that was killed is waited for so long before it counts as lost (ms). */
 const REAP_WITHIN = 2000;
+/** One that is told to leave is killed after so long (ms): it is stopped, or the machine is very busy. */
+const LEAVE_WITHIN = 100;
 
 /** A job on its way through a connection. */
 export class Ticket extends Signal {
@@ -251,20 +253,31 @@ export class Connection {
     }
   }
 
-  /** Kills the host; jobs that had run for less than `hangAfter` are not charged with it. */
-  kill(limits: HangLimits): void {
+  /** Lets the host go; jobs that had run for less than `hangAfter` are not charged with its end. */
+  leave(limits: HangLimits): void {
     this.#killedAt = { time: this.port.now(), limits };
-    this.#link?.kill();
+    this.#link?.leave();
   }
 
-  /** Kills what is left of the host and waits until it holds nothing any more: its successor may start then (Rule 9). */
+  /**
+   * Ends the host and waits until it holds nothing any more: its successor may start then (Rule 9). It is told to
+   * leave first: only the host itself knows that no write begins in the moment in which it is killed.
+   */
   *giveUp(limits: HangLimits): Task<void> {
     if (this.end !== undefined) return;
     yield* this.awaitWrites(limits);
-    this.kill(limits);
-    const until = this.port.now() + REAP_WITHIN;
-    while (this.end === undefined && this.port.now() < until) yield { signals: [this.ended], until };
+    this.leave(limits);
+    yield* this.#awaitEnd(LEAVE_WITHIN);
+    yield* this.awaitWrites(limits);
+    if (this.end !== undefined) return;
+    this.#link?.kill();
+    yield* this.#awaitEnd(REAP_WITHIN);
     this.hostEnded({ reason: 'the host did not end' });
+  }
+
+  *#awaitEnd(within: number): Task<void> {
+    const until = this.port.now() + within;
+    while (this.end === undefined && this.port.now() < until) yield { signals: [this.ended], until };
   }
 
   #transmit(ticket: Ticket): boolean {

@@ -1,6 +1,8 @@
 import { ck } from '../spec/constants.js';
 import { step } from '../spec/job.js';
 import { awaitPresence } from './admission.js';
+import { cureBlindness } from './blindness.js';
+import type { MemberConfig } from './configuration.js';
 import { insist, isReachable, readingRecords } from './errand.js';
 import { TokenError } from './error.js';
 import type { Group } from './group.js';
@@ -10,7 +12,7 @@ import { alone, objectsBeyond, recordOf, renewDomain, resealAndRetire, retireLat
 import { fail } from './refusal.js';
 import { removeOwn, wipeObjects } from './removal.js';
 import { dismiss, enlist } from './roster.js';
-import type { Task } from './task.js';
+import { FOREVER, type Task } from './task.js';
 
 const CKR = {
   actionProhibited: ck('CKR_ACTION_PROHIBITED'),
@@ -54,7 +56,10 @@ export function* removeMember(
     member.isApplicant = false;
   }
   try {
-    if (wipe && member !== undefined) yield* checkNothingOnlyThere(group, member);
+    if (wipe && member !== undefined) {
+      yield* cureBlindness(group, servingIn(group));
+      yield* checkNothingOnlyThere(group, member);
+    }
     if (serial !== undefined && record.members.some((note) => note.serial === serial)) {
       const without = (serials: readonly string[] = []): readonly string[] => serials.filter((each) => each !== serial);
       const renewal = (): Task<void> =>
@@ -91,6 +96,7 @@ export function* removeMember(
         if (leaving !== member) dismiss(leaving, 'it was removed from the group');
       }
     }
+    yield* cureBlindness(group, servingIn(group));
     if (serial !== undefined) yield* forgetMissed(group, serial, deadline);
     yield* resealAndRetire(group, deadline);
     retireLater(group);
@@ -98,9 +104,23 @@ export function* removeMember(
   } finally {
     if (member !== undefined) {
       member.holds -= 1;
-      if (!group.ledger.isMember(serial ?? '')) dismiss(member, 'it was removed from the group');
+      if (serial !== undefined && !group.ledger.isMember(serial)) {
+        dismiss(member, 'it was removed from the group');
+        group.port.start(awaitReturn(group, member.config, serial));
+      }
     }
   }
+}
+
+function servingIn({ members }: Group): readonly Member[] {
+  return members.filter(({ isServing }) => isServing);
+}
+
+/** Another process may make it a member again: then it is one here too, as it was configured. */
+function* awaitReturn(group: Group, config: MemberConfig, serial: string): Task<void> {
+  while (!group.ledger.isMember(serial)) yield { signals: [group.changed], until: FOREVER };
+  const isThere = group.members.some(({ name, dismissedFor }) => name === config.name && dismissedFor === undefined);
+  if (!isThere) enlist(group, config);
 }
 
 /** Nothing is wiped that only the member that leaves has. */

@@ -1,6 +1,7 @@
 import type { Attribute } from '../spec/attribute.js';
 import { ck } from '../spec/constants.js';
 import { Attempt, type AttemptEnd } from './attempt.js';
+import { cureBlindness } from './blindness.js';
 import type { Connection } from './connection.js';
 import { readUses } from './copies.js';
 import { TokenError } from './error.js';
@@ -100,9 +101,15 @@ class Search extends Effort {
   }
 }
 
-/** Whether there are twins, or copies, whose handles aliases have to tell that this process has not read yet. */
+/**
+ * Whether only aliases, which this process may not have read yet, tell the handles: of twins and copies, and of what it
+ * has not met, which may have been renamed by another process since it was made.
+ */
 function needsAliases(group: Group, found: readonly FoundReplica[]): boolean {
   if (group.ledger.record === undefined) return false;
+  const isNew = ({ identity, description }: FoundReplica): boolean =>
+    description.token && !isReserved(description.label) && group.objects.withIdentity(identity).length === 0;
+  if (found.some(isNew)) return true;
   const counts = new Map<string, { readonly identity: Uint8Array; count: number }>();
   for (const { identity, description } of found) {
     if (!description.token || isReserved(description.label)) continue;
@@ -425,10 +432,24 @@ export function* findByHandle(group: Group, handle: number, deadline: number): T
     const met = visibleObject(group, handle);
     if (met !== undefined) return met;
   }
-  const found = visibleObject(group, handle);
+  const found = visibleObject(group, handle) ?? (yield* findUnseen(group, handle, deadline));
   if (found === undefined)
     throw new TokenError(objectHandleInvalid, 'C_FindObjects', 'no member has an object of that handle');
   return found;
+}
+
+/** One that the hosts do not see: other hosts may; looked for once in `freshness` at most. */
+function* findUnseen(group: Group, handle: number, deadline: number): Task<VirtualObject | undefined> {
+  const { port, policy, ledger } = group;
+  if (ledger.record === undefined || port.now() - group.curedAt < policy.freshness) return undefined;
+  group.curedAt = port.now();
+  yield* cureBlindness(
+    group,
+    group.members.filter(({ isServing }) => isServing),
+  );
+  ledger.readAt = Number.NEGATIVE_INFINITY;
+  yield* findObjects(group, [], deadline);
+  return visibleObject(group, handle);
 }
 
 function visibleObject(group: Group, handle: number): VirtualObject | undefined {

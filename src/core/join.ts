@@ -42,6 +42,7 @@ export function* join(group: Group, member: Member, deadline: number): Task<Join
     const { slot, token } = yield* findToken(connection, config.token, deadline);
     checkToken(group, member, token);
     connection.slot = slot;
+    member.manufacturer = token.manufacturerID;
     connection.lanes = lanesOf(config.lanes, token);
     yield* perform(connection, { steps: [step('X_Attach', slot, connection.lanes)], sessionless: true }, deadline);
     connection.window = connection.lanes * 2;
@@ -51,7 +52,6 @@ export function* join(group: Group, member: Member, deadline: number): Task<Join
     if (member.ownPin !== undefined || group.pin !== undefined)
       yield* learnRecords(group, member, connection, token, deadline);
     member.serial = token.serialNumber;
-    member.manufacturer = token.manufacturerID;
     member.lacking.clear();
     return { ok: true };
   } catch (error) {

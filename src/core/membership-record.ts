@@ -1,7 +1,7 @@
 import { ck } from '../spec/constants.js';
 import { optional, resultOf, step } from '../spec/job.js';
 import { domainTemplate, installDomain } from './domain-key.js';
-import { type Errand, type ErrandEnd, insist, isReachable, runErrand } from './errand.js';
+import { type Errand, type ErrandEnd, insist, isReachable, runErrand, together } from './errand.js';
 import { TokenError } from './error.js';
 import type { Group } from './group.js';
 import { DOMAIN_LABEL, foundIn, ownKeyTemplate, recordsIn } from './ledger.js';
@@ -143,18 +143,17 @@ function mayHoldRecord(member: Member): boolean {
   return member.isApplicant || member.state.name !== 'joining';
 }
 
-/** Takes in a member's record of the group as it is now. */
-export function* learnRecord(group: Group, member: Member, deadline: number): Task<boolean> {
+/** Takes in a member's record of the group as it is now. `none`: it has been taken off it. */
+export function* learnRecord(group: Group, member: Member, deadline: number): Task<'read' | 'none' | 'unread'> {
   const { record } = group.ledger;
   const until = Math.min(deadline, group.port.now() + group.policy.hangAfter * WRITE_MULTIPLE);
   const end = yield* runErrand(group, member, findGroupRecord, until);
-  if (end.kind !== 'done') return false;
+  if (end.kind !== 'done') return 'unread';
   const own = recordsIn(foundIn(end.reply, 0)).group?.record;
-  if (own !== undefined && own.id === record?.id) {
-    member.revision = own.revision;
-    group.adopt(own);
-  }
-  return true;
+  const isOurs = own !== undefined && own.id === record?.id;
+  member.revision = isOurs ? own.revision : -1;
+  if (isOurs) group.adopt(own);
+  return isOurs ? 'read' : 'none';
 }
 
 /**
@@ -163,12 +162,19 @@ export function* learnRecord(group: Group, member: Member, deadline: number): Ta
  */
 export function* refreshRecord(group: Group, deadline: number): Task<void> {
   const { port, policy, ledger } = group;
-  if (ledger.record === undefined || port.now() - group.recordReadAt < policy.freshness) return;
-  const member = group.members.find(({ isActive }) => isActive);
-  if (member === undefined) return;
+  if (ledger.record === undefined) return;
+  const active = group.members.filter(({ isActive }) => isActive);
+  // A SoftHSM that has not looked just before it writes is blind afterwards; see blindness.ts.
+  const mayGoBlind = active.some(({ writesExclusively }) => writesExclusively);
+  if (active.length === 0 || (!mayGoBlind && port.now() - group.recordReadAt < policy.freshness)) return;
   group.recordReadAt = port.now();
+  // Of all: one of them may just have left the group, and hosts are slow to see what others have written.
+  const learnt = yield* together(
+    group,
+    active.map((member) => learnRecord(group, member, deadline)),
+  );
   // Where it could not be read, the next one to ask may try again.
-  if (!(yield* learnRecord(group, member, deadline))) group.recordReadAt = port.now() - policy.freshness;
+  if (!learnt.includes('read')) group.recordReadAt = port.now() - policy.freshness;
 }
 
 /** Gives a member that returns the domain key and the record of now. Ends with the reason when it may not serve. */

@@ -10,7 +10,7 @@ import { checkWritable } from './creation.js';
 import { type Errand, type ErrandEnd, isReachable } from './errand.js';
 import { TokenError } from './error.js';
 import type { Group } from './group.js';
-import { describe, describedTypes, identityOf, isReserved } from './identity.js';
+import { type Description, describe, describedTypes, identityOf, isReserved } from './identity.js';
 import { learnKeyRecord } from './key-record.js';
 import { isTrueIn } from './making.js';
 import type { Member } from './member.js';
@@ -21,6 +21,7 @@ import { readObject } from './reading.js';
 import {
   type AliasRecord,
   type AnyRecord,
+  hex,
   type KeyRecord,
   keyRecordTemplate,
   labelTemplate,
@@ -77,6 +78,7 @@ function* alter(change: Change, object: VirtualObject, changes: readonly Attribu
   yield* learnKeyRecord(group, object);
   const types = changes.map(({ type }) => type);
   yield* describeObject(group, object, change.deadline);
+  noticeRename(group, object);
   const former = valuesOf(types, yield* readObject(group, object, types, change.deadline));
   const alteration: Alteration = { changes, former };
   const participants = yield* change.participants();
@@ -106,6 +108,28 @@ function* alter(change: Change, object: VirtualObject, changes: readonly Attribu
   if (!isSession) yield* change.commit(done);
 }
 
+/** What it is called by now: another process may have renamed it. */
+function noticeRename(group: Group, object: VirtualObject): void {
+  if (object.session !== undefined) return;
+  const description = describeAll(object.described);
+  const identity = identityOf(description, object.valueDigest);
+  const isOther = Buffer.compare(identity, object.identity) !== 0;
+  // One that has missed it may have told: then the others' aliases know better.
+  const alias = group.ledger.aliasOf(object.handle);
+  const isNewest = alias === undefined || alias.identity === hex(group.port.sha256(identity));
+  if (isOther && isNewest) group.objects.rename(object, identity, description);
+}
+
+function describeAll(described: readonly (Uint8Array | undefined)[]): Description {
+  return describe(
+    described.map((value) =>
+      value === undefined
+        ? { presence: 'invalid', value: Buffer.alloc(0) }
+        : { presence: 'present', value: Buffer.from(value) },
+    ),
+  );
+}
+
 /** The wrapped form of a key that is about to be one that cannot be wrapped, where the policy keeps it. */
 function* sealNow(
   { group, deadline }: Change,
@@ -129,13 +153,7 @@ function valuesOf(types: readonly number[], read: readonly ReadAttribute[]): Att
 function renamedBy(object: VirtualObject, changes: readonly Attribute[]): VirtualObject | undefined {
   if (attributeIn(changes, CKA_LABEL) === undefined && attributeIn(changes, CKA_ID) === undefined) return undefined;
   const described = describedTypes.map((type, index) => attributeIn(changes, type) ?? object.described[index]);
-  const description = describe(
-    described.map((value) =>
-      value === undefined
-        ? { presence: 'invalid', value: Buffer.alloc(0) }
-        : { presence: 'present', value: Buffer.from(value) },
-    ),
-  );
+  const description = describeAll(described);
   const identity = identityOf(description, object.valueDigest);
   if (Buffer.compare(identity, object.identity) === 0) return undefined;
   const renamed = Object.assign(Object.create(Object.getPrototypeOf(object)) as VirtualObject, object);

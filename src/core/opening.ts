@@ -13,9 +13,10 @@ const GRACE = 1000;
  * than the first took. Fails when no member came into service by the deadline, and at once on a wrong PIN.
  */
 export function* awaitService(group: Group, deadline: number): Task<void> {
-  const { port, members, logins } = group;
-  let until = deadline;
+  const { port, logins } = group;
+  let servesSince: number | undefined;
   for (;;) {
+    const { members } = group;
     const serving = members.some(({ isServing }) => isServing);
     const joining = members.some(({ state }) => state.name === 'joining' || state.name === 'recovering');
     if (!serving && logins.refusal !== undefined) {
@@ -29,7 +30,9 @@ export function* awaitService(group: Group, deadline: number): Task<void> {
     }
     if (serving && !joining) return;
     if (!serving && group.isHopeless) throw failure(group, 'no member can be used');
-    if (serving) until = Math.min(until, port.now() + GRACE);
+    // One that serves may be lost again at once.
+    servesSince = serving ? (servesSince ?? port.now()) : undefined;
+    const until = servesSince === undefined ? deadline : Math.min(deadline, servesSince + GRACE);
     if (port.now() >= until) {
       if (serving) return;
       throw failure(group, 'no member came into service in time');

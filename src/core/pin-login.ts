@@ -48,7 +48,7 @@ export function* logInApart(
   pin: SecretRef,
   deadline: number,
 ): Task<void> {
-  const ticket = connection.submit(loginJob(pin), 'join', deadline);
+  const ticket = connection.submit(loginJob(member, pin), 'join', deadline);
   if (!ticket.settled) yield { signals: [ticket], until: deadline };
   const { outcome, reason, code } = judgeLogin(group, member, ticket.outcome);
   if (outcome !== 'right') throw new JoinFailure(reason, true, code);
@@ -150,7 +150,7 @@ class PinLogin {
   *#try(pin: SecretRef): Task<number | undefined> {
     const { group, member, connection, deadline } = this;
     const { logins, port, policy } = group;
-    const ticket = connection.submit(loginJob(pin), 'join', deadline);
+    const ticket = connection.submit(loginJob(member, pin), 'join', deadline);
     // The others wait for the first login; one that hangs must not hold them up for long.
     const patience = Math.min(deadline, port.now() + policy.hangAfter);
     if (!ticket.settled) yield { signals: [ticket], until: patience };

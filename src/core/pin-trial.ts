@@ -13,8 +13,6 @@ import { FOREVER, type Task } from './task.js';
 const pinLocked = ck('CKR_PIN_LOCKED');
 const deviceRemoved = ck('CKR_DEVICE_REMOVED');
 const deviceError = ck('CKR_DEVICE_ERROR');
-/** Nothing that runs on a host for a trial is waited for, or charged. */
-const NO_LIMITS = { hangAfter: 0, writeHangAfter: 0 } as const;
 /** A trial takes at most so many times `hangAfter`. */
 const TRIAL_MULTIPLE = 5;
 
@@ -29,7 +27,7 @@ export function* tryPin(group: Group, model: Member, pin: SecretRef): Task<Trial
   member.trialPin = pin;
   for (let failures = 1; ; failures += 1) {
     const joined = yield* join(group, member, deadline);
-    if (member.connection !== undefined) yield* member.connection.giveUp(NO_LIMITS);
+    if (member.connection !== undefined) yield* member.connection.giveUp(policy);
     if (member.pin === pin) return 'right';
     if (member.refusal !== undefined) return member.refusal === pinLocked ? 'unknown' : 'refused';
     // A login without an answer may have been a try.

@@ -40,6 +40,8 @@ export interface HostLink {
   send(id: number, deadline: number, job: Job, epoch: number): boolean;
   /** The jobs that lanes have begun and not finished; also after the host has died. */
   begun(): readonly BegunJob[];
+  /** Tells the host to end as soon as no token object is being written, and to begin nothing more. */
+  leave(): void;
   kill(): void;
   /** Lets go of the host without a word: it ends by itself. */
   close(): void;

@@ -1,4 +1,5 @@
 import { ck } from '../spec/constants.js';
+import { cureBlindness } from './blindness.js';
 import { compareWithOthers, fillMember } from './comparison.js';
 import type { Group } from './group.js';
 import type { Member } from './member.js';
@@ -82,6 +83,8 @@ function* catchUp(group: Group, member: Member, isClaimed: boolean): Task<string
   const { ledger } = group;
   const isFilling = ledger.isFilling(member.serial);
   if (!isClaimed && (isFilling || isBehind(group, member))) return FRESH_HOST;
+  // What others have in writing for it has to be seen as it is.
+  if (isClaimed) yield* cureBlindness(group, othersInService(group, member));
   const outdated = yield* bringUpToDate(group, member);
   if (outdated !== undefined) return outdated;
   if (isFilling) {
@@ -97,6 +100,10 @@ function* catchUp(group: Group, member: Member, isClaimed: boolean): Task<string
   }
   if (isFilling) yield* announceFilled(group, member);
   return undefined;
+}
+
+function othersInService({ members }: Group, member: Member): readonly Member[] {
+  return members.filter((other) => other !== member && other.isServing);
 }
 
 /** Whether its record of the group is older than the one that is known here. */
@@ -127,6 +134,6 @@ function judgeStaleness(group: Group, member: Member): string | undefined {
 
 /** Whether a member's token still has an older record of the group than others. */
 export function* isOutdated(group: Group, member: Member, deadline: number): Task<boolean> {
-  if (!(yield* learnRecord(group, member, deadline))) return false;
+  if ((yield* learnRecord(group, member, deadline)) === 'unread') return false;
   return member.revision < (group.ledger.record?.revision ?? 0);
 }

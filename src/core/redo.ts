@@ -16,6 +16,7 @@ import { attributesOf, type ChangeRecord, type KeyRecord, objectOf } from './rec
 import { resolveKey } from './resolve.js';
 import { restoreObject } from './restoration.js';
 import { Script } from './script.js';
+import { Strays } from './stray.js';
 import type { Task } from './task.js';
 
 /** One object is waited for so many times `hangAfter`. */
@@ -30,6 +31,8 @@ export class Redo {
   keyRecords: ReadonlyMap<number, KeyRecord> | undefined;
   /** What is known to have happened, here or there: objects may go by names that only this tells. */
   history: readonly ChangeRecord[] = [];
+
+  #strays: Strays | undefined;
 
   constructor(
     readonly group: Group,
@@ -96,8 +99,7 @@ export class Redo {
           isDone = (yield* this.#give(object, member)) && isDone;
           break;
         case 'destroy':
-          for (const named of this.#namesOf({ ...record, notes: [note] }))
-            isDone = (yield* this.#take(named, record, member)) && isDone;
+          isDone = (yield* this.#takeUnderAnyName({ ...record, notes: [note] }, member)) && isDone;
           break;
         case 'set':
           isDone = (yield* this.#set(record, member)) && isDone;
@@ -105,6 +107,29 @@ export class Redo {
       }
     }
     return isDone;
+  }
+
+  *#takeUnderAnyName(record: ChangeRecord, member: Member): Task<boolean> {
+    let isDone = true;
+    let wasThere = false;
+    const names = this.#namesOf(record);
+    for (const named of names) {
+      wasThere = (yield* this.#locate(named, member)) === 'there' || wasThere;
+      isDone = (yield* this.#take(named, record, member)) && isDone;
+    }
+    const [first] = names;
+    if (wasThere || first === undefined || record.undoes === true) return isDone;
+    const stray = yield* this.#strayOf(first, member);
+    return stray === undefined ? isDone : (yield* this.#take(stray, record, member)) && isDone;
+  }
+
+  /** The object on a member, where it goes by a name there that no record tells. */
+  *#strayOf(object: VirtualObject, member: Member): Task<VirtualObject | undefined> {
+    const source = this.#othersThan(member)[0]?.connection;
+    if (member.connection === undefined || source === undefined) return undefined;
+    if (this.#strays?.connection !== member.connection)
+      this.#strays = new Strays(this.group, member.connection, source);
+    return yield* this.#strays.find(object);
   }
 
   *#locate(object: VirtualObject, member: Member): Task<'there' | 'absent' | 'unknown'> {
@@ -216,17 +241,23 @@ export class Redo {
 
   *#set(record: ChangeRecord, member: Member): Task<boolean> {
     const changes = attributesOf(record.changes);
-    for (const object of this.#namesOf(record)) {
+    const names = this.#namesOf(record);
+    let found: VirtualObject | undefined;
+    for (const object of names) {
       if ((yield* this.#locate(object, member)) !== 'there') continue;
-      yield* learnKeyRecord(this.group, object);
-      if (changes.length === 0) return true;
-      const { errand } = alteringTo(this.group, object, changes);
-      const end = yield* runErrand(this.group, member, errand, this.deadline);
-      // Under which name it goes now, is looked for.
-      member.connection?.forgetSurvey();
-      return end.kind === 'done';
+      found = object;
+      break;
     }
-    return yield* this.#ensure(record, member);
+    const [first] = names;
+    if (found === undefined && first !== undefined) found = yield* this.#strayOf(first, member);
+    if (found === undefined) return yield* this.#ensure(record, member);
+    yield* learnKeyRecord(this.group, found);
+    if (changes.length === 0) return true;
+    const { errand } = alteringTo(this.group, found, changes);
+    const end = yield* runErrand(this.group, member, errand, this.deadline);
+    // Under which name it goes now, is looked for.
+    member.connection?.forgetSurvey();
+    return end.kind === 'done';
   }
 
   /** Of a call that has not begun: what an interrupted write may have taken is given back. */

@@ -13,9 +13,13 @@ const CKU_USER = ck('CKU_USER');
 const pinLocked = ck('CKR_PIN_LOCKED');
 const alreadyLoggedIn = ck('CKR_USER_ALREADY_LOGGED_IN');
 
-/** The login on a connection's anchor session. Rule 6 is kept by whoever calls this. */
-export function loginJob(pin: SecretRef): Job {
-  return { steps: [step('C_Login', CKU_USER, pin.length)], sessionless: true, secret: pin };
+/**
+ * The login on a connection's anchor session. Rule 6 is kept by whoever calls this. A token in files writes its flags
+ * at each login, and is lost as a whole when its host is killed inside of that (Rule 9).
+ */
+export function loginJob(member: Member, pin: SecretRef): Job {
+  const patient = member.writesExclusively;
+  return { steps: [step('C_Login', CKU_USER, pin.length)], sessionless: true, secret: pin, patient };
 }
 
 class Renewing extends Effort implements Renewal {
@@ -66,7 +70,7 @@ function* renew(group: Group, member: Member, connection: Connection, effort: Ef
 function* logInAgain(group: Group, member: Member, connection: Connection, effort: Effort): Task<Failure | undefined> {
   let pin = member.ownPin ?? group.pins.firstFor(member);
   for (let tries = 1; pin !== undefined; tries += 1) {
-    const login = yield* connection.run({ ...loginJob(pin), exclusive: true }, 'login', FOREVER, effort);
+    const login = yield* connection.run({ ...loginJob(member, pin), exclusive: true }, 'login', FOREVER, effort);
     const failure = failureOf(login);
     if (failure === undefined && member.ownPin === undefined) acceptPin(group, member, pin);
     if (failure === undefined || (failure.kind === 'code' && failure.code === alreadyLoggedIn)) return undefined;

@@ -4,7 +4,7 @@ import { type JoinResult, join } from './join.js';
 import { Member } from './member.js';
 import type { Task } from './task.js';
 
-/** Nothing that runs there is waited for, or charged. */
+/** Nothing that runs there is charged. */
 const NO_LIMITS = { hangAfter: 0, writeHangAfter: 0 } as const;
 
 /**
@@ -25,17 +25,24 @@ export function* joinApart(
   member: Member,
   deadline: number,
 ): Task<Extract<JoinResult, { readonly ok: false }> | undefined> {
-  const { port } = group;
-  for (let failures = 1; ; failures += 1) {
-    const joined = yield* join(group, member, deadline);
-    if (joined.ok) return undefined;
-    if (member.connection !== undefined) yield* member.connection.giveUp(NO_LIMITS);
-    const retryAt = port.now() + rejoinAfter(failures, port.random());
-    if (joined.lasting || retryAt >= deadline) return joined;
-    while (port.now() < retryAt) yield { signals: [], until: retryAt };
+  const { port, policy } = group;
+  let isHandedOver = false;
+  try {
+    for (let failures = 1; ; failures += 1) {
+      const joined = yield* join(group, member, deadline);
+      isHandedOver = joined.ok;
+      if (joined.ok) return undefined;
+      if (member.connection !== undefined) yield* member.connection.giveUp(policy);
+      const retryAt = port.now() + rejoinAfter(failures, port.random());
+      if (joined.lasting || retryAt >= deadline) return joined;
+      while (port.now() < retryAt) yield { signals: [], until: retryAt };
+    }
+  } finally {
+    // Whoever wanted it may have left meanwhile.
+    if (!isHandedOver) endSpareHost(member);
   }
 }
 
 export function endSpareHost({ connection }: Member): void {
-  connection?.kill(NO_LIMITS);
+  if (connection?.end === undefined) connection?.leave(NO_LIMITS);
 }

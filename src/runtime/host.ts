@@ -7,6 +7,8 @@ import { Writer } from '../spec/wire.js';
 import { addon, hostExecutable, type NativeChannel, type NativeSecret } from './addon.js';
 
 const writer = new Writer();
+/** See native/common/farewell.h. */
+const FAREWELL = 'SIGUSR2';
 
 const signalNames: ReadonlyMap<number, string> = new Map(
   Object.entries(constants.signals).map(([name, value]) => [value, name]),
@@ -88,6 +90,10 @@ export class HostProcess implements HostLink {
 
   begun(): readonly BegunJob[] {
     return this.#begunAtEnd ?? this.channel.lanes();
+  }
+
+  leave(): void {
+    this.#child.kill(FAREWELL);
   }
 
   kill(): void {

@@ -27,6 +27,10 @@ const LONGEST_TIMER = 0x7fff_ffff;
 /** How long a closing group waits for its hosts to finalize their libraries (ms). */
 const FINALIZE_WITHIN = 500;
 
+/** Hosts that were told to leave are killed after so long (ms), and looked at so often. */
+const LEAVE_WITHIN = 100;
+const LOOK_AGAIN = 2;
+
 /** Alone: what was given up may still be running in the library. */
 const FINALIZE: Job = { steps: [step('C_Finalize')], sessionless: true, exclusive: true };
 
@@ -169,6 +173,8 @@ export class OpenGroup {
         if (connection !== undefined) await this.run(connection.awaitWrites(this.group.policy));
       }
       await this.run(this.#finalize());
+      for (const host of this.#hosts) host.leave();
+      await this.run(this.#hostsGone());
     } finally {
       for (const host of [...this.#hosts]) {
         host.kill();
@@ -187,6 +193,16 @@ export class OpenGroup {
       connection === undefined || connection.end !== undefined ? [] : [connection.submit(FINALIZE, 'finalize', until)],
     );
     for (const ticket of tickets) if (!ticket.settled && monotonicNow() < until) yield { signals: [ticket], until };
+  }
+
+  /** Waits for hosts that were told to leave; longer only for one that is just writing. */
+  *#hostsGone(): Task<void> {
+    const { writeHangAfter } = this.group.policy;
+    const until = monotonicNow() + LEAVE_WITHIN;
+    const isAwaited = (host: HostProcess): boolean =>
+      monotonicNow() < until ||
+      host.begun().some(({ patient, since }) => patient && monotonicNow() - since < writeHangAfter);
+    while ([...this.#hosts].some(isAwaited)) yield { signals: [], until: monotonicNow() + LOOK_AGAIN };
   }
 
   async #settled(running: Running<unknown>, signal: AbortSignal | undefined): Promise<void> {

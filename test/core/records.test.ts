@@ -123,6 +123,7 @@ describe('a host that is looked at', () => {
       pid: 1,
       send: () => true,
       begun: () => begun.map((entry, index) => ({ job: index + 1, ...entry })),
+      leave: () => {},
       kill: () => {},
       close: () => {},
     });

@@ -1,6 +1,7 @@
 import { createHmac, randomBytes } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { TokenObject, VirtualToken } from '../../src/index.js';
-import { type Cluster, pidOf, quickPolicy, stateOf } from './cluster.js';
+import { type Cluster, quickPolicy, stateOf } from './cluster.js';
 import type { ReadObject } from './softhsm.js';
 
 /** What happens in a sequence; numbers choose among what there is. */
@@ -117,7 +118,10 @@ export class ModelRun {
   }
 
   async #open(index: number): Promise<VirtualToken> {
-    const token = await this.#cluster.open(this.#cluster.configuration({ ...quickPolicy, freshness: 200 }));
+    const folder = process.env.MODEL_LOG;
+    const log = folder === undefined ? {} : { log: { file: `${folder}/app${index}.log` } };
+    const configuration = this.#cluster.configuration({ ...quickPolicy, freshness: 200 });
+    const token = await this.#cluster.open({ ...configuration, ...log });
     this.#apps[index] = token;
     return token;
   }
@@ -185,12 +189,10 @@ export class ModelRun {
     this.#cluster.fault(name, 'C_Initialize return=0x30');
     for (const app of this.#apps) {
       if (app === undefined) continue;
-      if (['active', 'stale', 'recovering', 'suspect'].includes(stateOf(app.status(), name) ?? ''))
-        try {
-          process.kill(pidOf(app, name), 'SIGKILL');
-        } catch {
-          // It has ended by itself.
-        }
+      const pid = app.status().members.find((member) => member.name === name)?.pid;
+      if (pid === undefined) continue;
+      process.kill(pid, 'SIGKILL');
+      while (app.status().members.some((member) => member.pid === pid)) await delay(1);
     }
   }
 
@@ -208,6 +210,7 @@ export class ModelRun {
     if ((what === 'drain' || what === 'remove') && (!this.#alive.has(name) || this.#alive.size < 2)) return;
     if (what === 'undrain' && (!this.#drained.has(name) || !this.#members.has(name))) return;
     if (what === 'add' && (this.#members.has(name) || this.#alive.size === 0)) return;
+    await this.#untilServing(app);
     // What fails is done again: half-way it is never wrong, and a member may just be getting a new host.
     for (let tries = 1; ; tries += 1) {
       try {
@@ -246,7 +249,7 @@ export class ModelRun {
       [...this.#alive].every((name) => ['active', 'stale'].includes(stateOf(app.status(), name) ?? ''));
     while (!isServing()) {
       if (Date.now() > until) throw new Error(`not in service in time: ${JSON.stringify(app.status().members)}`);
-      await new Promise((resolve) => setTimeout(resolve, 5));
+      await delay(5);
     }
   }
 

@@ -70,6 +70,7 @@ export class ScriptedToken {
         return {
           label: this.serial,
           serialNumber: this.serial,
+          manufacturerID: 'scripted',
           flags: 0x400,
           maxSessionCount: 0,
           maxRwSessionCount: 0,
@@ -172,6 +173,10 @@ class ScriptedHost implements HostLink {
 
   begun(): readonly BegunJob[] {
     return [...this.#running.values()];
+  }
+
+  leave(): void {
+    this.kill();
   }
 
   kill(): void {

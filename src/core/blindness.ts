@@ -1,0 +1,56 @@
+import { ulongBytes } from '../spec/attribute.js';
+import { ck } from '../spec/constants.js';
+import { type Job, step } from '../spec/job.js';
+import { together } from './errand.js';
+import type { Group } from './group.js';
+import { CKO, RESERVED_LABEL } from './identity.js';
+import type { Member } from './member.js';
+import { onToken } from './script.js';
+import { endSpareHost, startSpareHost } from './spare-host.js';
+import type { Task } from './task.js';
+
+/** Whoever's sight cannot be cured in so many times `hangAfter` is believed as it is. */
+const CURE_MULTIPLE = 5;
+
+const probe: Job = {
+  steps: [
+    step('C_CreateObject', [
+      { type: ck('CKA_CLASS'), value: ulongBytes(CKO.data) },
+      { type: ck('CKA_PRIVATE'), value: Uint8Array.of(1) },
+      { type: ck('CKA_LABEL'), value: Buffer.from(`${RESERVED_LABEL}probe`) },
+      onToken,
+    ]),
+    step('C_DestroyObject', { step: 0 }),
+  ],
+  undo: true,
+  patient: true,
+  exclusive: true,
+};
+
+/**
+ * Makes members' hosts see what others have made and destroyed. A SoftHSM process that makes an object takes the
+ * token's new generation for one that it knows, and does not see what another process made just before, until somebody
+ * writes once more. So a host of its own, which has nothing to see, writes on each of them.
+ */
+export function* cureBlindness(group: Group, members: readonly Member[]): Task<void> {
+  const { port, policy } = group;
+  const until = port.now() + policy.hangAfter * CURE_MULTIPLE;
+  const blind = members.filter((member) => member.writesExclusively && member.connection !== undefined);
+  yield* together(
+    group,
+    blind.map((member) => cure(group, member, until)),
+  );
+}
+
+function* cure(group: Group, member: Member, until: number): Task<void> {
+  const spare = yield* startSpareHost(group, member, until);
+  if (typeof spare === 'string') return;
+  try {
+    const { connection } = spare;
+    if (connection === undefined) return;
+    const ticket = connection.submit(probe, 'probe', until);
+    while (!ticket.settled && group.port.now() < until) yield { signals: [ticket], until };
+  } finally {
+    endSpareHost(spare);
+  }
+}

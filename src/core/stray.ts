@@ -1,0 +1,63 @@
+import { resultOf, step } from '../spec/job.js';
+import type { Connection } from './connection.js';
+import { compare } from './fingerprint.js';
+import type { Group } from './group.js';
+import { describedTypes, isProvenByIdentity, isRenamed } from './identity.js';
+import type { FoundReplica } from './inventory.js';
+import { VirtualObject } from './object.js';
+import { Effort, failureOf, isFailure } from './outcome.js';
+import { surveyMember } from './survey.js';
+import { FOREVER, type Task } from './task.js';
+
+/**
+ * What a member that catches up has under names that nobody else has. Another process, that had not heard of what the
+ * member has missed, may have renamed an object there: then it goes by a name that is written nowhere.
+ */
+export class Strays {
+  #found: readonly FoundReplica[] | undefined;
+
+  constructor(
+    readonly group: Group,
+    readonly connection: Connection,
+    /** Of a member that has all. */
+    readonly other: Connection,
+  ) {}
+
+  /** An object under the name that it goes by there, by what proves its key; undefined where none of them is it. */
+  *find(object: VirtualObject): Task<VirtualObject | undefined> {
+    this.#found ??= yield* this.#survey();
+    const effort = new Effort();
+    effort.epoch = this.connection.epoch;
+    for (const found of this.#found) {
+      const isOfItsKind =
+        isRenamed(object.description, found.description) && Buffer.compare(object.valueDigest, found.valueDigest) === 0;
+      if (!isOfItsKind) continue;
+      const comparison = isProvenByIdentity(object.description)
+        ? 'same'
+        : yield* compare(this.group, this.connection, object, found, effort);
+      if (comparison === 'same') return yield* this.#named(object, found, effort);
+    }
+    return undefined;
+  }
+
+  *#survey(): Task<readonly FoundReplica[]> {
+    const own = yield* surveyMember(this.connection);
+    const theirs = yield* surveyMember(this.other);
+    if (isFailure(own) || isFailure(theirs)) return [];
+    return own.objects.filter(({ identity }) => theirs.of(identity).length === 0);
+  }
+
+  *#named(object: VirtualObject, found: FoundReplica, effort: Effort): Task<VirtualObject | undefined> {
+    const steps = [step('C_GetAttributeValue', found.handle, describedTypes)];
+    const outcome = yield* this.connection.run({ steps }, 'find', FOREVER, effort);
+    if (outcome.kind !== 'reply' || failureOf(outcome) !== undefined) return undefined;
+    const read = resultOf(outcome.reply, 0, 'C_GetAttributeValue');
+    const named = new VirtualObject(object.handle, found.identity, found.description, object.ordinal);
+    named.described = read.map(({ presence, value }) => (presence === 'present' ? Uint8Array.from(value) : undefined));
+    named.valueDigest = object.valueDigest;
+    named.use = object.use;
+    for (const [kind, proof] of object.reference) named.reference.set(kind, proof);
+    named.referenced = true;
+    return named;
+  }
+}
