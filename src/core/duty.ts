@@ -5,7 +5,7 @@ import { publish } from './membership-record.js';
 import type { GroupRecord } from './record.js';
 import { fail } from './refusal.js';
 import { reasonOf } from './state.js';
-import type { Task } from './task.js';
+import { FOREVER, type Task } from './task.js';
 
 const CKR = {
   actionProhibited: ck('CKR_ACTION_PROHIBITED'),
@@ -43,9 +43,13 @@ export function* setDrained(group: Group, name: string, drained: boolean, deadli
       ? member.state.name === 'drained' && (member.connection?.end !== undefined || member.connection === undefined)
       : member.isServing;
   while (!isDone()) {
-    if (!drained && member.state.name === 'down')
-      fail(CKR.deviceRemoved, `${name} cannot come back: ${reasonOf(member.state)}`);
-    if (group.port.now() >= deadline) fail(CKR.deviceRemoved, `${name} is still ${member.state.name}`);
+    const { state } = member;
+    if (!drained && state.name === 'down' && state.retryAt === FOREVER)
+      fail(CKR.deviceRemoved, `${name} cannot come back: ${reasonOf(state)}`);
+    if (group.port.now() >= deadline) {
+      const why = reasonOf(state) === '' ? '' : ` (${reasonOf(state)})`;
+      fail(CKR.deviceRemoved, `${name} is still ${state.name}${why}`);
+    }
     yield { signals: [group.changed], until: Math.min(deadline, group.port.now() + LOOK_AGAIN) };
   }
 }

@@ -249,4 +249,5 @@ export function* announceFilled(group: Group, member: Member): Task<void> {
   const deadline = group.port.now() + group.policy.hangAfter * WRITE_MULTIPLE + group.policy.writeHangAfter;
   yield* publish(group, remaining, deadline);
   member.isApplicant = false;
+  member.isOfGroup = true;
 }

@@ -1,13 +1,17 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, readSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, readSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { afterAll, afterEach, describe, expect, test } from '@jest/globals';
 import { addon, hostExecutable, type NativeChannel, type NativeSecret } from '../../src/runtime/addon.js';
 import { ck } from '../../src/spec/constants.js';
 import { type Job, type JobReply, readReply, resultOf, step, writeJob } from '../../src/spec/job.js';
+import { encodeTemplate } from '../../src/spec/template.js';
 import { Writer } from '../../src/spec/wire.js';
-import { type Hsm, makeFolder, makeHsm, softhsmModule } from '../support/softhsm.js';
+import { faultyModule } from '../support/faulty/build.js';
+import { type Hsm, makeFolder, makeHsm, readToken, softhsmModule } from '../support/softhsm.js';
 
 /** A host driven by hand, below everything that would make up for its faults. */
 class BareHost {
@@ -72,6 +76,17 @@ afterEach(async () => {
 });
 
 const unloaded = 0x190;
+const ok = ck('CKR_OK');
+
+/** Loads the library and attaches the lanes to a token. */
+function attach(bare: BareHost, module: string, label: string): void {
+  const load: Job = { steps: [step('X_Load', module, ''), step('C_GetSlotList', true)], sessionless: true };
+  const slot = resultOf(bare.call(load), 1, 'C_GetSlotList').find((candidate) => {
+    const info = bare.call({ steps: [step('C_GetTokenInfo', candidate)], sessionless: true });
+    return resultOf(info, 0, 'C_GetTokenInfo').label === label;
+  });
+  expect(codeOf(bare.call({ steps: [step('X_Attach', slot ?? -1, 1)], sessionless: true }))).toBe(ok);
+}
 
 describe('a host', () => {
   test('refuses calls before a library is loaded', () => {
@@ -152,6 +167,50 @@ describe('a host', () => {
     expect(await bare.ended).toEqual([0, null]);
   });
 
+  test.each([
+    ['its application closes the channel', (bare: BareHost) => bare.channel.close()],
+    ['it is told to leave', (bare: BareHost) => bare.child.kill('SIGUSR2')],
+  ])('finishes what it writes, begins nothing more, and ends when %s', async (_, end) => {
+    const folder = makeFolder('farewell');
+    try {
+      const hsm = await makeHsm(folder.path, 'left', {});
+      const control = join(folder.path, 'control');
+      writeFileSync(control, 'C_CreateObject delay=300\n');
+      const bare = start({ ...hsm.env, FAULTY_MODULE: hsm.module, FAULTY_CONTROL: control, FAULTY_LOG: '/dev/null' });
+      attach(bare, faultyModule, hsm.label);
+      bare.call(login(hsm.pin));
+      const data = (label: string): Job => ({
+        steps: [step('C_CreateObject', encodeTemplate('data', { class: 'DATA', token: true, label }))],
+        patient: true,
+        exclusive: true,
+      });
+      bare.send(data('begun'));
+      while (bare.channel.lanes().length === 0) await setImmediate();
+      bare.send(data('not begun'));
+      end(bare);
+      await bare.ended;
+      expect((await readToken(hsm)).map(({ label }) => label)).toEqual(['begun']);
+    } finally {
+      folder.remove();
+    }
+  });
+
+  test('ends at once when it is told to leave and only what writes nothing hangs', async () => {
+    const folder = makeFolder('farewell');
+    try {
+      const control = join(folder.path, 'control');
+      writeFileSync(control, 'C_GetSlotList hang\n');
+      const bare = start({ SOFTHSM2_CONF: '/dev/null', FAULTY_MODULE: softhsmModule(), FAULTY_CONTROL: control });
+      bare.call({ steps: [step('X_Load', faultyModule, '')], sessionless: true });
+      bare.send({ steps: [step('C_GetSlotList', true)], sessionless: true });
+      while (bare.channel.lanes().length === 0) await setImmediate();
+      bare.child.kill('SIGUSR2');
+      expect(await bare.ended).toEqual([0, null]);
+    } finally {
+      folder.remove();
+    }
+  });
+
   test('is not ended by the signals that end its application', async () => {
     const bare = start();
     bare.call({ steps: [step('C_GetSlotList', true)], sessionless: true });
@@ -203,7 +262,6 @@ function remainsIn(pid: number | undefined, bytes: Buffer): boolean | undefined 
 }
 
 describe('a PIN', () => {
-  const ok = ck('CKR_OK');
   const pinIncorrect = ck('CKR_PIN_INCORRECT');
   const folder = makeFolder('setpin');
   afterAll(() => folder.remove());
@@ -211,14 +269,9 @@ describe('a PIN', () => {
   const makeToken = (): Promise<Hsm> => makeHsm(folder.path, 'pins', { pin: '648219' });
 
   /** A host with its anchor session on the token, and nobody logged in. */
-  const attach = ({ env, module, label }: Hsm): BareHost => {
+  const attachTo = ({ env, module, label }: Hsm): BareHost => {
     const bare = start(env);
-    const load: Job = { steps: [step('X_Load', module, ''), step('C_GetSlotList', true)], sessionless: true };
-    const slot = resultOf(bare.call(load), 1, 'C_GetSlotList').find((candidate) => {
-      const info = bare.call({ steps: [step('C_GetTokenInfo', candidate)], sessionless: true });
-      return resultOf(info, 0, 'C_GetTokenInfo').label === label;
-    });
-    expect(codeOf(bare.call({ steps: [step('X_Attach', slot ?? -1, 1)], sessionless: true }))).toBe(ok);
+    attach(bare, module, label);
     return bare;
   };
 
@@ -227,26 +280,26 @@ describe('a PIN', () => {
     ['the user is', true],
   ])('is changed when %s logged in: the new one logs in, the old one does not', async (_, isLoggedIn) => {
     const hsm = await makeToken();
-    const bare = attach(hsm);
+    const bare = attachTo(hsm);
     if (isLoggedIn) expect(codeOf(bare.call(login('648219')))).toBe(ok);
     expect(bare.call(change('648219', '98765432'))).toMatchObject({
       status: 'done',
       results: [{ call: 'C_SetPIN', code: ok }],
     });
-    const other = attach(hsm);
+    const other = attachTo(hsm);
     expect(codeOf(other.call(login('648219')))).toBe(pinIncorrect);
     expect(codeOf(other.call(login('98765432')))).toBe(ok);
   });
 
   test('stays when the old one is wrong', async () => {
     const hsm = await makeToken();
-    expect(codeOf(attach(hsm).call(change('111111', '98765432')))).toBe(pinIncorrect);
-    expect(codeOf(attach(hsm).call(login('648219')))).toBe(ok);
+    expect(codeOf(attachTo(hsm).call(change('111111', '98765432')))).toBe(pinIncorrect);
+    expect(codeOf(attachTo(hsm).call(login('648219')))).toBe(ok);
   });
 
   test('stays when the lengths do not add up to what is there, or the job comes too late', async () => {
     const hsm = await makeToken();
-    const bare = attach(hsm);
+    const bare = attachTo(hsm);
     for (const lengths of [
       [6, 7],
       [6, 9],
@@ -259,11 +312,11 @@ describe('a PIN', () => {
     ])
       expect(bare.call(change('648219', '98765432', lengths)).status).toBe('malformed');
     expect(bare.call(change('648219', '98765432'), 1).status).toBe('expired');
-    expect(codeOf(attach(hsm).call(login('648219')))).toBe(ok);
+    expect(codeOf(attachTo(hsm).call(login('648219')))).toBe(ok);
   });
 
   test('that is changed ends no login: handles of it stay good, and older ones bad', async () => {
-    const bare = attach(await makeToken());
+    const bare = attachTo(await makeToken());
     const look: Job = { steps: [step('C_GetSessionInfo')] };
     expect(codeOf(bare.call(login('648219'), undefined, 1))).toBe(ok);
     expect(codeOf(bare.call(change('648219', '98765432'), undefined, 0))).toBe(ok);
@@ -272,7 +325,7 @@ describe('a PIN', () => {
   });
 
   test('is nowhere in a host that was sent it and has answered, whether it ran or not', async () => {
-    const bare = attach(await makeToken());
+    const bare = attachTo(await makeToken());
     const pid = bare.child.pid;
     // What is no secret is found, so that the search is one.
     const text = randomBytes(16).toString('hex');

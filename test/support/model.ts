@@ -181,6 +181,8 @@ export class ModelRun {
       this.#reachable.add(name);
       return await this.#meetAgain();
     }
+    // What one of them has missed for a moment is known to all before the one that knows it goes.
+    for (const app of this.#apps) if (app !== undefined) await this.#untilServing(app);
     if (!this.#reachable.delete(name)) return;
     if (what === 'hang') {
       this.#cluster.fault(name, '* hang');
