@@ -13,7 +13,7 @@ import { findObjects } from './find.js';
 import type { Group } from './group.js';
 import { CKO, isProvenByIdentity, templateOf } from './identity.js';
 import { type Piece, PieceReader } from './installation.js';
-import { learnKeyRecord } from './key-record.js';
+import { relearnKeyRecord } from './key-record.js';
 import { isSecretPart } from './making.js';
 import { recordOf } from './membership.js';
 import type { VirtualObject } from './object.js';
@@ -154,7 +154,7 @@ class Backup {
   *#take(object: VirtualObject): Task<void> {
     const { group, token } = this;
     const { deadline } = token;
-    yield* learnKeyRecord(group, object);
+    yield* relearnKeyRecord(group, object);
     if (!object.referenced && !isProvenByIdentity(object.description))
       yield* establishReference(group, object, new Effort());
     yield* describeObject(group, object, deadline);

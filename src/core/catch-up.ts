@@ -1,6 +1,6 @@
 import { step } from '../spec/job.js';
 import type { Connection } from './connection.js';
-import { runErrand } from './errand.js';
+import { type Errand, runErrand } from './errand.js';
 import type { ObjectSummary } from './event.js';
 import type { Group } from './group.js';
 import type { RecordsFound } from './ledger.js';
@@ -21,6 +21,8 @@ const MOST_TRIES = 3;
 const MANY = 8;
 /** So many entries are struck off a holder at once: writes run alone in its host, and keep others waiting. */
 const STRIKE_BATCH = 4;
+/** So many entries that others miss are noted at once. */
+const NOTE_BATCH = 16;
 const WAIT_MULTIPLE = 5;
 
 /** A change that the member has missed, and who has it in writing. */
@@ -71,6 +73,8 @@ function summariesOf({ notes }: ChangeRecord): readonly ObjectSummary[] {
 export class CatchUp {
   readonly #group: Group;
   readonly #member: Member;
+  /** What the members that are there have in writing for others than this one, by operation. */
+  readonly #untold = new Map<string, ChangeRecord>();
   /** What holders need not have in writing any more: struck a batch at a time. */
   readonly #done: Entry[] = [];
 
@@ -120,6 +124,7 @@ export class CatchUp {
       progress.finish();
     }
     yield* this.#strike(serial);
+    if (refusal === undefined) yield* this.#noteForOthers(serial);
     // The other way round: who serves and has missed what only this member knows of.
     for (const { record } of this.own.changes) group.notice(record, MOST_TRIES);
     return { reason: undefined, done };
@@ -136,7 +141,9 @@ export class CatchUp {
       if (records === undefined || connection === undefined) continue;
       group.learnMissed(each, records);
       for (const { record, handle } of records.changes) {
-        if (record.kind !== 'journal' || !record.missed.includes(serial)) continue;
+        if (record.kind !== 'journal') continue;
+        if (each !== this.#member) this.#untold.set(record.operation, record);
+        if (!record.missed.includes(serial)) continue;
         const holder = { member: each, handle: Uint8Array.from(handle), connection, epoch };
         const known = entries.get(record.operation);
         if (known === undefined) entries.set(record.operation, { record, holders: [holder] });
@@ -148,6 +155,38 @@ export class CatchUp {
         entries.set(record.operation, { record, holders: [] });
     }
     return [...entries.values()].sort((a, b) => a.record.time - b.record.time);
+  }
+
+  /** What others still miss stands here too from now on: whoever knows it may be away when they come back. */
+  *#noteForOthers(serial: string): Task<void> {
+    const group = this.#group;
+    const member = this.#member;
+    const own = new Set(this.own.changes.map(({ record }) => record.operation));
+    const notes = [...this.#untold.values()].flatMap((record) => {
+      const missed = record.missed.filter((each) => each !== serial && group.ledger.isMember(each));
+      return missed.length === 0 || own.has(record.operation) ? [] : [{ ...record, missed }];
+    });
+    for (let at = 0; at < notes.length; at += NOTE_BATCH) {
+      const batch = notes.slice(at, at + NOTE_BATCH);
+      const script = new Script();
+      for (const record of batch) script.write(record);
+      const errand: Errand = { function: 'C_CreateObject', objects: [], job: () => ({ steps: script.steps }) };
+      if (!(yield* this.settlement.run(member, errand))) return;
+      for (const { operation, missed } of batch) group.missed.note(operation, missed, [serial]);
+    }
+    if (notes.length > 0) yield* this.#forgetToldMeanwhile(notes);
+  }
+
+  /** What another process has told them while it was being noted here. */
+  *#forgetToldMeanwhile(notes: readonly ChangeRecord[]): Task<void> {
+    const left = new Set<string>();
+    for (const each of this.settlement.reached) {
+      if (each === this.#member) continue;
+      const records = yield* this.settlement.records(each);
+      if (records === undefined) return;
+      for (const { record } of records.changes) left.add(record.operation);
+    }
+    for (const record of notes) if (!left.has(record.operation)) yield* this.settlement.remove(this.#member, record);
   }
 
   /** Looks once at all that is on this member, and on one that can give it what it lacks. */

@@ -1,23 +1,31 @@
+import { ck } from '../spec/constants.js';
 import type { Connection } from './connection.js';
 import { isShortOfCopies } from './copies.js';
 import { isReachable, readingRecords, runErrand } from './errand.js';
 import { meetAll } from './find.js';
 import type { Group } from './group.js';
+import { CKO } from './identity.js';
 import { candidatesOn } from './inventory.js';
+import { learnKeyRecord } from './key-record.js';
 import { foundIn, recordsIn } from './ledger.js';
 import { isSecretPart } from './making.js';
 import type { Member } from './member.js';
+import { alteringTo } from './modification.js';
 import type { VirtualObject } from './object.js';
 import { Effort, isFailure } from './outcome.js';
 import { Pace } from './pace.js';
 import { Progress } from './progress.js';
 import type { AnyRecord, KeyRecord } from './record.js';
+import { establishReference } from './reference.js';
 import { resolveKey } from './resolve.js';
 import { restoreObject } from './restoration.js';
 import { Script } from './script.js';
+import { Strays } from './stray.js';
 import { type Survey, surveyKeyRecords, surveyMember } from './survey.js';
 import type { Task } from './task.js';
 
+const CKA_LABEL = ck('CKA_LABEL');
+const CKA_ID = ck('CKA_ID');
 /** One object is waited for so many times `hangAfter`. */
 const COPY_MULTIPLE = 2;
 
@@ -105,6 +113,8 @@ function* compareWith(
 
 /** The copying of objects from one member to another. */
 class Copying {
+  readonly #strays: Strays;
+
   constructor(
     readonly group: Group,
     readonly member: Member,
@@ -113,7 +123,9 @@ class Copying {
     readonly giving: Connection,
     /** Other processes may work on the member as well: nothing is believed that was not looked at just now. */
     readonly isShared: boolean,
-  ) {}
+  ) {
+    this.#strays = new Strays(group, target, giving);
+  }
 
   *run(
     theirs: Survey,
@@ -133,7 +145,8 @@ class Copying {
     const lacking: VirtualObject[] = [];
     for (const object of objects) {
       if (this.target.end !== undefined) break;
-      if (!isFailure(records)) object.record ??= records.get(object.handle);
+      // As it stands there now: what was once read may be older than a change by another process.
+      object.record = isFailure(records) ? undefined : records.get(object.handle);
       const outcome = yield* this.#copy(object, isFailure(ownRecords) ? undefined : ownRecords);
       if (outcome === 'copied') copied.push(object);
       if (outcome === 'lacking') lacking.push(object);
@@ -168,10 +181,27 @@ class Copying {
     if (this.isShared && !(yield* this.#isStillDifferent(object))) return 'there';
     const until = group.port.now() + group.policy.hangAfter * COPY_MULTIPLE + group.policy.writeHangAfter;
     try {
+      if (yield* this.#rename(object, until)) return 'there';
       return (yield* restoreObject(group, object, member, until)) ? 'copied' : 'lacking';
     } catch {
       return 'lacking';
     }
+  }
+
+  /** Where the member has it under another name, it only gets the one that it has elsewhere. */
+  *#rename(object: VirtualObject, until: number): Task<boolean> {
+    const { group, member } = this;
+    yield* learnKeyRecord(group, object);
+    if (!object.referenced) yield* establishReference(group, object, new Effort());
+    const stray = yield* this.#strays.find(object);
+    if (stray === undefined) return false;
+    const { label, id } = object.description;
+    const changes = [
+      { type: CKA_LABEL, value: label },
+      ...(object.description.class === CKO.data ? [] : [{ type: CKA_ID, value: id }]),
+    ];
+    const { errand } = alteringTo(group, stray, changes);
+    return (yield* runErrand(group, member, errand, until)).kind === 'done';
   }
 
   /**

@@ -4,7 +4,7 @@ import { Change, carryOut } from './change.js';
 import { checkWritable } from './creation.js';
 import { type Errand, isReachable } from './errand.js';
 import type { Group } from './group.js';
-import { learnKeyRecord } from './key-record.js';
+import { relearnKeyRecord } from './key-record.js';
 import { isSecretPart } from './making.js';
 import type { Member } from './member.js';
 import { refreshRecord } from './membership-record.js';
@@ -34,7 +34,7 @@ export function* destroyObject(group: Group, object: VirtualObject, deadline: nu
 function* destroy(change: Change, object: VirtualObject): Task<void> {
   const { group } = change;
   yield* refreshRecord(group, change.deadline);
-  yield* learnKeyRecord(group, object);
+  yield* relearnKeyRecord(group, object);
   yield* describeObject(group, object, change.deadline);
   const participants = yield* change.participants();
   const going = yield* change.announce(participants, 'destroy', [object]);

@@ -51,6 +51,13 @@ export function* learnKeyRecord(group: Group, object: VirtualObject, effort?: Ef
   return answers > 0;
 }
 
+/** The same as it is now: other processes may have changed it since it was read. */
+export function* relearnKeyRecord(group: Group, object: VirtualObject): Task<void> {
+  const before = object.record;
+  object.record = undefined;
+  if (!(yield* learnKeyRecord(group, object))) object.record = before;
+}
+
 /** Takes the group's fingerprint of a key from its record; false where there is none. */
 export function referTo(object: VirtualObject): boolean {
   const proofs = proofsIn(object.record?.note.proofs ?? {});

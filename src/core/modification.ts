@@ -11,7 +11,7 @@ import { type Errand, type ErrandEnd, isReachable } from './errand.js';
 import { TokenError } from './error.js';
 import type { Group } from './group.js';
 import { type Description, describe, describedTypes, identityOf, isReserved } from './identity.js';
-import { learnKeyRecord } from './key-record.js';
+import { relearnKeyRecord } from './key-record.js';
 import { isTrueIn } from './making.js';
 import type { Member } from './member.js';
 import { refreshRecord } from './membership-record.js';
@@ -75,7 +75,7 @@ export function* changeAttributes(
 function* alter(change: Change, object: VirtualObject, changes: readonly Attribute[]): Task<void> {
   const { group } = change;
   yield* refreshRecord(group, change.deadline);
-  yield* learnKeyRecord(group, object);
+  yield* relearnKeyRecord(group, object);
   const types = changes.map(({ type }) => type);
   yield* describeObject(group, object, change.deadline);
   noticeRename(group, object);
@@ -95,7 +95,6 @@ function* alter(change: Change, object: VirtualObject, changes: readonly Attribu
   if (object.session !== undefined) {
     for (const each of changes) object.session.template = withAttribute(object.session.template, each);
   }
-  if (record !== undefined) object.record = record;
   object.use = use;
   if (alias !== undefined) {
     group.ledger.dropAliases(object.handle);
@@ -105,6 +104,7 @@ function* alter(change: Change, object: VirtualObject, changes: readonly Attribu
     group.objects.rename(object, renamed.identity, renamed.description);
     object.described = renamed.described;
   }
+  if (record !== undefined) object.record = record;
   if (!isSession) yield* change.commit(done);
 }
 

@@ -230,6 +230,8 @@ export class ObjectTable {
     this.#unname(object);
     object.identity = identity;
     object.description = description;
+    // It has another one by now.
+    if (object.session === undefined) object.record = undefined;
     if (object.session !== undefined) return;
     const isTaken = this.#byName.has(keyOf(identity));
     this.#name(isTaken ? Buffer.concat([identity, fingerprintOf(object.reference)]) : identity, object);

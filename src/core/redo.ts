@@ -150,7 +150,7 @@ export class Redo {
     const { group } = this;
     let known = group.objects.get(object.handle) ?? object;
     known.described = object.described;
-    known.record ??= this.keyRecords?.get(known.handle);
+    known.record = this.keyRecords?.get(known.handle);
     yield* learnKeyRecord(group, known);
     const { record } = known;
     const now = record === undefined || record === null ? object : objectOf(record.note);

@@ -8,6 +8,7 @@ import { proofsOf } from './fingerprint.js';
 import type { Group } from './group.js';
 import { isProvenByIdentity, templateOf } from './identity.js';
 import type { FoundReplica } from './inventory.js';
+import { relearnKeyRecord } from './key-record.js';
 import { foundIn, type RecordsFound, recordsIn } from './ledger.js';
 import type { Member } from './member.js';
 import { recordOf, resealAndRetire } from './membership.js';
@@ -334,6 +335,7 @@ class Synchronization {
     if (connection === undefined || !isReachable(member)) return false;
     connection.replicas.delete(object);
     if ((yield* resolveKey(group, member, connection, object, new Effort())) instanceof Uint8Array) return false;
+    yield* relearnKeyRecord(group, object);
     const until = group.port.now() + group.policy.hangAfter * COPY_MULTIPLE + group.policy.writeHangAfter;
     return yield* restoreObject(group, object, member, Math.min(until, this.deadline));
   }

@@ -299,8 +299,8 @@ export class ModelRun {
     this.#calls += 1;
     const id = Buffer.from(this.#idOf(step), 'hex');
     const handle = chosen?.key.handle ?? 0;
-    // With nobody there it only has to end.
-    const options = { deadline: this.#alive.size === 0 ? 600 : 20_000 };
+    // With nobody there that knows everything it only has to end.
+    const options = { deadline: this.#alive.size === 0 || this.#isStale ? 600 : 20_000 };
     switch (step.do) {
       case 'create': {
         const value = randomBytes(32);
