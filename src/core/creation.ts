@@ -9,6 +9,7 @@ import { TokenError } from './error.js';
 import type { Group } from './group.js';
 import { templateOf as findTemplate, isProvenByIdentity } from './identity.js';
 import { Installation, type InstallationResult, type Installed, type Origin, type Piece } from './installation.js';
+import { relearnKeyRecord } from './key-record.js';
 import { isSecretPart, isTrueIn, type Making } from './making.js';
 import type { Member } from './member.js';
 import { refreshRecord } from './membership-record.js';
@@ -89,6 +90,8 @@ function* createOnAll(change: Change, making: Making): Task<readonly VirtualObje
     const participants = yield* change.participants();
     const ofToken = named.filter(({ part }) => part.request.token);
     if (ofToken.length > 0) {
+      // What is kept of a key that is copied goes with the copy.
+      if (making.isCopy) for (const source of making.uses) yield* relearnKeyRecord(group, source);
       const isAlone = making.isRepeatable ? yield* nothingLike(change, participants, objectsOf(ofToken)) : true;
       const going = yield* change.announce(participants, 'create', objectsOf(ofToken), [], [], isAlone);
       const pieces = ofToken.map((each) => pieceOf(making, each));

@@ -166,11 +166,16 @@ export class Group {
 
   /** The same from members that may not have all of them. */
   learnSome(records: readonly RecordsFound[]): void {
+    this.learnNames(records);
+    for (const { changes } of records) for (const { record } of changes) this.notice(record);
+  }
+
+  /** The same, but for what others have missed. */
+  learnNames(records: readonly RecordsFound[]): void {
     this.objects.learnAliases(this.ledger.learnMore(records));
-    for (const { changes, group, pins } of records) {
+    for (const { group, pins } of records) {
       this.pins.notice(pins);
       if (group !== undefined && group.record.id === this.ledger.record?.id) this.adopt(group.record);
-      for (const { record } of changes) this.notice(record);
     }
   }
 

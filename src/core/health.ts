@@ -42,12 +42,12 @@ function* keepComing(group: Group, member: Member): Task<void> {
     if (reason !== FRESH_HOST) member.releaseClaim();
     if (member.connection !== undefined) yield* member.connection.giveUp(group.policy);
     if (group.orderFor(member) !== undefined) continue;
-    // A fresh host is no failure.
-    if (reason !== FRESH_HOST) failures = port.now() - startedAt >= FORGIVEN_AFTER ? 0 : failures + 1;
-    // The first try to come back is made at once.
-    const wait = reason === FRESH_HOST ? 0 : rejoinAfter(failures, port.random());
-    // One that goes through a new host to catch up was not lost.
+    // One that goes through a new host to catch up was not lost, and a fresh host is no failure.
     const isOnItsWay = member.isUnsettled || reason === FRESH_HOST || reason === SOMEBODY_ELSE;
+    if (port.now() - startedAt >= FORGIVEN_AFTER) failures = 0;
+    if (!isOnItsWay) failures += 1;
+    // The first try to come back is made at once.
+    const wait = reason === FRESH_HOST ? 0 : rejoinAfter(Math.max(1, failures), port.random());
     const waitsForOperator = group.policy.recovery === 'manual' && member.hasServed && !isOnItsWay;
     const isLasting = lasting || member.refusal !== undefined || waitsForOperator;
     const retryAt = isLasting ? FOREVER : port.now() + wait;

@@ -47,7 +47,8 @@ function* settleInTurn(group: Group, member: Member, refusal: string | undefined
   member.settleAt = FOREVER;
   const own = yield* recordsOn(group, member, patience(group));
   if (own === undefined) return { reason: 'its records could not be read', done: 0 };
-  group.learnSome([own]);
+  // Those that have missed what it knows are told when it is done itself: it may need them until then.
+  group.learnNames([own]);
   group.learnMissed(member, own);
   const settlement = new Settlement(group, member, own);
   for (const intent of own.changes) {

@@ -3,7 +3,7 @@ import { rmSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import type { GroupConfigInput, VirtualToken } from '../../src/index.js';
 import { Cluster, pidOf, stateOf, untilState } from '../support/cluster.js';
-import { makeHsm } from '../support/softhsm.js';
+import { makeHsm, provision } from '../support/softhsm.js';
 
 let cluster: Cluster;
 beforeEach(async () => {
@@ -172,6 +172,37 @@ describe('hardware that is not what it was', () => {
     expect(stateOf(again.status(), 'hsm2')).toBe('active');
     await again.close();
     const alone = await cluster.open({ ...replaced, members: [member] });
+    expect(await alone.encrypt('AES_ECB', key.handle, data)).toEqual(result);
+  });
+
+  test('initialised again in its place, with the same serial, is not taken for what it was either', async () => {
+    const token = await cluster.open();
+    const key = await token.generateKey('AES_KEY_GEN', { ...aes, label: 'kept' });
+    const result = await token.encrypt('AES_ECB', key, data);
+    await lose(token, 'hsm2');
+    const { hsm } = cluster.member('hsm2');
+    const { serial } = await provision(hsm, { reinitialize: true });
+    expect(serial).toBe(hsm.serial);
+    cluster.heal();
+    const reason = await new Promise<string>((resolve) => {
+      token.on('member', (event) => {
+        if (event.member === 'hsm2' && event.to === 'down' && !/DEVICE_ERROR|loaded/u.test(event.reason))
+          resolve(event.reason);
+      });
+    });
+    expect(reason).toMatch(/no group record/u);
+    expect(await labelsOn('hsm1')).toEqual(['kept']);
+    expect(await cluster.readOwn('hsm2')).toEqual([]);
+    const fresh = await cluster.open();
+    expect(stateOf(fresh.status(), 'hsm2')).not.toBe('active');
+    expect(await fresh.encrypt('AES_ECB', key.handle, data)).toEqual(result);
+    await fresh.close();
+    await token.removeMember('hsm2');
+    const [, member] = cluster.configuration().members;
+    if (member === undefined) throw new Error('two members');
+    await token.addMember(member);
+    await token.close();
+    const alone = await cluster.open(onlyOn('hsm2'));
     expect(await alone.encrypt('AES_ECB', key.handle, data)).toEqual(result);
   });
 });

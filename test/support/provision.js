@@ -11,6 +11,7 @@ const {
   pin,
   soPin,
   initialize = false,
+  reinitialize = false,
   objects = [],
   destroy = [],
   read = false,
@@ -111,8 +112,9 @@ try {
     p11.C_InitToken(slot, soPin, label.padEnd(32));
   }
   const slot = p11.C_GetSlotList(true).find((candidate) => p11.C_GetTokenInfo(candidate).label.trimEnd() === label);
+  if (reinitialize) p11.C_InitToken(slot, soPin, label.padEnd(32));
   const session = p11.C_OpenSession(slot, CKF);
-  if (initialize) {
+  if (initialize || reinitialize) {
     p11.C_Login(session, pkcs11js.CKU_SO, soPin);
     p11.C_InitPIN(session, pin);
     p11.C_Logout(session);

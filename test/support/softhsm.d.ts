@@ -27,6 +27,8 @@ export function provision(
   hsm: Hsm,
   request: {
     readonly initialize?: boolean;
+    /** Makes the token empty again; its serial stays. */
+    readonly reinitialize?: boolean;
     readonly objects?: readonly ObjectSpec[];
     readonly destroy?: readonly string[];
     /** Reads the values of all data objects, in hexadecimal. */
