@@ -9,8 +9,9 @@ import { useTypes } from './copies.js';
 import { checkWritable } from './creation.js';
 import { type Errand, type ErrandEnd, isReachable } from './errand.js';
 import { TokenError } from './error.js';
+import { findObjects } from './find.js';
 import type { Group } from './group.js';
-import { type Description, describe, describedTypes, identityOf, isReserved } from './identity.js';
+import { type Description, describe, describedTypes, identityOf, isReserved, templateOf } from './identity.js';
 import { relearnKeyRecord } from './key-record.js';
 import { isTrueIn } from './making.js';
 import type { Member } from './member.js';
@@ -21,7 +22,6 @@ import { readObject } from './reading.js';
 import {
   type AliasRecord,
   type AnyRecord,
-  hex,
   type KeyRecord,
   keyRecordTemplate,
   labelTemplate,
@@ -75,10 +75,10 @@ export function* changeAttributes(
 function* alter(change: Change, object: VirtualObject, changes: readonly Attribute[]): Task<void> {
   const { group } = change;
   yield* refreshRecord(group, change.deadline);
-  yield* relearnKeyRecord(group, object);
   const types = changes.map(({ type }) => type);
   yield* describeObject(group, object, change.deadline);
-  noticeRename(group, object);
+  yield* noticeRename(group, object, change.deadline);
+  yield* relearnKeyRecord(group, object);
   const former = valuesOf(types, yield* readObject(group, object, types, change.deadline));
   const alteration: Alteration = { changes, former };
   const participants = yield* change.participants();
@@ -108,16 +108,24 @@ function* alter(change: Change, object: VirtualObject, changes: readonly Attribu
   if (!isSession) yield* change.commit(done);
 }
 
-/** What it is called by now: another process may have renamed it. */
-function noticeRename(group: Group, object: VirtualObject): void {
+/**
+ * Takes in what the object is called by now, where another process has renamed it. What a member tells that has missed
+ * that itself is put right: the aliases know better.
+ */
+function* noticeRename(group: Group, object: VirtualObject, deadline: number): Task<void> {
   if (object.session !== undefined) return;
   const description = describeAll(object.described);
   const identity = identityOf(description, object.valueDigest);
-  const isOther = Buffer.compare(identity, object.identity) !== 0;
-  // One that has missed it may have told: then the others' aliases know better.
-  const alias = group.ledger.aliasOf(object.handle);
-  const isNewest = alias === undefined || alias.identity === hex(group.port.sha256(identity));
-  if (isOther && isNewest) group.objects.rename(object, identity, description);
+  if (Buffer.compare(identity, object.identity) === 0) return;
+  group.ledger.readAt = Number.NEGATIVE_INFINITY;
+  yield* findObjects(group, templateOf(description), deadline);
+  if (Buffer.compare(identity, object.identity) === 0) return;
+  const { label, id } = object.description;
+  object.described = object.described.map((value, index) => {
+    const type = describedTypes[index];
+    if (type === CKA_LABEL) return label;
+    return type === CKA_ID && value !== undefined ? id : value;
+  });
 }
 
 function describeAll(described: readonly (Uint8Array | undefined)[]): Description {
