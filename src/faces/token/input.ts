@@ -1,6 +1,6 @@
 import { TokenError } from '../../core/error.js';
-import { findByHandle } from '../../core/find.js';
 import type { Group } from '../../core/group.js';
+import { findByHandle } from '../../core/lookup.js';
 import type { VirtualObject } from '../../core/object.js';
 import type { Task } from '../../core/task.js';
 import type { OpenGroup } from '../../runtime/open-group.js';

@@ -1,0 +1,68 @@
+import { ck } from '../spec/constants.js';
+import { cureBlindness } from './blindness.js';
+import { TokenError } from './error.js';
+import { findObjects } from './find.js';
+import type { Group } from './group.js';
+import type { VirtualObject } from './object.js';
+import type { Task } from './task.js';
+
+const objectHandleInvalid = ck('CKR_OBJECT_HANDLE_INVALID');
+
+/**
+ * The object of a virtual handle; one that this process has not met costs an enumeration. There is one within
+ * `freshness` at most: whoever asks sooner waits, since another process may have made the object meanwhile.
+ */
+export function* findByHandle(group: Group, handle: number, deadline: number): Task<VirtualObject> {
+  const known = visibleObject(group, handle);
+  if (known !== undefined) return known;
+  const { port } = group;
+  const askedAt = port.now();
+  const mayEnumerateAt = Math.min(deadline, group.enumeratedAt + group.policy.freshness);
+  while (group.enumeratedAt < askedAt) {
+    if (group.enumerating === undefined && port.now() < mayEnumerateAt) {
+      yield { signals: [], until: mayEnumerateAt };
+      continue;
+    }
+    if (port.now() >= deadline) break;
+    group.enumerating ??= port.start(enumerate(group, deadline));
+    const { enumerating } = group;
+    if (!enumerating.settled) yield { signals: [enumerating], until: deadline };
+    if (enumerating.ended?.ok === false) throw enumerating.ended.error;
+    const met = visibleObject(group, handle);
+    if (met !== undefined) return met;
+  }
+  const found = visibleObject(group, handle) ?? (yield* findUnseen(group, handle, deadline));
+  if (found === undefined)
+    throw new TokenError(objectHandleInvalid, 'C_FindObjects', 'no member has an object of that handle');
+  return found;
+}
+
+/** One that the hosts do not see: other hosts may; looked for once in `freshness` at most. */
+function* findUnseen(group: Group, handle: number, deadline: number): Task<VirtualObject | undefined> {
+  const { port, policy, ledger } = group;
+  if (ledger.record === undefined || port.now() - group.curedAt < policy.freshness) return undefined;
+  group.curedAt = port.now();
+  yield* cureBlindness(
+    group,
+    group.members.filter(({ isServing }) => isServing),
+  );
+  ledger.readAt = Number.NEGATIVE_INFINITY;
+  yield* findObjects(group, [], deadline);
+  return visibleObject(group, handle);
+}
+
+function visibleObject(group: Group, handle: number): VirtualObject | undefined {
+  const known = group.objects.get(handle);
+  return known !== undefined && group.isVisible(known) ? known : undefined;
+}
+
+/** Meets all objects, once for all who wait for it. */
+function* enumerate(group: Group, deadline: number): Task<void> {
+  const startedAt = group.port.now();
+  try {
+    yield* findObjects(group, [], deadline);
+    group.enumeratedAt = startedAt;
+  } finally {
+    group.enumerating = undefined;
+  }
+}

@@ -1,0 +1,182 @@
+import type { Connection } from './connection.js';
+import { readUses } from './copies.js';
+import { proofsOf } from './fingerprint.js';
+import type { Group } from './group.js';
+import { isProvenByIdentity, isRenamed, isReserved } from './identity.js';
+import type { FoundReplica } from './inventory.js';
+import type { RecordsFound } from './ledger.js';
+import type { Member } from './member.js';
+import { type Alias, areOfOneKey, fingerprintOf, type ProofKind, type VirtualObject } from './object.js';
+import { Effort } from './outcome.js';
+import { hex, proofsIn } from './record.js';
+import type { Task } from './task.js';
+
+interface ProvenTwin {
+  readonly twin: FoundReplica;
+  readonly proofs: ReadonlyMap<ProofKind, Uint8Array>;
+}
+
+/** The virtual objects of what was surveyed on a member under the login `epoch`. */
+export function* meetAll(
+  group: Group,
+  member: Member,
+  connection: Connection,
+  epoch: number,
+  found: readonly FoundReplica[],
+): Task<readonly VirtualObject[]> {
+  const effort = new Effort();
+  effort.epoch = epoch;
+  return yield* new Meeting(group, member, connection, effort).meetAll(found);
+}
+
+/** Makes virtual objects of what was found on a member. */
+export class Meeting {
+  /** Objects whose real handle is another than it was, and those where it is the same. */
+  readonly moved: Set<VirtualObject> = new Set<VirtualObject>();
+  readonly intact: Set<VirtualObject> = new Set<VirtualObject>();
+  /** What the member's own records say, where they were read on the occasion. */
+  records: RecordsFound | undefined;
+  /** Known objects by their real handles, once that is asked for. */
+  #knownHandles: ReadonlyMap<string, VirtualObject> | undefined;
+
+  constructor(
+    readonly group: Group,
+    readonly member: Member,
+    readonly connection: Connection,
+    readonly effort: Effort,
+  ) {}
+
+  /** Objects of one identity on the member are twins. */
+  *meetAll(found: readonly FoundReplica[]): Task<readonly VirtualObject[]> {
+    const { group, connection } = this;
+    const objects: VirtualObject[] = [];
+    const byIdentity = new Map<string, FoundReplica[]>();
+    for (const replica of found) {
+      const { label, token } = replica.description;
+      if (isReserved(label)) continue;
+      if (!token) {
+        // Session objects of the application; others are made for a moment and nobody's business.
+        const own = connection.sessionObjects.get(hex(replica.handle));
+        if (own !== undefined) objects.push(own);
+        continue;
+      }
+      if (group.objects.withIdentity(replica.identity).length === 0) this.#noticeRename(replica);
+      const key = Buffer.from(replica.identity).toString('latin1');
+      const same = byIdentity.get(key);
+      if (same === undefined) byIdentity.set(key, [replica]);
+      else same.push(replica);
+    }
+    for (const same of byIdentity.values()) {
+      const [first] = same;
+      if (first === undefined) continue;
+      if (same.length === 1 && !group.objects.isTwinned(first.identity)) {
+        const object = group.objects.intern(first.identity, first.description);
+        this.#meet(object, first);
+        objects.push(object);
+      } else {
+        objects.push(...(yield* this.#meetTwins(same)));
+      }
+    }
+    return objects;
+  }
+
+  /**
+   * An object of a name that nobody here knows, under a real handle that is known: another process has renamed it. Its
+   * alias may not be seen yet, since hosts are slow to see what others write; whether it is that key is proven anew.
+   */
+  #noticeRename({ handle, identity, description, valueDigest }: FoundReplica): void {
+    const { group, connection, effort } = this;
+    if (effort.epoch !== connection.epoch) return;
+    this.#knownHandles ??= new Map(
+      [...connection.replicas].flatMap(([object, replica]) =>
+        replica.kind === 'usable' ? [[hex(replica.handle), object] as const] : [],
+      ),
+    );
+    const known = this.#knownHandles.get(hex(handle));
+    if (known === undefined || group.objects.get(known.handle) !== known) return;
+    if (!isRenamed(known.description, description) || Buffer.compare(known.valueDigest, valueDigest) !== 0) return;
+    group.objects.rename(known, identity, description);
+    connection.replicas.delete(known);
+  }
+
+  #meet(object: VirtualObject, replica: FoundReplica): void {
+    const { group, connection, member, effort } = this;
+    if (object.valueDigest.length === 0) object.valueDigest = replica.valueDigest;
+    if (effort.epoch !== connection.epoch) return;
+    const known = connection.replicas.get(object);
+    if (known?.kind === 'usable') {
+      if (Buffer.compare(known.handle, replica.handle) === 0) {
+        this.intact.add(object);
+        return;
+      }
+      this.moved.add(object);
+      connection.replicas.delete(object);
+    }
+    if (isProvenByIdentity(object.description)) {
+      connection.replicas.set(object, { kind: 'usable', handle: replica.handle, proven: true });
+      group.noteStanding(member, object, 'proven');
+    } else if (known?.kind === 'absent') {
+      connection.replicas.delete(object);
+      object.standings.delete(member.name);
+    }
+  }
+
+  /** Twins are told apart by what proves their keys, exact copies of one key by what they may be used for. */
+  *#meetTwins(twins: readonly FoundReplica[]): Task<readonly VirtualObject[]> {
+    const { group, connection, effort } = this;
+    const byKey = new Map<string, ProvenTwin[]>();
+    for (const twin of twins) {
+      const proofs = isProvenByIdentity(twin.description)
+        ? new Map<ProofKind, Uint8Array>()
+        : yield* proofsOf(group, connection, twin, effort);
+      if (!(proofs instanceof Map)) continue;
+      const key = Buffer.from(fingerprintOf(proofs)).toString('latin1');
+      byKey.set(key, [...(byKey.get(key) ?? []), { twin, proofs }]);
+    }
+    const objects: VirtualObject[] = [];
+    for (const copies of byKey.values()) {
+      const uses = yield* this.#usesOf(copies);
+      if (uses === undefined) continue;
+      const ordinals = new Map<string | undefined, number>();
+      for (const [index, { twin, proofs }] of copies.entries()) {
+        const use = uses[index];
+        const ordinal = ordinals.get(use) ?? 0;
+        ordinals.set(use, ordinal + 1);
+        const own = this.#aliasesOf(twin.identity);
+        const object = group.objects.internTwin(twin.identity, proofs, ordinal, twin.description, use, own);
+        for (const [kind, proof] of proofs) object.reference.set(kind, proof);
+        object.referenced = true;
+        this.#meet(object, twin);
+        objects.push(object);
+      }
+    }
+    return objects;
+  }
+
+  /** The uses of copies; of a key that has none here it is not asked for. Undefined when they could not be read. */
+  *#usesOf(copies: readonly ProvenTwin[]): Task<readonly (string | undefined)[] | undefined> {
+    const { group, connection, effort } = this;
+    const [first] = copies;
+    const isCopied =
+      first !== undefined &&
+      group.objects.aliasesOf(first.twin.identity).filter(({ proofs }) => areOfOneKey(proofs, first.proofs)).length > 1;
+    if (copies.length < 2 && !isCopied) return [undefined];
+    const twins = copies.map(({ twin }) => twin);
+    const uses = yield* readUses(connection, twins, effort);
+    return 'kind' in uses ? undefined : uses;
+  }
+
+  /** The aliases of an identity on this very member, which belong to what is found there; undefined if not read. */
+  #aliasesOf(identity: Uint8Array): readonly Alias[] | undefined {
+    if (this.records === undefined) return undefined;
+    const digest = hex(this.group.port.sha256(identity));
+    return this.records.aliases
+      .filter(({ record }) => record.identity === digest)
+      .map(({ record: { handle, proofs, use, time } }) => ({
+        handle,
+        proofs: proofsIn(proofs),
+        use: use ?? undefined,
+        time,
+      }));
+  }
+}
