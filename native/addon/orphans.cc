@@ -25,7 +25,10 @@ Orphans::~Orphans() {
   // One that has been reaped already is no child any more, and its number may be another's.
   std::erase_if(hosts_, [](pid_t host) { return ::waitpid(host, nullptr, WNOHANG) != 0; });
   // Not SIGKILL: what is being written is finished first.
-  for (const pid_t host : hosts_) ::kill(host, kFarewellSignal);
+  for (const pid_t host : hosts_) {
+    ::kill(host, kFarewellSignal);
+    ::kill(host, SIGCONT);
+  }
   for (int tries = 0; !hosts_.empty() && tries < kReapTries; ++tries) {
     for (auto host = hosts_.begin(); host != hosts_.end();) {
       host = ::waitpid(*host, nullptr, WNOHANG) == 0 ? std::next(host) : hosts_.erase(host);

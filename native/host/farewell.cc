@@ -53,6 +53,8 @@ void awaitFarewell(const LanePage& page) {
 
 void startWatchdog(int socket, const LanePage& page) {
   std::thread([socket, &page] {
+    // A host that stands still has to go on to hear of it. This signal belongs to the thread that asks for it.
+    ::prctl(PR_SET_PDEATHSIG, SIGCONT);
     for (;;) {
       pollfd watched{socket, POLLRDHUP, 0};
       const int ready = ::poll(&watched, 1, -1);

@@ -16,7 +16,7 @@ const probe: Job = {
   steps: [
     step('C_CreateObject', [
       { type: ck('CKA_CLASS'), value: ulongBytes(CKO.data) },
-      { type: ck('CKA_PRIVATE'), value: Uint8Array.of(1) },
+      { type: ck('CKA_PRIVATE'), value: Uint8Array.of(0) },
       { type: ck('CKA_LABEL'), value: Buffer.from(`${RESERVED_LABEL}probe`) },
       onToken,
     ]),
@@ -30,7 +30,8 @@ const probe: Job = {
 /**
  * Makes members' hosts see what others have made and destroyed. A SoftHSM process that makes an object takes the
  * token's new generation for one that it knows, and does not see what another process made just before, until somebody
- * writes once more. So a host of its own, which has nothing to see, writes on each of them.
+ * writes once more. So a host of its own, which has nothing to see, writes on each of them: a
+ * public object, which needs no login.
  */
 export function* cureBlindness(group: Group, members: readonly Member[]): Task<void> {
   const { port, policy } = group;
@@ -43,7 +44,7 @@ export function* cureBlindness(group: Group, members: readonly Member[]): Task<v
 }
 
 function* cure(group: Group, member: Member, until: number): Task<void> {
-  const spare = yield* startSpareHost(group, member, until);
+  const spare = yield* startSpareHost(group, member, until, false);
   if (typeof spare === 'string') return;
   try {
     const { connection } = spare;

@@ -39,10 +39,11 @@ export class Group {
   /** The last enumeration of all objects, for handles that this process has not met (ms of the port's clock). */
   enumeratedAt: number = Number.NEGATIVE_INFINITY;
   enumerating: Running<void> | undefined;
-  /** When its members' sight was last cured because an object was not found (ms of the port's clock). */
-  curedAt: number = Number.NEGATIVE_INFINITY;
   /** When the group's record was last read (ms of the port's clock). */
   recordReadAt: number = Number.NEGATIVE_INFINITY;
+  /** How long that took (ms), and the reading that goes on. */
+  recordReadTook: number = 0;
+  refreshing: Running<void> | undefined;
   readonly ledger: Ledger = new Ledger();
   readonly missed: Missed = new Missed();
   /** The turn of changes of the membership in this process. */

@@ -47,6 +47,7 @@ export function* join(group: Group, member: Member, deadline: number): Task<Join
     yield* perform(connection, { steps: [step('X_Attach', slot, connection.lanes)], sessionless: true }, deadline);
     connection.window = connection.lanes * 2;
     connection.isAttached = true;
+    if (member.staysOut) return { ok: true };
     if (member.ownPin !== undefined) yield* logInApart(group, member, connection, member.ownPin, deadline);
     else if (group.pin !== undefined) yield* logIn(group, member, connection, token, deadline);
     if (member.ownPin !== undefined || group.pin !== undefined)

@@ -1,5 +1,4 @@
 import { ck } from '../spec/constants.js';
-import { cureBlindness } from './blindness.js';
 import { TokenError } from './error.js';
 import { findObjects } from './find.js';
 import type { Group } from './group.js';
@@ -31,24 +30,10 @@ export function* findByHandle(group: Group, handle: number, deadline: number): T
     const met = visibleObject(group, handle);
     if (met !== undefined) return met;
   }
-  const found = visibleObject(group, handle) ?? (yield* findUnseen(group, handle, deadline));
+  const found = visibleObject(group, handle);
   if (found === undefined)
     throw new TokenError(objectHandleInvalid, 'C_FindObjects', 'no member has an object of that handle');
   return found;
-}
-
-/** One that the hosts do not see: other hosts may; looked for once in `freshness` at most. */
-function* findUnseen(group: Group, handle: number, deadline: number): Task<VirtualObject | undefined> {
-  const { port, policy, ledger } = group;
-  if (ledger.record === undefined || port.now() - group.curedAt < policy.freshness) return undefined;
-  group.curedAt = port.now();
-  yield* cureBlindness(
-    group,
-    group.members.filter(({ isServing }) => isServing),
-  );
-  ledger.readAt = Number.NEGATIVE_INFINITY;
-  yield* findObjects(group, [], deadline);
-  return visibleObject(group, handle);
 }
 
 function visibleObject(group: Group, handle: number): VirtualObject | undefined {

@@ -21,6 +21,8 @@ const MOST_RECORDS = 16;
 const MOST_DOMAINS = 64;
 /** So often a change of the record is tried again when others have changed it meanwhile. */
 const MOST_TRIES = 8;
+/** Before writes the record is read again after so many times as long as that takes. */
+const REFRESH_PAUSE = 10;
 /** A member is waited for so long to take one record in, times `hangAfter`. */
 const WRITE_MULTIPLE = 2;
 
@@ -164,17 +166,31 @@ export function* refreshRecord(group: Group, deadline: number): Task<void> {
   const { port, policy, ledger } = group;
   if (ledger.record === undefined) return;
   const active = group.members.filter(({ isActive }) => isActive);
-  // A SoftHSM that has not looked just before it writes is blind afterwards; see blindness.ts.
+  // A SoftHSM that has not looked just before it writes is blind afterwards (see blindness.ts): as often as that costs little.
   const mayGoBlind = active.some(({ writesExclusively }) => writesExclusively);
-  if (active.length === 0 || (!mayGoBlind && port.now() - group.recordReadAt < policy.freshness)) return;
-  group.recordReadAt = port.now();
-  // Of all: one of them may just have left the group, and hosts are slow to see what others have written.
-  const learnt = yield* together(
-    group,
-    active.map((member) => learnRecord(group, member, deadline)),
-  );
-  // Where it could not be read, the next one to ask may try again.
-  if (!learnt.includes('read')) group.recordReadAt = port.now() - policy.freshness;
+  const pause = mayGoBlind ? Math.min(policy.freshness, group.recordReadTook * REFRESH_PAUSE) : policy.freshness;
+  if (active.length === 0 || port.now() - group.recordReadAt < pause) return;
+  group.refreshing ??= port.start(readRecordOf(group, active, deadline));
+  const { refreshing } = group;
+  if (!refreshing.settled) yield { signals: [refreshing], until: deadline };
+}
+
+/** From all of them: one may just have left the group, and hosts are slow to see what others have written. */
+function* readRecordOf(group: Group, members: readonly Member[], deadline: number): Task<void> {
+  const { port, policy } = group;
+  const startedAt = port.now();
+  group.recordReadAt = startedAt;
+  try {
+    const learnt = yield* together(
+      group,
+      members.map((member) => learnRecord(group, member, deadline)),
+    );
+    // Where it could not be read, the next one to ask may try again.
+    if (!learnt.includes('read')) group.recordReadAt = startedAt - policy.freshness;
+  } finally {
+    group.recordReadTook = port.now() - startedAt;
+    group.refreshing = undefined;
+  }
 }
 
 /** Gives a member that returns the domain key and the record of now. Ends with the reason when it may not serve. */

@@ -10,12 +10,13 @@ const NO_LIMITS = { hangAfter: 0, writeHangAfter: 0 } as const;
 /**
  * Another host for a member's token, that serves nobody else: it sees the token as it is now. A token may not be seen
  * by a host that starts while another host of it does (SoftHSM), which is likely just after a crash: so it is tried
- * again, as a member is. Gives the reason when there can be none. Whoever gets it ends it.
+ * again, as a member is. Without `logsIn` nobody logs in there. Gives the reason when there can be none. Whoever gets it ends it.
  */
-export function* startSpareHost(group: Group, model: Member, deadline: number): Task<Member | string> {
+export function* startSpareHost(group: Group, model: Member, deadline: number, logsIn = true): Task<Member | string> {
   const member = new Member({ ...model.config, lanes: 1 }, group.port, group.timing, () => {});
   member.serial = model.serial;
   member.pin = model.pin;
+  member.staysOut = !logsIn;
   return (yield* joinApart(group, member, deadline))?.reason ?? member;
 }
 
