@@ -2,6 +2,7 @@ import { createHmac, randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { TokenObject, VirtualToken } from '../../src/index.js';
 import { type Cluster, quickPolicy, stateOf } from './cluster.js';
+import { type ModelKey, PlainModel, type View } from './plain-model.js';
 import type { ReadObject } from './softhsm.js';
 
 /** What happens in a sequence; numbers choose among what there is. */
@@ -21,63 +22,17 @@ type Call = Exclude<
   { readonly do: 'die' | 'hang' | 'drop' | 'return' } | { readonly do: 'drain' | 'undrain' | 'remove' | 'add' }
 >;
 
-/** A key as the plain model knows it. */
-interface ModelKey {
-  readonly number: number;
-  readonly handle: number;
-  readonly mechanism: string;
-  /** What the key makes of `data`. */
-  readonly result: Buffer;
-}
-
-/** Something that happened to a key, as it stands on members. */
-interface Happening {
-  readonly time: number;
-  readonly key: ModelKey;
-  readonly what: 'make' | 'set' | 'destroy';
-  readonly label?: string;
-  readonly id?: string;
-}
-
-interface View {
-  readonly key: ModelKey;
-  readonly label: string;
-  readonly id: string;
-}
-
 const data = Buffer.from('sixteen bytes...');
 const WITHIN = 12_000;
 
 const labels = ['alpha', 'beta', 'gamma', 'delta'] as const;
 
-/** What members that know of certain happenings hold: destroy wins, of sets the latest. */
-function viewOf(happenings: ReadonlySet<Happening>): readonly View[] {
-  const inOrder = [...happenings].sort((a, b) => a.time - b.time);
-  const views = new Map<ModelKey, View>();
-  for (const { key, what, label = '', id = '' } of inOrder) {
-    const known = views.get(key);
-    if (what === 'make') views.set(key, { key, label, id });
-    if (what === 'set' && known !== undefined)
-      views.set(key, { key, label: label === '' ? known.label : label, id: id === '' ? known.id : id });
-    if (what === 'destroy') views.delete(key);
-  }
-  return [...views.values()];
-}
-
 /** Runs one sequence on real tokens and compares what it sees with the model; throws where they differ. */
 export class ModelRun {
   readonly #cluster: Cluster;
   readonly #apps: (VirtualToken | undefined)[] = [];
-  readonly #names: readonly string[];
-  /** Those of the group, those that can be reached, and those of both that serve. */
-  readonly #members: Set<string>;
-  readonly #reachable: Set<string>;
-  readonly #drained: Set<string> = new Set();
-  readonly #logs: Map<string, Set<Happening>>;
-  /** All that has happened; what no member that is there knows makes them stale. */
-  readonly #all: Set<Happening> = new Set();
+  readonly #model: PlainModel;
   readonly #keys: ModelKey[] = [];
-  #time = 0;
   #calls = 0;
   readonly #twins: boolean;
   readonly #trace: string[] = [];
@@ -85,15 +40,7 @@ export class ModelRun {
   constructor(cluster: Cluster, names: readonly string[], members: readonly string[], twins: boolean) {
     this.#twins = twins;
     this.#cluster = cluster;
-    this.#names = names;
-    this.#members = new Set(members);
-    this.#reachable = new Set(names);
-    this.#logs = new Map(names.map((name) => [name, new Set<Happening>()]));
-  }
-
-  get #alive(): ReadonlySet<string> {
-    const serves = (name: string): boolean => this.#members.has(name) && !this.#drained.has(name);
-    return new Set([...this.#reachable].filter(serves));
+    this.#model = new PlainModel(names, members);
   }
 
   async run(steps: readonly Step[]): Promise<void> {
@@ -128,19 +75,10 @@ export class ModelRun {
 
   async #app(index: number): Promise<VirtualToken | undefined> {
     const app = this.#apps[index];
-    if (app !== undefined || this.#alive.size === 0) return app;
+    if (app !== undefined || this.#model.alive.size === 0) return app;
     const opened = await this.#open(index);
     await this.#untilServing(opened);
     return opened;
-  }
-
-  /** What the members that are there know together. */
-  get #known(): Set<Happening> {
-    return new Set([...this.#alive].flatMap((name) => [...(this.#logs.get(name) ?? [])]));
-  }
-
-  get #isStale(): boolean {
-    return this.#known.size < this.#all.size;
   }
 
   async #step(step: Step): Promise<void> {
@@ -149,15 +87,15 @@ export class ModelRun {
       case 'hang':
       case 'drop':
       case 'return':
-        return await this.#befall(step.do, this.#names[step.member % this.#names.length] as string);
+        return await this.#befall(step.do, this.#model.nameAt(step.member));
       case 'drain':
       case 'undrain':
       case 'remove':
       case 'add':
-        return await this.#administer(step.do, step.app, this.#names[step.member % this.#names.length] as string);
+        return await this.#administer(step.do, step.app, this.#model.nameAt(step.member));
       case 'restart': {
         const app = this.#apps[step.app];
-        if (app === undefined || this.#alive.size === 0) return;
+        if (app === undefined || this.#model.alive.size === 0) return;
         await app.close();
         this.#apps[step.app] = undefined;
         await this.#app(step.app);
@@ -172,18 +110,19 @@ export class ModelRun {
 
   async #befall(what: 'die' | 'hang' | 'drop' | 'return', name: string): Promise<void> {
     if (what === 'drop') {
-      if (this.#alive.has(name)) this.#cluster.fault(name, 'C_GetSessionInfo drop times=1', 'C_SignInit drop times=1');
+      if (this.#model.alive.has(name))
+        this.#cluster.fault(name, 'C_GetSessionInfo drop times=1', 'C_SignInit drop times=1');
       return;
     }
     if (what === 'return') {
       this.#cluster.fault(name);
-      if (this.#reachable.has(name)) return;
-      this.#reachable.add(name);
+      if (this.#model.reachable.has(name)) return;
+      this.#model.reachable.add(name);
       return await this.#meetAgain();
     }
     // What one of them has missed for a moment is known to all before the one that knows it goes.
     for (const app of this.#apps) if (app !== undefined) await this.#untilServing(app);
-    if (!this.#reachable.delete(name)) return;
+    if (!this.#model.reachable.delete(name)) return;
     if (what === 'hang') {
       this.#cluster.fault(name, '* hang');
       return;
@@ -200,18 +139,17 @@ export class ModelRun {
 
   /** Those that are there tell each other what they know. */
   async #meetAgain(): Promise<void> {
-    const known = this.#known;
-    for (const alive of this.#alive) this.#logs.set(alive, new Set(known));
+    this.#model.meet();
     for (const app of this.#apps) if (app !== undefined) await this.#untilServing(app);
   }
 
   async #administer(what: 'drain' | 'undrain' | 'remove' | 'add', index: number, name: string): Promise<void> {
     const app = await this.#app(index);
     // An operator does it when everything else is well.
-    if (app === undefined || this.#isStale || !this.#reachable.has(name)) return;
-    if ((what === 'drain' || what === 'remove') && (!this.#alive.has(name) || this.#alive.size < 2)) return;
-    if (what === 'undrain' && (!this.#drained.has(name) || !this.#members.has(name))) return;
-    if (what === 'add' && (this.#members.has(name) || this.#alive.size === 0)) return;
+    if (app === undefined || this.#model.isStale || !this.#model.reachable.has(name)) return;
+    if ((what === 'drain' || what === 'remove') && (!this.#model.alive.has(name) || this.#model.alive.size < 2)) return;
+    if (what === 'undrain' && (!this.#model.drained.has(name) || !this.#model.members.has(name))) return;
+    if (what === 'add' && (this.#model.members.has(name) || this.#model.alive.size === 0)) return;
     await this.#untilServing(app);
     // What fails is done again: half-way it is never wrong, and a member may just be getting a new host.
     for (let tries = 1; ; tries += 1) {
@@ -226,20 +164,18 @@ export class ModelRun {
   async #administerOnce(app: VirtualToken, what: 'drain' | 'undrain' | 'remove' | 'add', name: string): Promise<void> {
     if (what === 'drain') {
       await app.drain(name, { deadline: WITHIN });
-      this.#drained.add(name);
+      this.#model.drained.add(name);
     } else if (what === 'undrain') {
       await app.undrain(name, { deadline: WITHIN });
-      this.#drained.delete(name);
+      this.#model.drained.delete(name);
     } else if (what === 'remove') {
       await app.removeMember(name, { wipe: true, deadline: WITHIN });
-      this.#members.delete(name);
-      this.#logs.set(name, new Set());
+      this.#model.remove(name);
     } else {
       const member = this.#cluster.configuration().members.find((each) => each.name === name);
       if (member === undefined) return;
       await app.addMember(member, { deadline: WITHIN });
-      this.#members.add(name);
-      this.#drained.delete(name);
+      this.#model.add(name);
     }
     await this.#meetAgain();
   }
@@ -248,23 +184,16 @@ export class ModelRun {
   async #untilServing(app: VirtualToken): Promise<void> {
     const until = Date.now() + WITHIN;
     const isServing = (): boolean =>
-      [...this.#alive].every((name) => ['active', 'stale'].includes(stateOf(app.status(), name) ?? ''));
+      [...this.#model.alive].every((name) => ['active', 'stale'].includes(stateOf(app.status(), name) ?? ''));
     while (!isServing()) {
       if (Date.now() > until) throw new Error(`not in service in time: ${JSON.stringify(app.status().members)}`);
       await delay(5);
     }
   }
 
-  #note(happening: Omit<Happening, 'time'>): void {
-    this.#time += 1;
-    const noted: Happening = { ...happening, time: this.#time };
-    this.#all.add(noted);
-    for (const name of this.#alive) this.#logs.get(name)?.add(noted);
-  }
-
   async #call(app: VirtualToken, step: Call): Promise<void> {
     const label = labels[step.name % labels.length] as string;
-    const views = viewOf(this.#known);
+    const views = this.#model.views;
     const chosen = 'on' in step ? views[step.on % Math.max(1, views.length)] : undefined;
     if ('on' in step && chosen === undefined) return;
     let made: ModelKey | undefined;
@@ -277,17 +206,17 @@ export class ModelRun {
     );
     if (outcome !== undefined) {
       // Only where nobody who knows everything is left may anything fail.
-      if (this.#alive.size > 0 && !this.#isStale) throw outcome;
+      if (this.#model.alive.size > 0 && !this.#model.isStale) throw outcome;
       if (outcome instanceof Mistake) throw outcome;
       return;
     }
-    if (this.#alive.size === 0 && step.do !== 'sign') throw new Mistake(`${step.do} succeeded with nobody there`);
+    if (this.#model.alive.size === 0 && step.do !== 'sign') throw new Mistake(`${step.do} succeeded with nobody there`);
     const id = this.#idOf(step);
-    if (made !== undefined) this.#note({ key: made, what: 'make', label, id });
+    if (made !== undefined) this.#model.note({ key: made, what: 'make', label, id });
     if (chosen === undefined) return;
-    if (step.do === 'setLabel') this.#note({ key: chosen.key, what: 'set', label });
-    if (step.do === 'setId') this.#note({ key: chosen.key, what: 'set', id });
-    if (step.do === 'destroy') this.#note({ key: chosen.key, what: 'destroy' });
+    if (step.do === 'setLabel') this.#model.note({ key: chosen.key, what: 'set', label });
+    if (step.do === 'setId') this.#model.note({ key: chosen.key, what: 'set', id });
+    if (step.do === 'destroy') this.#model.note({ key: chosen.key, what: 'destroy' });
   }
 
   async #perform(
@@ -300,7 +229,7 @@ export class ModelRun {
     const id = Buffer.from(this.#idOf(step), 'hex');
     const handle = chosen?.key.handle ?? 0;
     // With nobody there that knows everything it only has to end.
-    const options = { deadline: this.#alive.size === 0 || this.#isStale ? 600 : 20_000 };
+    const options = { deadline: this.#model.alive.size === 0 || this.#model.isStale ? 600 : 20_000 };
     switch (step.do) {
       case 'create': {
         const value = randomBytes(32);
@@ -364,7 +293,7 @@ export class ModelRun {
   }
 
   #meet({ handle }: TokenObject, mechanism: string, result: Buffer): ModelKey {
-    const alive = viewOf(this.#known).find(({ key }) => key.handle === handle);
+    const alive = this.#model.views.find(({ key }) => key.handle === handle);
     if (alive !== undefined) throw new Mistake(`handle ${handle} is given twice`);
     const key: ModelKey = { number: this.#keys.length, handle, mechanism, result };
     this.#keys.push(key);
@@ -380,11 +309,11 @@ export class ModelRun {
 
   /** All members come back; then all hold what the model says, and every process knows it by the same handles. */
   async #heal(): Promise<void> {
-    for (const name of this.#names) await this.#befall('return', name);
-    for (const name of [...this.#drained]) await this.#administer('undrain', 0, name);
+    for (const name of this.#model.names) await this.#befall('return', name);
+    for (const name of [...this.#model.drained]) await this.#administer('undrain', 0, name);
     const [app] = this.#apps;
     if (app === undefined) throw new Error('no application');
-    const expected = viewOf(this.#all);
+    const expected = this.#model.end;
     const until = Date.now() + WITHIN;
     for (;;) {
       for (const each of this.#apps) if (each !== undefined) await this.#untilServing(each);
@@ -409,7 +338,7 @@ export class ModelRun {
   async #difference(expected: readonly View[]): Promise<string | undefined> {
     const wanted = expected.map(({ label, id }) => `${label} ${id}`).sort();
     let first: readonly ReadObject[] | undefined;
-    for (const name of this.#members) {
+    for (const name of this.#model.members) {
       const found = await this.#cluster.read(name);
       const names = found.map(({ label, id }) => `${label} ${id}`).sort();
       if (JSON.stringify(names) !== JSON.stringify(wanted)) return `${name} holds [${names}], not [${wanted}]`;
