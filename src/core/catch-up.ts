@@ -140,6 +140,8 @@ export class CatchUp {
       const records = each === this.#member ? this.own : yield* this.settlement.records(each);
       if (records === undefined || connection === undefined) continue;
       group.learnMissed(each, records);
+      // Another process may have given names since this one has read them.
+      group.learnNames([records]);
       for (const { record, handle } of records.changes) {
         if (record.kind !== 'journal') continue;
         if (each !== this.#member) this.#untold.set(record.operation, record);

@@ -12,6 +12,7 @@ import { Installation, type Piece } from './installation.js';
 import { learnKeyRecord } from './key-record.js';
 import { isSecretPart } from './making.js';
 import type { Member } from './member.js';
+import { aliasOf } from './naming.js';
 import type { VirtualObject } from './object.js';
 import { noCodes, type Operation, readAttributes } from './operation.js';
 import { Effort } from './outcome.js';
@@ -60,6 +61,9 @@ export function* restoreObject(group: Group, object: VirtualObject, target: Memb
   const aliases = [...new Set([object.handle, ...twins])]
     .filter((handle) => target.connection?.hasAlias(handle) !== true)
     .flatMap((handle) => group.ledger.aliasOf(handle) ?? []);
+  // Without one nobody could tell the handle of what does not go by its first name any more.
+  if (group.ledger.aliasOf(object.handle) === undefined && !group.objects.isOwnHandle(object))
+    aliases.push(aliasOf(group, object));
   const records = [...[object.record].flatMap((record) => record ?? []), ...aliases];
   const installation = new Installation(group, target, 'C_CreateObject', [piece], records);
   const errand = installation.errand();
