@@ -1,6 +1,6 @@
-import { ulongBytes } from '../spec/attribute.js';
+import { type Attribute, ulongBytes } from '../spec/attribute.js';
 import { ck } from '../spec/constants.js';
-import { type Job, step } from '../spec/job.js';
+import { type Job, optional, step } from '../spec/job.js';
 import { together } from './errand.js';
 import type { Group } from './group.js';
 import { CKO, RESERVED_LABEL } from './identity.js';
@@ -12,15 +12,20 @@ import type { Task } from './task.js';
 /** Whoever's sight cannot be cured in so many times `hangAfter` is believed as it is. */
 const CURE_MULTIPLE = 5;
 
+const template: readonly Attribute[] = [
+  { type: ck('CKA_CLASS'), value: ulongBytes(CKO.data) },
+  { type: ck('CKA_PRIVATE'), value: Uint8Array.of(0) },
+  { type: ck('CKA_LABEL'), value: Buffer.from(`${RESERVED_LABEL}probe`) },
+  onToken,
+];
+
 const probe: Job = {
   steps: [
-    step('C_CreateObject', [
-      { type: ck('CKA_CLASS'), value: ulongBytes(CKO.data) },
-      { type: ck('CKA_PRIVATE'), value: Uint8Array.of(0) },
-      { type: ck('CKA_LABEL'), value: Buffer.from(`${RESERVED_LABEL}probe`) },
-      onToken,
-    ]),
-    step('C_DestroyObject', { step: 0 }),
+    // One that was left behind, by a host that ended in the middle, goes on the occasion.
+    step('X_Find', template, 1, []),
+    optional(step('C_DestroyObject', { step: 0 })),
+    step('C_CreateObject', template),
+    optional(step('C_DestroyObject', { step: 2 })),
   ],
   undo: true,
   patient: true,
