@@ -155,11 +155,13 @@ export class Redo {
     const { record } = known;
     const now = record === undefined || record === null ? object : objectOf(record.note);
     if (record !== undefined && record !== null && Buffer.compare(now.identity, object.identity) !== 0) {
-      // It goes by another name since: by that it is given, and may be there already.
       now.record = record;
       known = Buffer.compare(known.identity, now.identity) === 0 ? known : now;
-      if ((yield* this.#locate(known, member)) === 'there' && !(yield* this.#isShort(known, member))) return true;
     }
+    // Where it goes by another name since, it is given by that, and may be there already.
+    const isRenamed = Buffer.compare(known.identity, object.identity) !== 0;
+    if (isRenamed && (yield* this.#locate(known, member)) === 'there' && !(yield* this.#isShort(known, member)))
+      return true;
     // Gone everywhere: it was destroyed since, and there is nothing to be given.
     const others = this.#othersThan(member);
     let isAnywhere = others.length === 0;
