@@ -29,6 +29,9 @@ const MOST_RECORDS = 16;
 const CKA_EXTRACTABLE = ck('CKA_EXTRACTABLE');
 const extractable: Attribute = { type: CKA_EXTRACTABLE, value: Uint8Array.of(1) };
 
+/** What is kept of a key that cannot be wrapped again. */
+type SealedKey = Pick<KeyRecord, 'template' | 'sealed'>;
+
 /** Whether a sealed form can be opened by every member of the group as it is now. */
 export function isCurrent({ ledger: { record } }: Group, sealed: Wrapped): boolean {
   if (record === undefined) return true;
@@ -37,7 +40,7 @@ export function isCurrent({ ledger: { record } }: Group, sealed: Wrapped): boole
 }
 
 /** The template of the key for the moment that it is open: a session object that may be wrapped again. */
-export function openTemplate({ template }: Pick<KeyRecord, 'template'>): readonly Attribute[] {
+export function openTemplate({ template }: Pick<SealedKey, 'template'>): readonly Attribute[] {
   return withAttribute(withAttribute(withoutLate(attributesOf(template)), inSession), extractable);
 }
 
@@ -45,7 +48,7 @@ export function openTemplate({ template }: Pick<KeyRecord, 'template'>): readonl
  * Wraps what is kept sealed of a key for the members of now: on a member that can open it, where it is a session
  * object for the moment of one job. Undefined where nobody can.
  */
-export function* rewrap(group: Group, record: KeyRecord, deadline: number): Task<Wrapped | undefined> {
+export function* rewrap(group: Group, record: SealedKey, deadline: number): Task<Wrapped | undefined> {
   const { sealed } = record;
   if (sealed === undefined) return undefined;
   return 'domain' in sealed
@@ -55,7 +58,7 @@ export function* rewrap(group: Group, record: KeyRecord, deadline: number): Task
 
 function* rewrapUnderDomain(
   group: Group,
-  record: KeyRecord,
+  record: SealedKey,
   sealed: Extract<Wrapped, { readonly domain: string }>,
   deadline: number,
 ): Task<Wrapped | undefined> {
@@ -84,7 +87,7 @@ function* rewrapUnderDomain(
   return yield* runCall(group, operation, deadline);
 }
 
-function* rewrapForEach(group: Group, record: KeyRecord, sealed: Wrapped, deadline: number): Task<Wrapped | undefined> {
+function* rewrapForEach(group: Group, record: SealedKey, sealed: Wrapped, deadline: number): Task<Wrapped | undefined> {
   const { ledger } = group;
   if (ledger.record === undefined) return undefined;
   const own = ledger.record;

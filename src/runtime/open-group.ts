@@ -7,6 +7,7 @@ import { awaitService } from '../core/opening.js';
 import { keepPins } from '../core/pin-keeper.js';
 import type { HostLink, HostListener, HostOptions, Port } from '../core/port.js';
 import { keep, takeUp } from '../core/roster.js';
+import { keepSessionObjects } from '../core/session-keeper.js';
 import { type Alarm, FOREVER, type Running, type Task } from '../core/task.js';
 import { ConfigurationError, checkConfiguration, parseConfiguration } from '../core/validation.js';
 import { type Job, step } from '../spec/job.js';
@@ -63,7 +64,7 @@ export class OpenGroup {
   readonly #file: ConfigurationFile | undefined;
   /** The PINs that it knows. */
   readonly secrets: Secrets;
-  readonly #pinKeeper: Running<void>;
+  readonly #beside: readonly Running<void>[];
   #hidden: readonly string[];
   readonly #log: HaLog | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -80,7 +81,7 @@ export class OpenGroup {
     this.#log = config.log === undefined ? undefined : new HaLog(config.log, config.label);
     this.group = new Group(config, this.#port(), pin);
     for (const member of this.group.members) keep(this.group, member);
-    this.#pinKeeper = this.#scheduler.start(keepPins(this.group));
+    this.#beside = [keepPins(this.group), keepSessionObjects(this.group)].map((task) => this.#scheduler.start(task));
     if (path !== undefined) this.#file = new ConfigurationFile(path, () => this.#reconfigure(path));
     this.#settle();
   }
@@ -166,7 +167,7 @@ export class OpenGroup {
       });
     }
     this.#file?.close();
-    this.#pinKeeper.cancel(undefined);
+    for (const running of this.#beside) running.cancel(undefined);
     for (const keeper of [...this.group.keepers.values()]) keeper.cancel(undefined);
     try {
       for (const { connection } of this.group.members) {

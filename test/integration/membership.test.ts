@@ -120,6 +120,22 @@ test('a member that leaves keeps nothing of the group; wiped, nothing at all; an
   await expectAll(other, made);
 });
 
+test('a session object outlives its hosts, also when the group has another domain key by then', async () => {
+  const token = await cluster.open(twoOf({ freshness: 100 }));
+  const key = await token.generateKey('AES_KEY_GEN', { ...aes, token: false, extractable: false });
+  const result = await token.encrypt('AES_ECB', key, data);
+  await token.addMember(memberOf('hsm3'));
+  const domains = async (): Promise<number> =>
+    (await cluster.readOwn('hsm1')).filter((label) => label === 'pkcs11-ha:domain').length;
+  while ((await domains()) > 1);
+  for (const name of ['hsm1', 'hsm2', 'hsm3']) {
+    process.kill(pidOf(token, name), 'SIGKILL');
+    await untilState(token, name, 'down', 'joining');
+    await untilState(token, name, 'active');
+  }
+  expect(await token.encrypt('AES_ECB', key, data)).toEqual(result);
+});
+
 test('a member that is away can be removed; when it comes back it is not let in', async () => {
   const token = await cluster.open(twoOf());
   const made = await makeKeys(token);
