@@ -5,6 +5,7 @@ import type { AttemptRecord } from './event.js';
 import { findObjects } from './find.js';
 import type { Group } from './group.js';
 import { judge } from './judge.js';
+import { takeNewReference } from './key-record.js';
 import type { Member } from './member.js';
 import type { Operation } from './operation.js';
 import { runInQuarantine } from './quarantine.js';
@@ -283,6 +284,7 @@ class Call<T> {
     const { ledger, members } = this.#group;
     ledger.readAt = Number.NEGATIVE_INFINITY;
     yield* findObjects(this.#group, [], this.#deadline);
+    for (const object of this.#operation.objects) yield* takeNewReference(this.#group, object);
     for (const { connection } of members) {
       for (const object of this.#operation.objects) {
         if (connection?.replicas.get(object)?.kind !== 'usable') connection?.replicas.delete(object);

@@ -1,7 +1,7 @@
 import { resultOf, step } from '../spec/job.js';
 import type { Connection } from './connection.js';
 import type { Group } from './group.js';
-import type { VirtualObject } from './object.js';
+import { areOfOneKey, type VirtualObject } from './object.js';
 import { type Effort, type Failure, failureOf } from './outcome.js';
 import { type KeyRecord, keyRecordTemplate, proofsIn, readRecord, recordTypes } from './record.js';
 import { FOREVER, type Task } from './task.js';
@@ -56,6 +56,16 @@ export function* relearnKeyRecord(group: Group, object: VirtualObject): Task<voi
   const before = object.record;
   object.record = undefined;
   if (!(yield* learnKeyRecord(group, object))) object.record = before;
+}
+
+/** Of a key that nobody has any more its record may tell that another one has taken its place: then that is the group's. */
+export function* takeNewReference(group: Group, object: VirtualObject): Task<void> {
+  if (object.session !== undefined || !object.referenced) return;
+  yield* relearnKeyRecord(group, object);
+  const proofs = proofsIn(object.record?.note.proofs ?? {});
+  if (proofs.size === 0 || areOfOneKey(proofs, object.reference)) return;
+  object.reference.clear();
+  referTo(object);
 }
 
 /** Takes the group's fingerprint of a key from its record; false where there is none. */

@@ -16,7 +16,7 @@ import { relearnKeyRecord } from './key-record.js';
 import { isTrueIn } from './making.js';
 import type { Member } from './member.js';
 import { refreshRecord } from './membership-record.js';
-import { aliasOf } from './naming.js';
+import { aliasOf, renameAmong } from './naming.js';
 import type { VirtualObject } from './object.js';
 import { readObject } from './reading.js';
 import {
@@ -41,6 +41,15 @@ const CKR = {
   deviceRemoved: ck('CKR_DEVICE_REMOVED'),
   functionFailed: ck('CKR_FUNCTION_FAILED'),
 } as const;
+
+/** What is written beside the new values. */
+interface Records {
+  /** What leads from the new name to the handle; and to those of others that have that name already. */
+  readonly names: readonly AliasRecord[];
+  /** What led to the handle before. */
+  readonly before: AliasRecord | undefined;
+  readonly record: KeyRecord | undefined;
+}
 
 /** Attributes as they are to be, and as they were. */
 interface Alteration {
@@ -86,18 +95,21 @@ function* alter(change: Change, object: VirtualObject, changes: readonly Attribu
   const renamed = renamedBy(object, changes);
   const use = useAfter(object, changes);
   const isOther = renamed !== undefined || use !== object.use;
-  const alias = isSession || !isOther ? undefined : aliasOf(group, withUse(renamed ?? object, use));
+  const names =
+    isSession || !isOther ? [] : yield* renameAmong(group, withUse(renamed ?? object, use), change.deadline);
   const sealed = yield* sealNow(change, object, changes);
   const going = isSession ? participants : yield* change.announce(participants, 'set', [object], changes, former);
   const record = recordAfter(group, object, renamed ?? object, changes, sealed);
-  const done = yield* alterAll(change, going, object, alteration, [alias, record]);
+  const before = group.ledger.aliasOf(object.handle);
+  const done = yield* alterAll(change, going, object, alteration, { names, before, record });
   change.decide(undefined);
   if (object.session !== undefined) {
     for (const each of changes) object.session.template = withAttribute(object.session.template, each);
   }
-  object.use = use;
-  if (alias !== undefined) {
-    group.ledger.dropAliases(object.handle);
+  const own = names.find(({ handle }) => handle === object.handle);
+  object.use = own?.use ?? use;
+  for (const alias of names) {
+    if (alias === own) group.ledger.dropAliases(object.handle);
     group.objects.learnAliases(group.ledger.addAlias(alias));
   }
   if (renamed !== undefined) {
@@ -209,7 +221,7 @@ function* alterAll(
   members: readonly Member[],
   object: VirtualObject,
   { changes, former }: Alteration,
-  records: readonly [alias: AliasRecord | undefined, record: KeyRecord | undefined],
+  records: Records,
 ): Task<readonly Member[]> {
   const { group } = change;
   const done: Member[] = [];
@@ -276,29 +288,29 @@ export function alteringTo(
   const renamed = renamedBy(object, changes);
   const use = useAfter(object, changes);
   const isOther = renamed !== undefined || use !== object.use;
-  const alias = isOther ? aliasOf(group, withUse(renamed ?? object, use)) : undefined;
+  const now = withUse(renamed ?? object, use);
+  const twins = group.objects.aliasesOf(now.identity).filter(({ handle }) => handle !== object.handle);
+  const names = isOther
+    ? [aliasOf(group, now), ...twins.flatMap(({ handle }) => group.ledger.aliasOf(handle) ?? [])]
+    : [];
   const record = recordAfter(group, object, renamed ?? object, changes);
-  return { errand: altering(object, changes, [alias, record]), renamed };
+  return { errand: altering(object, changes, { names, before: undefined, record }), renamed };
 }
 
 function isTheMembersOwn(end: ErrandEnd, done: readonly Member[]): boolean {
   return end.kind === 'refused' && end.verdict === 'ambiguous' && done.length > 0;
 }
 
-function altering(
-  object: VirtualObject,
-  changes: readonly Attribute[],
-  records: readonly (AnyRecord | undefined)[],
-): Errand {
-  const written = records.flatMap((record) => record ?? []);
+function altering(object: VirtualObject, changes: readonly Attribute[], { names, record }: Records): Errand {
+  const written: readonly AnyRecord[] = [...names, ...(record === undefined ? [] : [record])];
   return {
     function: 'C_SetAttributeValue',
     objects: [object],
     job: ([handle = new Uint8Array(8)]) => {
       const script = new Script();
       // What leads from the new name to the handle is there before anybody meets the new name.
-      const olds = written.map((record) => script.add(step('X_Find', labelTemplate(record), 16, [])));
-      for (const record of written) script.write(record);
+      const olds = written.map((each) => script.add(step('X_Find', labelTemplate(each), 16, [])));
+      for (const each of written) script.write(each);
       script.add(step('C_SetAttributeValue', handle, changes));
       const types = changes.map(({ type }) => type);
       // It may fail without harm: then nobody knows what has come of it, and it is taken back.
@@ -324,7 +336,7 @@ function* takeBack(
   doubtful: readonly Member[],
   object: VirtualObject,
   former: readonly Attribute[],
-  records: readonly [alias: AliasRecord | undefined, record: KeyRecord | undefined],
+  records: Records,
 ): Task<void> {
   const left: Member[] = [...doubtful];
   for (const member of done) {
@@ -338,11 +350,8 @@ function* takeBack(
 }
 
 /** Gives back what was, and takes away the records that were written for what was to be. */
-function restoring(
-  object: VirtualObject,
-  former: readonly Attribute[],
-  [alias, record]: readonly [alias: AliasRecord | undefined, record: KeyRecord | undefined],
-): Errand {
+function restoring(object: VirtualObject, former: readonly Attribute[], { names, before, record }: Records): Errand {
+  const alias = names.find(({ handle }) => handle === object.handle);
   return {
     function: 'C_SetAttributeValue',
     objects: [object],
@@ -351,6 +360,7 @@ function restoring(
       script.add(step('C_SetAttributeValue', handle, former));
       if (alias !== undefined) {
         const at = script.add(step('X_Find', labelTemplate(alias), 1, []));
+        if (before !== undefined) script.write(before);
         script.add({ ...step('C_DestroyObject', { step: at }), optional: true });
       }
       if (record !== undefined && object.record !== undefined && object.record !== null) {

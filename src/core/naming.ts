@@ -28,7 +28,13 @@ export function* nameObject(group: Group, part: DraftPart, deadline: number): Ta
   let others = objects.withIdentity(identity);
   if (part.hasTwins || others.length > 0) {
     // What this process knows may have been destroyed by another one.
+    const before = others;
     const found = new Set(yield* findObjects(group, templateOf(description), deadline));
+    // One that has gone may only have got another name, and keeps its handle: then it is met by that.
+    if (before.some((other) => !found.has(other))) {
+      group.ledger.readAt = Number.NEGATIVE_INFINITY;
+      yield* findObjects(group, [], deadline);
+    }
     others = objects.withIdentity(identity).filter((other) => found.has(other));
   }
   if (others.length === 0 && objects.aliasesOf(identity).length === 0) {
@@ -47,6 +53,33 @@ export function* nameObject(group: Group, part: DraftPart, deadline: number): Ta
   const object = complete(objects.addTwin(identity, description, group.port.randomBytes(8), use), part);
   const aliases = [...others, object].map((each) => aliasOf(group, each));
   return { object, aliases: aliases.filter((alias) => !isKnown(group, alias)) };
+}
+
+/**
+ * The alias records with which an object gets the name that it has in `renamed`: its own, and those of others that go
+ * by that name already; aliases tell all of them apart for good. Its use is stated where it is a copy of one of them.
+ */
+export function* renameAmong(group: Group, renamed: VirtualObject, deadline: number): Task<readonly AliasRecord[]> {
+  const { objects } = group;
+  const { identity, description, handle } = renamed;
+  const isTaken = (other: VirtualObject): boolean => other.handle !== handle;
+  // Another process may have made one of that name.
+  const found = new Set(yield* findObjects(group, templateOf(description), deadline));
+  const others = objects.withIdentity(identity).filter((other) => isTaken(other) && found.has(other));
+  if (others.length === 0) return [aliasOf(group, renamed)];
+  // By the name that it still has: under the other one it would be taken for one of them.
+  const known = objects.get(handle) ?? renamed;
+  for (const each of [...others, known]) {
+    if (!each.referenced && !isProvenByIdentity(each.description)) yield* establishReference(group, each, new Effort());
+  }
+  for (const [kind, proof] of known.reference) renamed.reference.set(kind, proof);
+  const copies = others.filter((other) => areOfOneKey(other.reference, renamed.reference));
+  for (const copy of copies) copy.use ??= yield* useOf(group, copy, deadline);
+  if (copies.length > 0) renamed.use ??= yield* useOf(group, known, deadline);
+  return [
+    aliasOf(group, renamed),
+    ...others.map((other) => aliasOf(group, other)).filter((alias) => !isKnown(group, alias)),
+  ];
 }
 
 /** What an object may be used for. */

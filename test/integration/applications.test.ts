@@ -102,6 +102,22 @@ describe('two applications', () => {
     expect(await later.encrypt('AES_ECB', handle, data)).toEqual(result);
   });
 
+  test('destroy a key and make another one of its name: the other one uses that, also while a member is away', async () => {
+    const [one, other] = await openTwice();
+    const attributes = { ...aes, label: 'rotated', id: Buffer.from([3]) };
+    const { handle } = await one.generateKey('AES_KEY_GEN', attributes);
+    const old = await other.encrypt('AES_ECB', handle, data);
+    await lose('hsm2', one, other);
+    await one.destroyObject(handle);
+    const successor = await one.generateKey('AES_KEY_GEN', attributes);
+    expect(successor.handle).toBe(handle);
+    const result = await one.encrypt('AES_ECB', handle, data);
+    expect(result).not.toEqual(old);
+    expect(await other.encrypt('AES_ECB', handle, data, { deadline: 5000 })).toEqual(result);
+    await bringBack('hsm2', one, other);
+    expect(await cluster.read('hsm2')).toEqual(await cluster.read('hsm1'));
+  });
+
   test('a member that one has removed and the other has added is one in both', async () => {
     const [one, other] = await openTwice();
     await one.addMember(third());
