@@ -146,7 +146,8 @@ export class ModelRun {
   async #administer(what: 'drain' | 'undrain' | 'remove' | 'add', index: number, name: string): Promise<void> {
     const app = await this.#app(index);
     // An operator does it when everything else is well.
-    if (app === undefined || this.#model.isStale || !this.#model.reachable.has(name)) return;
+    if (app === undefined || this.#model.isStale || this.#model.alive.size === 0 || !this.#model.reachable.has(name))
+      return;
     if ((what === 'drain' || what === 'remove') && (!this.#model.alive.has(name) || this.#model.alive.size < 2)) return;
     if (what === 'undrain' && (!this.#model.drained.has(name) || !this.#model.members.has(name))) return;
     if (what === 'add' && (this.#model.members.has(name) || this.#model.alive.size === 0)) return;
