@@ -193,7 +193,7 @@ class Copying {
     const { group, member } = this;
     yield* learnKeyRecord(group, object);
     if (!object.referenced) yield* establishReference(group, object, new Effort());
-    const stray = yield* this.#strays.find(object);
+    const stray = yield* this.#strays.find(object, false);
     if (stray === undefined) return false;
     const { label, id } = object.description;
     const changes = [

@@ -119,17 +119,18 @@ export class Redo {
     }
     const [first] = names;
     if (wasThere || first === undefined || record.undoes === true) return isDone;
-    const stray = yield* this.#strayOf(first, member);
+    // Rather a copy too many than a key lost.
+    const stray = yield* this.#strayOf(first, member, true);
     return stray === undefined ? isDone : (yield* this.#take(stray, record, member)) && isDone;
   }
 
   /** The object on a member, where it goes by a name there that no record tells. */
-  *#strayOf(object: VirtualObject, member: Member): Task<VirtualObject | undefined> {
+  *#strayOf(object: VirtualObject, member: Member, isCertain: boolean): Task<VirtualObject | undefined> {
     const source = this.#othersThan(member)[0]?.connection;
     if (member.connection === undefined || source === undefined) return undefined;
     if (this.#strays?.connection !== member.connection)
       this.#strays = new Strays(this.group, member.connection, source);
-    return yield* this.#strays.find(object);
+    return yield* this.#strays.find(object, isCertain);
   }
 
   *#locate(object: VirtualObject, member: Member): Task<'there' | 'absent' | 'unknown'> {
@@ -251,7 +252,7 @@ export class Redo {
       break;
     }
     const [first] = names;
-    if (found === undefined && first !== undefined) found = yield* this.#strayOf(first, member);
+    if (found === undefined && first !== undefined) found = yield* this.#strayOf(first, member, false);
     if (found === undefined) return yield* this.#ensure(record, member);
     yield* learnKeyRecord(this.group, found);
     if (changes.length === 0) return true;

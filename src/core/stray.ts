@@ -6,7 +6,8 @@ import { describedTypes, isProvenByIdentity, isRenamed } from './identity.js';
 import type { FoundReplica } from './inventory.js';
 import { VirtualObject } from './object.js';
 import { Effort, failureOf, isFailure } from './outcome.js';
-import { surveyMember } from './survey.js';
+import { hex, objectOf } from './record.js';
+import { surveyKeyRecords, surveyMember } from './survey.js';
 import { FOREVER, type Task } from './task.js';
 
 /**
@@ -15,6 +16,8 @@ import { FOREVER, type Task } from './task.js';
  */
 export class Strays {
   #found: readonly FoundReplica[] | undefined;
+  /** By the key records there: who goes by which name, and who has a record at all. */
+  readonly #handles = new Map<string, number>();
 
   constructor(
     readonly group: Group,
@@ -23,15 +26,21 @@ export class Strays {
     readonly other: Connection,
   ) {}
 
-  /** An object under the name that it goes by there, by what proves its key; undefined where none of them is it. */
-  *find(object: VirtualObject): Task<VirtualObject | undefined> {
+  /**
+   * An object under the name that it goes by there, by what proves its key; undefined where none of them is it. A copy
+   * has the same key and is another object: what has a record of its own is never taken for this one, and with
+   * `isCertain` only what the records there say is it.
+   */
+  *find(object: VirtualObject, isCertain: boolean): Task<VirtualObject | undefined> {
     this.#found ??= yield* this.#survey();
+    if (![...this.#handles.values()].includes(object.handle)) return undefined;
     const effort = new Effort();
     effort.epoch = this.connection.epoch;
     for (const found of this.#found) {
       const isOfItsKind =
         isRenamed(object.description, found.description) && Buffer.compare(object.valueDigest, found.valueDigest) === 0;
-      if (!isOfItsKind) continue;
+      const owner = this.#handles.get(hex(found.identity));
+      if (!isOfItsKind || (owner ?? (isCertain ? undefined : object.handle)) !== object.handle) continue;
       const comparison = isProvenByIdentity(object.description)
         ? 'same'
         : yield* compare(this.group, this.connection, object, found, effort);
@@ -43,7 +52,9 @@ export class Strays {
   *#survey(): Task<readonly FoundReplica[]> {
     const own = yield* surveyMember(this.connection);
     const theirs = yield* surveyMember(this.other);
-    if (isFailure(own) || isFailure(theirs)) return [];
+    const records = yield* surveyKeyRecords(this.connection);
+    if (isFailure(own) || isFailure(theirs) || isFailure(records)) return [];
+    for (const { note } of records.values()) this.#handles.set(hex(objectOf(note).identity), note.handle);
     return own.objects.filter(({ identity }) => theirs.of(identity).length === 0);
   }
 
