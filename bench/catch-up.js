@@ -76,8 +76,12 @@ try {
   const meanwhile = await signWhile(token, privateKey, recovered);
   const seconds = (performance.now() - startedAt) / 1000;
   process.stdout.write(`caught up with ${keys} keys in ${seconds.toFixed(1)} s\n`);
-  process.stdout.write(`before    ${JSON.stringify(before)}\nmeanwhile ${JSON.stringify(meanwhile)}\n`);
+  // The journal entries go little by little afterwards.
+  const afterwards = await signWhile(token, privateKey, pause(30_000));
+  for (const [name, picture] of Object.entries({ before, meanwhile, afterwards }))
+    process.stdout.write(`${name.padEnd(10)} ${JSON.stringify(picture)}\n`);
   process.stdout.write(`p99 meanwhile / before: ${(meanwhile.p99 / before.p99).toFixed(2)}\n`);
+  process.stdout.write(`p99 afterwards / before: ${(afterwards.p99 / before.p99).toFixed(2)}\n`);
   await token.close();
 } finally {
   folder.remove();

@@ -271,8 +271,7 @@ export class Change {
     const holders = members.filter((_member, index) => ends[index]?.kind === 'done');
     if (record.kind === 'journal')
       this.group.missed.note(
-        record.operation,
-        record.missed,
+        record,
         holders.flatMap(({ serial }) => serial ?? []),
       );
     return holders;

@@ -217,7 +217,12 @@ class Copying {
       const end = yield* runErrand(group, each, readingRecords, group.port.now() + group.policy.hangAfter);
       if (end.kind !== 'done') return false;
       const { changes } = recordsIn(foundIn(end.reply, 0));
-      if (changes.some(({ record }) => record.notes.some(({ handle }) => handle === object.handle))) return false;
+      const isOpen = changes.some(
+        ({ record }) =>
+          record.notes.some(({ handle }) => handle === object.handle) &&
+          (record.kind === 'intent' || group.missing(record).length > 0),
+      );
+      if (isOpen) return false;
     }
     const effort = new Effort();
     const there = yield* candidatesOn(giving, object, effort);

@@ -171,6 +171,6 @@ function* forgetMissed(group: Group, serial: string, deadline: number): Task<voi
       const steps = done.splice(0, 64).map(({ handle }) => step('C_DestroyObject', handle));
       yield* insist(group, holder, { function: 'C_DestroyObject', objects: [], job: () => ({ steps }) }, deadline);
     }
-    for (const { record } of changes) group.missed.settle(record.operation, serial);
+    for (const { record } of changes) group.missed.settle(record, serial);
   }
 }

@@ -6,6 +6,7 @@ import type { AttemptRecord } from './event.js';
 import type { Group } from './group.js';
 import { isProvenByIdentity, isReserved } from './identity.js';
 import { completeInventory, type FoundReplica, findJob } from './inventory.js';
+import { hasUnneeded, tidyJournals } from './journal.js';
 import { findRecords, foundIn, type RecordsFound, recordsIn } from './ledger.js';
 import { Meeting } from './meeting.js';
 import type { Member } from './member.js';
@@ -225,6 +226,7 @@ function merge(group: Group, answered: readonly Search[]): readonly VirtualObjec
 function learn(group: Group, answered: readonly Search[]): void {
   const records = answered.flatMap(({ records: read }) => read ?? []);
   if (records.length > 0) group.learn(records);
+  if (hasUnneeded(group, records)) tidyJournals(group);
   for (const { meeting } of answered) {
     for (const object of meeting.moved) {
       if (answered.some((each) => each.meeting.intact.has(object)) || isProvenByIdentity(object.description)) continue;

@@ -46,6 +46,10 @@ export class Group {
   refreshing: Running<void> | undefined;
   readonly ledger: Ledger = new Ledger();
   readonly missed: Missed = new Missed();
+  /** Journal entries, or what says that members are done with them, were seen on some member. */
+  hasTraces: boolean = false;
+  /** What takes them off again. */
+  tidying: Running<void> | undefined;
   /** The turn of changes of the membership in this process. */
   readonly reforming: Turns = new Turns();
   /** The turn of those that write the group's record. */
@@ -174,18 +178,24 @@ export class Group {
   /** The same, but for what others have missed. */
   learnNames(records: readonly RecordsFound[]): void {
     this.objects.learnAliases(this.ledger.learnMore(records));
-    for (const { group, pins } of records) {
+    for (const { group, pins, done } of records) {
+      for (const { record } of done) this.missed.learnDone(record);
       this.pins.notice(pins);
       if (group !== undefined && group.record.id === this.ledger.record?.id) this.adopt(group.record);
     }
   }
 
   /** What a member has in writing of changes that others have missed. */
-  learnMissed({ serial }: Member, { changes }: RecordsFound): void {
+  learnMissed({ serial }: Member, { changes, done }: RecordsFound): void {
+    if (changes.length > 0 || done.length > 0) this.hasTraces = true;
+    for (const { record } of done) this.missed.learnDone(record);
     if (serial === undefined) return;
-    for (const { record } of changes) {
-      if (record.kind === 'journal') this.missed.note(record.operation, record.missed, [serial]);
-    }
+    for (const { record } of changes) if (record.kind === 'journal') this.missed.note(record, [serial]);
+  }
+
+  /** The serials of the members that have still not got a change. */
+  missing(record: ChangeRecord): readonly string[] {
+    return record.missed.filter((serial) => this.ledger.isMember(serial) && !this.missed.isDone(record, serial));
   }
 
   /** The serials of the members that can be asked, but for one. */
@@ -203,7 +213,7 @@ export class Group {
       const { serial, connection } = member;
       if (
         serial === undefined ||
-        !record.missed.includes(serial) ||
+        !this.missing(record).includes(serial) ||
         (member.unable.get(record.operation) ?? 0) >= tries
       )
         continue;

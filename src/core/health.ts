@@ -1,6 +1,7 @@
 import { rejoinAfter } from './backoff.js';
 import type { Group } from './group.js';
 import { join } from './join.js';
+import { tidyJournals } from './journal.js';
 import type { Member } from './member.js';
 import { claimReturning, FRESH_HOST, recover, SOMEBODY_ELSE } from './recovery.js';
 import { FOREVER, type Task } from './task.js';
@@ -82,6 +83,7 @@ function* serveOnce(group: Group, member: Member): Task<Lost> {
       member.releaseClaim();
       member.suspectedFor = undefined;
       member.serve();
+      tidyJournals(group);
     }
     return { ...lost(yield* watch.untilLost()), code: member.refusal };
   } catch (error) {

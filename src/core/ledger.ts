@@ -10,6 +10,7 @@ import {
   type AliasRecord,
   type ChangeRecord,
   type DomainNote,
+  type DoneRecord,
   fromHex,
   type GroupRecord,
   type GroupwideRecord,
@@ -49,6 +50,8 @@ export interface RecordsFound {
   readonly group: FoundRecord<GroupRecord> | undefined;
   readonly aliases: readonly FoundRecord<AliasRecord>[];
   readonly changes: readonly FoundRecord<ChangeRecord>[];
+  /** Which entries of other members' journals members are done with. */
+  readonly done: readonly FoundRecord<DoneRecord>[];
   /** What says that the PIN is being changed. */
   readonly pins: readonly PinNote[];
   /** A record of a later format is among them. */
@@ -70,6 +73,7 @@ export function recordsIn(found: readonly FoundObject[]): RecordsFound {
   let group: FoundRecord<GroupRecord> | undefined;
   const aliases: FoundRecord<AliasRecord>[] = [];
   const changes: FoundRecord<ChangeRecord>[] = [];
+  const done: FoundRecord<DoneRecord>[] = [];
   const pins: PinNote[] = [];
   let newer = false;
   let hasOlder = false;
@@ -81,9 +85,10 @@ export function recordsIn(found: readonly FoundObject[]): RecordsFound {
       if (group === undefined || isLater(record, group.record)) group = { handle, record };
     } else if (record?.kind === 'alias') aliases.push({ handle, record });
     else if (record?.kind === 'intent' || record?.kind === 'journal') changes.push({ handle, record });
+    else if (record?.kind === 'done') done.push({ handle, record });
     else if (record?.kind === 'pin') pins.push(record);
   }
-  return { kind: 'records', group, aliases, changes, pins, newer, hasOlder };
+  return { kind: 'records', group, aliases, changes, done, pins, newer, hasOlder };
 }
 
 export function foundIn(reply: JobReply, index: number): readonly FoundObject[] {

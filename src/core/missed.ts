@@ -1,3 +1,5 @@
+import { type ChangeRecord, type DoneRecord, deedOf } from './record.js';
+
 /** Who misses a change, and who has it in writing. */
 interface Entry {
   readonly missing: Set<string>;
@@ -10,20 +12,41 @@ interface Entry {
  */
 export class Missed {
   readonly #entries = new Map<string, Entry>();
+  /** What members have in writing that they are done with, by serial. */
+  readonly #done = new Map<string, Set<string>>();
 
-  /** The change of that operation is noted on `holders` for those that have not got it. */
-  note(operation: string, missing: readonly string[], holders: readonly string[]): void {
-    const entry = this.#entries.get(operation) ?? { missing: new Set(), holders: new Set() };
+  /** The change is noted on `holders` for those that have not got it. */
+  note(record: ChangeRecord, holders: readonly string[]): void {
+    const deed = deedOf(record);
+    const missing = record.missed.filter((serial) => !this.isDone(record, serial));
+    if (missing.length === 0) return;
+    const entry = this.#entries.get(deed) ?? { missing: new Set(), holders: new Set() };
     for (const serial of missing) entry.missing.add(serial);
     for (const serial of holders) entry.holders.add(serial);
-    this.#entries.set(operation, entry);
+    this.#entries.set(deed, entry);
   }
 
   /** A member has got it, or never needs it. */
-  settle(operation: string, serial: string): void {
-    const entry = this.#entries.get(operation);
-    entry?.missing.delete(serial);
-    if (entry?.missing.size === 0) this.#entries.delete(operation);
+  settle(record: ChangeRecord, serial: string): void {
+    this.#settle(deedOf(record), serial);
+  }
+
+  learnDone({ serial, deeds }: DoneRecord): void {
+    const known = this.#done.get(serial) ?? new Set();
+    this.#done.set(serial, known);
+    for (const deed of deeds) {
+      known.add(deed);
+      this.#settle(deed, serial);
+    }
+  }
+
+  /** What a member was done with is read again from it. */
+  forgetDone(serial: string): void {
+    this.#done.delete(serial);
+  }
+
+  isDone(record: ChangeRecord, serial: string): boolean {
+    return this.#done.get(serial)?.has(deedOf(record)) === true;
   }
 
   /**
@@ -32,9 +55,9 @@ export class Missed {
    */
   untold(serial: string, present: ReadonlySet<string>): number {
     let count = 0;
-    for (const [operation, { missing, holders }] of [...this.#entries]) {
+    for (const [deed, { missing, holders }] of [...this.#entries]) {
       if (!missing.has(serial)) continue;
-      if ([...holders].some((holder) => present.has(holder))) this.settle(operation, serial);
+      if ([...holders].some((holder) => present.has(holder))) this.#settle(deed, serial);
       else count += 1;
     }
     return count;
@@ -50,5 +73,11 @@ export class Missed {
   /** How many changes a member misses, as far as this process knows. */
   count(serial: string): number {
     return [...this.#entries.values()].filter(({ missing }) => missing.has(serial)).length;
+  }
+
+  #settle(deed: string, serial: string): void {
+    const entry = this.#entries.get(deed);
+    entry?.missing.delete(serial);
+    if (entry?.missing.size === 0) this.#entries.delete(deed);
   }
 }

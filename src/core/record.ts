@@ -122,6 +122,23 @@ export interface ChangeRecord {
   readonly missed: readonly string[];
 }
 
+/**
+ * Which journal entries a member is done with, on that member itself: they may still stand on others, until those have
+ * the time to let go of them.
+ */
+export interface DoneRecord {
+  readonly kind: 'done';
+  /** Tells it from others of its member. */
+  readonly id: string;
+  readonly serial: string;
+  readonly deeds: readonly string[];
+}
+
+/** What a member has to do by a journal entry: the call that it is about, or that this has not happened. */
+export function deedOf({ operation, undoes }: ChangeRecord): string {
+  return undoes === true ? `${operation} undone` : operation;
+}
+
 /** A handle that does not follow from the object's identity: it was renamed, or it is a twin. */
 export interface AliasRecord {
   readonly kind: 'alias';
@@ -141,7 +158,7 @@ export function isLater(one: GroupRecord, other: GroupRecord): boolean {
   return (one.writer ?? '') > (other.writer ?? '');
 }
 
-export type GroupwideRecord = GroupRecord | ChangeRecord | AliasRecord | PinNote;
+export type GroupwideRecord = GroupRecord | ChangeRecord | DoneRecord | AliasRecord | PinNote;
 export type AnyRecord = GroupwideRecord | KeyRecord;
 
 /** What a member has to do so that a call has not happened. */
@@ -221,6 +238,8 @@ export function labelOf(record: AnyRecord): string {
       return aliasLabel(record.handle);
     case 'group':
       return `${RESERVED_LABEL}group`;
+    case 'done':
+      return `${RESERVED_LABEL}done ${record.id}`;
     default:
       return `${RESERVED_LABEL}${record.kind} ${record.operation}`;
   }

@@ -4,6 +4,7 @@ import { addForgetting } from './destruction.js';
 import { type Errand, isReachable, runErrand } from './errand.js';
 import { compare } from './fingerprint.js';
 import type { Group } from './group.js';
+import { History } from './history.js';
 import { isProvenByIdentity } from './identity.js';
 import { candidatesOn, type FoundReplica } from './inventory.js';
 import { learnKeyRecord, readKeyRecord } from './key-record.js';
@@ -30,7 +31,7 @@ export class Redo {
   /** The records of keys, where many are about to be looked at: by handle. */
   keyRecords: ReadonlyMap<number, KeyRecord> | undefined;
   /** What is known to have happened, here or there: objects may go by names that only this tells. */
-  history: readonly ChangeRecord[] = [];
+  history: History = new History();
 
   #strays: Strays | undefined;
 
@@ -76,7 +77,7 @@ export class Redo {
     };
     for (const note of record.notes) {
       add(objectOf(note));
-      for (const { what, notes, changes, former } of [record, ...this.history]) {
+      for (const { what, notes, changes, former } of [record, ...this.history.about(note.handle)]) {
         if (what !== 'set') continue;
         const own = notes.find(({ handle }) => handle === note.handle);
         if (own === undefined) continue;

@@ -49,6 +49,7 @@ function* settleInTurn(group: Group, member: Member, refusal: string | undefined
   if (own === undefined) return { reason: 'its records could not be read', done: 0 };
   // Those that have missed what it knows are told when it is done itself: it may need them until then.
   group.learnNames([own]);
+  if (member.serial !== undefined) group.missed.forgetDone(member.serial);
   group.learnMissed(member, own);
   const settlement = new Settlement(group, member, own);
   for (const intent of own.changes) {
@@ -56,7 +57,6 @@ function* settleInTurn(group: Group, member: Member, refusal: string | undefined
     const reason = refusal ?? (yield* settlement.settleIntent(intent));
     if (reason !== undefined) return { reason, done: 0 };
   }
-  if (refusal === undefined) yield* settlement.forgetThoseWhoLeft();
   return yield* new CatchUp(settlement, own).run(refusal);
 }
 
@@ -203,16 +203,8 @@ export class Settlement {
       });
       if (isWritten) holders.push(each.serial ?? '');
     }
-    if (holders.length > 0) this.group.missed.note(record.operation, record.missed, holders);
+    if (holders.length > 0) this.group.missed.note(record, holders);
     return holders.length > 0;
-  }
-
-  /** Nobody waits for what only members have missed that have left the group. */
-  *forgetThoseWhoLeft(): Task<void> {
-    for (const { record } of this.own.changes) {
-      if (record.kind !== 'journal' || record.missed.some((serial) => this.group.ledger.isMember(serial))) continue;
-      yield* this.remove(this.member, record);
-    }
   }
 
   *remove(member: Member, record: ChangeRecord): Task<void> {

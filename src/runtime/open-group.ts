@@ -168,6 +168,7 @@ export class OpenGroup {
     }
     this.#file?.close();
     for (const running of this.#beside) running.cancel(undefined);
+    this.group.tidying?.cancel(undefined);
     for (const keeper of [...this.group.keepers.values()]) keeper.cancel(undefined);
     try {
       for (const { connection } of this.group.members) {

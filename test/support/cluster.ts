@@ -85,6 +85,12 @@ export class Cluster {
       .sort();
   }
 
+  /** Waits until an application has taken off the members what calls and catching up have left: intents, journals. */
+  async untilTidy(names: readonly string[] = this.members.map(({ name }) => name)): Promise<void> {
+    for (const name of names)
+      while ((await this.readOwn(name)).some((label) => /:(?:intent|journal|done) /u.test(label)));
+  }
+
   member(name: string): TestMember {
     const found = this.members.find((member) => member.name === name);
     if (found === undefined) throw new Error(`no member ${name}`);

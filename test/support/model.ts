@@ -345,7 +345,7 @@ export class ModelRun {
       if (JSON.stringify(names) !== JSON.stringify(wanted)) return `${name} holds [${names}], not [${wanted}]`;
       first ??= found;
       if (JSON.stringify(first) !== JSON.stringify(found)) return `${name} holds other keys than the first`;
-      const left = (await this.#cluster.readOwn(name)).filter((own) => /intent|journal|probe/u.test(own));
+      const left = (await this.#cluster.readOwn(name)).filter((own) => /intent|journal|done|probe/u.test(own));
       if (left.length > 0) return `${name} still has ${left}`;
     }
     return undefined;
