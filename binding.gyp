@@ -51,6 +51,7 @@
         "native/host/main.cc",
         "native/host/mechanism.cc",
         "native/host/module.cc",
+        "native/host/priority.cc",
         "native/host/session.cc",
         "native/host/wire.cc"
       ],

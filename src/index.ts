@@ -42,7 +42,7 @@ export type {
   RemoveMemberOptions,
   SynchronizeOptions,
 } from './faces/token/administration.js';
-export { createGroup, deleteGroup, type FormationOptions } from './faces/token/group.js';
+export { createGroup, deleteGroup, type FormationOptions, undrainMember } from './faces/token/group.js';
 export type { CallOptions } from './faces/token/input.js';
 export { type ObjectInput, TokenObject } from './faces/token/object.js';
 export { type Data, type OpenOptions, VirtualToken } from './faces/token/virtual-token.js';

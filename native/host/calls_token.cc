@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "host/job.h"
+#include "host/priority.h"
 
 namespace pkcs11ha {
 namespace {
@@ -67,6 +68,12 @@ CK_RV call_X_Attach(JobContext& context, Reader& reader, Writer& writer) {
   const CK_SLOT_ID slot = reader.u64();
   context.lanesWanted = reader.u32();
   return context.module.attach(slot);
+}
+
+// All threads of the host, the library's too.
+CK_RV call_X_GiveWay(JobContext& context, Reader& reader, Writer& writer) {
+  giveWay(reader.u8() != 0);
+  return CKR_OK;
 }
 
 CK_RV call_C_Finalize(JobContext& context, Reader& reader, Writer& writer) { return context.module.finalize(); }

@@ -89,6 +89,19 @@ export function* awaitPresence(group: Group, member: Member, deadline: number): 
   }
 }
 
+/** A member that can be asked: itself, or, where it has no host, one that comes for that only; the caller dismisses it. */
+export function* visit(group: Group, member: Member, deadline: number): Task<Member | undefined> {
+  if (isReachable(member)) return member;
+  const visitor = enlist(group, member.config, true);
+  try {
+    yield* awaitPresence(group, visitor, Math.min(deadline, group.port.now() + group.policy.deadline));
+    return visitor;
+  } catch {
+    dismiss(visitor, 'it could not be reached');
+    return undefined;
+  }
+}
+
 function* awaitInService(group: Group, member: Member, deadline: number): Task<void> {
   while (!member.isServing) {
     const { state } = member;

@@ -138,7 +138,7 @@ export class BackupToken {
     for (const { handle, attributes } of yield* this.#find(headTemplate, recordTypes)) {
       const head = readBackupRecord(attributes[0]?.value ?? new Uint8Array());
       if (head === 'newer') this.refuse(CKR.actionProhibited, 'a later version has written a backup on the token');
-      if (head?.kind === 'backup head') heads.push({ handle: Uint8Array.from(handle), head });
+      if (head?.kind === 'backup head') heads.push({ handle: new Uint8Array(handle), head });
     }
     return heads.sort((a, b) => b.head.time - a.head.time);
   }
@@ -158,7 +158,7 @@ export class BackupToken {
     const found = yield* this.#find(backupTemplate, [CKA.label]);
     return found
       .filter(({ attributes: [label] }) => runOf(label?.value ?? new Uint8Array()) === run)
-      .map(({ handle }) => Uint8Array.from(handle));
+      .map(({ handle }) => new Uint8Array(handle));
   }
 
   *readRecords(handles: readonly Uint8Array[]): Task<readonly BackupRecord[]> {

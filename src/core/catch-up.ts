@@ -1,5 +1,4 @@
 import type { Errand } from './errand.js';
-import type { ObjectSummary } from './event.js';
 import type { Group } from './group.js';
 import { History } from './history.js';
 import type { RecordsFound } from './ledger.js';
@@ -7,7 +6,7 @@ import type { Member } from './member.js';
 import { isFailure } from './outcome.js';
 import { Pace } from './pace.js';
 import { Progress } from './progress.js';
-import { type ChangeRecord, type DoneRecord, deedOf, hex, objectOf } from './record.js';
+import { type ChangeRecord, type DoneRecord, deedOf, hex, summariesOf } from './record.js';
 import { Script } from './script.js';
 import type { Settled, Settlement } from './settlement.js';
 import { surveyKeyRecords, surveyMember } from './survey.js';
@@ -26,10 +25,6 @@ const NOTE_BATCH = 16;
 interface Entry {
   readonly record: ChangeRecord;
   readonly holders: Member[];
-}
-
-function summariesOf({ notes }: ChangeRecord): readonly ObjectSummary[] {
-  return notes.map((note) => objectOf(note).summary);
 }
 
 /** Does on a member what it has missed, in the order in which it happened. */
@@ -168,12 +163,13 @@ export class CatchUp {
     const { connection } = this.#member;
     const giver = entries.flatMap(({ holders }) => holders).find(({ isActive }) => isActive)?.connection;
     if (connection === undefined) return;
-    const own = yield* surveyMember(connection);
+    const pace = new Pace(this.#group);
+    const own = yield* surveyMember(connection, pace);
     if (!isFailure(own)) connection.survey = { found: own, isWhole: true };
     if (giver === undefined) return;
-    const theirs = yield* surveyMember(giver);
+    const theirs = yield* surveyMember(giver, pace);
     if (!isFailure(theirs)) giver.survey = { found: theirs, isWhole: false };
-    const records = yield* surveyKeyRecords(giver);
+    const records = yield* surveyKeyRecords(giver, pace);
     if (!isFailure(records)) this.settlement.redo.keyRecords = records;
   }
 

@@ -85,8 +85,9 @@ function* compareWith(
   const target = member.connection;
   const giving = source.connection;
   if (target === undefined || giving === undefined) return undefined;
-  const theirs = yield* surveyMember(giving);
-  const own = yield* surveyMember(target);
+  const pace = new Pace(group);
+  const theirs = yield* surveyMember(giving, pace);
+  const own = yield* surveyMember(target, pace);
   if (isFailure(own) || isFailure(theirs)) return undefined;
   const differing = theirs.objects.filter(({ identity }) => own.of(identity).length < theirs.of(identity).length);
   const foreign = own.objects.filter(({ identity }) => theirs.of(identity).length < own.of(identity).length);
@@ -136,11 +137,11 @@ class Copying {
     // By which names objects go now: other processes may have renamed them.
     const read = yield* runErrand(group, source, readingRecords, group.port.now() + group.policy.hangAfter);
     if (read.kind === 'done') group.learnSome([recordsIn(foundIn(read.reply, 0))]);
-    const records = yield* surveyKeyRecords(giving);
-    const ownRecords = yield* surveyKeyRecords(this.target);
+    const pace = new Pace(group);
+    const records = yield* surveyKeyRecords(giving, pace);
+    const ownRecords = yield* surveyKeyRecords(this.target, pace);
     const objects = yield* meetAll(group, source, giving, theirs.epoch, wanted);
     const progress = new Progress(group, this.member.name, what, objects.length);
-    const pace = new Pace(group);
     const copied: VirtualObject[] = [];
     const lacking: VirtualObject[] = [];
     for (const object of objects) {

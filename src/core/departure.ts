@@ -1,6 +1,6 @@
 import { ck } from '../spec/constants.js';
 import { step } from '../spec/job.js';
-import { awaitPresence } from './admission.js';
+import { visit } from './admission.js';
 import { cureBlindness } from './blindness.js';
 import type { MemberConfig } from './configuration.js';
 import { insist, isReachable, readingRecords } from './errand.js';
@@ -80,7 +80,7 @@ export function* removeMember(
     let cleaned = false;
     let removed = 0;
     let reason = 'it could not be reached';
-    const leaving = member === undefined ? undefined : yield* reachLeaving(group, member, deadline);
+    const leaving = member === undefined ? undefined : yield* visit(group, member, deadline);
     if (leaving !== undefined) {
       try {
         yield* awaitRest(group, leaving, deadline);
@@ -93,6 +93,7 @@ export function* removeMember(
         if (!(error instanceof TokenError)) throw error;
         reason = error.message;
       } finally {
+        // One that has left before, in a try that was interrupted, was visited once more.
         if (leaving !== member) dismiss(leaving, 'it was removed from the group');
       }
     }
@@ -134,19 +135,6 @@ function* checkNothingOnlyThere(group: Group, member: Member): Task<void> {
       CKR.actionProhibited,
       `${member.name} holds ${only.length} objects that ${other?.name} does not have: synchronize, or remove it without wipe`,
     );
-  }
-}
-
-/** The member that leaves; one that has left before, in a try that was interrupted, is visited once more. */
-function* reachLeaving(group: Group, member: Member, deadline: number): Task<Member | undefined> {
-  if (isReachable(member)) return member;
-  const visitor = enlist(group, member.config, true);
-  try {
-    yield* awaitPresence(group, visitor, Math.min(deadline, group.port.now() + group.policy.deadline));
-    return visitor;
-  } catch {
-    dismiss(visitor, 'it could not be reached');
-    return undefined;
   }
 }
 

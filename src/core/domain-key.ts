@@ -152,7 +152,7 @@ export function* bearDomain(
   const reply = yield* insist(group, birthplace, errand, deadline);
   return {
     note: { id: hex(id), proofs: noteProofs(readProofs(reply)) },
-    forms: new Map(wraps.map(({ serial, at }) => [serial, Uint8Array.from(resultOf(reply, at, 'C_WrapKey'))])),
+    forms: new Map(wraps.map(({ serial, at }) => [serial, new Uint8Array(resultOf(reply, at, 'C_WrapKey'))])),
   };
 }
 

@@ -141,7 +141,7 @@ class DraftedPart {
     const described = describedTypes.map((type, index) => {
       if (type === CKA.token) return token;
       const attribute = read[index];
-      return attribute?.presence === 'present' ? Uint8Array.from(attribute.value) : undefined;
+      return attribute?.presence === 'present' ? new Uint8Array(attribute.value) : undefined;
     });
     const description = { ...describe(read.slice(0, describedTypes.length)), token: this.request.token };
     const value = this.#valueIn(reply);
@@ -164,7 +164,7 @@ class DraftedPart {
       template: this.#template(read, isPublic ? value : undefined),
       answers: forgottenTypes.flatMap((type) => {
         const present = presentIn(read, readTypes, type);
-        return present === undefined ? [] : [{ type, value: Uint8Array.from(present) }];
+        return present === undefined ? [] : [{ type, value: new Uint8Array(present) }];
       }),
       wrapped: this.#wrapped?.(reply),
       value: isPublic ? undefined : value,
@@ -175,7 +175,7 @@ class DraftedPart {
   #valueIn(reply: JobReply): Uint8Array | undefined {
     if (this.#valueAt === undefined || reply.results[this.#valueAt]?.code !== CKR_OK) return undefined;
     const [attribute] = resultOf(reply, this.#valueAt, 'C_GetAttributeValue');
-    return attribute?.presence === 'present' ? Uint8Array.from(attribute.value) : undefined;
+    return attribute?.presence === 'present' ? new Uint8Array(attribute.value) : undefined;
   }
 
   #hasTwins(reply: JobReply): boolean {
@@ -192,7 +192,7 @@ class DraftedPart {
     for (const type of more) {
       const value = presentIn(read, readTypes, type);
       if (value === undefined || value.length === 0 || attributeIn(template, type) !== undefined) continue;
-      template.push({ type, value: Uint8Array.from(value) });
+      template.push({ type, value: new Uint8Array(value) });
     }
     if (publicValue !== undefined && attributeIn(template, CKA.value) === undefined)
       template.push({ type: CKA.value, value: publicValue });

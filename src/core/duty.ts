@@ -1,9 +1,13 @@
 import { ck } from '../spec/constants.js';
+import { visit } from './admission.js';
+import { isReachable } from './errand.js';
 import type { Group } from './group.js';
+import type { Member } from './member.js';
 import { alone, recordOf } from './membership.js';
 import { publish } from './membership-record.js';
 import type { GroupRecord } from './record.js';
 import { fail } from './refusal.js';
+import { dismiss } from './roster.js';
 import { reasonOf } from './state.js';
 import { FOREVER, type Task } from './task.js';
 
@@ -35,7 +39,14 @@ export function* setDrained(group: Group, name: string, drained: boolean, deadli
       const others = (now.drained ?? []).filter((each) => each !== serial);
       return { drained: drained ? [...others, serial] : others };
     };
-    yield* alone(group, deadline, () => publish(group, change, deadline));
+    // Where nobody serves, the group's record can only be changed on the drained member itself.
+    const isAlone = !group.members.some(({ isServing }) => isServing);
+    const visitor = isAlone && member !== undefined ? yield* visitDrained(group, member, deadline) : undefined;
+    try {
+      yield* alone(group, deadline, () => publish(group, change, deadline));
+    } finally {
+      if (visitor !== undefined && visitor !== member) dismiss(visitor, 'its visit is over');
+    }
   }
   if (member === undefined) return;
   const isDone = (): boolean =>
@@ -52,6 +63,23 @@ export function* setDrained(group: Group, name: string, drained: boolean, deadli
     }
     yield { signals: [group.changed], until: Math.min(deadline, group.port.now() + LOOK_AGAIN) };
   }
+}
+
+/** One that was drained just now has a host for a moment, which takes nothing new. */
+function* visitDrained(group: Group, member: Member, deadline: number): Task<Member | undefined> {
+  while (isReachable(member) && group.port.now() < deadline)
+    yield { signals: [group.changed], until: group.port.now() + LOOK_AGAIN };
+  return yield* visit(group, member, deadline);
+}
+
+/** The same where nobody serves: waits until what members there are have said what the group is. */
+export function* undrainAlone(group: Group, name: string, deadline: number): Task<void> {
+  const isComing = (): boolean =>
+    group.members.some(({ state }) => state.name === 'joining' || state.name === 'recovering');
+  while (isComing() && group.port.now() < deadline) yield { signals: [group.changed], until: deadline };
+  if (group.ledger.record === undefined)
+    fail(CKR.deviceRemoved, `no member has said what the group is: ${group.whereabouts}`);
+  yield* setDrained(group, name, false, deadline);
 }
 
 /** Has a member serve, or wait in reserve, in this process. */

@@ -73,6 +73,8 @@ export class Group {
   /** The quarantine's turn: the last who asked for it. */
   quarantine: Running<unknown> | undefined;
   readonly counters = { calls: 0, failovers: 0, hedged: 0, quarantined: 0 };
+  /** How often applications have asked for something: work that nobody waits for gives way to them. */
+  requests: number = 0;
   turn: number = 0;
 
   constructor(

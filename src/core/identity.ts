@@ -93,23 +93,30 @@ export interface Description {
 
 const empty = new Uint8Array();
 
+const placeOf = new Map(describedTypes.map((type, index) => [type, index]));
+
+function readAt(attributes: readonly ReadAttribute[], type: number): Uint8Array {
+  const attribute = attributes[placeOf.get(type) ?? -1];
+  return attribute?.presence === 'present' ? attribute.value : empty;
+}
+
 // Copied: what is read lives in the reply's packet, a description lives on.
 function valueAt(attributes: readonly ReadAttribute[], type: number): Uint8Array {
-  const attribute = attributes[describedTypes.indexOf(type)];
-  return attribute?.presence === 'present' ? Uint8Array.from(attribute.value) : empty;
+  const value = readAt(attributes, type);
+  return value.length === 0 ? empty : new Uint8Array(value);
 }
 
 function isTrue(attributes: readonly ReadAttribute[], type: number): boolean {
-  return valueAt(attributes, type)[0] === 1;
+  return readAt(attributes, type)[0] === 1;
 }
 
 /** Reads `describedTypes`. */
 export function describe(attributes: readonly ReadAttribute[]): Description {
-  const certificate = valueAt(attributes, CKA.certificateType);
-  const objectClass = ulongOf(valueAt(attributes, CKA.class));
+  const certificate = readAt(attributes, CKA.certificateType);
+  const objectClass = ulongOf(readAt(attributes, CKA.class));
   return {
     class: objectClass,
-    type: ulongOf(objectClass === CKO.certificate ? certificate : valueAt(attributes, CKA.keyType)),
+    type: ulongOf(objectClass === CKO.certificate ? certificate : readAt(attributes, CKA.keyType)),
     id: valueAt(attributes, CKA.id),
     label: valueAt(attributes, CKA.label),
     modulus: withoutLeadingZeros(valueAt(attributes, CKA.modulus)),

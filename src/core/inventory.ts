@@ -96,7 +96,7 @@ export function* completeInventory(
       const { port } = connection;
       const valueDigest = port.sha256(value);
       const identity = identityOf(entry.description, valueDigest);
-      objects.push({ ...entry, identity, valueDigest, publicPoint: Uint8Array.from(value) });
+      objects.push({ ...entry, identity, valueDigest, publicPoint: new Uint8Array(value) });
     }
     if (values.reply.results.length === 0) return { kind: 'withdrawn' };
   }

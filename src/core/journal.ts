@@ -138,7 +138,7 @@ function forgettable(group: Group, pictures: readonly Picture[]): Strike[] {
 }
 
 function strikeOf(picture: Picture, handle: Uint8Array): Strike {
-  return { picture, handle: Uint8Array.from(handle) };
+  return { picture, handle: new Uint8Array(handle) };
 }
 
 /** False when it has to be looked anew. */
@@ -164,12 +164,13 @@ function* strikeAll(group: Group, strikes: readonly Strike[]): Task<boolean> {
 }
 
 /** Until few calls have met the strike, or nobody calls. */
-function* rest({ port, counters }: Group, took: number): Task<void> {
+function* rest(group: Group, took: number): Task<void> {
+  const { port } = group;
   const until = port.now() + Math.min(LONGEST_REST, Math.max(SHORTEST_REST, took * REST_MULTIPLE));
   while (port.now() < until) {
-    const { calls } = counters;
+    const { requests } = group;
     const quiet = port.now() + Math.max(QUIET, took * QUIET_MULTIPLE);
     while (port.now() < quiet) yield { signals: [], until: quiet };
-    if (counters.calls === calls) return;
+    if (group.requests === requests) return;
   }
 }

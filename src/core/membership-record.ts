@@ -54,7 +54,7 @@ function* replaceGroupRecord(
   const own = foundIn(read.reply, 0).flatMap(({ handle, attributes: [value] }) => {
     const found = readRecord(value?.value ?? new Uint8Array());
     return typeof found === 'object' && found.kind === 'group' && found.id === record.id
-      ? [{ handle: Uint8Array.from(handle), found }]
+      ? [{ handle: new Uint8Array(handle), found }]
       : [];
   });
   const later = own.find(({ found }) => isLater(found, record));

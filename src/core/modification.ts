@@ -165,7 +165,7 @@ function* sealNow(
 function valuesOf(types: readonly number[], read: readonly ReadAttribute[]): Attribute[] {
   return types.flatMap((type, index) => {
     const attribute = read[index];
-    return attribute?.presence === 'present' ? [{ type, value: Uint8Array.from(attribute.value) }] : [];
+    return attribute?.presence === 'present' ? [{ type, value: new Uint8Array(attribute.value) }] : [];
   });
 }
 

@@ -54,7 +54,7 @@ function answerOf<C extends CallName>(reply: JobReply, index: number, call: C): 
 }
 
 function truncated(bytes: Uint8Array): Uint8Array {
-  return Uint8Array.from(bytes.subarray(0, PROOF_LENGTH));
+  return new Uint8Array(bytes.subarray(0, PROOF_LENGTH));
 }
 
 /** The digest of the key after the group's salt: nothing of the key's usage flags is needed for it. */
@@ -152,7 +152,7 @@ export function signatureProver(
   return {
     kind: 'signature',
     steps: (key) => [step('C_SignInit', mechanism, key), step('C_Sign', signed)],
-    read: (reply, first) => Uint8Array.from(answerOf(reply, first + 1, 'C_Sign') ?? nothing),
+    read: (reply, first) => new Uint8Array(answerOf(reply, first + 1, 'C_Sign') ?? nothing),
   };
 }
 
@@ -162,7 +162,7 @@ const checkValueProver: Prover = {
   steps: (key) => [step('C_GetAttributeValue', key, [ck('CKA_CHECK_VALUE')])],
   read: (reply, first) => {
     const value = answerOf(reply, first, 'C_GetAttributeValue')?.[0];
-    return value?.presence === 'present' ? Uint8Array.from(value.value) : nothing;
+    return value?.presence === 'present' ? new Uint8Array(value.value) : nothing;
   },
 };
 

@@ -1,5 +1,6 @@
 import { type Attribute, ulongBytes } from '../spec/attribute.js';
 import { ck } from '../spec/constants.js';
+import type { ObjectSummary } from './event.js';
 import { CKO, describe, describedTypes, identityOf, RESERVED_LABEL } from './identity.js';
 import { type ProofKind, VirtualObject } from './object.js';
 import type { PinNote } from './pins.js';
@@ -169,7 +170,7 @@ export function reversalOf(record: ChangeRecord): ChangeRecord {
 
 export const hex = (bytes: Uint8Array): string =>
   Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex');
-export const fromHex = (text: string): Uint8Array => Uint8Array.from(Buffer.from(text, 'hex'));
+export const fromHex = (text: string): Uint8Array => new Uint8Array(Buffer.from(text, 'hex'));
 
 export function noteAttributes(attributes: readonly Attribute[]): NotedAttribute[] {
   return attributes.map(({ type, value }) => [type, hex(value)]);
@@ -220,6 +221,18 @@ export function objectOf(note: ObjectNote): VirtualObject {
   for (const [kind, proof] of proofsIn(note.proofs)) object.reference.set(kind, proof);
   object.referenced = true;
   return object;
+}
+
+const labelAt = describedTypes.indexOf(CKA.label);
+const idAt = describedTypes.indexOf(ck('CKA_ID'));
+
+/** The objects of a change as events name them. */
+export function summariesOf({ notes }: ChangeRecord): readonly ObjectSummary[] {
+  return notes.map(({ handle, described }) => ({
+    handle,
+    label: Buffer.from(described[labelAt] ?? '', 'hex').toString(),
+    id: described[idAt] ?? '',
+  }));
 }
 
 const APPLICATION = 'pkcs11-ha';

@@ -1,6 +1,8 @@
 import { ck } from '../spec/constants.js';
+import { step } from '../spec/job.js';
 import { cureBlindness } from './blindness.js';
 import { compareWithOthers, fillMember } from './comparison.js';
+import type { Connection } from './connection.js';
 import type { Group } from './group.js';
 import type { Member } from './member.js';
 import { announceFilled, bringUpToDate, learnRecord } from './membership-record.js';
@@ -9,7 +11,7 @@ import { fail } from './refusal.js';
 import { resolveKey } from './resolve.js';
 import { type Settled, settle } from './settlement.js';
 import { sweep } from './sweep.js';
-import type { Task } from './task.js';
+import { FOREVER, type Task } from './task.js';
 
 /** Whoever else works on the same member is looked at again so often (ms). */
 const LOOK_AGAIN = 25;
@@ -48,7 +50,11 @@ export function* recover(group: Group, member: Member): Task<string | undefined>
   if (ledger.record === undefined || group.pin === undefined || isForming || connection === undefined) return undefined;
   member.move({ name: 'recovering', since: port.now() });
   try {
-    const reason = yield* catchUp(group, member, member.claim !== undefined);
+    const isClaimed = member.claim !== undefined;
+    // Nobody waits for what it does now; the library's own threads are as they were when it serves.
+    if (isClaimed) yield* giveWay(connection, true);
+    const reason = yield* catchUp(group, member, isClaimed);
+    if (isClaimed && reason === undefined) yield* giveWay(connection, false);
     if (reason === FRESH_HOST) return yield* claimFirst(group, member);
     if (reason !== undefined) return reason;
     port.start(sweep(group, member, connection));
@@ -62,6 +68,10 @@ export function* recover(group: Group, member: Member): Task<string | undefined>
   } finally {
     connection.forgetSurvey();
   }
+}
+
+function* giveWay(connection: Connection, gives: boolean): Task<void> {
+  yield* connection.run({ steps: [step('X_GiveWay', gives)], sessionless: true }, 'recovery', FOREVER);
 }
 
 /** There is something to do: by this process, if it can have the claim, or else by the one that has it. */

@@ -64,7 +64,7 @@ export function* wipeObjects(group: Group, member: Member, deadline: number): Ta
   };
   const found = resultOf(yield* insist(group, member, find, deadline), 0, 'X_Find')
     .filter(({ attributes: [label, token] }) => token?.value[0] === 1 && !isReserved(label?.value ?? new Uint8Array()))
-    .map(({ handle }) => Uint8Array.from(handle));
+    .map(({ handle }) => new Uint8Array(handle));
   for (let from = 0; from < found.length; from += 64) {
     const steps = found.slice(from, from + 64).map((handle) => step('C_DestroyObject', handle));
     yield* insist(group, member, { function: 'C_DestroyObject', objects: [], job: () => ({ steps }) }, deadline);

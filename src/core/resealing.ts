@@ -188,7 +188,7 @@ function* replaceKeyRecord(
   const found = yield* runErrand(group, member, finding, deadline);
   if (found.kind !== 'done') return false;
   const olds = resultOf(found.reply, 0, 'X_Find').map(({ handle, attributes: [value] }) => ({
-    handle: Uint8Array.from(handle),
+    handle: new Uint8Array(handle),
     record: readRecord(value?.value ?? new Uint8Array()),
   }));
   const isNewer = olds.some(({ record: old }) => typeof old === 'object' && old.kind === 'key' && old.time > readAt);

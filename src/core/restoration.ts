@@ -81,7 +81,7 @@ export function* restoreObject(group: Group, object: VirtualObject, target: Memb
     end.login.connection.replicas.set(object, { kind: 'usable', handle: made.handle, proven: made.proven });
     group.noteStanding(target, object, made.proven ? 'proven' : 'unproven');
     const { identity, description, valueDigest } = object;
-    const handle = Uint8Array.from(made.handle);
+    const handle = new Uint8Array(made.handle);
     end.login.connection.survey?.found.add({
       handle,
       description,
@@ -98,7 +98,7 @@ export function valuesIn(types: readonly number[], read: readonly ReadAttribute[
   return types.flatMap((type, index) => {
     const attribute = read[index];
     if (attribute?.presence !== 'present' || attribute.value.length === 0) return [];
-    return [{ type, value: Uint8Array.from(attribute.value) }];
+    return [{ type, value: new Uint8Array(attribute.value) }];
   });
 }
 
@@ -167,5 +167,5 @@ export function* wrapNow(group: Group, object: VirtualObject, deadline: number):
 /** What identifies an object, as notes of it need it. */
 export function* describeObject(group: Group, object: VirtualObject, deadline: number): Task<void> {
   const read = yield* runCall(group, readAttributes(object, describedTypes), deadline);
-  object.described = read.map(({ presence, value }) => (presence === 'present' ? Uint8Array.from(value) : undefined));
+  object.described = read.map(({ presence, value }) => (presence === 'present' ? new Uint8Array(value) : undefined));
 }

@@ -1,11 +1,10 @@
 import { step } from '../spec/job.js';
 import { CatchUp } from './catch-up.js';
 import { type Errand, isReachable, readingRecords, runErrand } from './errand.js';
-import type { ObjectSummary } from './event.js';
 import type { Group } from './group.js';
 import { type FoundRecord, foundIn, type RecordsFound, recordsIn } from './ledger.js';
 import type { Member } from './member.js';
-import { type ChangeRecord, labelTemplate, objectOf, reversalOf } from './record.js';
+import { type ChangeRecord, labelTemplate, reversalOf, summariesOf } from './record.js';
 import { Redo } from './redo.js';
 import { Script } from './script.js';
 import { FOREVER, type Task } from './task.js';
@@ -101,10 +100,6 @@ function* recordsOn(group: Group, member: Member, deadline: number): Task<Record
 export function* hasAbandoned(group: Group, member: Member, deadline: number): Task<boolean> {
   const records = yield* recordsOn(group, member, deadline);
   return records?.changes.some(({ record }) => record.kind === 'intent' && isAbandoned(group, member, record)) ?? false;
-}
-
-function summariesOf({ notes }: ChangeRecord): readonly ObjectSummary[] {
-  return notes.map((note) => objectOf(note).summary);
 }
 
 /** The settling of one member. */

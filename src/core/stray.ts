@@ -64,7 +64,7 @@ export class Strays {
     if (outcome.kind !== 'reply' || failureOf(outcome) !== undefined) return undefined;
     const read = resultOf(outcome.reply, 0, 'C_GetAttributeValue');
     const named = new VirtualObject(object.handle, found.identity, found.description, object.ordinal);
-    named.described = read.map(({ presence, value }) => (presence === 'present' ? Uint8Array.from(value) : undefined));
+    named.described = read.map(({ presence, value }) => (presence === 'present' ? new Uint8Array(value) : undefined));
     named.valueDigest = object.valueDigest;
     named.use = object.use;
     for (const [kind, proof] of object.reference) named.reference.set(kind, proof);

@@ -15,13 +15,17 @@ import {
 } from './identity.js';
 import type { FoundReplica } from './inventory.js';
 import { Effort, type Failure, failureOf, isFailure } from './outcome.js';
+import type { Pace } from './pace.js';
 import { type KeyRecord, keyRecordTemplate, readRecord, recordTypes } from './record.js';
 import { FOREVER, type Task } from './task.js';
 
 /** So many objects are read in one job: none takes long, and others get their turn in between (Rule 17). */
 const BATCH = 16;
+/** And so many where only the label is. */
+const LABEL_BATCH = 64;
 const MOST_OBJECTS = 0x7fff_ffff;
 const gone = ck('CKR_OBJECT_HANDLE_INVALID');
+const CKA_LABEL = ck('CKA_LABEL');
 const nothing = new Uint8Array();
 
 const keyOf = (identity: Uint8Array): string =>
@@ -69,7 +73,7 @@ function* handlesOf(
   const outcome = yield* connection.run({ steps }, 'survey', FOREVER, effort);
   const failure = failureOf(outcome);
   if (failure !== undefined || outcome.kind !== 'reply') return failure ?? { kind: 'withdrawn' };
-  return resultOf(outcome.reply, 0, 'X_Find').map(({ handle }) => Uint8Array.from(handle));
+  return resultOf(outcome.reply, 0, 'X_Find').map(({ handle }) => new Uint8Array(handle));
 }
 
 /** Reads attributes of many objects, a few at a time; an object that has gone meanwhile is left out. */
@@ -78,11 +82,13 @@ function* readMany(
   handles: readonly Uint8Array[],
   types: readonly number[],
   effort: Effort,
+  pace: Pace | undefined,
+  batch: number = BATCH,
 ): Task<readonly ReadObject[] | Failure> {
   const all: ReadObject[] = [];
   const left = [...handles];
   while (left.length > 0) {
-    const steps = left.slice(0, BATCH).map((handle) => step('C_GetAttributeValue', handle, types));
+    const steps = left.slice(0, batch).map((handle) => step('C_GetAttributeValue', handle, types));
     const outcome = yield* connection.run({ steps }, 'survey', FOREVER, effort);
     if (outcome.kind !== 'reply') return failureOf(outcome) ?? { kind: 'withdrawn' };
     if (outcome.reply.results.length === 0) return { kind: 'withdrawn' };
@@ -94,17 +100,24 @@ function* readMany(
       const read = resultOf(outcome.reply, index, 'C_GetAttributeValue');
       all.push([handle, read.map(({ presence, value }) => ({ presence, value: Buffer.from(value) }))]);
     }
+    if (pace !== undefined) yield* pace.rest();
   }
   return all;
 }
 
-/** Reads what identifies the token objects on a member; those of the group itself are left out. */
-export function* surveyMember(connection: Connection): Task<Survey | Failure> {
+/**
+ * Reads what identifies the token objects on a member; those of the group itself are left out. With a pace it gives
+ * way to applications, and takes longer.
+ */
+export function* surveyMember(connection: Connection, pace?: Pace): Task<Survey | Failure> {
   const effort = new Effort();
   effort.epoch = connection.epoch;
   const handles = yield* handlesOf(connection, [], effort);
   if (isFailure(handles)) return handles;
-  const read = yield* readMany(connection, handles, describedTypes, effort);
+  const labels = yield* readMany(connection, handles, [CKA_LABEL], effort, pace, LABEL_BATCH);
+  if (isFailure(labels)) return labels;
+  const others = labels.filter(([, [label]]) => !isReserved(label?.value ?? nothing)).map(([handle]) => handle);
+  const read = yield* readMany(connection, others, describedTypes, effort, pace);
   if (isFailure(read)) return read;
   const objects: FoundReplica[] = [];
   const valued: { readonly handle: Uint8Array; readonly description: FoundReplica['description'] }[] = [];
@@ -122,6 +135,7 @@ export function* surveyMember(connection: Connection): Task<Survey | Failure> {
     valued.map(({ handle }) => handle),
     publicValueTypes,
     effort,
+    pace,
   );
   if (isFailure(values)) return values;
   const publicValues = new Map(values.map(([handle, [value]]) => [handle, value?.value ?? nothing]));
@@ -130,18 +144,18 @@ export function* surveyMember(connection: Connection): Task<Survey | Failure> {
     if (value === undefined) continue;
     const valueDigest = connection.port.sha256(value);
     const identity = identityOf(description, valueDigest);
-    objects.push({ handle, description, identity, valueDigest, publicPoint: Uint8Array.from(value) });
+    objects.push({ handle, description, identity, valueDigest, publicPoint: new Uint8Array(value) });
   }
   return new Survey(objects, effort.epoch);
 }
 
 /** The records of all keys on a member, by the keys' handles; the newest, where one is just being replaced. */
-export function* surveyKeyRecords(connection: Connection): Task<ReadonlyMap<number, KeyRecord> | Failure> {
+export function* surveyKeyRecords(connection: Connection, pace?: Pace): Task<ReadonlyMap<number, KeyRecord> | Failure> {
   const effort = new Effort();
   effort.epoch = connection.epoch;
   const handles = yield* handlesOf(connection, keyRecordTemplate(), effort);
   if (isFailure(handles)) return handles;
-  const read = yield* readMany(connection, handles, recordTypes, effort);
+  const read = yield* readMany(connection, handles, recordTypes, effort, pace);
   if (isFailure(read)) return read;
   const records = new Map<number, KeyRecord>();
   for (const [, [value]] of read) {

@@ -107,6 +107,7 @@ export class OpenGroup {
   /** Runs a task to its end; an aborted one rejects with the signal's reason. */
   async run<T>(task: Task<T>, signal?: AbortSignal): Promise<T> {
     signal?.throwIfAborted();
+    this.group.requests += 1;
     const running = this.#scheduler.start(task);
     this.#stepDrained();
     if (!running.settled) await this.#settled(running, signal);
@@ -116,6 +117,7 @@ export class OpenGroup {
 
   /** Runs a task to its end on this thread, and whatever it depends on; the event loop waits meanwhile. */
   runSync<T>(task: Task<T>): T {
+    this.group.requests += 1;
     const running = this.#scheduler.start(task);
     while (!running.settled) {
       this.#stepDrained();

@@ -50,6 +50,8 @@ export interface CallShapes {
   X_Find: (template: readonly Attribute[], most: number, types: readonly number[]) => FoundObject[];
   /** The handles of objects that do not say what they are, or that they are the token's. */
   X_FindHollow: () => Uint8Array[];
+  /** Whether the host's threads give way to whoever runs on the machine when they wake. */
+  X_GiveWay: (gives: boolean) => undefined;
   C_Finalize: () => undefined;
   C_GetSlotList: (present: boolean) => number[];
   C_GetSlotInfo: (slot: number) => { description: string; flags: number };
@@ -137,7 +139,7 @@ const object: Write<ObjectRef> = (writer, value) => {
 const nothing: Read<undefined> = () => undefined;
 const sized: Read<Buffer> = (reader) => reader.sized();
 // Copied: a handle is kept for long, the packet it came in is not.
-const handle: Read<Uint8Array> = (reader) => Uint8Array.from(reader.raw(8));
+const handle: Read<Uint8Array> = (reader) => new Uint8Array(reader.raw(8));
 const utf8: Read<string> = (reader) => reader.sized().toString('utf8');
 const numbers: Read<number[]> = (reader) => reader.list((item) => item.u64());
 const version: Read<string> = (reader) => `${reader.u8()}.${reader.u8()}`;
@@ -186,6 +188,7 @@ export const calls: { readonly [C in CallName]: CallDefinition<C> } = {
   X_Attach: { number: 2, arguments: [u64, u32], result: nothing },
   X_Find: { number: 3, arguments: [template, u32, types], result: found },
   X_FindHollow: { number: 4, arguments: [], result: (reader) => reader.list(handle) },
+  X_GiveWay: { number: 5, arguments: [flag], result: nothing },
   C_Finalize: { number: 10, arguments: [], result: nothing },
   C_GetSlotList: { number: 12, arguments: [flag], result: numbers },
   C_GetSlotInfo: { number: 13, arguments: [u64], result: slotInfo },

@@ -96,6 +96,39 @@ test('two applications that recover the same member at once double nothing', asy
   await expectSettled();
 });
 
+test('what a member has caught up with is not done again, whoever still has it in writing', async () => {
+  const three = await Cluster.form('away-done', [[], [], []]);
+  try {
+    const token = await three.open();
+    const key = await token.generateKey('AES_KEY_GEN', { ...aes, label: 'key', decrypt: false });
+    const loseOf = async (name: string): Promise<void> => {
+      three.fault(name, 'C_Initialize return=0x30');
+      process.kill(pidOf(token, name), 'SIGKILL');
+      await untilState(token, name, 'down');
+    };
+    await loseOf('hsm2');
+    await token.setAttributes(key, { decrypt: true });
+    // hsm3 leaves with its entry for hsm2, which learns it from hsm1, and then that it is void again.
+    await loseOf('hsm3');
+    three.fault('hsm2');
+    await untilState(token, 'hsm2', 'active');
+    await three.untilTidy(['hsm1']);
+    await token.setAttributes(key, { decrypt: false });
+    const moves: string[] = [];
+    token.on('member', ({ member, to, reason }) => {
+      if (member !== 'hsm3') moves.push(`${member} ${to} ${reason}`);
+    });
+    three.heal();
+    await untilState(token, 'hsm3', 'active');
+    await three.untilTidy();
+    expect(moves).toEqual([]);
+    for (const name of ['hsm1', 'hsm2', 'hsm3'])
+      expect((await three.read(name)).map(({ flags }) => flags.includes('DECRYPT'))).toEqual([false]);
+  } finally {
+    await three.close();
+  }
+});
+
 describe('a member that returns while those that know what it has missed are away', () => {
   test('signs, says so, changes nothing, and catches up when they are back', async () => {
     const token = await cluster.open();

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import YAML from 'yaml';
 import type { GroupConfigInput } from '../../src/index.js';
-import { createGroup, VirtualToken } from '../../src/index.js';
+import { createGroup, undrainMember, VirtualToken } from '../../src/index.js';
 import { Cluster, pidOf, stateOf, untilState } from '../support/cluster.js';
 import type { ReadObject } from '../support/softhsm.js';
 
@@ -76,6 +76,7 @@ async function expectAll(token: VirtualToken, made: readonly Made[]): Promise<vo
 
 /** Equal but for how the key came to the token. */
 async function expectAlike(...names: readonly string[]): Promise<void> {
+  await cluster.untilTidy(names);
   const read = await Promise.all(names.map((name) => cluster.read(name)));
   const [first = []] = read;
   expect(first.length).toBeGreaterThan(0);
@@ -204,6 +205,34 @@ test('a drained member finishes, serves no more, and catches up when it is wante
   await token.undrain('hsm2');
   await expectAlike('hsm1', 'hsm2');
   await expectAll(token, made);
+});
+
+describe('a drained member that is the only one left', () => {
+  test('is put back into service by who has the group open', async () => {
+    const token = await cluster.open(twoOf());
+    const made = await makeKeys(token);
+    await token.drain('hsm2');
+    cluster.fault('hsm1', 'C_Initialize return=0x30');
+    process.kill(pidOf(token, 'hsm1'), 'SIGKILL');
+    await untilState(token, 'hsm1', 'down');
+    await token.undrain('hsm2');
+    await expectAll(token, made);
+    cluster.heal();
+    await untilState(token, 'hsm1', 'active');
+    await expectAlike('hsm1', 'hsm2');
+  });
+
+  test('is put back into service where nobody can open the group any more', async () => {
+    const before = await cluster.open(twoOf());
+    const made = await makeKeys(before);
+    await before.drain('hsm2');
+    await before.close();
+    cluster.fault('hsm1', 'C_Initialize return=0x30');
+    await expect(cluster.open({ ...twoOf(), policy: { deadline: 1500 } })).rejects.toMatchObject({ code: 0x32 });
+    await expect(undrainMember(twoOf(), 'hsm4')).rejects.toMatchObject({ code: 0x7 });
+    await undrainMember(twoOf(), 'hsm2');
+    await expectAll(await cluster.open(twoOf()), made);
+  });
 });
 
 test('one in reserve is in step, serves when nobody else is left, and rests again when told to', async () => {

@@ -89,6 +89,24 @@ function attach(bare: BareHost, module: string, label: string): void {
 }
 
 describe('a host', () => {
+  /** SCHED_OTHER is 0, SCHED_BATCH 3: field 41 of proc_pid_stat(5), counted after the name. */
+  const policiesOf = (pid: number): readonly string[] =>
+    readdirSync(`/proc/${pid}/task`).map(
+      (thread) => readFileSync(`/proc/${pid}/task/${thread}/stat`, 'utf8').split(') ')[1]?.split(' ')[38] ?? '',
+    );
+
+  test('gives way with all its threads, for as long as it is told to', () => {
+    const host = start();
+    host.call({ steps: [step('X_Load', softhsmModule(), '')], sessionless: true });
+    for (const [gives, policy] of [
+      [true, '3'],
+      [false, '0'],
+    ] as const) {
+      expect(host.call({ steps: [step('X_GiveWay', gives)], sessionless: true }).results).toMatchObject([{ code: ok }]);
+      expect(new Set(policiesOf(host.child.pid ?? 0))).toEqual(new Set([policy]));
+    }
+  });
+
   test('refuses calls before a library is loaded', () => {
     expect(start().call({ steps: [step('C_GetSlotList', true)], sessionless: true }).results).toMatchObject([
       { code: unloaded },

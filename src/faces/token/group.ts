@@ -1,3 +1,4 @@
+import { undrainAlone } from '../../core/duty.js';
 import {
   awaitAll,
   checkNoneNewer,
@@ -62,6 +63,26 @@ export async function deleteGroup(
     for (const member of group.members) removed[member.name] = yield* removeOwn(group, member, deadline);
     return removed;
   });
+}
+
+/**
+ * Has a drained member serve again where none is left that serves, so that no application can open the group;
+ * otherwise `undrain` of an open one does it. Rejects as that does.
+ */
+export async function undrainMember(
+  source: ConfigurationSource,
+  name: string,
+  { deadline = FORM_WITHIN, signal }: Omit<FormationOptions, 'existing'> = {},
+): Promise<void> {
+  const config = readConfiguration(source);
+  const budget = integerOf('options.deadline', deadline, 1, LONGEST_DEADLINE);
+  signal?.throwIfAborted();
+  const open = new OpenGroup(config);
+  try {
+    await open.run(undrainAlone(open.group, name, open.now() + budget), signal);
+  } finally {
+    await open.close();
+  }
 }
 
 async function withAllMembers<T>(

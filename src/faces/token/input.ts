@@ -68,7 +68,7 @@ export function budgetOf({ deadline }: CallOptions, otherwise: number): number {
 
 /** A copy of a template: what it holds may be the caller's own buffers. */
 export function copyOfTemplate(field: string, template: unknown): readonly Attribute[] {
-  return encodeTemplate(field, template).map(({ type, value }) => ({ type, value: Uint8Array.from(value) }));
+  return encodeTemplate(field, template).map(({ type, value }) => ({ type, value: new Uint8Array(value) }));
 }
 
 /** A copy: the call may still run, or run again, when the caller has gone on to use its buffer. */
