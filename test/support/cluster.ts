@@ -87,8 +87,15 @@ export class Cluster {
 
   /** Waits until an application has taken off the members what calls and catching up have left: intents, journals. */
   async untilTidy(names: readonly string[] = this.members.map(({ name }) => name)): Promise<void> {
-    for (const name of names)
-      while ((await this.readOwn(name)).some((label) => /:(?:intent|journal|done) /u.test(label)));
+    const until = Date.now() + 30_000;
+    for (const name of names) {
+      for (;;) {
+        const left = (await this.readOwn(name)).filter((label) => /:(?:intent|journal|done) /u.test(label));
+        if (left.length === 0) break;
+        // A loop that goes on beyond its test would keep jest from ending.
+        if (Date.now() > until) throw new Error(`${name} is not tidied up: ${left.join(', ')}`);
+      }
+    }
   }
 
   member(name: string): TestMember {

@@ -53,10 +53,19 @@ const answerOf = (call) => {
   }
 };
 
-function readAll(session) {
-  p11.C_FindObjectsInit(session, []);
+function findAll(session, template) {
+  p11.C_FindObjectsInit(session, template);
   const handles = p11.C_FindObjects(session, 100_000);
   p11.C_FindObjectsFinal(session);
+  return handles;
+}
+
+/**
+ * All objects, as they were at one time: an object that another process makes or destroys while it is read shows
+ * itself without some of its attributes, so the token is read until nothing has come or gone meanwhile.
+ */
+function readAll(session) {
+  const onToken = [{ type: pkcs11js.CKA_TOKEN, value: true }];
   const wrapping = p11.C_GenerateKey(session, { mechanism: pkcs11js.CKM_AES_KEY_GEN }, [
     { type: pkcs11js.CKA_TOKEN, value: false },
     { type: pkcs11js.CKA_VALUE_LEN, value: 32 },
@@ -76,7 +85,7 @@ function readAll(session) {
     'UNWRAP',
     'DERIVE',
   ];
-  return handles.map((object) => {
+  const read = (object) => {
     const bytes = (name) => attribute(session, object, pkcs11js[`CKA_${name}`]);
     const isKey = [pkcs11js.CKO_SECRET_KEY, pkcs11js.CKO_PRIVATE_KEY].includes(bytes('CLASS')?.[0]);
     return {
@@ -91,14 +100,19 @@ function readAll(session) {
         : '',
       value: answerOf(() => p11.C_GetAttributeValue(session, object, [{ type: pkcs11js.CKA_VALUE }])),
     };
-  });
+  };
+  for (let tries = 1; ; tries += 1) {
+    const handles = findAll(session, onToken);
+    const found = handles.map(read);
+    const after = findAll(session, onToken);
+    const whole = found.every((object) => object.class !== -1) && Buffer.concat(handles).equals(Buffer.concat(after));
+    if (whole || tries === 50) return found;
+  }
 }
 
 /** The values of all data objects. */
 function valuesOn(session) {
-  p11.C_FindObjectsInit(session, [{ type: pkcs11js.CKA_CLASS, value: pkcs11js.CKO_DATA }]);
-  const handles = p11.C_FindObjects(session, 100_000);
-  p11.C_FindObjectsFinal(session);
+  const handles = findAll(session, [{ type: pkcs11js.CKA_CLASS, value: pkcs11js.CKO_DATA }]);
   return handles.map((object) => attribute(session, object, pkcs11js.CKA_VALUE)?.toString('hex') ?? '');
 }
 
@@ -121,10 +135,8 @@ try {
   }
   p11.C_Login(session, pkcs11js.CKU_USER, pin);
   for (const name of destroy) {
-    p11.C_FindObjectsInit(session, [{ type: pkcs11js.CKA_LABEL, value: name }]);
-    const found = p11.C_FindObjects(session, 100);
-    p11.C_FindObjectsFinal(session);
-    for (const object of found) p11.C_DestroyObject(session, object);
+    for (const object of findAll(session, [{ type: pkcs11js.CKA_LABEL, value: name }]))
+      p11.C_DestroyObject(session, object);
   }
   for (const template of objects) {
     p11.C_CreateObject(
