@@ -160,7 +160,7 @@ CK_RV call_C_GetSessionInfo(JobContext& context, Reader& reader, Writer& writer)
 CK_RV call_C_Login(JobContext& context, Reader& reader, Writer& writer) {
   const CK_USER_TYPE user = reader.u64();
   const Bytes pin = reader.sized();
-  return context.functions->C_Login(context.module.anchor(), user, pin.data(), pin.size());
+  return context.module.login(user, pin.data(), pin.size());
 }
 
 // On the anchor session too: the PIN of the user logged in there, or the user's PIN when nobody is. The new PIN is

@@ -3,6 +3,13 @@
 #include <dlfcn.h>
 
 namespace pkcs11ha {
+namespace {
+
+bool isUser(const CK_SESSION_INFO& info) {
+  return info.state == CKS_RO_USER_FUNCTIONS || info.state == CKS_RW_USER_FUNCTIONS;
+}
+
+}  // namespace
 
 CK_RV Module::load(const std::string& path, const std::string& reserved, std::string& problem) {
   const std::lock_guard lock(loading_);
@@ -45,12 +52,32 @@ CK_RV Module::attach(CK_SLOT_ID slot) {
     generation_.fetch_add(1, std::memory_order_acq_rel);
   }
   CK_SESSION_HANDLE session = CK_INVALID_HANDLE;
-  const CK_RV rv = openSession(session);
+  const CK_RV rv = open(session);
   if (rv == CKR_OK) anchor_.store(session, std::memory_order_release);
   return rv;
 }
 
+CK_RV Module::login(CK_USER_TYPE user, CK_UTF8CHAR* pin, CK_ULONG length) {
+  const CK_RV rv = functions()->C_Login(anchor(), user, pin, length);
+  if (rv != CKR_OK && rv != CKR_USER_ALREADY_LOGGED_IN) return rv;
+  CK_SESSION_INFO info{};
+  // A token that does not show it here will not show it elsewhere.
+  expectsUser_.store(functions()->C_GetSessionInfo(anchor(), &info) != CKR_OK || isUser(info));
+  return rv;
+}
+
 CK_RV Module::openSession(CK_SESSION_HANDLE& session) {
+  CK_RV rv = open(session);
+  if (rv != CKR_OK || !expectsUser_.load()) return rv;
+  CK_SESSION_INFO info{};
+  rv = functions()->C_GetSessionInfo(session, &info);
+  if (rv == CKR_OK && isUser(info)) return rv;
+  // One that the token does not know is not closed: its number may be another's by now.
+  if (rv == CKR_OK) functions()->C_CloseSession(session);
+  return rv == CKR_OK ? CKR_SESSION_HANDLE_INVALID : rv;
+}
+
+CK_RV Module::open(CK_SESSION_HANDLE& session) {
   CK_FUNCTION_LIST* functions = this->functions();
   if (functions == nullptr) return CKR_CRYPTOKI_NOT_INITIALIZED;
   const CK_SLOT_ID slot = slot_.load(std::memory_order_acquire);

@@ -24,11 +24,16 @@ class Module {
   // token knows it; once it is gone, so are all others of this process, and a new generation of sessions begins.
   CK_RV attach(CK_SLOT_ID slot);
   std::uint32_t generation() const { return generation_.load(std::memory_order_acquire); }
+  // Once the user was logged in, only a session that shows so counts as one: on others a find would be answered as
+  // if there were no private objects. CKR_SESSION_HANDLE_INVALID where the login is gone with the sessions.
   CK_RV openSession(CK_SESSION_HANDLE& session);
+  CK_RV login(CK_USER_TYPE user, CK_UTF8CHAR* pin, CK_ULONG length);
   CK_SESSION_HANDLE anchor() const { return anchor_.load(std::memory_order_acquire); }
   std::unique_lock<std::mutex> holdAnchor() { return std::unique_lock(anchorInUse_); }
 
  private:
+  CK_RV open(CK_SESSION_HANDLE& session);
+
   std::mutex loading_;
   std::mutex anchorInUse_;
   std::string reserved_;
@@ -36,6 +41,7 @@ class Module {
   std::atomic<CK_SLOT_ID> slot_{0};
   std::atomic<CK_SESSION_HANDLE> anchor_{CK_INVALID_HANDLE};
   std::atomic<std::uint32_t> generation_{0};
+  std::atomic<bool> expectsUser_{false};
 };
 
 }  // namespace pkcs11ha

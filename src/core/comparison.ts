@@ -29,8 +29,9 @@ const CKA_ID = ck('CKA_ID');
 /** One object is waited for so many times `hangAfter`. */
 const COPY_MULTIPLE = 2;
 
-/** So often it is tried to give a new member all, before it serves without what nobody can give. */
-const MOST_FILLINGS = 3;
+/** So often it is tried to give a member all, before it serves without what nobody can give. */
+const MOST_TRIES = 3;
+const UNCOMPARED = 'it could not be compared with the others';
 
 /** What came of comparing a member with one that is in step. */
 export interface Comparison {
@@ -59,21 +60,27 @@ export function* fillMember(group: Group, member: Member): Task<string | undefin
   const source = sourceFor(group, member);
   if (source === undefined) return 'no member is there that it could get its objects from';
   const comparison = yield* compareWith(group, member, source, 'copying');
-  if (comparison === undefined) return 'it could not be compared with the others';
+  if (comparison === undefined) return UNCOMPARED;
   const { lacking } = comparison;
   member.fillings += 1;
   if (lacking.length === 0) return undefined;
-  if (member.fillings < MOST_FILLINGS) return `${lacking.length} objects could not be copied yet`;
+  if (member.fillings < MOST_TRIES) return `${lacking.length} objects could not be copied yet`;
   // What nobody can give, it does without: keys that cannot be taken out, and of which no sealed form was kept.
   const objects = lacking.map(({ summary }) => summary);
   group.emit({ type: 'sync', member: member.name, what: 'lacking', objects });
   return undefined;
 }
 
-/** What a member that comes back lacks for no known reason is copied to it; what it has beyond is reported. */
-export function* compareWithOthers(group: Group, member: Member): Task<void> {
+/**
+ * What a member that comes back lacks for no known reason is copied to it; what it has beyond is reported. Ends with the
+ * reason when that cannot be now; after a few times it serves without.
+ */
+export function* compareWithOthers(group: Group, member: Member): Task<string | undefined> {
   const source = sourceFor(group, member);
-  if (source !== undefined) yield* compareWith(group, member, source, 'comparing');
+  if (source === undefined) return undefined;
+  const comparison = yield* compareWith(group, member, source, 'comparing');
+  member.failedComparisons = comparison === undefined ? member.failedComparisons + 1 : 0;
+  return comparison === undefined && member.failedComparisons < MOST_TRIES ? UNCOMPARED : undefined;
 }
 
 function* compareWith(
@@ -105,7 +112,8 @@ function* compareWith(
   try {
     const wanted = what === 'copying' ? theirs.objects : differing;
     const copying = new Copying(group, member, source, target, giving, what === 'comparing');
-    return { ...(yield* copying.run(theirs, wanted, what)), foreign: foreign.length };
+    const outcome = yield* copying.run(theirs, wanted, what);
+    return outcome === undefined ? undefined : { ...outcome, foreign: foreign.length };
   } finally {
     giving.forgetSurvey();
     target.forgetSurvey();
@@ -132,7 +140,7 @@ class Copying {
     theirs: Survey,
     wanted: Survey['objects'],
     what: 'copying' | 'comparing',
-  ): Task<{ readonly copied: readonly VirtualObject[]; readonly lacking: readonly VirtualObject[] }> {
+  ): Task<{ readonly copied: readonly VirtualObject[]; readonly lacking: readonly VirtualObject[] } | undefined> {
     const { group, source, giving } = this;
     // By which names objects go now: other processes may have renamed them.
     const read = yield* runErrand(group, source, readingRecords, group.port.now() + group.policy.hangAfter);
@@ -141,6 +149,7 @@ class Copying {
     const records = yield* surveyKeyRecords(giving, pace);
     const ownRecords = yield* surveyKeyRecords(this.target, pace);
     const objects = yield* meetAll(group, source, giving, theirs.epoch, wanted);
+    if (isFailure(objects)) return undefined;
     const progress = new Progress(group, this.member.name, what, objects.length);
     const copied: VirtualObject[] = [];
     const lacking: VirtualObject[] = [];

@@ -1,6 +1,7 @@
 import type { Attribute } from '../spec/attribute.js';
 import { ck } from '../spec/constants.js';
 import { Attempt, type AttemptEnd } from './attempt.js';
+import type { Connection } from './connection.js';
 import { TokenError } from './error.js';
 import type { AttemptRecord } from './event.js';
 import type { Group } from './group.js';
@@ -12,7 +13,8 @@ import { Meeting } from './meeting.js';
 import type { Member } from './member.js';
 import type { VirtualObject } from './object.js';
 import { noCodes, type Operation } from './operation.js';
-import { Effort, failureOf } from './outcome.js';
+import { Effort, failureOf, isFailure } from './outcome.js';
+import { renewLogin } from './session.js';
 import type { Task } from './task.js';
 
 const deviceRemoved = ck('CKR_DEVICE_REMOVED');
@@ -22,8 +24,8 @@ const RETRY_AFTER = 25;
 
 /** A find on one member: an attempt, then what turns its reply into objects. */
 class Search extends Effort {
-  readonly attempt: Attempt;
-  readonly meeting: Meeting;
+  attempt: Attempt;
+  meeting: Meeting;
   /** What the member's records say, where they were read on the occasion. */
   records: RecordsFound | undefined;
   objects: readonly VirtualObject[] | undefined;
@@ -32,7 +34,7 @@ class Search extends Effort {
   constructor(
     readonly group: Group,
     readonly member: Member,
-    connection: Attempt['connection'],
+    readonly connection: Connection,
   ) {
     super();
     this.attempt = new Attempt(member, connection, group);
@@ -40,38 +42,59 @@ class Search extends Effort {
   }
 
   *run(template: readonly Attribute[], deadline: number): Task<void> {
-    const { attempt } = this;
-    this.epoch = attempt.connection.epoch;
     try {
-      const { group } = this;
-      attempt.start(operationOf(template, group.readsRecords), deadline);
-      while (!attempt.settled) {
-        yield { signals: [attempt], until: deadline };
-        if (attempt.late) this.markLate();
-        if (this.group.port.now() >= deadline) return;
-      }
-      this.end = attempt.end;
-      if (attempt.end?.kind !== 'ok') return;
-      if (attempt.end.reply.results.length > 1) {
-        this.records = recordsIn(foundIn(attempt.end.reply, 1));
-        group.learnMissed(this.member, this.records);
-        this.member.revision = Math.max(this.member.revision, this.records.group?.record.revision ?? -1);
-        for (const { record } of this.records.aliases) group.objects.learnAliases(group.ledger.addAlias(record));
-      }
-      const inventory = yield* completeInventory(attempt.connection, attempt.end.reply, deadline, this);
-      if (inventory.kind === 'objects') {
-        this.meeting.records = this.records;
-        if (this.records === undefined && needsAliases(group, inventory.objects)) yield* this.#readAliases(deadline);
-        this.objects = yield* this.meeting.meetAll(inventory.objects);
-      } else this.end = attempt.judged(inventory);
+      yield* this.#search(template, deadline);
+      if (!this.#hasLostSession) return;
+      // Between the find and what tells its objects apart: found again on a new session, once.
+      const renewal = renewLogin(this.group, this.member, this.connection);
+      yield* this.follow(renewal);
+      if (renewal.failure !== undefined) return;
+      this.attempt = new Attempt(this.member, this.connection, this.group);
+      this.meeting = new Meeting(this.group, this.member, this.connection, this);
+      yield* this.#search(template, deadline);
     } finally {
-      attempt.cancel();
+      this.attempt.cancel();
       this.settle();
     }
   }
 
+  get #hasLostSession(): boolean {
+    return this.attempt.end?.kind === 'ok' && this.end?.kind === 'code' && this.end.verdict === 'session';
+  }
+
+  *#search(template: readonly Attribute[], deadline: number): Task<void> {
+    const { attempt, group, connection, meeting } = this;
+    this.epoch = connection.epoch;
+    attempt.start(operationOf(template, group.readsRecords), deadline);
+    while (!attempt.settled) {
+      yield { signals: [attempt], until: deadline };
+      if (attempt.late) this.markLate();
+      if (group.port.now() >= deadline) return;
+    }
+    this.end = attempt.end;
+    if (attempt.end?.kind !== 'ok') return;
+    // It may have logged in anew.
+    this.epoch = attempt.executedIn;
+    if (attempt.end.reply.results.length > 1) {
+      this.records = recordsIn(foundIn(attempt.end.reply, 1));
+      group.learnMissed(this.member, this.records);
+      this.member.revision = Math.max(this.member.revision, this.records.group?.record.revision ?? -1);
+      for (const { record } of this.records.aliases) group.objects.learnAliases(group.ledger.addAlias(record));
+    }
+    const inventory = yield* completeInventory(connection, attempt.end.reply, deadline, this);
+    if (inventory.kind !== 'objects') {
+      this.end = attempt.judged(inventory);
+      return;
+    }
+    meeting.records = this.records;
+    if (this.records === undefined && needsAliases(group, inventory.objects)) yield* this.#readAliases(deadline);
+    const objects = yield* meeting.meetAll(inventory.objects);
+    if (isFailure(objects)) this.end = attempt.judged(objects);
+    else this.objects = objects;
+  }
+
   *#readAliases(deadline: number): Task<void> {
-    const outcome = yield* this.attempt.connection.run({ steps: [findRecords] }, 'find', deadline, this);
+    const outcome = yield* this.connection.run({ steps: [findRecords] }, 'find', deadline, this);
     if (outcome.kind !== 'reply' || failureOf(outcome) !== undefined) return;
     this.meeting.records = recordsIn(foundIn(outcome.reply, 0));
     this.group.learnSome([this.meeting.records]);

@@ -1,6 +1,7 @@
 import type { TokenInfo } from '../spec/calls.js';
 import { ck, codeName } from '../spec/constants.js';
 import { type Job, type JobReply, resultOf, step } from '../spec/job.js';
+import { verdictOn } from '../spec/verdict.js';
 import type { TokenSelector } from './configuration.js';
 import type { Connection } from './connection.js';
 import type { Group } from './group.js';
@@ -11,6 +12,7 @@ import { failureOf } from './outcome.js';
 import { logIn, logInApart } from './pin-login.js';
 import { learnFrom } from './pin-record.js';
 import { isLater } from './record.js';
+import { renewLogin } from './session.js';
 import type { Task } from './task.js';
 
 const alreadyInitialized = ck('CKR_CRYPTOKI_ALREADY_INITIALIZED');
@@ -155,6 +157,20 @@ function checkToken(group: Group, member: Member, token: TokenInfo): void {
     );
 }
 
+/** The sessions may have been lost since the login: then there is one more. */
+function* readRecords(group: Group, member: Member, connection: Connection, deadline: number): Task<JobReply> {
+  try {
+    return yield* perform(connection, { steps: [findRecords] }, deadline);
+  } catch (error) {
+    const code = error instanceof JoinFailure ? error.code : undefined;
+    if (code === undefined || verdictOn(code, group.policy.verdicts) !== 'session') throw error;
+    const renewal = renewLogin(group, member, connection);
+    while (!renewal.settled && group.port.now() < deadline) yield { signals: [renewal], until: deadline };
+    if (!renewal.settled || renewal.failure !== undefined) throw error;
+    return yield* perform(connection, { steps: [findRecords] }, deadline);
+  }
+}
+
 /** Reads the group's records: whether the member is one of the group, and under which names its objects go. */
 function* learnRecords(
   group: Group,
@@ -163,7 +179,7 @@ function* learnRecords(
   token: TokenInfo,
   deadline: number,
 ): Task<void> {
-  const reply = yield* perform(connection, { steps: [findRecords] }, deadline);
+  const reply = yield* readRecords(group, member, connection, deadline);
   const records = recordsIn(foundIn(reply, 0));
   const own = records.group?.record;
   connection.records = records;

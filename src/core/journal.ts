@@ -16,6 +16,8 @@ const LONGEST_REST = 30_000;
 /** When nobody has called for so long, nobody is kept waiting; times what the strike took (ms). */
 const QUIET = 100;
 const QUIET_MULTIPLE = 4;
+/** So many looks or strikes in a row may fail; then it is left to the next occasion. */
+const MOST_FAILURES = 5;
 /** A look at a member, and a strike, may take so many times `hangAfter`. */
 const WAIT_MULTIPLE = 5;
 
@@ -61,13 +63,19 @@ function* tidyInTurn(group: Group): Task<void> {
   const release = group.port.claim(`pkcs11-ha ${group.ledger.record?.id} journal`);
   if (release === undefined) return;
   try {
-    for (;;) {
+    for (let failures = 0; failures < MOST_FAILURES; ) {
       const pictures = yield* picturesOf(group);
-      if (pictures === undefined) return;
-      const entries = strikable(group, pictures);
-      const strikes = entries.length > 0 ? entries : forgettable(group, pictures);
-      if (strikes.length === 0) return;
-      if (!(yield* strikeAll(group, strikes))) return;
+      const entries = strikable(group, pictures ?? []);
+      const strikes = entries.length > 0 ? entries : forgettable(group, pictures ?? []);
+      if (pictures !== undefined && strikes.length === 0) return;
+      if (pictures !== undefined && (yield* strikeAll(group, strikes))) {
+        failures = 0;
+        continue;
+      }
+      // A member was lost, or its sessions were: it is looked anew, when that may be over.
+      failures += 1;
+      const until = group.port.now() + SHORTEST_REST * failures;
+      while (group.port.now() < until) yield { signals: [], until };
     }
   } finally {
     release();

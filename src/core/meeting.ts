@@ -1,3 +1,4 @@
+import { verdictOn } from '../spec/verdict.js';
 import type { Connection } from './connection.js';
 import { readUses } from './copies.js';
 import { proofsOf } from './fingerprint.js';
@@ -7,7 +8,7 @@ import type { FoundReplica } from './inventory.js';
 import type { RecordsFound } from './ledger.js';
 import type { Member } from './member.js';
 import { type Alias, areOfOneKey, fingerprintOf, type ProofKind, type VirtualObject } from './object.js';
-import { Effort } from './outcome.js';
+import { Effort, type Failure, isFailure } from './outcome.js';
 import { hex, proofsIn } from './record.js';
 import type { Task } from './task.js';
 
@@ -23,7 +24,7 @@ export function* meetAll(
   connection: Connection,
   epoch: number,
   found: readonly FoundReplica[],
-): Task<readonly VirtualObject[]> {
+): Task<readonly VirtualObject[] | Failure> {
   const effort = new Effort();
   effort.epoch = epoch;
   return yield* new Meeting(group, member, connection, effort).meetAll(found);
@@ -46,8 +47,8 @@ export class Meeting {
     readonly effort: Effort,
   ) {}
 
-  /** Objects of one identity on the member are twins. */
-  *meetAll(found: readonly FoundReplica[]): Task<readonly VirtualObject[]> {
+  /** Objects of one identity on the member are twins. A failure when the member did not say which of them is which. */
+  *meetAll(found: readonly FoundReplica[]): Task<readonly VirtualObject[] | Failure> {
     const { group, connection } = this;
     const objects: VirtualObject[] = [];
     const byIdentity = new Map<string, FoundReplica[]>();
@@ -74,7 +75,9 @@ export class Meeting {
         this.#meet(object, first);
         objects.push(object);
       } else {
-        objects.push(...(yield* this.#meetTwins(same)));
+        const twins = yield* this.#meetTwins(same);
+        if (isFailure(twins)) return twins;
+        objects.push(...twins);
       }
     }
     return objects;
@@ -122,21 +125,25 @@ export class Meeting {
   }
 
   /** Twins are told apart by what proves their keys, exact copies of one key by what they may be used for. */
-  *#meetTwins(twins: readonly FoundReplica[]): Task<readonly VirtualObject[]> {
+  *#meetTwins(twins: readonly FoundReplica[]): Task<readonly VirtualObject[] | Failure> {
     const { group, connection, effort } = this;
     const byKey = new Map<string, ProvenTwin[]>();
     for (const twin of twins) {
       const proofs = isProvenByIdentity(twin.description)
         ? new Map<ProofKind, Uint8Array>()
         : yield* proofsOf(group, connection, twin, effort);
-      if (!(proofs instanceof Map)) continue;
+      if (isFailure(proofs)) {
+        // Destroyed by somebody just now.
+        if (this.#isGone(proofs)) continue;
+        return proofs;
+      }
       const key = Buffer.from(fingerprintOf(proofs)).toString('latin1');
       byKey.set(key, [...(byKey.get(key) ?? []), { twin, proofs }]);
     }
     const objects: VirtualObject[] = [];
     for (const copies of byKey.values()) {
       const uses = yield* this.#usesOf(copies);
-      if (uses === undefined) continue;
+      if (isFailure(uses)) return uses;
       const ordinals = new Map<string | undefined, number>();
       for (const [index, { twin, proofs }] of copies.entries()) {
         const use = uses[index];
@@ -153,8 +160,12 @@ export class Meeting {
     return objects;
   }
 
-  /** The uses of copies; of a key that has none here it is not asked for. Undefined when they could not be read. */
-  *#usesOf(copies: readonly ProvenTwin[]): Task<readonly (string | undefined)[] | undefined> {
+  #isGone(failure: Failure): boolean {
+    return failure.kind === 'code' && verdictOn(failure.code, this.group.policy.verdicts) === 'object';
+  }
+
+  /** The uses of copies; of a key that has none here it is not asked for. */
+  *#usesOf(copies: readonly ProvenTwin[]): Task<readonly (string | undefined)[] | Failure> {
     const { group, connection, effort } = this;
     const [first] = copies;
     const isCopied =
@@ -162,8 +173,7 @@ export class Meeting {
       group.objects.aliasesOf(first.twin.identity).filter(({ proofs }) => areOfOneKey(proofs, first.proofs)).length > 1;
     if (copies.length < 2 && !isCopied) return [undefined];
     const twins = copies.map(({ twin }) => twin);
-    const uses = yield* readUses(connection, twins, effort);
-    return 'kind' in uses ? undefined : uses;
+    return yield* readUses(connection, twins, effort);
   }
 
   /** The aliases of an identity on this very member, which belong to what is found there; undefined if not read. */

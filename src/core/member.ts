@@ -69,6 +69,8 @@ export class Member implements Timing {
   isApplicant: boolean = false;
   /** How often it was tried to give it all keys. */
   fillings: number = 0;
+  /** How often in a row it could not be compared with the others. */
+  failedComparisons: number = 0;
   /** Nobody logs in there. */
   staysOut: boolean = false;
   /** Its own PIN, of a token that is none of the members: nobody else's business. */
