@@ -3,7 +3,7 @@ import { CKR_OK } from '../spec/verdict.js';
 import type { FoundReplica } from './inventory.js';
 import type { RecordsFound } from './ledger.js';
 import type { VirtualObject } from './object.js';
-import type { Effort, JobOutcome } from './outcome.js';
+import { type Effort, type Failure, isFailure, type JobOutcome } from './outcome.js';
 import type { BegunJob, HostEnd, HostLink, Port } from './port.js';
 import type { Renewal, Replica, Resolution } from './replica.js';
 import type { Survey } from './survey.js';
@@ -70,6 +70,8 @@ export class Connection {
   readonly ended: Signal = new Signal();
   /** Rings when a job may have become late. */
   readonly alarm: Alarm;
+  /** Makes session and login new, when a failure says that they are lost. */
+  renewAfter: (failure: Failure) => Renewal | undefined = () => undefined;
   readonly #outstanding = new Map<number, Ticket>();
   #queue: Ticket[] = [];
   #nextId = 1;
@@ -156,6 +158,18 @@ export class Connection {
     } finally {
       if (!ticket.settled) this.#abandon(ticket);
     }
+  }
+
+  /** Reads something in several jobs; once more, from the start, where session and login are lost meanwhile. */
+  *insist<T>(read: () => Task<T | Failure>): Task<T | Failure> {
+    const { epoch } = this;
+    const first = yield* read();
+    if (!isFailure(first)) return first;
+    const hasChanged = first.kind === 'withdrawn' && this.epoch !== epoch && this.end === undefined;
+    const renewal = hasChanged ? this.renewing : this.renewAfter(first);
+    if (renewal === undefined && !hasChanged) return first;
+    while (renewal?.settled === false) yield { signals: [renewal], until: FOREVER };
+    return renewal?.failure === undefined ? yield* read() : first;
   }
 
   replied(reply: JobReply): void {

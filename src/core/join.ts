@@ -8,7 +8,7 @@ import type { Group } from './group.js';
 import { JoinFailure } from './join-failure.js';
 import { findRecords, foundIn, recordsIn } from './ledger.js';
 import type { Member } from './member.js';
-import { failureOf } from './outcome.js';
+import { type Failure, failureOf, isFailure, type JobOutcome } from './outcome.js';
 import { logIn, logInApart } from './pin-login.js';
 import { learnFrom } from './pin-record.js';
 import { isLater } from './record.js';
@@ -32,6 +32,10 @@ export type JoinResult =
  */
 export function* join(group: Group, member: Member, deadline: number): Task<JoinResult> {
   const connection = member.connect();
+  connection.renewAfter = (failure) =>
+    failure.kind === 'code' && verdictOn(failure.code, group.policy.verdicts) === 'session'
+      ? renewLogin(group, member, connection)
+      : undefined;
   const { config } = member;
   try {
     connection.attachHost(
@@ -71,18 +75,32 @@ export function* join(group: Group, member: Member, deadline: number): Task<Join
 
 /** Runs a job of the join; whatever is not success ends the join with a reason. */
 function* perform(connection: Connection, job: Job, deadline: number): Task<JobReply> {
+  return replyIn(connection, job, yield* tryJob(connection, job, deadline));
+}
+
+function* tryJob(connection: Connection, job: Job, deadline: number): Task<JobReply | Failure> {
   const ticket = connection.submit(job, 'join', deadline);
   if (!ticket.settled) yield { signals: [ticket], until: deadline };
   const { outcome } = ticket;
-  const name = job.steps.at(-1)?.call ?? '';
-  if (outcome === undefined) throw new JoinFailure(`${name} did not answer in time`);
-  if (outcome.kind === 'lost') throw new JoinFailure(`${outcome.reason} in ${name}`);
-  if (outcome.kind === 'fault') throw outcome.error;
+  if (outcome === undefined) throw new JoinFailure(`${nameOf(job)} did not answer in time`);
   const failure = failureOf(outcome);
-  if (failure?.kind === 'code')
-    throw new JoinFailure(`${failure.function} answered ${codeName(failure.code)}`, false, failure.code);
-  if (outcome.kind === 'withdrawn') throw new JoinFailure(connection.end?.reason ?? `${name} was not begun in time`);
-  return outcome.reply;
+  return failure ?? (outcome as Extract<JobOutcome, { readonly kind: 'reply' }>).reply;
+}
+
+const nameOf = (job: Job): string => job.steps.at(-1)?.call ?? '';
+
+function replyIn(connection: Connection, job: Job, end: JobReply | Failure): JobReply {
+  if (!isFailure(end)) return end;
+  switch (end.kind) {
+    case 'code':
+      throw new JoinFailure(`${end.function} answered ${codeName(end.code)}`, false, end.code);
+    case 'lost':
+      throw new JoinFailure(`${end.reason} in ${nameOf(job)}`);
+    case 'fault':
+      throw end.error;
+    default:
+      throw new JoinFailure(connection.end?.reason ?? `${nameOf(job)} was not begun in time`);
+  }
 }
 
 function* load(connection: Connection, path: string, parameters: string, deadline: number): Task<void> {
@@ -157,20 +175,6 @@ function checkToken(group: Group, member: Member, token: TokenInfo): void {
     );
 }
 
-/** The sessions may have been lost since the login: then there is one more. */
-function* readRecords(group: Group, member: Member, connection: Connection, deadline: number): Task<JobReply> {
-  try {
-    return yield* perform(connection, { steps: [findRecords] }, deadline);
-  } catch (error) {
-    const code = error instanceof JoinFailure ? error.code : undefined;
-    if (code === undefined || verdictOn(code, group.policy.verdicts) !== 'session') throw error;
-    const renewal = renewLogin(group, member, connection);
-    while (!renewal.settled && group.port.now() < deadline) yield { signals: [renewal], until: deadline };
-    if (!renewal.settled || renewal.failure !== undefined) throw error;
-    return yield* perform(connection, { steps: [findRecords] }, deadline);
-  }
-}
-
 /** Reads the group's records: whether the member is one of the group, and under which names its objects go. */
 function* learnRecords(
   group: Group,
@@ -179,8 +183,9 @@ function* learnRecords(
   token: TokenInfo,
   deadline: number,
 ): Task<void> {
-  const reply = yield* readRecords(group, member, connection, deadline);
-  const records = recordsIn(foundIn(reply, 0));
+  const job = { steps: [findRecords] };
+  const end = yield* connection.insist(() => tryJob(connection, job, deadline));
+  const records = recordsIn(foundIn(replyIn(connection, job, end), 0));
   const own = records.group?.record;
   connection.records = records;
   member.isOfGroup = false;

@@ -61,7 +61,10 @@ export class Meeting {
         if (own !== undefined) objects.push(own);
         continue;
       }
-      if (group.objects.withIdentity(replica.identity).length === 0) this.#noticeRename(replica);
+      if (group.objects.withIdentity(replica.identity).length === 0) {
+        this.#noticeRename(replica);
+        this.#noticeSuccession(replica);
+      }
       const key = Buffer.from(replica.identity).toString('latin1');
       const same = byIdentity.get(key);
       if (same === undefined) byIdentity.set(key, [replica]);
@@ -100,6 +103,19 @@ export class Meeting {
     if (!isRenamed(known.description, description) || Buffer.compare(known.valueDigest, valueDigest) !== 0) return;
     group.objects.rename(known, identity, description);
     connection.replicas.delete(known);
+  }
+
+  /**
+   * What had this name once, and was renamed, has its handle from it; its alias is gone from the member. So it was
+   * destroyed, and what has taken its name since has the handle now.
+   */
+  #noticeSuccession({ identity }: FoundReplica): void {
+    const { objects, ledger } = this.group;
+    const former = objects.formerOf(identity);
+    if (former === undefined || this.records === undefined) return;
+    if (this.records.aliases.some(({ record }) => record.handle === former.handle)) return;
+    objects.remove(former);
+    objects.learnAliases(ledger.dropAliases(former.handle));
   }
 
   #meet(object: VirtualObject, replica: FoundReplica): void {

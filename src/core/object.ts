@@ -153,6 +153,12 @@ export class ObjectTable {
     return Buffer.from(this.#hash(identity)).readUIntBE(0, 6) === handle;
   }
 
+  /** Another object that goes by the handle which follows from an identity: it had that name once. */
+  formerOf(identity: Uint8Array): VirtualObject | undefined {
+    const known = this.#byHandle.get(Buffer.from(this.#hash(identity)).readUIntBE(0, 6));
+    return known === undefined || Buffer.compare(known.identity, identity) === 0 ? undefined : known;
+  }
+
   /** Whether an object of that identity can only be told from others by its fingerprint. */
   isTwinned(identity: Uint8Array): boolean {
     return this.aliasesOf(identity).length > 1 || (this.#byIdentity.get(keyOf(identity))?.size ?? 0) > 1;

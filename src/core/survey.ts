@@ -110,6 +110,10 @@ function* readMany(
  * way to applications, and takes longer.
  */
 export function* surveyMember(connection: Connection, pace?: Pace): Task<Survey | Failure> {
+  return yield* connection.insist(() => readObjects(connection, pace));
+}
+
+function* readObjects(connection: Connection, pace: Pace | undefined): Task<Survey | Failure> {
   const effort = new Effort();
   effort.epoch = connection.epoch;
   const handles = yield* handlesOf(connection, [], effort);
@@ -151,6 +155,13 @@ export function* surveyMember(connection: Connection, pace?: Pace): Task<Survey 
 
 /** The records of all keys on a member, by the keys' handles; the newest, where one is just being replaced. */
 export function* surveyKeyRecords(connection: Connection, pace?: Pace): Task<ReadonlyMap<number, KeyRecord> | Failure> {
+  return yield* connection.insist(() => readKeyRecords(connection, pace));
+}
+
+function* readKeyRecords(
+  connection: Connection,
+  pace: Pace | undefined,
+): Task<ReadonlyMap<number, KeyRecord> | Failure> {
   const effort = new Effort();
   effort.epoch = connection.epoch;
   const handles = yield* handlesOf(connection, keyRecordTemplate(), effort);

@@ -124,6 +124,20 @@ describe('twins', () => {
     expect((await readBoth('twin')).map((objects) => objects.length)).toEqual([2, 2]);
   });
 
+  test('are all found, also where sessions and login are lost while they are told apart', async () => {
+    const made: TokenObject[] = [];
+    for (const value of values.slice(0, 2))
+      made.push(await token.createObject({ ...same, label: 'lost', value, sign: true, extractable: true }));
+    const handles = made.map(({ handle }) => handle).sort();
+    // One that has met neither of them, at the moment in which it asks for the proof of the first.
+    const other = await cluster.open();
+    for (const name of members) cluster.fault(name, 'C_DigestInit drop times=1');
+    expect((await other.find({ label: 'lost' })).map(({ handle }) => handle).sort()).toEqual(handles);
+    for (const name of members) expect(cluster.met(name).join()).toMatch(/C_DigestInit/u);
+    cluster.heal();
+    await other.close();
+  });
+
   test('exact copies are told apart, and one goes without the other', async () => {
     const value = randomBytes(32);
     const template = { ...same, label: 'copies', value, sign: true, extractable: true };

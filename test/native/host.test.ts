@@ -80,12 +80,17 @@ const ok = ck('CKR_OK');
 
 /** Loads the library and attaches the lanes to a token. */
 function attach(bare: BareHost, module: string, label: string): void {
-  const load: Job = { steps: [step('X_Load', module, ''), step('C_GetSlotList', true)], sessionless: true };
-  const slot = resultOf(bare.call(load), 1, 'C_GetSlotList').find((candidate) => {
+  bare.call({ steps: [step('X_Load', module, '')], sessionless: true });
+  expect(codeOf(bare.call({ steps: [step('X_Attach', slotOf(bare, label), 1)], sessionless: true }))).toBe(ok);
+}
+
+function slotOf(bare: BareHost, label: string): number {
+  const slots = resultOf(bare.call({ steps: [step('C_GetSlotList', true)], sessionless: true }), 0, 'C_GetSlotList');
+  const slot = slots.find((candidate) => {
     const info = bare.call({ steps: [step('C_GetTokenInfo', candidate)], sessionless: true });
     return resultOf(info, 0, 'C_GetTokenInfo').label === label;
   });
-  expect(codeOf(bare.call({ steps: [step('X_Attach', slot ?? -1, 1)], sessionless: true }))).toBe(ok);
+  return slot ?? -1;
 }
 
 describe('a host', () => {
@@ -208,6 +213,31 @@ describe('a host', () => {
       end(bare);
       await bare.ended;
       expect((await readToken(hsm)).map(({ label }) => label)).toEqual(['begun']);
+    } finally {
+      folder.remove();
+    }
+  });
+
+  test('whose sessions were lost says so until somebody logs in, instead of finding no private objects', async () => {
+    const folder = makeFolder('lost');
+    try {
+      const hsm = await makeHsm(folder.path, 'lost', {});
+      const control = join(folder.path, 'control');
+      const bare = start({ ...hsm.env, FAULTY_MODULE: hsm.module, FAULTY_CONTROL: control, FAULTY_LOG: '/dev/null' });
+      attach(bare, faultyModule, hsm.label);
+      bare.call(login(hsm.pin), undefined, 1);
+      const made = encodeTemplate('data', { class: 'DATA', token: true, private: true, label: 'private' });
+      bare.call({ steps: [step('C_CreateObject', made)] }, undefined, 1);
+      const find: Job = { steps: [step('X_Find', [], 10, [])] };
+      const attachAgain: Job = { steps: [step('X_Attach', slotOf(bare, hsm.label), 1)], sessionless: true };
+      expect(resultOf(bare.call(find, undefined, 1), 0, 'X_Find').length).toBe(1);
+      writeFileSync(control, 'C_FindObjectsInit drop times=1\n');
+      const lost = ck('CKR_SESSION_HANDLE_INVALID');
+      expect([codeOf(bare.call(find, undefined, 1)), codeOf(bare.call(find, undefined, 1))]).toEqual([lost, lost]);
+      expect(codeOf(bare.call(attachAgain))).toBe(ok);
+      expect(codeOf(bare.call(find, undefined, 1))).toBe(lost);
+      expect(codeOf(bare.call(login(hsm.pin), undefined, 2))).toBe(ok);
+      expect(resultOf(bare.call(find, undefined, 2), 0, 'X_Find').length).toBe(1);
     } finally {
       folder.remove();
     }
