@@ -48,42 +48,7 @@ export function* cureBlindness(group: Group, members: readonly Member[]): Task<v
   );
 }
 
-/**
- * The same for those that have written since their sight was last cured, before it is said that there is no such
- * object; once within `freshness` at most. Gives whether somebody may see more now.
- */
-export function* cureThoseWhoWrote(group: Group, deadline: number, waits: boolean): Task<boolean> {
-  const { port, policy } = group;
-  const mayBegin = group.curedAt + policy.freshness;
-  if (group.curing === undefined) {
-    if (blindMembers(group).length === 0 || (!waits && port.now() < mayBegin)) return false;
-    while (port.now() < Math.min(mayBegin, deadline)) yield { signals: [], until: Math.min(mayBegin, deadline) };
-  }
-  if (port.now() >= deadline) return false;
-  group.curing ??= port.start(cureAll(group));
-  const { curing } = group;
-  if (!curing.settled) yield { signals: [curing], until: deadline };
-  return curing.settled;
-}
-
-function* cureAll(group: Group): Task<void> {
-  group.curedAt = group.port.now();
-  try {
-    yield* cureBlindness(group, blindMembers(group));
-  } finally {
-    group.curing = undefined;
-  }
-}
-
-function blindMembers(group: Group): readonly Member[] {
-  return group.members.filter(
-    ({ connection, isServing }) => isServing && connection !== undefined && connection.wroteAt >= connection.curedAt,
-  );
-}
-
 function* cure(group: Group, member: Member, until: number): Task<void> {
-  const { connection: own } = member;
-  const startedAt = group.port.now();
   const spare = yield* startSpareHost(group, member, until, false);
   if (typeof spare === 'string') return;
   try {
@@ -91,8 +56,6 @@ function* cure(group: Group, member: Member, until: number): Task<void> {
     if (connection === undefined) return;
     const ticket = connection.submit(probe, 'probe', until);
     while (!ticket.settled && group.port.now() < until) yield { signals: [ticket], until };
-    // What it writes meanwhile may blind it again.
-    if (ticket.settled && own !== undefined) own.curedAt = startedAt;
   } finally {
     endSpareHost(spare);
   }

@@ -92,9 +92,6 @@ export class Connection {
   readonly aliased: Set<number> = new Set<number>();
   /** What is on the token, while a member catches up; `isWhole` where what is not in it is not there either. */
   survey: { readonly found: Survey; readonly isWhole: boolean } | undefined;
-  /** When it last wrote apart from all others, and when what it may not see since then was made visible (ms). */
-  wroteAt: number = Number.NEGATIVE_INFINITY;
-  curedAt: number = Number.NEGATIVE_INFINITY;
   /** Its lanes can be used, although nobody may be logged in yet. */
   isAttached: boolean = false;
   end: HostEnd | undefined;
@@ -305,7 +302,6 @@ export class Connection {
       return true;
     }
     ticket.sentAt = this.port.now();
-    if (ticket.job.exclusive === true && ticket.job.patient === true) this.wroteAt = ticket.sentAt;
     this.#outstanding.set(ticket.id, ticket);
     ticket.lateAt = ticket.job.slow === true ? FOREVER : ticket.sentAt + this.#timeoutOf(ticket);
     if (ticket.lateAt !== FOREVER) this.alarm.ringAt(ticket.lateAt);

@@ -39,9 +39,6 @@ export class Group {
   /** The last enumeration of all objects, for handles that this process has not met (ms of the port's clock). */
   enumeratedAt: number = Number.NEGATIVE_INFINITY;
   enumerating: Running<void> | undefined;
-  /** When hosts that may not see what others have written were last cured of that, and the task that does it. */
-  curedAt: number = Number.NEGATIVE_INFINITY;
-  curing: Running<void> | undefined;
   /** When the group's record was last read (ms of the port's clock). */
   recordReadAt: number = Number.NEGATIVE_INFINITY;
   /** How long that took (ms), and the reading that goes on. */

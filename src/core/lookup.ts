@@ -1,6 +1,4 @@
-import type { Attribute } from '../spec/attribute.js';
 import { ck } from '../spec/constants.js';
-import { cureThoseWhoWrote } from './blindness.js';
 import { TokenError } from './error.js';
 import { findObjects } from './find.js';
 import type { Group } from './group.js';
@@ -14,28 +12,8 @@ const objectHandleInvalid = ck('CKR_OBJECT_HANDLE_INVALID');
  * `freshness` at most: whoever asks sooner waits, since another process may have made the object meanwhile.
  */
 export function* findByHandle(group: Group, handle: number, deadline: number): Task<VirtualObject> {
-  let found = visibleObject(group, handle) ?? (yield* meet(group, handle, deadline));
-  if (found === undefined && (yield* cureThoseWhoWrote(group, deadline, true))) {
-    group.enumeratedAt = Number.NEGATIVE_INFINITY;
-    found = yield* meet(group, handle, deadline);
-  }
-  if (found === undefined)
-    throw new TokenError(objectHandleInvalid, 'C_FindObjects', 'no member has an object of that handle');
-  return found;
-}
-
-/** All objects that match; before it is said that there are none, hosts that may be blind look again. */
-export function* findMatching(
-  group: Group,
-  template: readonly Attribute[],
-  deadline: number,
-): Task<readonly VirtualObject[]> {
-  const found = yield* findObjects(group, template, deadline);
-  if (found.length > 0 || !(yield* cureThoseWhoWrote(group, deadline, false))) return found;
-  return yield* findObjects(group, template, deadline);
-}
-
-function* meet(group: Group, handle: number, deadline: number): Task<VirtualObject | undefined> {
+  const known = visibleObject(group, handle);
+  if (known !== undefined) return known;
   const { port } = group;
   const askedAt = port.now();
   const mayEnumerateAt = Math.min(deadline, group.enumeratedAt + group.policy.freshness);
@@ -52,7 +30,10 @@ function* meet(group: Group, handle: number, deadline: number): Task<VirtualObje
     const met = visibleObject(group, handle);
     if (met !== undefined) return met;
   }
-  return visibleObject(group, handle);
+  const found = visibleObject(group, handle);
+  if (found === undefined)
+    throw new TokenError(objectHandleInvalid, 'C_FindObjects', 'no member has an object of that handle');
+  return found;
 }
 
 function visibleObject(group: Group, handle: number): VirtualObject | undefined {

@@ -3,8 +3,9 @@ import { createObjects } from '../../core/creation.js';
 import { destroyObject } from '../../core/destruction.js';
 import { TokenError } from '../../core/error.js';
 import type { GroupEvent } from '../../core/event.js';
+import { findObjects } from '../../core/find.js';
 import { CKO } from '../../core/identity.js';
-import { findByHandle, findMatching } from '../../core/lookup.js';
+import { findByHandle } from '../../core/lookup.js';
 import { copying, creating, deriving, generating, generatingPair, type Making, unwrapping } from '../../core/making.js';
 import { changeAttributes } from '../../core/modification.js';
 import type { VirtualObject } from '../../core/object.js';
@@ -120,7 +121,7 @@ export class VirtualToken extends AdministeredToken {
   async find(template?: Template, options?: CallOptions): Promise<TokenObject[]> {
     const attributes = encodeTemplate('template', template);
     const { group } = this.#open;
-    const found = await this.#run((deadline) => findMatching(group, attributes, deadline), options);
+    const found = await this.#run((deadline) => findObjects(group, attributes, deadline), options);
     return found.map((object) => new TokenObject(object));
   }
 
