@@ -4,11 +4,14 @@ import { join } from './join.js';
 import { tidyJournals } from './journal.js';
 import type { Member } from './member.js';
 import { claimReturning, FRESH_HOST, recover, SOMEBODY_ELSE } from './recovery.js';
+import { lookIn } from './spare-host.js';
 import { FOREVER, type Task } from './task.js';
 import { Watch } from './watch.js';
 
 /** A member that has been well for so long has its failures forgiven (ms). */
 const FORGIVEN_AFTER = 10_000;
+/** A drained member that is the last hope is looked at so often (ms). */
+const LOOK_AGAIN = 2000;
 /** A join takes at most so many times `hangAfter`. */
 const JOIN_MULTIPLE = 5;
 
@@ -32,7 +35,7 @@ function* keepComing(group: Group, member: Member): Task<void> {
     if (order !== undefined) {
       if (member.state.name !== 'drained') member.move({ name: 'drained', since: port.now(), reason: order });
       if (member.dismissedFor !== undefined) return;
-      yield { signals: [member.directed], until: FOREVER };
+      yield* rest(group, member);
       continue;
     }
     if (member.state.name !== 'joining') member.move({ name: 'joining', since: port.now() });
@@ -57,6 +60,26 @@ function* keepComing(group: Group, member: Member): Task<void> {
     while (port.now() < retryAt && !member.isRecalled && group.orderFor(member) === undefined)
       yield { signals: [member.directed], until: retryAt };
   }
+}
+
+/**
+ * Until it is told something. While nobody serves, nobody can tell that another process has put it back: then its own
+ * token is looked at, now and then.
+ */
+function* rest(group: Group, member: Member): Task<void> {
+  const { port, policy, ledger, members } = group;
+  const isLastHope = (): boolean =>
+    ledger.isDrained(member.serial) &&
+    !member.config.drained &&
+    member.refusal === undefined &&
+    !members.some(({ isServing }) => isServing);
+  if (!isLastHope()) {
+    yield { signals: [member.directed, group.changed], until: FOREVER };
+    return;
+  }
+  const lookAt = port.now() + LOOK_AGAIN;
+  yield { signals: [member.directed], until: lookAt };
+  if (port.now() >= lookAt && isLastHope()) yield* lookIn(group, member, port.now() + policy.hangAfter * JOIN_MULTIPLE);
 }
 
 interface Lost {

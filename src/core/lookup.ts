@@ -5,6 +5,7 @@ import type { Group } from './group.js';
 import type { VirtualObject } from './object.js';
 import type { Task } from './task.js';
 
+const deviceRemoved = ck('CKR_DEVICE_REMOVED');
 const objectHandleInvalid = ck('CKR_OBJECT_HANDLE_INVALID');
 
 /**
@@ -31,9 +32,10 @@ export function* findByHandle(group: Group, handle: number, deadline: number): T
     if (met !== undefined) return met;
   }
   const found = visibleObject(group, handle);
-  if (found === undefined)
-    throw new TokenError(objectHandleInvalid, 'C_FindObjects', 'no member has an object of that handle');
-  return found;
+  if (found !== undefined) return found;
+  if (group.enumeratedAt < askedAt)
+    throw new TokenError(deviceRemoved, 'C_FindObjects', `no member answered in time: ${group.whereabouts}`);
+  throw new TokenError(objectHandleInvalid, 'C_FindObjects', 'no member has an object of that handle');
 }
 
 function visibleObject(group: Group, handle: number): VirtualObject | undefined {

@@ -13,11 +13,30 @@ const NO_LIMITS = { hangAfter: 0, writeHangAfter: 0 } as const;
  * again, as a member is. Without `logsIn` nobody logs in there. Gives the reason when there can be none. Whoever gets it ends it.
  */
 export function* startSpareHost(group: Group, model: Member, deadline: number, logsIn = true): Task<Member | string> {
+  const member = spareFor(group, model);
+  member.staysOut = !logsIn;
+  return (yield* joinApart(group, member, deadline))?.reason ?? member;
+}
+
+/** Reads what the token of a member that does not serve says of the group, once. */
+export function* lookIn(group: Group, model: Member, deadline: number): Task<void> {
+  const member = spareFor(group, model);
+  member.unknownLogins = model.unknownLogins;
+  try {
+    yield* join(group, member, deadline);
+  } finally {
+    // A PIN that it has refused is not tried there again (Rule 6).
+    model.refusal ??= member.refusal;
+    model.unknownLogins = member.unknownLogins;
+    endSpareHost(member);
+  }
+}
+
+function spareFor(group: Group, model: Member): Member {
   const member = new Member({ ...model.config, lanes: 1 }, group.port, group.timing, () => {});
   member.serial = model.serial;
   member.pin = model.pin;
-  member.staysOut = !logsIn;
-  return (yield* joinApart(group, member, deadline))?.reason ?? member;
+  return member;
 }
 
 /** Brings a member up that is none of those that serve. Gives why when that cannot be. */

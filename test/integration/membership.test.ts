@@ -208,15 +208,20 @@ test('a drained member finishes, serves no more, and catches up when it is wante
 });
 
 describe('a drained member that is the only one left', () => {
-  test('is put back into service by who has the group open', async () => {
+  test('is put back into service by who has the group open, for all who have', async () => {
     const token = await cluster.open(twoOf());
+    const other = await cluster.open(twoOf());
     const made = await makeKeys(token);
     await token.drain('hsm2');
+    await untilState(other, 'hsm2', 'drained');
     cluster.fault('hsm1', 'C_Initialize return=0x30');
-    process.kill(pidOf(token, 'hsm1'), 'SIGKILL');
-    await untilState(token, 'hsm1', 'down');
+    for (const each of [token, other]) {
+      process.kill(pidOf(each, 'hsm1'), 'SIGKILL');
+      await untilState(each, 'hsm1', 'down');
+    }
     await token.undrain('hsm2');
     await expectAll(token, made);
+    await expectAll(other, made);
     cluster.heal();
     await untilState(token, 'hsm1', 'active');
     await expectAlike('hsm1', 'hsm2');

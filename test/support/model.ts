@@ -1,6 +1,6 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { TokenObject, VirtualToken } from '../../src/index.js';
+import { type GroupConfigInput, type TokenObject, undrainMember, type VirtualToken } from '../../src/index.js';
 import { type Cluster, quickPolicy, stateOf } from './cluster.js';
 import { type ModelKey, PlainModel, type View } from './plain-model.js';
 import type { ReadObject } from './softhsm.js';
@@ -64,11 +64,14 @@ export class ModelRun {
     }
   }
 
-  async #open(index: number): Promise<VirtualToken> {
+  #configuration(index: number): GroupConfigInput {
     const folder = process.env.MODEL_LOG;
     const log = folder === undefined ? {} : { log: { file: `${folder}/app${index}.log` } };
-    const configuration = this.#cluster.configuration({ ...quickPolicy, freshness: 200 });
-    const token = await this.#cluster.open({ ...configuration, ...log });
+    return { ...this.#cluster.configuration({ ...quickPolicy, freshness: 200 }), ...log };
+  }
+
+  async #open(index: number): Promise<VirtualToken> {
+    const token = await this.#cluster.open(this.#configuration(index));
     this.#apps[index] = token;
     return token;
   }
@@ -144,6 +147,8 @@ export class ModelRun {
   }
 
   async #administer(what: 'drain' | 'undrain' | 'remove' | 'add', index: number, name: string): Promise<void> {
+    const isLastHope = what === 'undrain' && this.#model.alive.size === 0;
+    if (isLastHope) return await this.#undrainAlone(index, name);
     const app = await this.#app(index);
     // An operator does it when everything else is well.
     if (app === undefined || this.#model.isStale || this.#model.alive.size === 0 || !this.#model.reachable.has(name))
@@ -160,6 +165,17 @@ export class ModelRun {
         if (tries === 4) throw error;
       }
     }
+  }
+
+  /** Where nobody else is there, also by a process that cannot open the group. */
+  async #undrainAlone(index: number, name: string): Promise<void> {
+    const { drained, members, reachable } = this.#model;
+    if (!drained.has(name) || !members.has(name) || !reachable.has(name)) return;
+    const app = this.#apps[index];
+    if (app === undefined) await undrainMember(this.#configuration(index), name, { deadline: WITHIN });
+    else await app.undrain(name, { deadline: WITHIN });
+    drained.delete(name);
+    await this.#meetAgain();
   }
 
   async #administerOnce(app: VirtualToken, what: 'drain' | 'undrain' | 'remove' | 'add', name: string): Promise<void> {
