@@ -81,6 +81,7 @@ export class Meeting {
         const twins = yield* this.#meetTwins(same);
         if (isFailure(twins)) return twins;
         objects.push(...twins);
+        this.#forgetOthers(first.identity, twins);
       }
     }
     return objects;
@@ -116,6 +117,17 @@ export class Meeting {
     if (this.records.aliases.some(({ record }) => record.handle === former.handle)) return;
     objects.remove(former);
     objects.learnAliases(ledger.dropAliases(former.handle));
+  }
+
+  /** All of several that go by one name have aliases: one that has none any more was destroyed. */
+  #forgetOthers(identity: Uint8Array, met: readonly VirtualObject[]): void {
+    const { objects } = this.group;
+    if (this.records === undefined) return;
+    const named = new Set(this.records.aliases.map(({ record }) => record.handle));
+    for (const { handle } of objects.aliasesOf(identity)) named.add(handle);
+    const isLeft = (object: VirtualObject): boolean => met.includes(object) || named.has(object.handle);
+    if (!met.some(({ handle }) => named.has(handle))) return;
+    for (const other of objects.withIdentity(identity)) if (!isLeft(other)) objects.remove(other);
   }
 
   #meet(object: VirtualObject, replica: FoundReplica): void {

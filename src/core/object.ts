@@ -161,7 +161,8 @@ export class ObjectTable {
 
   /** Whether an object of that identity can only be told from others by its fingerprint. */
   isTwinned(identity: Uint8Array): boolean {
-    return this.aliasesOf(identity).length > 1 || (this.#byIdentity.get(keyOf(identity))?.size ?? 0) > 1;
+    const named = [...this.aliasesOf(identity), ...(this.#byIdentity.get(keyOf(identity)) ?? [])];
+    return new Set(named.map(({ handle }) => handle)).size > 1;
   }
 
   /** The object of an identity, whichever member it was met on. */

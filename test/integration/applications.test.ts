@@ -118,6 +118,37 @@ describe('two applications', () => {
     expect(await cluster.read('hsm2')).toEqual(await cluster.read('hsm1'));
   });
 
+  test('a name that is taken up again: its key has one handle in both, whatever they knew of the one before', async () => {
+    const [one, other] = await openTwice();
+    const template = { ...aes, label: 'name', id: Buffer.from('id') };
+    const first = await one.generateKey('AES_KEY_GEN', template);
+    // The other one has not met it since it got another name.
+    expect(await other.find({ label: 'name' })).toEqual([first]);
+    await other.setAttributes(first, { label: 'other name' });
+    await one.find();
+    await one.destroyObject(first);
+    const second = await one.generateKey('AES_KEY_GEN', template);
+    const result = await one.encrypt('AES_ECB', second, data);
+    expect((await other.find({ label: 'name' })).map(({ handle }) => handle)).toEqual([second.handle]);
+    expect(await other.encrypt('AES_ECB', second.handle, data)).toEqual(result);
+  });
+
+  test('a copy that has outlived its key is not taken for it by who knew only the key', async () => {
+    const [one, other] = await openTwice();
+    const template = { ...aes, label: 'copied', id: Buffer.from('id') };
+    const key = await one.generateKey('AES_KEY_GEN', template);
+    expect(await other.find({ label: 'copied' })).toEqual([key]);
+    const copy = await one.copyObject(key, { label: 'copied' });
+    const result = await one.encrypt('AES_ECB', copy, data);
+    await one.destroyObject(key);
+    const found = async (): Promise<readonly number[]> =>
+      (await other.find({ label: 'copied' })).map(({ handle }) => handle);
+    // Within `freshness`; and then for good.
+    while ((await found())[0] !== copy.handle);
+    expect(await found()).toEqual([copy.handle]);
+    expect(await other.encrypt('AES_ECB', copy.handle, data)).toEqual(result);
+  });
+
   test('a member that one has removed and the other has added is one in both', async () => {
     const [one, other] = await openTwice();
     await one.addMember(third());
