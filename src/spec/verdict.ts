@@ -63,15 +63,16 @@ const named: Readonly<Record<Exclude<Verdict, 'ambiguous'>, readonly string[]>> 
   ],
   object: ['KEY_HANDLE_INVALID', 'OBJECT_HANDLE_INVALID'],
   busy: ['SESSION_COUNT', 'HOST_MEMORY', 'DEVICE_MEMORY', 'CANT_LOCK', 'FUNCTION_CANCELED'],
-  member: ['DEVICE_ERROR', 'DEVICE_REMOVED', 'TOKEN_NOT_PRESENT', 'TOKEN_NOT_RECOGNIZED', 'SLOT_ID_INVALID'],
-  credential: [
-    'PIN_INCORRECT',
-    'PIN_INVALID',
-    'PIN_LEN_RANGE',
-    'PIN_EXPIRED',
-    'PIN_LOCKED',
+  member: [
+    'DEVICE_ERROR',
+    'DEVICE_REMOVED',
+    'TOKEN_NOT_PRESENT',
+    'TOKEN_NOT_RECOGNIZED',
+    'SLOT_ID_INVALID',
+    // No PIN was looked at, and no try is spent: a token in files says so for a moment while another process logs in.
     'USER_PIN_NOT_INITIALIZED',
   ],
+  credential: ['PIN_INCORRECT', 'PIN_INVALID', 'PIN_LEN_RANGE', 'PIN_EXPIRED', 'PIN_LOCKED'],
 };
 
 const codes = constantsOf('CKR_');

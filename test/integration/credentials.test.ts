@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import { VirtualToken } from '../../src/index.js';
-import { Cluster, stateOf } from '../support/cluster.js';
+import { Cluster, stateOf, untilState } from '../support/cluster.js';
 import { secretKey } from '../support/keys.js';
 
 const aes = secretKey('aes');
@@ -44,6 +44,15 @@ describe('the PIN', () => {
     expect(stateOf(token.status(), 'hsm1')).toBe('down');
     expect(token.status().members[0]?.reason).toContain('CKR_PIN_LOCKED');
     expect(await token.find({ label: 'aes' })).toHaveLength(1);
+    await token.close();
+  });
+
+  test('a token that says for a moment that it has none is asked again', async () => {
+    cluster.fault('hsm1', 'C_Login return=0x102');
+    const token = await cluster.open();
+    expect(token.status().members[0]?.reason).toContain('CKR_USER_PIN_NOT_INITIALIZED');
+    cluster.heal();
+    await untilState(token, 'hsm1', 'active');
     await token.close();
   });
 

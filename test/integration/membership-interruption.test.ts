@@ -3,9 +3,14 @@ import { createGroup, type GroupConfigInput, type VirtualToken } from '../../src
 import { Cluster, pidOf, untilState } from '../support/cluster.js';
 import { startService } from '../support/process.js';
 
-/** All boundaries take many minutes: `npm test` takes a sample, another one each time. */
+/**
+ * `npm test` takes a sample of all calls, another one each time. `EVERY_BOUNDARY` takes each call that changes the
+ * token: between those nothing differs for whoever comes after. It takes many minutes.
+ */
 const every = process.env.EVERY_BOUNDARY === undefined ? 90 : 1;
 const first = process.env.EVERY_BOUNDARY === undefined ? Math.floor(Math.random() * every) : 0;
+const LONGEST = 3_600_000;
+const calls = process.env.EVERY_BOUNDARY === undefined ? '*' : 'writes';
 
 const aes = { token: true, valueLen: 32, encrypt: true, sensitive: true };
 const data = 'sixteen bytes...';
@@ -77,7 +82,7 @@ async function interruptEach(
     try {
       const service = startService(mode, configurationOf(cluster), 'pipe');
       await service.told;
-      cluster.fault(where, `* orphan times=1 skip=${skip}`);
+      cluster.fault(where, `${calls} orphan times=1 skip=${skip}`);
       service.child.stdin?.write('go\n');
       const { code } = await service.ended;
       const hasEnded = cluster.met(where).length > 0;
@@ -123,35 +128,47 @@ const twoOf = (cluster: Cluster): GroupConfigInput => {
 const labels = ['data', 'key false', 'key true'];
 
 describe.each(['hsm1', 'hsm3'])('the application ends at a call of %s', (where) => {
-  test('while a member is added: adding it again completes, nothing is lost or doubled', async () => {
-    await interruptEach(added, 'administer:add:hsm3', where, three, async (cluster) => {
-      const token = await cluster.open(twoOf(cluster));
-      const [, , third] = three(cluster).members;
-      if (third === undefined) throw new Error('three members');
-      await token.addMember(third);
-      await Promise.all(['hsm1', 'hsm2', 'hsm3'].map((name) => untilState(token, name, 'active')));
-      for (const [handle, result] of results) expect(await token.encrypt('AES_ECB', handle, data)).toEqual(result);
-      await expectAlike(cluster, token, ['hsm1', 'hsm2', 'hsm3'], labels);
-    });
-  }, 600_000);
+  test(
+    'while a member is added: adding it again completes, nothing is lost or doubled',
+    async () => {
+      await interruptEach(added, 'administer:add:hsm3', where, three, async (cluster) => {
+        const token = await cluster.open(twoOf(cluster));
+        const [, , third] = three(cluster).members;
+        if (third === undefined) throw new Error('three members');
+        await token.addMember(third);
+        await Promise.all(['hsm1', 'hsm2', 'hsm3'].map((name) => untilState(token, name, 'active')));
+        for (const [handle, result] of results) expect(await token.encrypt('AES_ECB', handle, data)).toEqual(result);
+        await expectAlike(cluster, token, ['hsm1', 'hsm2', 'hsm3'], labels);
+      });
+    },
+    LONGEST,
+  );
 
-  test('while a member is removed: removing it again completes, nothing is lost or doubled', async () => {
-    await interruptEach(removed, 'administer:remove:hsm3', where, three, async (cluster) => {
-      const token = await cluster.open(three(cluster));
-      await token.removeMember('hsm3');
-      for (const [handle, result] of results) expect(await token.encrypt('AES_ECB', handle, data)).toEqual(result);
-      await expectAlike(cluster, token, ['hsm1', 'hsm2'], labels);
-      expect(await cluster.readOwn('hsm3')).toEqual([]);
-    });
-  }, 600_000);
+  test(
+    'while a member is removed: removing it again completes, nothing is lost or doubled',
+    async () => {
+      await interruptEach(removed, 'administer:remove:hsm3', where, three, async (cluster) => {
+        const token = await cluster.open(three(cluster));
+        await token.removeMember('hsm3');
+        for (const [handle, result] of results) expect(await token.encrypt('AES_ECB', handle, data)).toEqual(result);
+        await expectAlike(cluster, token, ['hsm1', 'hsm2'], labels);
+        expect(await cluster.readOwn('hsm3')).toEqual([]);
+      });
+    },
+    LONGEST,
+  );
 });
 
 describe.each(['hsm1', 'hsm2'])('the application ends at a call of %s', (where) => {
-  test('while a member catches up: the next one completes it, nothing is lost or doubled', async () => {
-    await interruptEach(behind, 'come back', where, twoOf, async (cluster) => {
-      const token = await cluster.open(twoOf(cluster));
-      await Promise.all(['hsm1', 'hsm2'].map((name) => untilState(token, name, 'active')));
-      await expectAlike(cluster, token, ['hsm1', 'hsm2'], ['data', 'data', 'key false', 'key false', 'key true']);
-    });
-  }, 600_000);
+  test(
+    'while a member catches up: the next one completes it, nothing is lost or doubled',
+    async () => {
+      await interruptEach(behind, 'come back', where, twoOf, async (cluster) => {
+        const token = await cluster.open(twoOf(cluster));
+        await Promise.all(['hsm1', 'hsm2'].map((name) => untilState(token, name, 'active')));
+        await expectAlike(cluster, token, ['hsm1', 'hsm2'], ['data', 'data', 'key false', 'key false', 'key true']);
+      });
+    },
+    LONGEST,
+  );
 });

@@ -19,6 +19,7 @@ describe('verdicts', () => {
     ['CKR_GENERAL_ERROR', 'ambiguous'],
     ['CKR_FUNCTION_FAILED', 'ambiguous'],
     ['CKR_PIN_LOCKED', 'credential'],
+    ['CKR_USER_PIN_NOT_INITIALIZED', 'member'],
   ] as const)('%s is %s', (name, verdict) => expect(verdictOn(ck(name))).toBe(verdict));
 
   test('a code of a vendor is ambiguous, unless the configuration knows better', () => {

@@ -6,7 +6,7 @@
  *
  *     FUNCTION ACTION [times=N] [skip=N] [data=HEX] [when=after]
  *
- *     FUNCTION   C_Sign, or * for every function
+ *     FUNCTION   C_Sign, or * for every function, or writes for all that change what is on the token
  *     ACTION     return=CODE | delay=MS | hang | crash | exit=CODE | drop | shuffle | trace | print=LINES | orphan
  *     times      how often it strikes in one process; always when not given
  *     skip       how many matching calls pass unharmed before that
@@ -115,9 +115,23 @@ static void refresh(void) {
   read_at = info.st_mtim;
 }
 
+static int is_write(const char *function) {
+  static const char *const writes[] = {"C_CreateObject", "C_CopyObject",        "C_DestroyObject", "C_SetAttributeValue",
+                                       "C_GenerateKey",  "C_GenerateKeyPair",   "C_UnwrapKey",     "C_DeriveKey",
+                                       "C_SetPIN",       "C_InitPIN",           "C_InitToken"};
+  for (size_t i = 0; i < sizeof writes / sizeof *writes; i++)
+    if (strcmp(function, writes[i]) == 0) return 1;
+  return 0;
+}
+
+static int concerns(const struct rule *rule, const char *function) {
+  if (strcmp(rule->function, "writes") == 0) return is_write(function);
+  return strcmp(rule->function, "*") == 0 || strcmp(rule->function, function) == 0;
+}
+
 static int matches(const struct rule *rule, const char *function, const unsigned char *data, size_t size, int after) {
   if (rule->after != after || rule->action == SHUFFLE) return 0;
-  if (strcmp(rule->function, "*") != 0 && strcmp(rule->function, function) != 0) return 0;
+  if (!concerns(rule, function)) return 0;
   return rule->data_len == 0 || (data != NULL && size >= rule->data_len && memcmp(data, rule->data, rule->data_len) == 0);
 }
 
