@@ -2,10 +2,9 @@ import { ck } from '../spec/constants.js';
 import { Attempt, type AttemptEnd, codeOf, verdictOf } from './attempt.js';
 import { TokenError } from './error.js';
 import type { AttemptRecord } from './event.js';
-import { findObjects } from './find.js';
 import type { Group } from './group.js';
 import { judge } from './judge.js';
-import { takeNewReference } from './key-record.js';
+import { lookAgain } from './lookup.js';
 import type { Member } from './member.js';
 import type { Operation } from './operation.js';
 import { runInQuarantine } from './quarantine.js';
@@ -281,15 +280,7 @@ class Call<T> {
 
   *#lookAgain(): Task<void> {
     this.#lookedAgain = true;
-    const { ledger, members } = this.#group;
-    ledger.readAt = Number.NEGATIVE_INFINITY;
-    yield* findObjects(this.#group, [], this.#deadline);
-    for (const object of this.#operation.objects) yield* takeNewReference(this.#group, object);
-    for (const { connection } of members) {
-      for (const object of this.#operation.objects) {
-        if (connection?.replicas.get(object)?.kind !== 'usable') connection?.replicas.delete(object);
-      }
-    }
+    yield* lookAgain(this.#group, this.#operation.objects, this.#deadline);
     this.#failed.clear();
   }
 

@@ -5,6 +5,7 @@ import { type Errand, type ErrandEnd, isReachable, type Login, runErrand, togeth
 import { TokenError } from './error.js';
 import type { AttemptRecord } from './event.js';
 import type { Group } from './group.js';
+import { lookAgain } from './lookup.js';
 import type { Member } from './member.js';
 import type { VirtualObject } from './object.js';
 import { type ChangeRecord, hex, labelTemplate, noteAttributes, noteObject, reversalOf } from './record.js';
@@ -154,9 +155,24 @@ export class Change {
 
   /** Runs an errand of this change; what kept it from being done is evidence. */
   *run(member: Member, errand: Errand, deadline: number = this.deadline): Task<ErrandEnd> {
-    const end = yield* runErrand(this.group, member, errand, deadline);
+    const names = errand.objects.map(({ identity }) => identity);
+    let end = yield* runErrand(this.group, member, errand, deadline);
+    if (end.kind === 'lacks' && (yield* this.#haveNewNames(errand.objects, names, deadline)))
+      end = yield* runErrand(this.group, member, errand, deadline);
     if (end.kind !== 'done') this.records.push(end.record);
     return end;
+  }
+
+  /** Another process may have renamed what a member does not have by the name that is known here. */
+  *#haveNewNames(objects: readonly VirtualObject[], names: readonly Uint8Array[], deadline: number): Task<boolean> {
+    if (objects.every(({ session }) => session !== undefined)) return false;
+    try {
+      yield* lookAgain(this.group, objects, deadline);
+    } catch (error) {
+      // Nobody could be asked just now.
+      if (!(error instanceof TokenError)) throw error;
+    }
+    return objects.some(({ identity }, index) => identity !== names[index]);
   }
 
   /**

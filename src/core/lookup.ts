@@ -2,6 +2,7 @@ import { ck } from '../spec/constants.js';
 import { TokenError } from './error.js';
 import { findObjects } from './find.js';
 import type { Group } from './group.js';
+import { takeNewReference } from './key-record.js';
 import type { VirtualObject } from './object.js';
 import type { Task } from './task.js';
 
@@ -36,6 +37,18 @@ export function* findByHandle(group: Group, handle: number, deadline: number): T
   if (group.enumeratedAt < askedAt)
     throw new TokenError(deviceRemoved, 'C_FindObjects', `no member answered in time: ${group.whereabouts}`);
   throw new TokenError(objectHandleInvalid, 'C_FindObjects', 'no member has an object of that handle');
+}
+
+/** Objects that members do not have under the names that are known here may go by others since, which aliases tell. */
+export function* lookAgain(group: Group, objects: readonly VirtualObject[], deadline: number): Task<void> {
+  group.ledger.readAt = Number.NEGATIVE_INFINITY;
+  yield* findObjects(group, [], deadline);
+  for (const object of objects) yield* takeNewReference(group, object);
+  for (const { connection } of group.members) {
+    for (const object of objects) {
+      if (connection?.replicas.get(object)?.kind !== 'usable') connection?.replicas.delete(object);
+    }
+  }
 }
 
 function visibleObject(group: Group, handle: number): VirtualObject | undefined {

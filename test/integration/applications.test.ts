@@ -76,6 +76,17 @@ describe('two applications', () => {
     expect(await other.encrypt('AES_ECB', handle, data, { deadline: 5000 })).toEqual(result);
   });
 
+  test('one destroys a key that the other one has renamed, though it loses its sessions on the way', async () => {
+    const [one, other] = await openTwice();
+    const { handle } = await one.generateKey('AES_KEY_GEN', { ...aes, label: 'before' });
+    for (let i = 0; i < 4; i += 1) await other.encrypt('AES_ECB', handle, data);
+    await one.setAttributes(handle, { label: 'after' });
+    for (const name of ['hsm1', 'hsm2']) cluster.fault(name, 'C_DestroyObject drop times=1');
+    await other.destroyObject(handle);
+    cluster.heal();
+    for (const name of ['hsm1', 'hsm2']) expect(await labelsOn(name)).toEqual([]);
+  });
+
   test('set one attribute each: a new member gets the key under both, and under its handle', async () => {
     const [one, other] = await openTwice();
     const key = await one.generateKey('AES_KEY_GEN', { ...aes, label: 'old', id: Buffer.from([1]) });
