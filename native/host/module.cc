@@ -9,6 +9,19 @@ bool isUser(const CK_SESSION_INFO& info) {
   return info.state == CKS_RO_USER_FUNCTIONS || info.state == CKS_RW_USER_FUNCTIONS;
 }
 
+bool isLost(CK_RV rv) {
+  switch (rv) {
+    case CKR_SESSION_HANDLE_INVALID:
+    case CKR_SESSION_CLOSED:
+    case CKR_DEVICE_REMOVED:
+    case CKR_TOKEN_NOT_PRESENT:
+    case CKR_CRYPTOKI_NOT_INITIALIZED:
+      return true;
+    default:
+      return false;
+  }
+}
+
 }  // namespace
 
 CK_RV Module::load(const std::string& path, const std::string& reserved, std::string& problem) {
@@ -61,8 +74,9 @@ CK_RV Module::login(CK_USER_TYPE user, CK_UTF8CHAR* pin, CK_ULONG length) {
   const CK_RV rv = functions()->C_Login(anchor(), user, pin, length);
   if (rv != CKR_OK && rv != CKR_USER_ALREADY_LOGGED_IN) return rv;
   CK_SESSION_INFO info{};
-  // A token that does not show it here will not show it elsewhere.
-  expectsUser_.store(functions()->C_GetSessionInfo(anchor(), &info) != CKR_OK || isUser(info));
+  const CK_RV shown = functions()->C_GetSessionInfo(anchor(), &info);
+  // A token that does not show it here will not show it elsewhere; one that has lost the session would have.
+  expectsUser_.store(isLost(shown) || (shown == CKR_OK && isUser(info)));
   return rv;
 }
 
@@ -73,7 +87,7 @@ CK_RV Module::openSession(CK_SESSION_HANDLE& session) {
   rv = functions()->C_GetSessionInfo(session, &info);
   if (rv == CKR_OK && isUser(info)) return rv;
   // One that the token does not know is not closed: its number may be another's by now.
-  if (rv == CKR_OK) functions()->C_CloseSession(session);
+  if (!isLost(rv)) functions()->C_CloseSession(session);
   return rv == CKR_OK ? CKR_SESSION_HANDLE_INVALID : rv;
 }
 

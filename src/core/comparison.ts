@@ -31,7 +31,8 @@ const COPY_MULTIPLE = 2;
 
 /** So often it is tried to give a member all, before it serves without what nobody can give. */
 const MOST_TRIES = 3;
-const UNCOMPARED = 'it could not be compared with the others';
+/** Why a member tries again to come back. */
+export const UNCOMPARED = 'it could not be compared with the others';
 
 /** What came of comparing a member with one that is in step. */
 export interface Comparison {

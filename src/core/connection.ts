@@ -158,15 +158,15 @@ export class Connection {
   }
 
   /** Reads something in several jobs; once more, from the start, where session and login are lost meanwhile. */
-  *insist<T>(read: () => Task<T | Failure>): Task<T | Failure> {
+  *insist<T>(read: () => Task<T | Failure>, deadline: number = FOREVER): Task<T | Failure> {
     const { epoch } = this;
     const first = yield* read();
     if (!isFailure(first)) return first;
     const hasChanged = first.kind === 'withdrawn' && this.epoch !== epoch && this.end === undefined;
     const renewal = hasChanged ? this.renewing : this.renewAfter(first);
     if (renewal === undefined && !hasChanged) return first;
-    while (renewal?.settled === false) yield { signals: [renewal], until: FOREVER };
-    return renewal?.failure === undefined ? yield* read() : first;
+    if (renewal?.settled === false) yield { signals: [renewal], until: deadline };
+    return renewal?.settled === false || renewal?.failure !== undefined ? first : yield* read();
   }
 
   replied(reply: JobReply): void {

@@ -39,5 +39,6 @@ function messageOf(
         `${member} ${name}: ${outcome} after ${duration.toFixed(1)} ms`,
     );
   const tail = evidence.length === 0 ? '' : ` (${evidence.join('; ')})`;
-  return `${codeName(code)} in ${functionName}${explanation === '' ? '' : `: ${explanation}`}${tail}`;
+  const where = functionName === '' ? '' : ` in ${functionName}`;
+  return `${codeName(code)}${where}${explanation === '' ? '' : `: ${explanation}`}${tail}`;
 }

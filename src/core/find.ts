@@ -13,7 +13,7 @@ import { Meeting } from './meeting.js';
 import type { Member } from './member.js';
 import type { VirtualObject } from './object.js';
 import { noCodes, type Operation } from './operation.js';
-import { Effort, failureOf, isFailure } from './outcome.js';
+import { Effort, type Failure, failureOf, isFailure } from './outcome.js';
 import { renewLogin } from './session.js';
 import type { Task } from './task.js';
 
@@ -87,17 +87,24 @@ class Search extends Effort {
       return;
     }
     meeting.records = this.records;
-    if (this.records === undefined && needsAliases(group, inventory.objects)) yield* this.#readAliases(deadline);
+    if (this.records === undefined && needsAliases(group, inventory.objects)) {
+      const failure = yield* this.#readAliases(deadline);
+      // Without them it would give handles that no other process gives.
+      if (failure !== undefined) this.end = attempt.judged(failure);
+      if (failure !== undefined) return;
+    }
     const objects = yield* meeting.meetAll(inventory.objects);
     if (isFailure(objects)) this.end = attempt.judged(objects);
     else this.objects = objects;
   }
 
-  *#readAliases(deadline: number): Task<void> {
+  *#readAliases(deadline: number): Task<Failure | undefined> {
     const outcome = yield* this.connection.run({ steps: [findRecords] }, 'find', deadline, this);
-    if (outcome.kind !== 'reply' || failureOf(outcome) !== undefined) return;
+    const failure = failureOf(outcome);
+    if (failure !== undefined || outcome.kind !== 'reply') return failure ?? { kind: 'withdrawn' };
     this.meeting.records = recordsIn(foundIn(outcome.reply, 0));
     this.group.learnSome([this.meeting.records]);
+    return undefined;
   }
 }
 

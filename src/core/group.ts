@@ -50,8 +50,8 @@ export class Group {
   hasTraces: boolean = false;
   /** What takes them off again. */
   tidying: Running<void> | undefined;
-  /** The turn of changes of the membership in this process. */
-  readonly reforming: Turns = new Turns();
+  /** The turns of work on the group: changes of the membership, backups, the PIN, synchronizing. */
+  readonly administering: Turns = new Turns();
   /** The turn of those that write the group's record. */
   readonly publishing: Turns = new Turns();
   /** Replicated calls under way, by operation. */

@@ -1,4 +1,5 @@
 import { rejoinAfter } from './backoff.js';
+import { UNCOMPARED } from './comparison.js';
 import type { Group } from './group.js';
 import { join } from './join.js';
 import { tidyJournals } from './journal.js';
@@ -43,11 +44,11 @@ function* keepComing(group: Group, member: Member): Task<void> {
     claimReturning(group, member);
     const { reason, code, lasting } = yield* serveOnce(group, member);
     // Only who goes through a fresh host for it keeps the claim.
-    if (reason !== FRESH_HOST) member.releaseClaim();
+    if (reason !== FRESH_HOST && reason !== UNCOMPARED) member.releaseClaim();
     if (member.connection !== undefined) yield* member.connection.giveUp(group.policy);
     if (group.orderFor(member) !== undefined) continue;
     // One that goes through a new host to catch up was not lost, and a fresh host is no failure.
-    const isOnItsWay = member.isUnsettled || reason === FRESH_HOST || reason === SOMEBODY_ELSE;
+    const isOnItsWay = member.isUnsettled || [FRESH_HOST, SOMEBODY_ELSE, UNCOMPARED].includes(reason);
     if (port.now() - startedAt >= FORGIVEN_AFTER) failures = 0;
     if (!isOnItsWay) failures += 1;
     // The first try to come back is made at once.
@@ -72,6 +73,7 @@ function* rest(group: Group, member: Member): Task<void> {
     ledger.isDrained(member.serial) &&
     !member.config.drained &&
     member.refusal === undefined &&
+    member.refusedPins.size === 0 &&
     !members.some(({ isServing }) => isServing);
   if (!isLastHope()) {
     yield { signals: [member.directed, group.changed], until: FOREVER };

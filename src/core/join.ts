@@ -184,7 +184,7 @@ function* learnRecords(
   deadline: number,
 ): Task<void> {
   const job = { steps: [findRecords] };
-  const end = yield* connection.insist(() => tryJob(connection, job, deadline));
+  const end = yield* connection.insist(() => tryJob(connection, job, deadline), deadline);
   const records = recordsIn(foundIn(replyIn(connection, job, end), 0));
   const own = records.group?.record;
   connection.records = records;

@@ -107,19 +107,23 @@ export class Meeting {
   }
 
   /**
-   * What had this name once, and was renamed, has its handle from it; its alias is gone from the member. So it was
-   * destroyed, and what has taken its name since has the handle now.
+   * What had this name once, and was renamed, has its handle from it; where the member knows no alias of it, it was
+   * destroyed, and what has taken its name since has the handle. Or it is itself, on a member that has yet to hear of
+   * the rename: then the alias, on another one, gives it its name again. Which key it is, is proven anew.
    */
-  #noticeSuccession({ identity }: FoundReplica): void {
-    const { objects, ledger } = this.group;
+  #noticeSuccession({ identity, description }: FoundReplica): void {
+    const { objects, members } = this.group;
     const former = objects.formerOf(identity);
     if (former === undefined || this.records === undefined) return;
     if (this.records.aliases.some(({ record }) => record.handle === former.handle)) return;
-    objects.remove(former);
-    objects.learnAliases(ledger.dropAliases(former.handle));
+    objects.rename(former, identity, description);
+    former.reference.clear();
+    former.referenced = false;
+    former.standings.clear();
+    for (const { connection } of members) connection?.replicas.delete(former);
   }
 
-  /** All of several that go by one name have aliases: one that has none any more was destroyed. */
+  /** All of several that go by one name have aliases: one that had one, and has none any more, was destroyed. */
   #forgetOthers(identity: Uint8Array, met: readonly VirtualObject[]): void {
     const { objects } = this.group;
     if (this.records === undefined) return;
@@ -127,7 +131,7 @@ export class Meeting {
     for (const { handle } of objects.aliasesOf(identity)) named.add(handle);
     const isLeft = (object: VirtualObject): boolean => met.includes(object) || named.has(object.handle);
     if (!met.some(({ handle }) => named.has(handle))) return;
-    for (const other of objects.withIdentity(identity)) if (!isLeft(other)) objects.remove(other);
+    for (const other of objects.withIdentity(identity)) if (other.isAliased && !isLeft(other)) objects.remove(other);
   }
 
   #meet(object: VirtualObject, replica: FoundReplica): void {
@@ -171,7 +175,10 @@ export class Meeting {
     const objects: VirtualObject[] = [];
     for (const copies of byKey.values()) {
       const uses = yield* this.#usesOf(copies);
-      if (isFailure(uses)) return uses;
+      if (isFailure(uses)) {
+        if (this.#isGone(uses)) continue;
+        return uses;
+      }
       const ordinals = new Map<string | undefined, number>();
       for (const [index, { twin, proofs }] of copies.entries()) {
         const use = uses[index];

@@ -24,9 +24,9 @@ const LOOK_AGAIN = 20;
 /** What is done beside, without anybody who waits, gets so long (ms). */
 const RETIRE_WITHIN = 60_000;
 
-/** One change of the membership at a time in this process. */
-export function inTurn<T>(group: Group, task: Task<T>): Task<T> {
-  return group.reforming.take(task);
+/** One work on the group at a time in this process. */
+export function inTurn<T>(group: Group, task: Task<T>, deadline: number): Task<T> {
+  return group.administering.take(task, deadline);
 }
 
 /** One change of the membership at a time on this machine; between machines the later record wins, and the other is tried again. */
@@ -141,7 +141,7 @@ export function retireLater(group: Group): void {
       const until = port.now() + policy.freshness * (GRACE_MULTIPLE + 1);
       while (port.now() < until) yield { signals: [], until };
       try {
-        yield* inTurn(group, resealAndRetire(group, port.now() + RETIRE_WITHIN));
+        yield* inTurn(group, resealAndRetire(group, port.now() + RETIRE_WITHIN), port.now() + RETIRE_WITHIN);
       } catch {
         // Synchronizing does it, or the next change of the membership.
       }

@@ -31,6 +31,8 @@ export class VirtualObject {
   session: SessionMaterial | undefined;
   /** What it may be used for, where there are exact copies of its key; see copies.ts. */
   use: string | undefined;
+  /** A record has given it its handle: without one it is not it. */
+  isAliased: boolean = false;
   /** No member has it any more: its handle is void. */
   isDestroyed: boolean = false;
 
@@ -131,7 +133,11 @@ export class ObjectTable {
     this.#reserved.clear();
     for (const [identity, handles] of aliases) {
       this.#aliases.set(identity, handles);
-      for (const { handle } of handles) this.#reserved.add(handle);
+      for (const { handle } of handles) {
+        this.#reserved.add(handle);
+        const object = this.#byHandle.get(handle);
+        if (object !== undefined) object.isAliased = true;
+      }
     }
   }
 
@@ -277,6 +283,7 @@ export class ObjectTable {
       return known;
     }
     const object = new VirtualObject(handle ?? this.#freeHandle(name), identity, description);
+    object.isAliased = handle !== undefined;
     this.#byHandle.set(object.handle, object);
     this.#name(name, object);
     return object;

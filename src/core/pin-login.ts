@@ -16,6 +16,7 @@ import type { Signal, Task } from './task.js';
 const alreadyLoggedIn = ck('CKR_USER_ALREADY_LOGGED_IN');
 const pinIncorrect = ck('CKR_PIN_INCORRECT');
 const pinLocked = ck('CKR_PIN_LOCKED');
+const pinNotInitialized = ck('CKR_USER_PIN_NOT_INITIALIZED');
 const CKF_USER_PIN_COUNT_LOW = ck('CKF_USER_PIN_COUNT_LOW');
 const CKF_USER_PIN_FINAL_TRY = ck('CKF_USER_PIN_FINAL_TRY');
 const CKF_USER_PIN_LOCKED = ck('CKF_USER_PIN_LOCKED');
@@ -51,7 +52,9 @@ export function* logInApart(
   const ticket = connection.submit(loginJob(member, pin), 'join', deadline);
   if (!ticket.settled) yield { signals: [ticket], until: deadline };
   const { outcome, reason, code } = judgeLogin(group, member, ticket.outcome);
-  if (outcome !== 'right') throw new JoinFailure(reason, true, code);
+  if (outcome === 'right') return;
+  // A token that has no PIN has looked at none.
+  throw new JoinFailure(reason, code !== pinNotInitialized, code);
 }
 
 class PinLogin {

@@ -103,7 +103,7 @@ function* catchUp(group: Group, member: Member, isClaimed: boolean): Task<string
   }
   const settled = yield* settleAll(group, member, isClaimed);
   if (settled.reason !== undefined) return settled.reason;
-  if (isClaimed && !isFilling && (member.hasServed || settled.done > 0)) {
+  if (isClaimed && !isFilling && (member.hasServed || settled.done > 0 || member.failedComparisons > 0)) {
     const uncompared = yield* compareWithOthers(group, member);
     if (uncompared !== undefined) return uncompared;
     const again = member.isUnsettled ? yield* settleAll(group, member, isClaimed) : settled;

@@ -27,7 +27,9 @@ export function* lookIn(group: Group, model: Member, deadline: number): Task<voi
   } finally {
     // A PIN that it has refused is not tried there again (Rule 6).
     model.refusal ??= member.refusal;
+    for (const pin of member.refusedPins) model.refusedPins.add(pin);
     model.unknownLogins = member.unknownLogins;
+    model.pin = member.pin;
     endSpareHost(member);
   }
 }

@@ -20,6 +20,7 @@ import type {
 import type { Group } from '../../core/group.js';
 import { inTurn } from '../../core/membership.js';
 import { changePin, type PinReport } from '../../core/pin-change.js';
+import { calledBy } from '../../core/refusal.js';
 import { type RestoreReport, restoreBackup } from '../../core/restore.js';
 import { type SynchronizationReport, synchronize } from '../../core/synchronization.js';
 import type { Task } from '../../core/task.js';
@@ -116,7 +117,7 @@ export class AdministeredToken extends EventEmitter<TokenEvents> {
     const config = checkMember(member);
     const { existing } = options;
     if (existing !== undefined && existing !== 'remove') throw new InputError('options.existing', "'remove'", existing);
-    await this.#administer((group, deadline) => addMember(group, config, { existing }, deadline), options);
+    await this.#administer('addMember', (group, deadline) => addMember(group, config, { existing }, deadline), options);
   }
 
   /**
@@ -125,17 +126,21 @@ export class AdministeredToken extends EventEmitter<TokenEvents> {
    */
   async removeMember(name: string, options: RemoveMemberOptions = {}): Promise<RemovalReport> {
     const wipe = options.wipe === true;
-    return await this.#administer((group, deadline) => removeMember(group, nameOf(name), { wipe }, deadline), options);
+    return await this.#administer(
+      'removeMember',
+      (group, deadline) => removeMember(group, nameOf(name), { wipe }, deadline),
+      options,
+    );
   }
 
   /** Takes a member out of service for all processes: it finishes what is running. CKR_ACTION_PROHIBITED for the last one. */
   async drain(name: string, options: CallOptions = {}): Promise<void> {
-    await this.#administer((group, deadline) => setDrained(group, nameOf(name), true, deadline), options);
+    await this.#administer('drain', (group, deadline) => setDrained(group, nameOf(name), true, deadline), options);
   }
 
   /** Has a drained member catch up and serve again. */
   async undrain(name: string, options: CallOptions = {}): Promise<void> {
-    await this.#administer((group, deadline) => setDrained(group, nameOf(name), false, deadline), options);
+    await this.#administer('undrain', (group, deadline) => setDrained(group, nameOf(name), false, deadline), options);
   }
 
   /** Has a member in reserve serve like the others, in this process. */
@@ -150,7 +155,7 @@ export class AdministeredToken extends EventEmitter<TokenEvents> {
 
   /** Has a member that is away come back now. CKR_DEVICE_REMOVED, with the reason, when it does not. */
   async recover(name: string, options: CallOptions = {}): Promise<void> {
-    await this.#administer((group, deadline) => recoverMember(group, nameOf(name), deadline), options);
+    await this.#administer('recover', (group, deadline) => recoverMember(group, nameOf(name), deadline), options);
   }
 
   /**
@@ -171,7 +176,10 @@ export class AdministeredToken extends EventEmitter<TokenEvents> {
     const { group } = this.#open;
     try {
       checkOpen(this.#open);
-      return await this.#open.run(inTurn(group, changePin(group, secret, { pending }, deadline)), options.signal);
+      return await this.#open.run(
+        calledBy('changePin', inTurn(group, changePin(group, secret, { pending }, deadline), deadline)),
+        options.signal,
+      );
     } finally {
       // Where it was never begun.
       group.pins.wipeUnless([secret]);
@@ -181,7 +189,11 @@ export class AdministeredToken extends EventEmitter<TokenEvents> {
   /** Compares all that members have, and repairs what is different. See docs/operation.md for what is repaired how. */
   async synchronize(options: SynchronizeOptions = {}): Promise<SynchronizationReport> {
     const dryRun = options.dryRun === true;
-    return await this.#administer((group, deadline) => synchronize(group, { dryRun }, deadline), options);
+    return await this.#administer(
+      'synchronize',
+      (group, deadline) => synchronize(group, { dryRun }, deadline),
+      options,
+    );
   }
 
   /**
@@ -215,23 +227,34 @@ export class AdministeredToken extends EventEmitter<TokenEvents> {
     checkOpen(this.#open);
     const pin = reference === undefined ? undefined : this.#open.readPin(reference);
     try {
-      return await this.#administer((group, deadline) => work(group, { config, pin }, deadline), options);
+      return await this.#administer(
+        name === 'target' ? 'backup' : 'restore',
+        (group, deadline) => work(group, { config, pin }, deadline),
+        options,
+      );
     } finally {
       pin?.wipe();
     }
   }
 
   async #assign(name: string, duty: 'active' | 'standby', options: CallOptions): Promise<void> {
+    checkOpen(this.#open);
+    const { group } = this.#open;
     // biome-ignore lint/correctness/useYield: what is decided here is done beside
-    await this.#administer(function* (group): Task<void> {
+    const assigning = (function* (): Task<void> {
       assign(group, name, duty);
-    }, options);
+    })();
+    await this.#open.run(calledBy(duty === 'active' ? 'promote' : 'demote', assigning), options.signal);
   }
 
-  async #administer<T>(work: (group: Group, deadline: number) => Task<T>, options: CallOptions): Promise<T> {
+  async #administer<T>(
+    name: string,
+    work: (group: Group, deadline: number) => Task<T>,
+    options: CallOptions,
+  ): Promise<T> {
     const deadline = this.#open.now() + budgetOf(options, WORK_WITHIN);
     checkOpen(this.#open);
     const { group } = this.#open;
-    return await this.#open.run(inTurn(group, work(group, deadline)), options.signal);
+    return await this.#open.run(calledBy(name, inTurn(group, work(group, deadline), deadline)), options.signal);
   }
 }

@@ -8,6 +8,7 @@ import {
   formGroup,
 } from '../../core/formation.js';
 import type { Group } from '../../core/group.js';
+import { calledBy } from '../../core/refusal.js';
 import { removeOwn } from '../../core/removal.js';
 import type { Task } from '../../core/task.js';
 import { type ConfigurationSource, OpenGroup, readConfiguration } from '../../runtime/open-group.js';
@@ -40,10 +41,10 @@ export async function createGroup(
   source: ConfigurationSource,
   options: FormationOptions = {},
 ): Promise<FormationReport> {
-  const formation = await withAllMembers(source, options, (group, deadline) =>
+  const formation = await withAllMembers('createGroup', source, options, (group, deadline) =>
     formGroup(group, options.existing, deadline),
   );
-  return await withAllMembers(source, { deadline: options.deadline ?? FORM_WITHIN }, (group, deadline) =>
+  return await withAllMembers('createGroup', source, { deadline: options.deadline ?? FORM_WITHIN }, (group, deadline) =>
     confirmGroup(group, formation, deadline),
   );
 }
@@ -56,7 +57,9 @@ export async function deleteGroup(
   source: ConfigurationSource,
   options: Omit<FormationOptions, 'existing'> = {},
 ): Promise<Readonly<Record<string, number>>> {
-  return await withAllMembers(source, options, function* (group, deadline): Task<Record<string, number>> {
+  return await withAllMembers('deleteGroup', source, options, function* (group, deadline): Task<
+    Record<string, number>
+  > {
     yield* awaitAll(group, deadline);
     checkNoneNewer(group);
     const removed: Record<string, number> = {};
@@ -79,13 +82,14 @@ export async function undrainMember(
   signal?.throwIfAborted();
   const open = new OpenGroup(config);
   try {
-    await open.run(undrainAlone(open.group, name, open.now() + budget), signal);
+    await open.run(calledBy('undrainMember', undrainAlone(open.group, name, open.now() + budget)), signal);
   } finally {
     await open.close();
   }
 }
 
 async function withAllMembers<T>(
+  name: string,
   source: ConfigurationSource,
   { deadline = FORM_WITHIN, signal }: Omit<FormationOptions, 'existing'>,
   work: (group: Group, deadline: number) => Task<T>,
@@ -99,7 +103,7 @@ async function withAllMembers<T>(
   try {
     await open.awaitService(until, signal);
     // What is begun is finished, whether the caller still waits or not: half a group is none.
-    return await open.run(work(open.group, until));
+    return await open.run(calledBy(name, work(open.group, until)));
   } finally {
     await open.close();
   }
