@@ -10,7 +10,7 @@ namespace pkcs11ha {
 
 // The parameter travels as a list of fields in the order of the C structure: a number, a flag, bytes that
 // stand in the structure, bytes that it points to. What each structure looks like is known to
-// src/spec/mechanism.ts alone; here is only the machine's rule for aligning it. Bytes that the token may
+// src/spec/parameter.ts alone; here is only the machine's rule for aligning it. Bytes that the token may
 // change (an IV it picks) are a kind of their own and come back in the reply.
 class Mechanism {
  public:

@@ -80,7 +80,7 @@ function* admit(group: Group, member: Member, { existing }: AddOptions, deadline
 }
 
 /** Waits until its token was found and the login made. */
-export function* awaitPresence(group: Group, member: Member, deadline: number): Task<void> {
+function* awaitPresence(group: Group, member: Member, deadline: number): Task<void> {
   while (member.serial === undefined || !isReachable(member)) {
     const { state } = member;
     if (state.name === 'down') fail(CKR.deviceRemoved, `${member.name} cannot be reached: ${reasonOf(state)}`);

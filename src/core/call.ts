@@ -29,7 +29,7 @@ const MOST_WITHDRAWALS = 8;
 const LACKING_LIFETIME = 60_000;
 
 /**
- * One call: route, run, judge (DESIGN, section 3). Ends with the operation's result or a TokenError, by the
+ * One call: route, run, judge. Ends with the operation's result or a TokenError, by the
  * deadline (ms of the port's clock). Failing over never sleeps: it waits only when there is nobody to ask.
  */
 export function* runCall<T>(group: Group, operation: Operation<T>, deadline: number): Task<T> {

@@ -45,7 +45,7 @@ export interface Comparison {
 }
 
 /** A member that has all that the group has, to compare others with. */
-export function sourceFor(group: Group, member: Member): Member | undefined {
+function sourceFor(group: Group, member: Member): Member | undefined {
   const others = group.members.filter(
     (other) => other !== member && isReachable(other) && !group.ledger.isFilling(other.serial),
   );

@@ -28,7 +28,7 @@ export interface History {
   readonly aspect: Aspect;
 }
 
-/** Judges an attempt's end (DESIGN, section 3). */
+/** Judges an attempt's end. */
 export function judge(end: AttemptEnd, history: History): Decision {
   switch (end.kind) {
     case 'ok':

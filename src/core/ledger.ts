@@ -112,7 +112,7 @@ function ownKey(values: ReadonlyMap<number, Uint8Array>): VirtualObject {
 const yes = Uint8Array.of(1);
 
 /** A domain key as an object: what is looked for on a member, and proven. */
-export function domainObject({ id, proofs }: DomainNote): VirtualObject {
+function domainObject({ id, proofs }: DomainNote): VirtualObject {
   const object = ownKey(
     new Map([
       [CKA.class, ulongBytes(CKO.secretKey)],

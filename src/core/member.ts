@@ -121,7 +121,7 @@ export class Member implements Timing {
     return exclusiveWrites === 'auto' ? this.manufacturer.startsWith('SoftHSM') : exclusiveWrites;
   }
 
-  /** Whether calls are sent there without need. */
+  /** In service: active, in reserve, or stale. */
   get isServing(): boolean {
     return this.isActive || this.#state.name === 'standby' || this.#state.name === 'stale';
   }

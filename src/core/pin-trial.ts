@@ -19,7 +19,7 @@ const TRIAL_MULTIPLE = 5;
 type Trial = 'right' | 'refused' | 'unknown';
 
 /** Tries a PIN once on a host of its own, which sees the token as it is now. */
-export function* tryPin(group: Group, model: Member, pin: SecretRef): Task<Trial> {
+function* tryPin(group: Group, model: Member, pin: SecretRef): Task<Trial> {
   const { port, policy } = group;
   const deadline = port.now() + policy.hangAfter * TRIAL_MULTIPLE;
   const member = new Member({ ...model.config, lanes: 1 }, port, group.timing, () => {});

@@ -243,7 +243,7 @@ function handleText(handle: number): string {
 }
 
 /** The label of a record: its kind, and of keys and aliases the handle that it is about. */
-export function labelOf(record: AnyRecord): string {
+function labelOf(record: AnyRecord): string {
   switch (record.kind) {
     case 'key':
       return keyLabel(record.note.handle);

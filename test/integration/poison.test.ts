@@ -14,7 +14,7 @@ beforeAll(async () => {
 afterEach(() => cluster.heal());
 afterAll(() => cluster.close());
 
-/** A request that ends every host it meets (DESIGN, Rule 8). */
+/** A request that ends every host it meets (Rule 8). */
 describe.each([
   ['crashes', 'crash'],
   ['hangs', 'hang'],
