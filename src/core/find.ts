@@ -6,7 +6,7 @@ import { TokenError } from './error.js';
 import type { AttemptRecord } from './event.js';
 import type { Group } from './group.js';
 import { isProvenByIdentity, isReserved } from './identity.js';
-import { completeInventory, type FoundReplica, findJob } from './inventory.js';
+import { completeInventory, type FoundReplica, findJob, readInventory } from './inventory.js';
 import { hasUnneeded, tidyJournals } from './journal.js';
 import { findRecords, foundIn, type RecordsFound, recordsIn } from './ledger.js';
 import { Meeting } from './meeting.js';
@@ -14,11 +14,14 @@ import type { Member } from './member.js';
 import type { VirtualObject } from './object.js';
 import { noCodes, type Operation } from './operation.js';
 import { Effort, type Failure, failureOf, isFailure } from './outcome.js';
+import { hex } from './record.js';
 import { renewLogin } from './session.js';
 import type { Task } from './task.js';
 
 const deviceRemoved = ck('CKR_DEVICE_REMOVED');
 const MOST_OBJECTS = 0x7fff_ffff;
+/** Names that change just now are read so often. */
+const MOST_READINGS = 3;
 /** When no member has answered, they are asked again after so long (ms). */
 const RETRY_AFTER = 25;
 
@@ -63,7 +66,7 @@ class Search extends Effort {
   }
 
   *#search(template: readonly Attribute[], deadline: number): Task<void> {
-    const { attempt, group, connection, meeting } = this;
+    const { attempt, group, connection } = this;
     this.epoch = connection.epoch;
     attempt.start(operationOf(template, group.readsRecords), deadline);
     while (!attempt.settled) {
@@ -82,20 +85,34 @@ class Search extends Effort {
       for (const { record } of this.records.aliases) group.objects.learnAliases(group.ledger.addAlias(record));
     }
     const inventory = yield* completeInventory(connection, attempt.end.reply, deadline, this);
-    if (inventory.kind !== 'objects') {
-      this.end = attempt.judged(inventory);
-      return;
-    }
-    meeting.records = this.records;
-    if (this.records === undefined && needsAliases(group, inventory.objects)) {
-      const failure = yield* this.#readAliases(deadline);
-      // Without them it would give handles that no other process gives.
-      if (failure !== undefined) this.end = attempt.judged(failure);
-      if (failure !== undefined) return;
-    }
-    const objects = yield* meeting.meetAll(inventory.objects);
+    const objects = inventory.kind === 'objects' ? yield* this.#meet(template, inventory.objects, deadline) : inventory;
     if (isFailure(objects)) this.end = attempt.judged(objects);
     else this.objects = objects;
+  }
+
+  /**
+   * Where aliases tell the handles they have to be of one time with the names: whoever renames writes the new alias
+   * first and takes the old one away last, so what is named alike before and after they were read is what they speak of.
+   */
+  *#meet(
+    template: readonly Attribute[],
+    found: readonly FoundReplica[],
+    deadline: number,
+  ): Task<readonly VirtualObject[] | Failure> {
+    const { group, meeting } = this;
+    meeting.records = this.records;
+    let named = found;
+    for (let tries = 1; tries <= MOST_READINGS && needsAliases(group, named); tries += 1) {
+      const failure = meeting.records === undefined || tries > 1 ? yield* this.#readAliases(deadline) : undefined;
+      if (failure !== undefined) return failure;
+      if (meeting.records?.aliases.length === 0) break;
+      const again = yield* readInventory(this.connection, template, MOST_OBJECTS, deadline, this);
+      if (again.kind !== 'objects') return again;
+      const before = named;
+      named = again.objects;
+      if (areNamedAlike(before, named)) break;
+    }
+    return yield* meeting.meetAll(named);
   }
 
   *#readAliases(deadline: number): Task<Failure | undefined> {
@@ -129,6 +146,17 @@ function needsAliases(group: Group, found: readonly FoundReplica[]): boolean {
     const known = group.objects.aliasesOf(identity).length;
     return count !== known && (count > 1 || group.objects.isTwinned(identity));
   });
+}
+
+function areNamedAlike(before: readonly FoundReplica[], after: readonly FoundReplica[]): boolean {
+  const names = new Map(before.map(({ handle, identity }) => [hex(handle), identity]));
+  return (
+    before.length === after.length &&
+    after.every(({ handle, identity }) => {
+      const name = names.get(hex(handle));
+      return name !== undefined && Buffer.compare(name, identity) === 0;
+    })
+  );
 }
 
 function operationOf(template: readonly Attribute[], readsRecords: boolean): Operation<undefined> {

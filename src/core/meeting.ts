@@ -74,7 +74,7 @@ export class Meeting {
       const [first] = same;
       if (first === undefined) continue;
       if (same.length === 1 && !group.objects.isTwinned(first.identity)) {
-        const object = group.objects.intern(first.identity, first.description);
+        const object = this.#byFormerName(first) ?? group.objects.intern(first.identity, first.description);
         this.#meet(object, first);
         objects.push(object);
       } else {
@@ -121,6 +121,19 @@ export class Meeting {
     former.referenced = false;
     former.standings.clear();
     for (const { connection } of members) connection?.replicas.delete(former);
+  }
+
+  /** On a member that has yet to hear of a rename: the object whose alias there is older than that on others. */
+  #byFormerName({ identity }: FoundReplica): VirtualObject | undefined {
+    const { objects } = this.group;
+    // What is known of all members is as new as what this one says.
+    if (objects.withIdentity(identity).length > 0 || objects.aliasesOf(identity).length > 0) return undefined;
+    const [own] = this.#aliasesOf(identity) ?? [];
+    if (own !== undefined) return objects.get(own.handle);
+    // What had no alias before: the new one is written first. Another one of that name would have one too.
+    const former = objects.formerOf(identity);
+    const isRenamed = this.records?.aliases.some(({ record }) => record.handle === former?.handle);
+    return isRenamed === true ? former : undefined;
   }
 
   /** All of several that go by one name have aliases: one that had one, and has none any more, was destroyed. */

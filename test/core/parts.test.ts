@@ -9,6 +9,9 @@ import { LoginGate } from '../../src/core/login.js';
 import { ObjectTable } from '../../src/core/object.js';
 import { type Candidate, route } from '../../src/core/routing.js';
 import { type MemberState, moved } from '../../src/core/state.js';
+import type { Task } from '../../src/core/task.js';
+import { Turns } from '../../src/core/turns.js';
+import { Scheduler } from '../../src/runtime/scheduler.js';
 
 describe('back-off', () => {
   test('starts at once, doubles with jitter and has an end', () => {
@@ -35,6 +38,23 @@ describe('the latency of operations', () => {
     expect(attemptTimeout(100, 2000)).toBe(300);
     expect(attemptTimeout(10_000, 2000)).toBe(2000);
   });
+});
+
+test('whoever waits for its turn longer than it may leaves, and the others keep theirs', () => {
+  let now = 0;
+  const scheduler = new Scheduler(() => now);
+  const turns = new Turns();
+  const order: string[] = [];
+  const working = function* (name: string, until: number): Task<void> {
+    while (now < until) yield { signals: [], until };
+    order.push(name);
+  };
+  scheduler.start(turns.take(working('long', 1000)));
+  const leaving = scheduler.start(turns.take(working('leaves', 0), 100));
+  const last = scheduler.start(turns.take(working('last', 0)));
+  for (now of [100, 500, 1000]) scheduler.step();
+  expect(leaving.ended).toMatchObject({ ok: false, error: { code: 0x1b } });
+  expect([order, last.ended]).toEqual([['long', 'last'], { ok: true, value: undefined }]);
 });
 
 test('second attempts are earned: a twentieth of all calls after the first few', () => {

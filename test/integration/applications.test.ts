@@ -87,6 +87,24 @@ describe('two applications', () => {
     for (const name of ['hsm1', 'hsm2']) expect(await labelsOn(name)).toEqual([]);
   });
 
+  test('find a key by one handle, however often it is renamed meanwhile', async () => {
+    const [one, other] = await openTwice();
+    const { handle } = await one.generateKey('AES_KEY_GEN', { ...aes, label: 'here' });
+    const result = await one.encrypt('AES_ECB', handle, data);
+    for (const label of ['there', 'here', 'there', 'here', 'there', 'here']) {
+      let isRenaming = true;
+      const renaming = one.setAttributes(handle, { label }).finally(() => {
+        isRenaming = false;
+      });
+      while (isRenaming) {
+        const found = await Promise.all([one, other].map((token) => token.find({ class: 'SECRET_KEY' })));
+        expect(found.map((objects) => objects.map((object) => object.handle))).toEqual([[handle], [handle]]);
+      }
+      await renaming;
+      for (const token of [one, other]) expect(await token.encrypt('AES_ECB', handle, data)).toEqual(result);
+    }
+  });
+
   test('set one attribute each: a new member gets the key under both, and under its handle', async () => {
     const [one, other] = await openTwice();
     const key = await one.generateKey('AES_KEY_GEN', { ...aes, label: 'old', id: Buffer.from([1]) });
