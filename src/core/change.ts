@@ -90,7 +90,7 @@ export class Change {
     objects: readonly VirtualObject[],
     changes: readonly Attribute[] = [],
     former: readonly Attribute[] = [],
-    alone = true,
+    before: number | 'unknown' = 0,
   ): Task<readonly Member[]> {
     const { group } = this;
     const { port } = group;
@@ -100,7 +100,8 @@ export class Change {
         operation: this.operation,
         what,
         notes: objects.map(noteObject),
-        alone,
+        alone: before === 0,
+        before: before === 'unknown' ? undefined : before,
         changes: noteAttributes(changes),
         former: noteAttributes(former),
         writer: port.writer,

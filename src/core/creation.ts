@@ -36,6 +36,9 @@ const CKR = {
   userNotLoggedIn: ck('CKR_USER_NOT_LOGGED_IN'),
 } as const;
 
+/** More objects of one name are not counted. */
+const MOST_ALIKE = 64;
+
 /** What a call makes, with its names in the group. */
 interface Named {
   readonly part: DraftPart;
@@ -93,8 +96,8 @@ function* createOnAll(change: Change, making: Making): Task<readonly VirtualObje
     if (ofToken.length > 0) {
       // What is kept of a key that is copied goes with the copy.
       if (making.isCopy) for (const source of making.uses) yield* relearnKeyRecord(group, source);
-      const isAlone = making.isRepeatable ? yield* nothingLike(change, participants, objectsOf(ofToken)) : true;
-      const going = yield* change.announce(participants, 'create', objectsOf(ofToken), [], [], isAlone);
+      const before = making.isRepeatable ? yield* countAlike(change, participants, objectsOf(ofToken)) : 0;
+      const going = yield* change.announce(participants, 'create', objectsOf(ofToken), [], [], before);
       const pieces = ofToken.map((each) => pieceOf(making, each));
       const records = recordsOf(change, making, ofToken);
       yield* installAndCommit(
@@ -129,24 +132,31 @@ function* draftAnew({ group, deadline }: Change, making: Making): Task<readonly 
 }
 
 /**
- * Whether no member has anything of these names yet. Where one has, it may be the very same object, and undoing the
- * call by what is found could take that instead.
+ * How many objects of these names a member has at most; where one has any, it may
+ * be the very same object, and undoing the call by what is found could take that instead.
  */
-function* nothingLike(change: Change, members: readonly Member[], objects: readonly VirtualObject[]): Task<boolean> {
-  const finds = objects.map((object) => step('X_Find', findTemplate(object.description), 8, [CKA.token]));
+function* countAlike(
+  change: Change,
+  members: readonly Member[],
+  objects: readonly VirtualObject[],
+): Task<number | 'unknown'> {
+  const finds = objects.map((object) => step('X_Find', findTemplate(object.description), MOST_ALIKE, [CKA.token]));
   const ends = yield* together(
     change.group,
     members.map((member) =>
       change.run(member, { function: 'C_FindObjects', objects: [], isReading: true, job: () => ({ steps: finds }) }),
     ),
   );
-  return ends.every((end) => {
-    if (end.kind !== 'done') return false;
-    const { reply } = end;
-    return finds.every((_find, index) =>
-      resultOf(reply, index, 'X_Find').every(({ attributes: [token] }) => token?.value[0] !== 1),
-    );
-  });
+  let most = 0;
+  for (const end of ends) {
+    if (end.kind !== 'done') return 'unknown';
+    for (const [index] of finds.entries()) {
+      const found = resultOf(end.reply, index, 'X_Find');
+      if (found.length >= MOST_ALIKE) return 'unknown';
+      most = Math.max(most, found.filter(({ attributes: [token] }) => token?.value[0] === 1).length);
+    }
+  }
+  return most;
 }
 
 /**
@@ -169,8 +179,8 @@ function* place(change: Change, piece: Piece, recordsOf: (operation: string) => 
   const objects = [piece.object];
   try {
     const participants = yield* change.participants();
-    const isAlone = yield* nothingLike(change, participants, objects);
-    const going = yield* change.announce(participants, 'create', objects, [], [], isAlone);
+    const before = yield* countAlike(change, participants, objects);
+    const going = yield* change.announce(participants, 'create', objects, [], [], before);
     const records = recordsOf(change.operation);
     yield* installAndCommit(
       change,

@@ -113,6 +113,8 @@ export interface ChangeRecord {
   readonly former: readonly NotedAttribute[];
   /** Nothing of that name was on any member before: what is found of it was made by this call. */
   readonly alone: boolean;
+  /** How many objects of that name a member had before at most; undefined where that is not known. */
+  readonly before?: number | undefined;
   /** It takes back a call that has not happened. */
   readonly undoes?: boolean;
   readonly writer: string;

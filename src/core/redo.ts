@@ -1,19 +1,20 @@
 import { resultOf, step } from '../spec/job.js';
-import { isShortOfCopies, pickCopy } from './copies.js';
+import { isShortOfCopies, pickCopy, readUses } from './copies.js';
 import { addForgetting } from './destruction.js';
-import { type Errand, isReachable, runErrand } from './errand.js';
+import { type Errand, isReachable, readingRecords, runErrand } from './errand.js';
 import { compare } from './fingerprint.js';
 import type { Group } from './group.js';
 import { History } from './history.js';
 import { isProvenByIdentity } from './identity.js';
 import { candidatesOn, type FoundReplica } from './inventory.js';
 import { learnKeyRecord, readKeyRecord } from './key-record.js';
+import { foundIn, recordsIn } from './ledger.js';
 import { isSecretPart } from './making.js';
 import type { Member } from './member.js';
 import { alteringTo, hasValues } from './modification.js';
-import type { VirtualObject } from './object.js';
-import { Effort } from './outcome.js';
-import { attributesOf, type ChangeRecord, type KeyRecord, objectOf } from './record.js';
+import { areOfOneKey, type VirtualObject } from './object.js';
+import { Effort, isFailure } from './outcome.js';
+import { attributesOf, type ChangeRecord, hex, type KeyRecord, objectOf, proofsIn } from './record.js';
 import { resolveKey } from './resolve.js';
 import { restoreObject } from './restoration.js';
 import { Script } from './script.js';
@@ -201,8 +202,9 @@ export class Redo {
   }
 
   /**
-   * Takes an object off the member. Only what is proven to be it goes; when a creation is undone, only where nothing
-   * of its name was there before, and where no other call has made it since: rather a copy too many than a key lost.
+   * Takes an object off the member. Only what is proven to be it goes; when a creation is undone, only what no other
+   * call has made since, and where something of its name was there before, only what is beyond that: rather a copy too
+   * many than a key lost.
    */
   *#take(object: VirtualObject, record: ChangeRecord, member: Member): Task<boolean> {
     const { group } = this;
@@ -223,8 +225,13 @@ export class Redo {
       if (comparison === 'same' || isOnlyOne) matches.push(candidate);
     }
     const script = new Script();
-    const mayGo = record.undoes !== true || (record.alone && (yield* this.#isMadeBy(record, object, member)));
-    const match = yield* pickCopy(connection, object, matches, effort);
+    const isUncertain = record.undoes === true && !record.alone;
+    const going = isUncertain ? yield* this.#beyond(record, object, member, candidates.list.length, matches) : matches;
+    if (going === undefined) return false;
+    const mayGo = isUncertain
+      ? going.length > 0
+      : record.undoes !== true || (yield* this.#isMadeBy(record, object, member));
+    const match = yield* pickCopy(connection, object, going, effort);
     if (match !== undefined && 'kind' in match) return false;
     if (match !== undefined && mayGo) script.add(step('C_DestroyObject', match.handle));
     if (mayGo) addForgetting(group, object, script);
@@ -234,6 +241,36 @@ export class Redo {
     const end = yield* runErrand(group, member, errand, this.deadline);
     if (end.kind === 'done' && match !== undefined) connection.survey?.found.remove(object.identity, match.handle);
     return end.kind === 'done';
+  }
+
+  /**
+   * What a member has beyond what it had before, and beyond what records name: what others have made since has an
+   * alias. Copies of one key and one use are interchangeable, so any of them may go; none where nothing is beyond.
+   */
+  *#beyond(
+    { before }: ChangeRecord,
+    object: VirtualObject,
+    member: Member,
+    count: number,
+    matches: readonly FoundReplica[],
+  ): Task<readonly FoundReplica[] | undefined> {
+    const { connection } = member;
+    if (connection === undefined) return undefined;
+    if (before === undefined || count <= before) return [];
+    const uses = yield* readUses(connection, matches, new Effort());
+    if (isFailure(uses)) return undefined;
+    const alike = matches.filter((_match, index) => object.use === undefined || uses[index] === object.use);
+    const end = yield* runErrand(this.group, member, readingRecords, this.deadline);
+    if (end.kind !== 'done') return undefined;
+    const digest = hex(this.group.port.sha256(object.identity));
+    const named = recordsIn(foundIn(end.reply, 0)).aliases.filter(
+      ({ record }) =>
+        record.identity === digest &&
+        record.handle !== object.handle &&
+        (object.use === undefined || record.use === object.use) &&
+        areOfOneKey(proofsIn(record.proofs), object.reference),
+    );
+    return alike.length > new Set(named.map(({ record }) => record.handle)).size ? alike : [];
   }
 
   /** Whether the key record on a member, if there is one, is of that call. */
