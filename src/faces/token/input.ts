@@ -17,7 +17,7 @@ const CKR = {
 
 /** Throws where the token was closed. */
 export function checkOpen({ isClosed }: OpenGroup): void {
-  if (isClosed) throw new TokenError(CKR.notInitialized, 'close', 'the virtual token is closed');
+  if (isClosed) throw new TokenError(CKR.notInitialized, '', 'the virtual token is closed');
 }
 
 const LONGEST_DEADLINE = 2 ** 31 - 1;

@@ -5,7 +5,6 @@ import { TokenError } from '../../core/error.js';
 import type { GroupEvent } from '../../core/event.js';
 import { findObjects } from '../../core/find.js';
 import { CKO } from '../../core/identity.js';
-import { findByHandle } from '../../core/lookup.js';
 import { copying, creating, deriving, generating, generatingPair, type Making, unwrapping } from '../../core/making.js';
 import { changeAttributes } from '../../core/modification.js';
 import type { VirtualObject } from '../../core/object.js';
@@ -143,7 +142,7 @@ export class VirtualToken extends AdministeredToken {
   /** C_SignInit and C_Sign, section 5.11; also MACs. */
   async sign(mechanism: MechanismInput, key: ObjectInput, data: Data, options?: CallOptions): Promise<Buffer> {
     const input = copyOf('data', data);
-    return await this.#perform(mechanism, key, (encoded, object) => sign(encoded, object, input), options);
+    return await this.#perform('C_Sign', mechanism, key, (encoded, object) => sign(encoded, object, input), options);
   }
 
   /** C_VerifyInit and C_Verify, section 5.12: true, or false for a signature that is not the data's. */
@@ -156,19 +155,37 @@ export class VirtualToken extends AdministeredToken {
   ): Promise<boolean> {
     const input = copyOf('data', data);
     const claimed = copyOf('signature', signature);
-    return await this.#perform(mechanism, key, (encoded, object) => verify(encoded, object, input, claimed), options);
+    return await this.#perform(
+      'C_Verify',
+      mechanism,
+      key,
+      (encoded, object) => verify(encoded, object, input, claimed),
+      options,
+    );
   }
 
   /** C_EncryptInit and C_Encrypt, section 5.8. An IV that the token picks is written to the parameter's own buffer. */
   async encrypt(mechanism: MechanismInput, key: ObjectInput, data: Data, options?: CallOptions): Promise<Buffer> {
     const input = copyOf('data', data);
-    return await this.#perform(mechanism, key, (encoded, object) => encrypt(encoded, object, input), options);
+    return await this.#perform(
+      'C_Encrypt',
+      mechanism,
+      key,
+      (encoded, object) => encrypt(encoded, object, input),
+      options,
+    );
   }
 
   /** C_DecryptInit and C_Decrypt, section 5.9. */
   async decrypt(mechanism: MechanismInput, key: ObjectInput, data: Uint8Array, options?: CallOptions): Promise<Buffer> {
     const input = copyOf('data', data);
-    return await this.#perform(mechanism, key, (encoded, object) => decrypt(encoded, object, input), options);
+    return await this.#perform(
+      'C_Decrypt',
+      mechanism,
+      key,
+      (encoded, object) => decrypt(encoded, object, input),
+      options,
+    );
   }
 
   /** C_DigestInit and C_Digest, section 5.10. */
@@ -250,7 +267,13 @@ export class VirtualToken extends AdministeredToken {
   async copyObject(object: ObjectInput, template: Template, options?: CallOptions): Promise<TokenObject> {
     const attributes = copyOfTemplate('template', template);
     const handle = handleOf('object', object);
-    return await this.#createFrom(handle, CKR.objectHandleInvalid, (source) => copying(source, attributes), options);
+    return await this.#createFrom(
+      'C_CopyObject',
+      handle,
+      CKR.objectHandleInvalid,
+      (source) => copying(source, attributes),
+      options,
+    );
   }
 
   /**
@@ -272,7 +295,7 @@ export class VirtualToken extends AdministeredToken {
       checkClass('C_UnwrapKey', source, [CKO.secretKey, CKO.privateKey], CKR.unwrappingKeyTypeInconsistent);
       return unwrapping(encoded, source, blob, attributes);
     };
-    return await this.#createFrom(handle, CKR.unwrappingKeyHandleInvalid, make, options);
+    return await this.#createFrom('C_UnwrapKey', handle, CKR.unwrappingKeyHandleInvalid, make, options);
   }
 
   /** C_DeriveKey, section 5.13. The template has to have class and key type. */
@@ -289,7 +312,7 @@ export class VirtualToken extends AdministeredToken {
       checkClass('C_DeriveKey', source, [CKO.secretKey, CKO.privateKey], CKR.keyTypeInconsistent);
       return deriving(encoded, source, attributes);
     };
-    return await this.#createFrom(handle, CKR.keyHandleInvalid, make, options);
+    return await this.#createFrom('C_DeriveKey', handle, CKR.keyHandleInvalid, make, options);
   }
 
   /** C_WrapKey, section 5.13: `key` wrapped with `wrappingKey`. */
@@ -321,7 +344,7 @@ export class VirtualToken extends AdministeredToken {
     const handle = handleOf('object', object);
     const { group } = this.#open;
     return await this.#run(function* (deadline): Task<TokenObject> {
-      const found = yield* findByHandle(group, handle, deadline);
+      const found = yield* findKey(group, handle, CKR.objectHandleInvalid, 'C_SetAttributeValue', deadline);
       yield* changeAttributes(group, found, attributes, deadline);
       return new TokenObject(found);
     }, options);
@@ -332,7 +355,7 @@ export class VirtualToken extends AdministeredToken {
     const handle = handleOf('object', object);
     const { group } = this.#open;
     await this.#run(function* (deadline): Task<void> {
-      const found = yield* findByHandle(group, handle, deadline);
+      const found = yield* findKey(group, handle, CKR.objectHandleInvalid, 'C_DestroyObject', deadline);
       yield* destroyObject(group, found, deadline);
     }, options);
   }
@@ -353,6 +376,7 @@ export class VirtualToken extends AdministeredToken {
   }
 
   async #createFrom(
+    functionName: string,
     handle: number,
     code: number,
     make: (source: VirtualObject) => Making,
@@ -360,13 +384,14 @@ export class VirtualToken extends AdministeredToken {
   ): Promise<TokenObject> {
     const { group } = this.#open;
     const [made] = await this.#run(function* (deadline): Task<readonly VirtualObject[]> {
-      const source = yield* findKey(group, handle, code, 'C_FindObjects', deadline);
+      const source = yield* findKey(group, handle, code, functionName, deadline);
       return yield* createObjects(group, make(source), deadline);
     }, options);
     return tokenObject(made);
   }
 
   async #perform<T>(
+    functionName: string,
     mechanism: MechanismInput,
     key: ObjectInput,
     make: (mechanism: Mechanism, object: VirtualObject) => Operation<T>,
@@ -374,17 +399,26 @@ export class VirtualToken extends AdministeredToken {
   ): Promise<T> {
     const encoded = encodeMechanism('mechanism', mechanism);
     const handle = handleOf('key', key);
-    return await this.#run((deadline) => this.#onObject(handle, (object) => make(encoded, object), deadline), options);
+    return await this.#run(
+      (deadline) => this.#onObject(functionName, handle, (object) => make(encoded, object), deadline),
+      options,
+    );
   }
 
   *#read(handle: number, types: readonly number[], deadline: number): Task<readonly ReadAttribute[]> {
     const { group } = this.#open;
-    return yield* readObject(group, yield* findByHandle(group, handle, deadline), types, deadline);
+    const object = yield* findKey(group, handle, CKR.objectHandleInvalid, 'C_GetAttributeValue', deadline);
+    return yield* readObject(group, object, types, deadline);
   }
 
-  *#onObject<T>(handle: number, make: (object: VirtualObject) => Operation<T>, deadline: number): Task<T> {
+  *#onObject<T>(
+    functionName: string,
+    handle: number,
+    make: (object: VirtualObject) => Operation<T>,
+    deadline: number,
+  ): Task<T> {
     const { group } = this.#open;
-    const object = yield* findKey(group, handle, CKR.keyHandleInvalid, 'C_FindObjects', deadline);
+    const object = yield* findKey(group, handle, CKR.keyHandleInvalid, functionName, deadline);
     return yield* runCall(group, make(object), deadline);
   }
 
