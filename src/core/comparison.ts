@@ -1,4 +1,5 @@
 import { ck } from '../spec/constants.js';
+import { alteringTo } from './alteration.js';
 import type { Connection } from './connection.js';
 import { isShortOfCopies } from './copies.js';
 import { isReachable, readingRecords, runErrand } from './errand.js';
@@ -10,7 +11,6 @@ import { foundIn, recordsIn } from './ledger.js';
 import { isSecretPart } from './making.js';
 import { meetAll } from './meeting.js';
 import type { Member } from './member.js';
-import { alteringTo } from './modification.js';
 import type { VirtualObject } from './object.js';
 import { Effort, isFailure } from './outcome.js';
 import { Pace } from './pace.js';

@@ -1,35 +1,36 @@
 import { type Attribute, attributeOf } from '../spec/attribute.js';
 import type { ReadAttribute } from '../spec/calls.js';
 import { ck } from '../spec/constants.js';
-import { type JobReply, optional, resultOf, step } from '../spec/job.js';
+import { type JobReply, resultOf } from '../spec/job.js';
 import { attributeIn, checkChange } from '../spec/rules.js';
 import { CKR_OK } from '../spec/verdict.js';
+import {
+  altering,
+  describeAll,
+  type Records,
+  recordAfter,
+  renamedBy,
+  restoring,
+  useAfter,
+  withUse,
+} from './alteration.js';
 import { Change, carryOut } from './change.js';
-import { useTypes } from './copies.js';
 import { checkWritable } from './creation.js';
-import { type Errand, type ErrandEnd, isReachable } from './errand.js';
+import { type ErrandEnd, isReachable } from './errand.js';
 import { TokenError } from './error.js';
 import { findObjects } from './find.js';
 import type { Group } from './group.js';
-import { type Description, describe, describedTypes, identityOf, isReserved, templateOf } from './identity.js';
+import { describedTypes, identityOf, isReserved, templateOf } from './identity.js';
 import { relearnKeyRecord } from './key-record.js';
 import { isTrueIn } from './making.js';
 import type { Member } from './member.js';
 import { refreshRecord } from './membership-record.js';
-import { aliasOf, renameAmong } from './naming.js';
+import { renameAmong } from './naming.js';
 import type { VirtualObject } from './object.js';
 import { readObject } from './reading.js';
-import {
-  type AliasRecord,
-  type AnyRecord,
-  type KeyRecord,
-  keyRecordTemplate,
-  labelTemplate,
-  noteAttributes,
-  noteObject,
-} from './record.js';
+import type { KeyRecord } from './record.js';
 import { describeObject, wrapNow } from './restoration.js';
-import { Script, withAttribute } from './script.js';
+import { withAttribute } from './script.js';
 import type { Task } from './task.js';
 
 const CKA_LABEL = ck('CKA_LABEL');
@@ -41,15 +42,6 @@ const CKR = {
   deviceRemoved: ck('CKR_DEVICE_REMOVED'),
   functionFailed: ck('CKR_FUNCTION_FAILED'),
 } as const;
-
-/** What is written beside the new values. */
-interface Records {
-  /** What leads from the new name to the handle; and to those of others that have that name already. */
-  readonly names: readonly AliasRecord[];
-  /** What led to the handle before. */
-  readonly before: AliasRecord | undefined;
-  readonly record: KeyRecord | undefined;
-}
 
 /** Attributes as they are to be, and as they were. */
 interface Alteration {
@@ -140,16 +132,6 @@ function* noticeRename(group: Group, object: VirtualObject, deadline: number): T
   });
 }
 
-function describeAll(described: readonly (Uint8Array | undefined)[]): Description {
-  return describe(
-    described.map((value) =>
-      value === undefined
-        ? { presence: 'invalid', value: Buffer.alloc(0) }
-        : { presence: 'present', value: Buffer.from(value) },
-    ),
-  );
-}
-
 /** The wrapped form of a key that is about to be one that cannot be wrapped, where the policy keeps it. */
 function* sealNow(
   { group, deadline }: Change,
@@ -167,52 +149,6 @@ function valuesOf(types: readonly number[], read: readonly ReadAttribute[]): Att
     const attribute = read[index];
     return attribute?.presence === 'present' ? [{ type, value: new Uint8Array(attribute.value) }] : [];
   });
-}
-
-/** The object under the identity it gets; undefined when that stays as it is. */
-function renamedBy(object: VirtualObject, changes: readonly Attribute[]): VirtualObject | undefined {
-  if (attributeIn(changes, CKA_LABEL) === undefined && attributeIn(changes, CKA_ID) === undefined) return undefined;
-  const described = describedTypes.map((type, index) => attributeIn(changes, type) ?? object.described[index]);
-  const description = describeAll(described);
-  const identity = identityOf(description, object.valueDigest);
-  if (Buffer.compare(identity, object.identity) === 0) return undefined;
-  const renamed = Object.assign(Object.create(Object.getPrototypeOf(object)) as VirtualObject, object);
-  return Object.assign(renamed, { identity, description, described });
-}
-
-/** What a copy may be used for after a change; undefined where nothing hangs on that. */
-function useAfter({ use }: VirtualObject, changes: readonly Attribute[]): string | undefined {
-  if (use === undefined) return undefined;
-  const digit = (type: number, before: string): string => {
-    const value = attributeIn(changes, type);
-    return value === undefined ? before : String(value[0]);
-  };
-  return useTypes.map((type, index) => digit(type, use[index] ?? '0')).join('');
-}
-
-function withUse(object: VirtualObject, use: string | undefined): VirtualObject {
-  return Object.assign(Object.create(Object.getPrototypeOf(object)) as VirtualObject, object, { use });
-}
-
-function recordAfter(
-  group: Group,
-  object: VirtualObject,
-  renamed: VirtualObject,
-  changes: readonly Attribute[],
-  sealed?: KeyRecord['sealed'],
-): KeyRecord | undefined {
-  const { record } = object;
-  if (record === undefined || record === null) return undefined;
-  const changed = new Set(changes.map(({ type }) => type));
-  const template = [...record.template.filter(([type]) => !changed.has(type)), ...noteAttributes(changes)];
-  return {
-    ...record,
-    note: noteObject(renamed),
-    template,
-    sealed: record.sealed ?? sealed,
-    writer: group.port.writer,
-    time: group.tick(),
-  };
 }
 
 /** One member after the other; when one of them cannot, those before it get back what was. */
@@ -261,64 +197,8 @@ function* alterAll(
   throw change.failure(CKR.deviceRemoved, `too few members have taken it: ${group.whereabouts}`);
 }
 
-/** The attributes of an object on one member. */
-export function hasValues(object: VirtualObject, changes: readonly Attribute[]): Errand {
-  return {
-    function: 'C_GetAttributeValue',
-    objects: [object],
-    isReading: true,
-    job: ([handle = new Uint8Array(8)]) => ({
-      steps: [
-        step(
-          'C_GetAttributeValue',
-          handle,
-          changes.map(({ type }) => type),
-        ),
-      ],
-    }),
-  };
-}
-
-/** The change of an object on one member, for a call that others have begun; and the object under its new name. */
-export function alteringTo(
-  group: Group,
-  object: VirtualObject,
-  changes: readonly Attribute[],
-): { readonly errand: Errand; readonly renamed: VirtualObject | undefined } {
-  const renamed = renamedBy(object, changes);
-  const use = useAfter(object, changes);
-  const isOther = renamed !== undefined || use !== object.use;
-  const now = withUse(renamed ?? object, use);
-  const twins = group.objects.aliasesOf(now.identity).filter(({ handle }) => handle !== object.handle);
-  const names = isOther
-    ? [aliasOf(group, now), ...twins.flatMap(({ handle }) => group.ledger.aliasOf(handle) ?? [])]
-    : [];
-  const record = recordAfter(group, object, renamed ?? object, changes);
-  return { errand: altering(object, changes, { names, before: undefined, record }), renamed };
-}
-
 function isTheMembersOwn(end: ErrandEnd, done: readonly Member[]): boolean {
   return end.kind === 'refused' && end.verdict === 'ambiguous' && done.length > 0;
-}
-
-function altering(object: VirtualObject, changes: readonly Attribute[], { names, record }: Records): Errand {
-  const written: readonly AnyRecord[] = [...names, ...(record === undefined ? [] : [record])];
-  return {
-    function: 'C_SetAttributeValue',
-    objects: [object],
-    job: ([handle = new Uint8Array(8)]) => {
-      const script = new Script();
-      // What leads from the new name to the handle is there before anybody meets the new name.
-      const olds = written.map((each) => script.add(step('X_Find', labelTemplate(each), 16, [])));
-      for (const each of written) script.write(each);
-      script.add(step('C_SetAttributeValue', handle, changes));
-      const types = changes.map(({ type }) => type);
-      // It may fail without harm: then nobody knows what has come of it, and it is taken back.
-      script.add(optional(step('C_GetAttributeValue', handle, types)));
-      for (const at of olds) script.add(optional(step('C_DestroyObject', { step: at })));
-      return { steps: script.steps };
-    },
-  };
 }
 
 /** The attribute that did not become what it was to be; undefined when all did. */
@@ -347,28 +227,4 @@ function* takeBack(
     done.filter((member) => !left.includes(member)),
     left,
   );
-}
-
-/** Gives back what was, and takes away the records that were written for what was to be. */
-function restoring(object: VirtualObject, former: readonly Attribute[], { names, before, record }: Records): Errand {
-  const alias = names.find(({ handle }) => handle === object.handle);
-  return {
-    function: 'C_SetAttributeValue',
-    objects: [object],
-    job: ([handle = new Uint8Array(8)]) => {
-      const script = new Script();
-      script.add(step('C_SetAttributeValue', handle, former));
-      if (alias !== undefined) {
-        const at = script.add(step('X_Find', labelTemplate(alias), 1, []));
-        if (before !== undefined) script.write(before);
-        script.add({ ...step('C_DestroyObject', { step: at }), optional: true });
-      }
-      if (record !== undefined && object.record !== undefined && object.record !== null) {
-        const at = script.add(step('X_Find', keyRecordTemplate(object.handle), 1, []));
-        script.write(object.record);
-        script.add({ ...step('C_DestroyObject', { step: at }), optional: true });
-      }
-      return { steps: script.steps };
-    },
-  };
 }

@@ -1,4 +1,5 @@
 import { resultOf, step } from '../spec/job.js';
+import { alteringTo, hasValues } from './alteration.js';
 import { isShortOfCopies, pickCopy, readUses } from './copies.js';
 import { addForgetting } from './destruction.js';
 import { type Errand, isReachable, readingRecords, runErrand } from './errand.js';
@@ -11,7 +12,6 @@ import { learnKeyRecord, readKeyRecord } from './key-record.js';
 import { foundIn, recordsIn } from './ledger.js';
 import { isSecretPart } from './making.js';
 import type { Member } from './member.js';
-import { alteringTo, hasValues } from './modification.js';
 import { areOfOneKey, type VirtualObject } from './object.js';
 import { Effort, isFailure } from './outcome.js';
 import { attributesOf, type ChangeRecord, hex, type KeyRecord, objectOf, proofsIn } from './record.js';

@@ -1,20 +1,16 @@
 import { codeName } from '../spec/constants.js';
-import { resultOf, step } from '../spec/job.js';
-import type { Connection } from './connection.js';
-import { type Errand, insist, isReachable, readingRecords, runErrand } from './errand.js';
+import { type Errand, isReachable, runErrand } from './errand.js';
 import type { ObjectSummary } from './event.js';
 import { findObjects } from './find.js';
-import { proofsOf } from './fingerprint.js';
 import type { Group } from './group.js';
 import { isProvenByIdentity, templateOf } from './identity.js';
-import type { FoundReplica } from './inventory.js';
 import { relearnKeyRecord } from './key-record.js';
-import { foundIn, type RecordsFound, recordsIn } from './ledger.js';
 import type { Member } from './member.js';
 import { recordOf, resealAndRetire } from './membership.js';
 import { aliasOf } from './naming.js';
-import { areOfOneKey, type ProofKind, type VirtualObject } from './object.js';
-import { Effort, isFailure } from './outcome.js';
+import { areOfOneKey, type VirtualObject } from './object.js';
+import { Effort } from './outcome.js';
+import { type Cluster, clustersOf, type Entry, keyOf, type Picture, takePicture } from './picture.js';
 import { Progress } from './progress.js';
 import { type KeyRecord, objectOf } from './record.js';
 import { awaitClaim } from './recovery.js';
@@ -22,8 +18,6 @@ import { establishReference } from './reference.js';
 import { resolveKey } from './resolve.js';
 import { restoreObject } from './restoration.js';
 import { Script } from './script.js';
-import { endSpareHost, startSpareHost } from './spare-host.js';
-import { surveyKeyRecords, surveyMember } from './survey.js';
 import { sweep } from './sweep.js';
 import type { Task } from './task.js';
 
@@ -56,26 +50,6 @@ export interface SynchronizationReport {
   readonly away: readonly string[];
   readonly differences: readonly Difference[];
 }
-
-/** One object on one member, with what proves it. */
-interface Entry {
-  readonly found: FoundReplica;
-  readonly proofs: ReadonlyMap<ProofKind, Uint8Array>;
-}
-
-/** All that a member has, as a host sees it that has just started. */
-interface Picture {
-  readonly member: Member;
-  readonly byIdentity: ReadonlyMap<string, readonly Entry[]>;
-  readonly count: number;
-  readonly records: RecordsFound;
-  readonly keyRecords: ReadonlyMap<number, KeyRecord>;
-  readonly hollow: number;
-  /** When the newest of its records was written. */
-  readonly newest: number;
-}
-
-const keyOf = (identity: Uint8Array): string => Buffer.from(identity).toString('latin1');
 
 function summaryOf({ found: { description } }: Entry, handle: number): ObjectSummary {
   return {
@@ -128,68 +102,6 @@ function* compareAll(
     away,
     differences: synchronization.differences,
   };
-}
-
-function* takePicture(group: Group, member: Member, deadline: number): Task<Picture | undefined> {
-  const spare = yield* startSpareHost(group, member, deadline);
-  if (typeof spare === 'string') return undefined;
-  try {
-    const { connection } = spare;
-    if (connection === undefined) return undefined;
-    const survey = yield* surveyMember(connection);
-    const keyRecords = yield* surveyKeyRecords(connection);
-    if (isFailure(survey) || isFailure(keyRecords)) return undefined;
-    const records = recordsIn(foundIn(yield* insist(group, spare, readingRecords, deadline), 0));
-    const hollow = resultOf(yield* insist(group, spare, countingHollow, deadline), 0, 'X_FindHollow').length;
-    const progress = new Progress(group, member.name, 'comparing', survey.objects.length);
-    const byIdentity = new Map<string, Entry[]>();
-    for (const found of survey.objects) {
-      const entry = yield* prove(group, connection, found);
-      if (entry === undefined) return undefined;
-      byIdentity.set(keyOf(found.identity), [...(byIdentity.get(keyOf(found.identity)) ?? []), entry]);
-      progress.advance();
-    }
-    progress.finish();
-    const times = [...keyRecords.values(), ...records.aliases.map(({ record }) => record)].map(({ time }) => time);
-    const newest = Math.max(records.group?.record.time ?? 0, ...times);
-    return { member, byIdentity, count: survey.objects.length, records, keyRecords, hollow, newest };
-  } finally {
-    endSpareHost(spare);
-  }
-}
-
-const countingHollow: Errand = {
-  function: 'C_FindObjects',
-  objects: [],
-  isReading: true,
-  job: () => ({ steps: [step('X_FindHollow')] }),
-};
-
-function* prove(group: Group, connection: Connection, found: FoundReplica): Task<Entry | undefined> {
-  if (isProvenByIdentity(found.description)) return { found, proofs: new Map() };
-  const proofs = yield* proofsOf(group, connection, found, new Effort());
-  return isFailure(proofs) ? undefined : { found, proofs };
-}
-
-/** One key, or one public object, with how many copies of it each member has. */
-interface Cluster {
-  readonly entry: Entry;
-  readonly counts: Map<Picture, number>;
-}
-
-function clustersOf(pictures: readonly Picture[], identity: string): readonly Cluster[] {
-  const clusters: Cluster[] = [];
-  for (const picture of pictures) {
-    for (const entry of picture.byIdentity.get(identity) ?? []) {
-      let cluster = clusters.find((each) => areOfOneKey(each.entry.proofs, entry.proofs));
-      if (cluster === undefined) {
-        cluster = { entry, counts: new Map() };
-        clusters.push(cluster);
-      }
-      cluster.counts.set(picture, (cluster.counts.get(picture) ?? 0) + 1);
-    }
-  }
-  return clusters;
 }
 
 class Synchronization {
