@@ -111,7 +111,7 @@ export class BackupToken {
   }
 
   /** Refuses a token that somebody else's keys are on; with `remove` they are taken away. */
-  *claim(groupId: string, existing: 'remove' | undefined): Task<void> {
+  *clearFor(groupId: string, existing: 'remove' | undefined): Task<void> {
     const { group, member, deadline } = this;
     const reply = yield* this.#read([findRecords, step('X_Find', keyRecordTemplate(), 1, [])]);
     const records = recordsIn(foundIn(reply, 0));

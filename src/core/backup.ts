@@ -81,7 +81,7 @@ export function* backUp(
   checkCarriable(group, 'backup');
   const token: BackupToken = yield* BackupToken.open(group, place, 'backup', deadline);
   try {
-    yield* token.claim(record.id, existing);
+    yield* token.clearFor(record.id, existing);
     const former = (yield* token.heads()).slice(0, 1).map(({ head }) => head);
     yield* token.tidy(former);
     yield* checkStorage(group, token.member, deadline);

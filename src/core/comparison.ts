@@ -34,16 +34,6 @@ const MOST_TRIES = 3;
 /** Why a member tries again to come back. */
 export const UNCOMPARED = 'it could not be compared with the others';
 
-/** What came of comparing a member with one that is in step. */
-export interface Comparison {
-  /** What it lacked and has got. */
-  readonly copied: readonly VirtualObject[];
-  /** What it lacks and nobody could give it. */
-  readonly lacking: readonly VirtualObject[];
-  /** What it has beyond the others: reported, not spread. */
-  readonly foreign: number;
-}
-
 /** A member that has all that the group has, to compare others with. */
 function sourceFor(group: Group, member: Member): Member | undefined {
   const others = group.members.filter(
@@ -60,9 +50,8 @@ function sourceFor(group: Group, member: Member): Member | undefined {
 export function* fillMember(group: Group, member: Member): Task<string | undefined> {
   const source = sourceFor(group, member);
   if (source === undefined) return 'no member is there that it could get its objects from';
-  const comparison = yield* compareWith(group, member, source, 'copying');
-  if (comparison === undefined) return UNCOMPARED;
-  const { lacking } = comparison;
+  const lacking = yield* compareWith(group, member, source, 'copying');
+  if (lacking === undefined) return UNCOMPARED;
   member.fillings += 1;
   if (lacking.length === 0) return undefined;
   if (member.fillings < MOST_TRIES) return `${lacking.length} objects could not be copied yet`;
@@ -79,17 +68,18 @@ export function* fillMember(group: Group, member: Member): Task<string | undefin
 export function* compareWithOthers(group: Group, member: Member): Task<string | undefined> {
   const source = sourceFor(group, member);
   if (source === undefined) return undefined;
-  const comparison = yield* compareWith(group, member, source, 'comparing');
-  member.failedComparisons = comparison === undefined ? member.failedComparisons + 1 : 0;
-  return comparison === undefined && member.failedComparisons < MOST_TRIES ? UNCOMPARED : undefined;
+  const isCompared = (yield* compareWith(group, member, source, 'comparing')) !== undefined;
+  member.failedComparisons = isCompared ? 0 : member.failedComparisons + 1;
+  return !isCompared && member.failedComparisons < MOST_TRIES ? UNCOMPARED : undefined;
 }
 
+/** Copies what the member lacks, and gives what nobody could give; undefined where they could not be compared. */
 function* compareWith(
   group: Group,
   member: Member,
   source: Member,
   what: 'copying' | 'comparing',
-): Task<Comparison | undefined> {
+): Task<readonly VirtualObject[] | undefined> {
   const target = member.connection;
   const giving = source.connection;
   if (target === undefined || giving === undefined) return undefined;
@@ -107,14 +97,13 @@ function* compareWith(
     }));
     group.emit({ type: 'sync', member: member.name, what: 'foreign', objects });
   }
-  if (differing.length === 0 && what === 'comparing') return { copied: [], lacking: [], foreign: foreign.length };
+  if (differing.length === 0 && what === 'comparing') return [];
   target.survey = { found: own, isWhole: true };
   giving.survey = { found: theirs, isWhole: false };
   try {
     const wanted = what === 'copying' ? theirs.objects : differing;
     const copying = new Copying(group, member, source, target, giving, what === 'comparing');
-    const outcome = yield* copying.run(theirs, wanted, what);
-    return outcome === undefined ? undefined : { ...outcome, foreign: foreign.length };
+    return yield* copying.run(theirs, wanted, what);
   } finally {
     giving.forgetSurvey();
     target.forgetSurvey();
@@ -141,7 +130,7 @@ class Copying {
     theirs: Survey,
     wanted: Survey['objects'],
     what: 'copying' | 'comparing',
-  ): Task<{ readonly copied: readonly VirtualObject[]; readonly lacking: readonly VirtualObject[] } | undefined> {
+  ): Task<readonly VirtualObject[] | undefined> {
     const { group, source, giving } = this;
     // By which names objects go now: other processes may have renamed them.
     const read = yield* runErrand(group, source, readingRecords, group.port.now() + group.policy.hangAfter);
@@ -172,7 +161,7 @@ class Copying {
         what: 'copied',
         objects: copied.map(({ summary }) => summary),
       });
-    return { copied, lacking };
+    return lacking;
   }
 
   *#copy(

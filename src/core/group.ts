@@ -168,7 +168,7 @@ export class Group {
     const isWhole = records.length >= this.members.filter(({ isActive }) => isActive).length;
     if (isWhole) this.objects.learnAliases(this.ledger.learn(records));
     this.learnSome(records);
-    if (isWhole) this.ledger.readAt = this.port.now();
+    if (isWhole) this.ledger.aliasesReadAt = this.port.now();
   }
 
   /** The same from members that may not have all of them. */
@@ -227,8 +227,8 @@ export class Group {
 
   /** Whether what is known of the records is old enough to be read again with the next find. */
   get readsRecords(): boolean {
-    const { record, readAt } = this.ledger;
-    return record !== undefined && this.port.now() - readAt > this.policy.freshness;
+    const { record, aliasesReadAt } = this.ledger;
+    return record !== undefined && this.port.now() - aliasesReadAt > this.policy.freshness;
   }
 
   /** A hybrid logical clock: the wall's milliseconds with a counter, never the same twice. */

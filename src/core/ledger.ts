@@ -139,7 +139,7 @@ export class Ledger {
   /** Records of a later format were met: nothing is written any more. */
   isNewer: boolean = false;
   /** When the aliases were last read (ms of the port's clock). */
-  readAt: number = Number.NEGATIVE_INFINITY;
+  aliasesReadAt: number = Number.NEGATIVE_INFINITY;
   #aliases = new Map<string, Alias[]>();
 
   /** Takes in a record of the group; false when what is known is as new. */

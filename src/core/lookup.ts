@@ -41,7 +41,7 @@ export function* findByHandle(group: Group, handle: number, deadline: number): T
 
 /** Objects that members do not have under the names that are known here may go by others since, which aliases tell. */
 export function* lookAgain(group: Group, objects: readonly VirtualObject[], deadline: number): Task<void> {
-  group.ledger.readAt = Number.NEGATIVE_INFINITY;
+  group.ledger.aliasesReadAt = Number.NEGATIVE_INFINITY;
   yield* findObjects(group, [], deadline);
   for (const object of objects) yield* takeNewReference(group, object);
   for (const { connection } of group.members) {

@@ -121,7 +121,7 @@ function* noticeRename(group: Group, object: VirtualObject, deadline: number): T
   const description = describeAll(object.described);
   const identity = identityOf(description, object.valueDigest);
   if (Buffer.compare(identity, object.identity) === 0) return;
-  group.ledger.readAt = Number.NEGATIVE_INFINITY;
+  group.ledger.aliasesReadAt = Number.NEGATIVE_INFINITY;
   yield* findObjects(group, templateOf(description), deadline);
   if (Buffer.compare(identity, object.identity) === 0) return;
   const { label, id } = object.description;

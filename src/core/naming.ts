@@ -32,7 +32,7 @@ export function* nameObject(group: Group, part: DraftPart, deadline: number): Ta
     const found = new Set(yield* findObjects(group, templateOf(description), deadline));
     // One that has gone may only have got another name, and keeps its handle: then it is met by that.
     if (before.some((other) => !found.has(other))) {
-      group.ledger.readAt = Number.NEGATIVE_INFINITY;
+      group.ledger.aliasesReadAt = Number.NEGATIVE_INFINITY;
       yield* findObjects(group, [], deadline);
     }
     others = objects.withIdentity(identity).filter((other) => found.has(other));

@@ -27,7 +27,7 @@ const COPY_MULTIPLE = 2;
 /**
  * What is different on a member. `missing`: it lacks what the others have. `misaligned`: it has another key by that
  * name. `twins`: several keys go by one name, and no record says which handle is whose. `foreign`: it has what the
- * group has destroyed, or what nobody else may get. `hollow`: what interrupted writes have left.
+ * group has destroyed since, or another key of a name of the group's. `hollow`: what interrupted writes have left.
  */
 export type DifferenceKind = 'missing' | 'misaligned' | 'twins' | 'foreign' | 'hollow';
 
@@ -162,7 +162,7 @@ class Synchronization {
       }
     }
     if (clusters.length > 1 && clusters.every(({ counts }) => counts.size === this.pictures.length))
-      yield* this.#nameTwins(identity, clusters);
+      yield* this.#nameTwins(clusters);
   }
 
   /**
@@ -253,7 +253,7 @@ class Synchronization {
   }
 
   /** Twins whose handles stand nowhere get records that tell them apart for good. */
-  *#nameTwins(_identity: string, clusters: readonly Cluster[]): Task<void> {
+  *#nameTwins(clusters: readonly Cluster[]): Task<void> {
     const { group } = this;
     for (const { entry } of clusters) {
       for (const object of yield* this.#objectsOf(entry)) {
