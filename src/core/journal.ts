@@ -67,7 +67,9 @@ function* tidyInTurn(group: Group): Task<void> {
       const pictures = yield* picturesOf(group);
       const entries = strikable(group, pictures ?? []);
       const strikes = entries.length > 0 ? entries : forgettable(group, pictures ?? []);
-      if (pictures !== undefined && strikes.length === 0) return;
+      // One that has come into step meanwhile may be what the others were waiting for.
+      if (pictures !== undefined && strikes.length === 0 && pictures.length >= inStep(group).length) return;
+      if (pictures !== undefined && strikes.length === 0) continue;
       if (pictures !== undefined && (yield* strikeAll(group, strikes))) {
         failures = 0;
         continue;
@@ -90,6 +92,10 @@ function isInStep(group: Group, member: Member): boolean {
   return state.name === 'active' || state.name === 'standby';
 }
 
+function inStep(group: Group): readonly Member[] {
+  return group.members.filter((member) => isInStep(group, member) && group.ledger.isMember(member.serial ?? ''));
+}
+
 /** Whether all members are there, and in step. */
 function isWhole(group: Group): boolean {
   const { ledger, members } = group;
@@ -104,8 +110,7 @@ function isWhole(group: Group): boolean {
 function* picturesOf(group: Group): Task<readonly Picture[] | undefined> {
   const { port, policy } = group;
   const pictures: Picture[] = [];
-  for (const member of group.members) {
-    if (!isInStep(group, member) || !group.ledger.isMember(member.serial ?? '')) continue;
+  for (const member of inStep(group)) {
     const end = yield* runErrand(group, member, readingRecords, port.now() + policy.hangAfter * WAIT_MULTIPLE);
     if (end.kind !== 'done') return undefined;
     const records = recordsIn(foundIn(end.reply, 0));

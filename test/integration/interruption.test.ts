@@ -4,7 +4,8 @@ import { startService } from '../support/process.js';
 import { type Operation, prepare, run } from '../support/programs/operations.js';
 import type { ReadObject } from '../support/softhsm.js';
 
-/** All boundaries take minutes: `npm test` takes a sample, another one each time. */
+/** All boundaries take many minutes: `npm test` takes a sample, another one each time. */
+const LONGEST = process.env.EVERY_BOUNDARY === undefined ? 60_000 : 1_800_000;
 const every = process.env.EVERY_BOUNDARY === undefined ? 8 : 1;
 const first = process.env.EVERY_BOUNDARY === undefined ? Math.floor(Math.random() * every) : 0;
 
@@ -65,66 +66,74 @@ async function expectAlike(prefix: string, expected: Readonly<Record<string, num
 }
 
 describe.each(['hsm1', 'hsm2'])('the host of %s ends at a call', (victim) => {
-  test.each(cases)('of $name: all members have it, or none', async ({ name, outcome }) => {
-    const expected: Record<string, number> = {};
-    let ends = 0;
-    for (let skip = first; ; skip += every) {
-      const label = `${name} ${victim} ${skip}`;
-      // Opened anew: a member that is lost again and again is left alone for longer each time.
-      const token = await cluster.open();
-      const prepared = await prepare(token, name, label);
-      const met = cluster.met(victim).length;
-      cluster.fault(victim, `* exit=9 times=1 skip=${skip}`);
-      const succeeded = await run(token, name, label, prepared).then(
-        () => true,
-        () => false,
-      );
-      const hasEnded = cluster.met(victim).length > met;
-      cluster.heal();
-      Object.assign(expected, outcome(label, succeeded));
-      await Promise.all(['hsm1', 'hsm2'].map((each) => untilState(token, each, 'active')));
-      await token.close();
-      if (!hasEnded) break;
-      ends += 1;
-    }
-    expect(ends).toBeGreaterThan(0);
-    await expectAlike(name, expected);
-  });
+  test.each(cases)(
+    'of $name: all members have it, or none',
+    async ({ name, outcome }) => {
+      const expected: Record<string, number> = {};
+      let ends = 0;
+      for (let skip = first; ; skip += every) {
+        const label = `${name} ${victim} ${skip}`;
+        // Opened anew: a member that is lost again and again is left alone for longer each time.
+        const token = await cluster.open();
+        const prepared = await prepare(token, name, label);
+        const met = cluster.met(victim).length;
+        cluster.fault(victim, `* exit=9 times=1 skip=${skip}`);
+        const succeeded = await run(token, name, label, prepared).then(
+          () => true,
+          () => false,
+        );
+        const hasEnded = cluster.met(victim).length > met;
+        cluster.heal();
+        Object.assign(expected, outcome(label, succeeded));
+        await Promise.all(['hsm1', 'hsm2'].map((each) => untilState(token, each, 'active')));
+        await token.close();
+        if (!hasEnded) break;
+        ends += 1;
+      }
+      expect(ends).toBeGreaterThan(0);
+      await expectAlike(name, expected);
+    },
+    LONGEST,
+  );
 });
 
 describe.each(['hsm1', 'hsm2'])('the application ends at a call of %s', (where) => {
-  test.each(cases)('of $name: all members have it, or none, when it is opened again', async ({ name, outcome }) => {
-    const expected: Record<string, number> = {};
-    const told: Record<string, number[]> = {};
-    let ends = 0;
-    for (let skip = first; ; skip += every) {
-      const label = `${name} ${where} ${skip}`;
-      const service = startService(`change:${name}:${label}`, cluster.configuration(), 'pipe');
-      // It says when it is ready, and waits for the fault to be there.
-      await service.told;
-      const met = cluster.met(where).length;
-      cluster.fault(where, `* orphan times=1 skip=${skip}`);
-      service.child.stdin?.write('go\n');
-      const { code } = await service.ended;
-      const hasEnded = cluster.met(where).length > met;
-      cluster.heal();
-      const token = await cluster.open();
-      await Promise.all(['hsm1', 'hsm2'].map((each) => untilState(token, each, 'active')));
-      await token.close();
-      const [yes, no] = [outcome(label, true), outcome(label, false)];
-      // Told that it has succeeded, it has; otherwise either will do, but the same on both.
-      if (code === 0) Object.assign(expected, yes);
-      else for (const each of Object.keys(yes)) told[each] = [yes[each] ?? 0, no[each] ?? 0];
-      if (!hasEnded) break;
-      ends += 1;
-    }
-    expect(ends).toBeGreaterThan(0);
-    const found = await cluster.read('hsm1');
-    for (const [label, either] of Object.entries(told)) {
-      const count = counted(found, label);
-      expect(either).toContain(count);
-      expected[label] = count;
-    }
-    await expectAlike(name, expected);
-  });
+  test.each(cases)(
+    'of $name: all members have it, or none, when it is opened again',
+    async ({ name, outcome }) => {
+      const expected: Record<string, number> = {};
+      const told: Record<string, number[]> = {};
+      let ends = 0;
+      for (let skip = first; ; skip += every) {
+        const label = `${name} ${where} ${skip}`;
+        const service = startService(`change:${name}:${label}`, cluster.configuration(), 'pipe');
+        // It says when it is ready, and waits for the fault to be there.
+        await service.told;
+        const met = cluster.met(where).length;
+        cluster.fault(where, `* orphan times=1 skip=${skip}`);
+        service.child.stdin?.write('go\n');
+        const { code } = await service.ended;
+        const hasEnded = cluster.met(where).length > met;
+        cluster.heal();
+        const token = await cluster.open();
+        await Promise.all(['hsm1', 'hsm2'].map((each) => untilState(token, each, 'active')));
+        await token.close();
+        const [yes, no] = [outcome(label, true), outcome(label, false)];
+        // Told that it has succeeded, it has; otherwise either will do, but the same on both.
+        if (code === 0) Object.assign(expected, yes);
+        else for (const each of Object.keys(yes)) told[each] = [yes[each] ?? 0, no[each] ?? 0];
+        if (!hasEnded) break;
+        ends += 1;
+      }
+      expect(ends).toBeGreaterThan(0);
+      const found = await cluster.read('hsm1');
+      for (const [label, either] of Object.entries(told)) {
+        const count = counted(found, label);
+        expect(either).toContain(count);
+        expected[label] = count;
+      }
+      await expectAlike(name, expected);
+    },
+    LONGEST,
+  );
 });
