@@ -86,6 +86,7 @@ describe.each(['hsm1', 'hsm2'])('the host of %s ends at a call', (victim) => {
         cluster.heal();
         Object.assign(expected, outcome(label, succeeded));
         await Promise.all(['hsm1', 'hsm2'].map((each) => untilState(token, each, 'active')));
+        if (every === 1) await cluster.untilTidy();
         await token.close();
         if (!hasEnded) break;
         ends += 1;
@@ -117,6 +118,7 @@ describe.each(['hsm1', 'hsm2'])('the application ends at a call of %s', (where) 
         cluster.heal();
         const token = await cluster.open();
         await Promise.all(['hsm1', 'hsm2'].map((each) => untilState(token, each, 'active')));
+        if (every === 1) await cluster.untilTidy();
         await token.close();
         const [yes, no] = [outcome(label, true), outcome(label, false)];
         // Told that it has succeeded, it has; otherwise either will do, but the same on both.
