@@ -1,7 +1,7 @@
 {
   "variables": {
     "sanitize%": "",
-    "pkcs11_headers": "<!(node -p \"require('node:path').join(require('node:path').dirname(require.resolve('pkcs11js/package.json')), 'includes', 'pkcs11')\")"
+    "pkcs11_headers": "<!(node -p \"require('./native/original.cjs').headers\")"
   },
   "target_defaults": {
     "cflags!": ["-fno-exceptions"],
@@ -46,6 +46,7 @@
         "native/host/calls_token.cc",
         "native/host/confinement.cc",
         "native/host/farewell.cc",
+        "native/host/held.cc",
         "native/host/job.cc",
         "native/host/lane.cc",
         "native/host/main.cc",

@@ -1,3 +1,5 @@
+// biome-ignore lint/style/noDefaultExport: in pkcs11js's place it is imported as that is
+export { everything as default, everything as 'module.exports' } from './commonjs.js';
 export type { BackupReport } from './core/backup.js';
 export type {
   Balance,
@@ -32,6 +34,7 @@ export type { DriftStatus, GroupStatus, MemberStatus } from './core/status.js';
 export type { Difference, DifferenceKind, SynchronizationReport } from './core/synchronization.js';
 export type { Travel } from './core/travel-trial.js';
 export { ConfigurationError } from './core/validation.js';
+export { PKCS11 } from './faces/pkcs11js/index.js';
 export type {
   AddMemberOptions,
   BackupOptions,
@@ -42,10 +45,10 @@ export type {
   RemoveMemberOptions,
   SynchronizeOptions,
 } from './faces/token/administration.js';
-export { createGroup, deleteGroup, type FormationOptions, undrainMember } from './faces/token/group.js';
 export type { CallOptions } from './faces/token/input.js';
 export { type ObjectInput, TokenObject } from './faces/token/object.js';
 export { type Data, type OpenOptions, VirtualToken } from './faces/token/virtual-token.js';
+export { createGroup, deleteGroup, type FormationOptions, undrainMember } from './runtime/formation.js';
 export type { ConfigurationSource } from './runtime/open-group.js';
 export { PinError } from './runtime/pin.js';
 export type { AttributeValue } from './spec/attribute.js';

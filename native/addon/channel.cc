@@ -77,7 +77,7 @@ Napi::Value Channel::send(const Napi::CallbackInfo& info) {
   const auto length = static_cast<std::size_t>(info[1].As<Napi::Number>().Int64Value());
   if (length == 0 || length > message.ByteLength()) throw Napi::RangeError::New(env, "length is outside of the message");
   std::span<const std::uint8_t> secret;
-  if (info.Length() > 2 && info[2].IsObject()) secret = Secret::bytesOf(info[2]);
+  if (info.Length() > 2 && info[2].IsObject()) secret = Secret::heldBy(info[2]);
   if (!socket_) return Napi::Number::New(env, 2);
   switch (sendPacket(socket_.get(), {message.Data(), length}, secret, false)) {
     case SendResult::sent:

@@ -65,14 +65,10 @@ Secret* Secret::of(const Napi::Value& value) {
   return Unwrap(value.As<Napi::Object>());
 }
 
-std::span<const std::uint8_t> Secret::bytesOf(const Napi::Value& value) {
-  const Secret* secret = of(value);
-  return {secret->memory_, secret->length_};
-}
-
 std::span<const std::uint8_t> Secret::heldBy(const Napi::Value& value) {
-  if (of(value)->memory_ == nullptr) throw Napi::Error::New(value.Env(), "the secret has been wiped");
-  return bytesOf(value);
+  const Secret* secret = of(value);
+  if (secret->memory_ == nullptr) throw Napi::Error::New(value.Env(), "the secret has been wiped");
+  return {secret->memory_, secret->length_};
 }
 
 Napi::Value Secret::joined(const Napi::CallbackInfo& info) {

@@ -15,8 +15,8 @@ class Secret : public Napi::ObjectWrap<Secret> {
   explicit Secret(const Napi::CallbackInfo& info);
   ~Secret() override;
 
-  // Throws for anything that is no Secret; empty for a wiped one.
-  static std::span<const std::uint8_t> bytesOf(const Napi::Value& value);
+  // Throws for anything that is no Secret, and for one that has been wiped: it must not pass for an empty PIN.
+  static std::span<const std::uint8_t> heldBy(const Napi::Value& value);
 
  private:
   // Secret.joined(first, second): a new one with the bytes of both, which stay as they are
@@ -29,8 +29,6 @@ class Secret : public Napi::ObjectWrap<Secret> {
   void release();
 
   static Secret* of(const Napi::Value& value);
-  // Throws for one that has been wiped: it must not pass for an empty PIN.
-  static std::span<const std::uint8_t> heldBy(const Napi::Value& value);
 
   std::uint8_t* memory_ = nullptr;
   std::size_t mapped_ = 0;

@@ -9,28 +9,47 @@ constexpr std::size_t kCipherRoom = 1024;  // above the input: padding, a tag, a
 constexpr std::size_t kDigestRoom = 64;
 
 using CipherInit = CK_RV (*)(CK_SESSION_HANDLE, CK_MECHANISM*, CK_OBJECT_HANDLE);
+using CipherFinal = CK_RV (*)(CK_SESSION_HANDLE, CK_BYTE*, CK_ULONG*);
 using Cipher = CK_RV (*)(CK_SESSION_HANDLE, CK_BYTE*, CK_ULONG, CK_BYTE*, CK_ULONG*);
 
 CK_RV begin(JobContext& context, Reader& reader, Writer& writer, CipherInit init) {
-  Mechanism mechanism = Mechanism::read(reader);
+  Mechanism mechanism = Mechanism::read(reader, context.held != nullptr);
   const CK_RV rv = init(context.handle(), mechanism.raw(), context.readObject(reader));
-  if (rv == CKR_OK) context.session.began();
-  context.cipher = context.mechanisms.size();
-  context.mechanisms.push_back(std::move(mechanism));
+  if (rv == CKR_OK) context.began();
+  context.keep(std::move(mechanism));
   return rv;
 }
 
-CK_RV finish(JobContext& context, Reader& reader, Writer& writer, Cipher cipher) {
+void writeReturned(const JobContext& context, Writer& writer) {
+  const Mechanism* mechanism = context.cipherMechanism();
+  if (mechanism == nullptr) {
+    writer.u32(0);
+  } else {
+    mechanism->writeReturned(writer);
+  }
+}
+
+CK_RV process(JobContext& context, Reader& reader, Writer& writer, Cipher cipher) {
   const Bytes input = reader.sized();
   const CK_RV rv = writeOutput(writer, input.size() + kCipherRoom, [&](CK_BYTE* output, CK_ULONG* size) {
     return cipher(context.handle(), input.data(), input.size(), output, size);
   });
-  if (rv != CKR_BUFFER_TOO_SMALL) context.session.ended();
-  if (context.cipher < context.mechanisms.size()) {
-    context.mechanisms[context.cipher].writeReturned(writer);
-  } else {
-    writer.u32(0);
-  }
+  writeReturned(context, writer);
+  return rv;
+}
+
+CK_RV finish(JobContext& context, Reader& reader, Writer& writer, Cipher cipher) {
+  const CK_RV rv = process(context, reader, writer, cipher);
+  if (rv != CKR_BUFFER_TOO_SMALL) context.ended();
+  return rv;
+}
+
+CK_RV finishParts(JobContext& context, Writer& writer, CipherFinal final) {
+  const CK_RV rv = writeOutput(writer, kCipherRoom, [&](CK_BYTE* output, CK_ULONG* size) {
+    return final(context.handle(), output, size);
+  });
+  if (rv != CKR_BUFFER_TOO_SMALL) context.ended();
+  writeReturned(context, writer);
   return rv;
 }
 
@@ -52,11 +71,28 @@ CK_RV call_C_Decrypt(JobContext& context, Reader& reader, Writer& writer) {
   return finish(context, reader, writer, context.functions->C_Decrypt);
 }
 
+// An Update gives at most what it was given and what was kept back before.
+CK_RV call_C_EncryptUpdate(JobContext& context, Reader& reader, Writer& writer) {
+  return process(context, reader, writer, context.functions->C_EncryptUpdate);
+}
+
+CK_RV call_C_EncryptFinal(JobContext& context, Reader& reader, Writer& writer) {
+  return finishParts(context, writer, context.functions->C_EncryptFinal);
+}
+
+CK_RV call_C_DecryptUpdate(JobContext& context, Reader& reader, Writer& writer) {
+  return process(context, reader, writer, context.functions->C_DecryptUpdate);
+}
+
+CK_RV call_C_DecryptFinal(JobContext& context, Reader& reader, Writer& writer) {
+  return finishParts(context, writer, context.functions->C_DecryptFinal);
+}
+
 CK_RV call_C_DigestInit(JobContext& context, Reader& reader, Writer& writer) {
-  Mechanism mechanism = Mechanism::read(reader);
+  Mechanism mechanism = Mechanism::read(reader, context.held != nullptr);
   const CK_RV rv = context.functions->C_DigestInit(context.handle(), mechanism.raw());
-  if (rv == CKR_OK) context.session.began();
-  context.mechanisms.push_back(std::move(mechanism));
+  if (rv == CKR_OK) context.began();
+  context.keep(std::move(mechanism));
   return rv;
 }
 
@@ -65,7 +101,7 @@ CK_RV call_C_Digest(JobContext& context, Reader& reader, Writer& writer) {
   const CK_RV rv = writeOutput(writer, kDigestRoom, [&](CK_BYTE* output, CK_ULONG* size) {
     return context.functions->C_Digest(context.handle(), input.data(), input.size(), output, size);
   });
-  if (rv != CKR_BUFFER_TOO_SMALL) context.session.ended();
+  if (rv != CKR_BUFFER_TOO_SMALL) context.ended();
   return rv;
 }
 
@@ -82,7 +118,7 @@ CK_RV call_C_DigestFinal(JobContext& context, Reader& reader, Writer& writer) {
   const CK_RV rv = writeOutput(writer, kDigestRoom, [&](CK_BYTE* output, CK_ULONG* size) {
     return context.functions->C_DigestFinal(context.handle(), output, size);
   });
-  if (rv != CKR_BUFFER_TOO_SMALL) context.session.ended();
+  if (rv != CKR_BUFFER_TOO_SMALL) context.ended();
   return rv;
 }
 

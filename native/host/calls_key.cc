@@ -72,6 +72,11 @@ CK_RV call_C_DeriveKey(JobContext& context, Reader& reader, Writer& writer) {
   return rv;
 }
 
+CK_RV call_C_SeedRandom(JobContext& context, Reader& reader, Writer& writer) {
+  const Bytes seed = reader.sized();
+  return context.functions->C_SeedRandom(context.handle(), seed.data(), seed.size());
+}
+
 CK_RV call_C_GenerateRandom(JobContext& context, Reader& reader, Writer& writer) {
   const std::uint32_t size = reader.u32();
   const std::size_t begin = writer.beginSized();

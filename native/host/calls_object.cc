@@ -20,6 +20,16 @@ bool isPartial(CK_RV rv) {
 // What tokens say of an object that is only half there, for instance after a write that was interrupted.
 bool isHollow(CK_RV rv) { return rv == CKR_ATTRIBUTE_VALUE_INVALID; }
 
+// What a token may say of one attribute that it cannot give, whatever the others are (SoftHSM: of dates).
+bool isOfOne(CK_RV rv) { return rv == CKR_GENERAL_ERROR || rv == CKR_FUNCTION_FAILED; }
+
+// A template within a template: a token would take what is in the room for it for addresses. An attribute that no
+// token has is asked for instead.
+CK_ATTRIBUTE_TYPE withoutNested(CK_ATTRIBUTE_TYPE type) {
+  constexpr CK_ATTRIBUTE_TYPE kNoSuchType = CKA_VENDOR_DEFINED | 0x7ffffffful;
+  return (type & CKF_ARRAY_ATTRIBUTE) != 0 && type != CKA_ALLOWED_MECHANISMS ? kNoSuchType : type;
+}
+
 void writeNothing(std::size_t types, Writer& writer) {
   writer.u32(static_cast<std::uint32_t>(types));
   for (std::size_t i = 0; i < types; ++i) {
@@ -52,7 +62,7 @@ CK_RV findAll(JobContext& context, CK_ATTRIBUTE* wanted, CK_ULONG size, std::siz
   CK_FUNCTION_LIST* functions = context.functions;
   CK_RV rv = functions->C_FindObjectsInit(context.handle(), wanted, size);
   if (rv != CKR_OK) return rv;
-  context.session.began();
+  context.began();
   while (found.size() < most) {
     CK_OBJECT_HANDLE batch[kFindBatch];
     CK_ULONG count = 0;
@@ -62,7 +72,7 @@ CK_RV findAll(JobContext& context, CK_ATTRIBUTE* wanted, CK_ULONG size, std::siz
     found.insert(found.end(), batch, batch + std::min(count, wish));
   }
   const CK_RV final = functions->C_FindObjectsFinal(context.handle());
-  if (final == CKR_OK) context.session.ended();
+  if (final == CKR_OK) context.ended();
   return rv != CKR_OK ? rv : final;
 }
 
@@ -105,19 +115,22 @@ CK_RV writeAttributes(JobContext& context, CK_OBJECT_HANDLE object, const std::v
   std::vector<std::uint8_t> room(types.size() * kFirstRoom);
   std::vector<CK_ATTRIBUTE> attributes;
   for (std::size_t i = 0; i < types.size(); ++i) {
-    attributes.push_back({types[i], room.data() + i * kFirstRoom, kFirstRoom});
+    attributes.push_back({withoutNested(types[i]), room.data() + i * kFirstRoom, kFirstRoom});
   }
   const CK_RV common = context.functions->C_GetAttributeValue(context.handle(), object, attributes.data(), attributes.size());
-  if (common != CKR_OK && !isPartial(common)) return common;
+  const bool eachAlone = isOfOne(common) && types.size() > 1;
+  if (common != CKR_OK && !isPartial(common) && !eachAlone) return common;
   std::vector<std::uint8_t> alone;
+  bool isAnyThere = false;
   for (CK_ATTRIBUTE& attribute : attributes) {
     CK_RV rv = CKR_OK;
     // After a partial answer a length that is still the room's may be one that the token never got to.
     const bool untouched = common != CKR_OK && attribute.ulValueLen == kFirstRoom;
-    if (untouched || attribute.ulValueLen == CK_UNAVAILABLE_INFORMATION || attribute.ulValueLen > kFirstRoom) {
+    if (eachAlone || untouched || attribute.ulValueLen == CK_UNAVAILABLE_INFORMATION || attribute.ulValueLen > kFirstRoom) {
       rv = readAlone(context, object, attribute, alone);
-      if (rv != CKR_OK && !isPartial(rv)) return rv;
+      if (rv != CKR_OK && !isPartial(rv) && !(eachAlone && isOfOne(rv))) return rv;
     }
+    isAnyThere = isAnyThere || rv == CKR_OK;
     const Presence presence = rv == CKR_OK                    ? Presence::present
                               : rv == CKR_ATTRIBUTE_SENSITIVE ? Presence::sensitive
                                                               : Presence::invalid;
@@ -128,7 +141,7 @@ CK_RV writeAttributes(JobContext& context, CK_OBJECT_HANDLE object, const std::v
       writer.sized({});
     }
   }
-  return CKR_OK;
+  return eachAlone && !isAnyThere ? common : CKR_OK;
 }
 
 // FindObjectsInit to FindObjectsFinal, then the attributes of each object found, at most `most` of them. An
@@ -169,6 +182,13 @@ CK_RV call_X_Find(JobContext& context, Reader& reader, Writer& writer) {
 CK_RV call_C_GetAttributeValue(JobContext& context, Reader& reader, Writer& writer) {
   const CK_OBJECT_HANDLE object = context.readObject(reader);
   return writeAttributes(context, object, readTypes(reader), writer);
+}
+
+CK_RV call_C_GetObjectSize(JobContext& context, Reader& reader, Writer& writer) {
+  CK_ULONG size = 0;
+  const CK_RV rv = context.functions->C_GetObjectSize(context.handle(), context.readObject(reader), &size);
+  writer.u64(size);
+  return rv;
 }
 
 CK_RV call_C_CreateObject(JobContext& context, Reader& reader, Writer& writer) {

@@ -78,17 +78,6 @@ CK_RV call_X_GiveWay(JobContext& context, Reader& reader, Writer& writer) {
 
 CK_RV call_C_Finalize(JobContext& context, Reader& reader, Writer& writer) { return context.module.finalize(); }
 
-CK_RV call_C_GetInfo(JobContext& context, Reader& reader, Writer& writer) {
-  CK_INFO info{};
-  const CK_RV rv = context.functions->C_GetInfo(&info);
-  writeVersion(writer, info.cryptokiVersion);
-  writeText(writer, info.manufacturerID);
-  writer.u64(info.flags);
-  writeText(writer, info.libraryDescription);
-  writeVersion(writer, info.libraryVersion);
-  return rv;
-}
-
 CK_RV call_C_GetSlotList(JobContext& context, Reader& reader, Writer& writer) {
   const CK_BBOOL present = reader.u8();
   return writeList(writer, [&](CK_ULONG* items, CK_ULONG* count) {
@@ -161,6 +150,39 @@ CK_RV call_C_Login(JobContext& context, Reader& reader, Writer& writer) {
   const CK_USER_TYPE user = reader.u64();
   const Bytes pin = reader.sized();
   return context.module.login(user, pin.data(), pin.size());
+}
+
+// The steps that follow run on a session that is held under that number: a new one, or the one that an earlier job
+// has opened. CKR_SESSION_CLOSED where there is none any more.
+CK_RV call_X_Hold(JobContext& context, Reader& reader, Writer& writer) {
+  const std::uint64_t number = reader.u64();
+  const bool isNew = reader.u8() != 0;
+  std::shared_ptr<HeldSession> held;
+  if (isNew) {
+    const CK_RV rv = context.heldSessions.open(number, held);
+    if (rv != CKR_OK) return rv;
+  } else {
+    held = context.heldSessions.find(number);
+  }
+  if (!held || !held->isCurrent()) return CKR_SESSION_CLOSED;
+  std::unique_lock<std::mutex> holding(held->inUse, std::try_to_lock);
+  if (!holding.owns_lock()) return CKR_SESSION_CLOSED;
+  context.heldNumber = number;
+  context.held = std::move(held);
+  context.holding = std::move(holding);
+  return CKR_OK;
+}
+
+CK_RV call_X_Release(JobContext& context, Reader& reader, Writer& writer) {
+  context.heldSessions.release(reader.u64());
+  return CKR_OK;
+}
+
+// For the operation that was begun on the session, with a key that asks for it (CKU_CONTEXT_SPECIFIC). The PIN is at
+// the packet's end, whatever comes after this step.
+CK_RV call_X_LogInAgain(JobContext& context, Reader& reader, Writer& writer) {
+  const Bytes pin = reader.tail(reader.u32());
+  return context.functions->C_Login(context.handle(), CKU_CONTEXT_SPECIFIC, pin.data(), pin.size());
 }
 
 // On the anchor session too: the PIN of the user logged in there, or the user's PIN when nobody is. The new PIN is

@@ -16,6 +16,7 @@ constexpr std::array<Call, kCalls> kTable = [] {
   return table;
 }();
 
+constexpr std::uint32_t kHold = 6;
 constexpr std::uint32_t kOpenSession = 17;
 
 // Destroys what a failed job made, the last first, where it asks for that; false when something is left.
@@ -45,7 +46,8 @@ CK_RV runStep(std::uint32_t number, JobContext& context, Reader& reader, Writer&
   const bool needsModule = index != 1;
   const CK_RV rv = needsModule && context.functions == nullptr ? CKR_CRYPTOKI_NOT_INITIALIZED
                                                                : call(context, reader, writer);
-  context.session.notice(rv);
+  // What X_Hold says is of a held session, not of the lane's own.
+  if (index != kHold) context.notice(rv);
   // Results of a failed call are not sent, except the text that says why a library did not load.
   if (rv != CKR_OK && needsModule) writer.cut(outputAt);
   writer.patch64(rvAt, rv);
@@ -79,6 +81,32 @@ CK_RV JobContext::make(CK_RV rv, CK_OBJECT_HANDLE object) {
   return CKR_OK;
 }
 
+void JobContext::began() {
+  if (!held) session.began();
+}
+
+void JobContext::ended() {
+  if (!held) session.ended();
+}
+
+void JobContext::notice(CK_RV rv) {
+  if (!held) session.notice(rv);
+}
+
+void JobContext::keep(Mechanism mechanism) {
+  if (held) {
+    held->mechanisms.push_back(std::move(mechanism));
+  } else {
+    cipher = mechanisms.size();
+    mechanisms.push_back(std::move(mechanism));
+  }
+}
+
+const Mechanism* JobContext::cipherMechanism() const {
+  if (held) return held->mechanisms.empty() ? nullptr : &held->mechanisms.back();
+  return cipher < mechanisms.size() ? &mechanisms[cipher] : nullptr;
+}
+
 void JobContext::unmake(CK_OBJECT_HANDLE object) { std::erase(made, object); }
 
 void writeStatus(std::uint64_t id, job::Status status, std::vector<std::uint8_t>& reply) {
@@ -110,6 +138,8 @@ void runJob(const job::Header& header, Reader& reader, JobContext& context, std:
       const CK_RV rv = runStep(number, context, reader, writer);
       writer.patch32(countAt, ++count);
       if (rv == CKR_OK || (number & job::kOptional) != 0) continue;
+      // A call that failed has ended what its session was held for.
+      if (context.heldNumber != 0) context.heldSessions.release(context.heldNumber);
       if (!isUndone(header, context)) {
         writer.patch32(countAt - sizeof count, static_cast<std::uint32_t>(job::Status::unclean));
       }

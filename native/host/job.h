@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "host/held.h"
 #include "host/mechanism.h"
 #include "host/module.h"
 #include "host/session.h"
@@ -43,6 +44,7 @@ struct Header {
 struct JobContext {
   Module& module;
   Session& session;
+  HeldSessions& heldSessions;
   CK_FUNCTION_LIST* functions;
   // The object that each step made or found, for steps that come after it; of a key pair the public key first,
   // and the private one in `seconds`.
@@ -55,12 +57,24 @@ struct JobContext {
   std::vector<Mechanism> mechanisms{};
   // The one of them that the cipher's Init brought.
   std::size_t cipher = 0;
+  // The held session that the steps run on since X_Hold, instead of the lane's own.
+  std::shared_ptr<HeldSession> held{};
+  std::unique_lock<std::mutex> holding{};
+  std::uint64_t heldNumber = 0;
   // Set by X_Attach: how many lanes there are to be.
   std::uint32_t lanesWanted = 0;
 
-  CK_SESSION_HANDLE handle() const { return session.handle(); }
+  CK_SESSION_HANDLE handle() const { return held ? held->handle() : session.handle(); }
+  // An operation begins or ends, or a call has given its code: what the lane's session has to know.
+  void began();
+  void ended();
+  void notice(CK_RV rv);
+  // Keeps the parameter of an operation that was begun.
+  void keep(Mechanism mechanism);
+  // The parameter of the cipher that is under way; nothing where there is none.
+  const Mechanism* cipherMechanism() const;
   // The session that calls which make objects are made on: session objects live as long as it does.
-  CK_SESSION_HANDLE maker() const { return anchored ? module.anchor() : session.handle(); }
+  CK_SESSION_HANDLE maker() const { return anchored ? module.anchor() : handle(); }
   CK_OBJECT_HANDLE readObject(Reader& reader) const;
   // Notes what a step made, for later steps and for undoing it; a token that says CKR_OK and gives no object has
   // made none.

@@ -128,10 +128,11 @@ bool serve(Host& host, LaneSlot& slot, Session& session, std::vector<std::uint8_
     if (!mayBegin(host, header)) {
       writeStatus(header.id, job::Status::expired, reply);
     } else {
-      JobContext context{host.module, session, nullptr};
-      context.anchored = isAnchored;
+      // Before the context: what that closes at its end is part of the job.
       const Begun begun(slot, header);
       if (isLeaving()) return false;
+      JobContext context{host.module, session, host.held, nullptr};
+      context.anchored = isAnchored;
       runJob(header, reader, context, reply);
       lanesWanted = context.lanesWanted;
     }

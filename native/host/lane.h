@@ -6,6 +6,7 @@
 
 #include "common/lane_page.h"
 #include "host/gate.h"
+#include "host/held.h"
 #include "host/module.h"
 
 namespace pkcs11ha {
@@ -16,6 +17,7 @@ struct Host {
   int socket;
   LanePage* page;
   Module module{};
+  HeldSessions held{module};
   Gate gate{};
   std::atomic<std::uint32_t> lanes{0};
   std::atomic<std::uint32_t> epoch{0};

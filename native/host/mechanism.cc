@@ -16,7 +16,7 @@ void append(std::vector<std::uint8_t>& structure, const void* value, std::size_t
 
 }  // namespace
 
-Mechanism Mechanism::read(Reader& reader) {
+Mechanism Mechanism::read(Reader& reader, bool outlives) {
   Mechanism result;
   auto& structure = result.parameter_;
   result.mechanism_.mechanism = reader.u64();
@@ -35,7 +35,8 @@ Mechanism Mechanism::read(Reader& reader) {
       append(structure, &value, sizeof value);
       hasWords = true;
     } else if (kind == Field::pointed || kind == Field::returned) {
-      const Bytes bytes = reader.sized();
+      Bytes bytes = reader.sized();
+      if (outlives) bytes = result.kept_.emplace_back(bytes.begin(), bytes.end());
       const void* pointer = bytes.empty() ? nullptr : bytes.data();
       align(structure, alignof(void*));
       append(structure, &pointer, sizeof pointer);

@@ -1,6 +1,7 @@
 // A CK_MECHANISM made from its wire form.
 #pragma once
 
+#include <list>
 #include <vector>
 
 #include "host/pkcs11.h"
@@ -14,7 +15,8 @@ namespace pkcs11ha {
 // change (an IV it picks) are a kind of their own and come back in the reply.
 class Mechanism {
  public:
-  static Mechanism read(Reader& reader);
+  // `outlives`: it is to be good for longer than the packet that it is read from.
+  static Mechanism read(Reader& reader, bool outlives = false);
   Mechanism(Mechanism&&) = default;
   Mechanism& operator=(Mechanism&&) = default;
 
@@ -27,6 +29,7 @@ class Mechanism {
   CK_MECHANISM mechanism_{};
   std::vector<std::uint8_t> parameter_;
   std::vector<Bytes> returned_;
+  std::list<std::vector<std::uint8_t>> kept_;
 };
 
 }  // namespace pkcs11ha

@@ -9,6 +9,11 @@ Bytes Reader::take(std::size_t size) {
   return taken;
 }
 
+Bytes Reader::tail(std::size_t size) const {
+  if (size > bytes_.size()) throw Malformed("the packet is too short");
+  return bytes_.last(size);
+}
+
 void Writer::sized(std::span<const std::uint8_t> bytes) {
   u32(static_cast<std::uint32_t>(bytes.size()));
   buffer_.insert(buffer_.end(), bytes.begin(), bytes.end());

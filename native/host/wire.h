@@ -28,6 +28,8 @@ class Reader {
   std::uint64_t u64() { return number<std::uint64_t>(); }
   Bytes take(std::size_t size);
   Bytes sized() { return take(u32()); }
+  // The last bytes of the packet, which are left where they are.
+  Bytes tail(std::size_t size) const;
   bool atEnd() const { return bytes_.empty(); }
 
  private:

@@ -15,7 +15,14 @@ import type { Running, Task } from './task.js';
 /** How an attempt ended. */
 export type AttemptEnd =
   | { readonly kind: 'ok'; readonly reply: JobReply }
-  | { readonly kind: 'code'; readonly verdict: Verdict; readonly function: string; readonly code: number }
+  | {
+      readonly kind: 'code';
+      readonly verdict: Verdict;
+      readonly function: string;
+      readonly code: number;
+      /** It is about what the job itself had begun on its session, so that a new one would not help. */
+      readonly isOwn?: boolean;
+    }
   | { readonly kind: 'absent' }
   | { readonly kind: 'misaligned' }
   | Exclude<Failure, { readonly kind: 'code' }>;
@@ -30,6 +37,7 @@ export function verdictOf(end: AttemptEnd | undefined): Verdict | undefined {
 
 const argumentsBad = ck('CKR_ARGUMENTS_BAD');
 const hostMemory = ck('CKR_HOST_MEMORY');
+const notInitialized = ck('CKR_OPERATION_NOT_INITIALIZED');
 
 function evidenceOf(end: AttemptEnd | undefined): Pick<AttemptRecord, 'function' | 'code' | 'outcome'> {
   const silent = { function: '', code: undefined };
@@ -117,12 +125,12 @@ export class Attempt extends Effort {
         refound = true;
         connection.survey = undefined;
         for (const object of operation.objects) connection.replicas.delete(object);
-      } else if (end.verdict === 'session' && !renewed) {
+      } else if (end.verdict === 'session' && !renewed && !end.isOwn) {
         renewed = true;
         const failure = connection.renewedAt > sentAt ? undefined : yield* this.#renew();
         if (failure !== undefined) return failure;
       } else {
-        // On a new session, after a good login: then it may well be the request, which another member can tell.
+        // On a new session, or one that was used a moment ago, after a good login: then it may well be the request, which another member can tell.
         return end.verdict === 'session' ? { ...end, verdict: 'ambiguous' } : end;
       }
     }
@@ -134,7 +142,7 @@ export class Attempt extends Effort {
     fresh: boolean,
     deadline: number,
   ): Task<AttemptEnd> {
-    const job = operation.job(handles);
+    const job = operation.job(handles, this);
     this.executedIn = this.epoch ?? this.connection.epoch;
     const outcome = yield* this.connection.run(fresh ? { ...job, fresh } : job, operation.kind, deadline, this);
     if (outcome.kind !== 'reply') return outcome;
@@ -153,7 +161,8 @@ export class Attempt extends Effort {
     if (reply.status === 'unsendable') return failure('ambiguous', hostMemory);
     const { call, code } = endOf(reply);
     const verdict = verdictOn(code, this.group.policy.verdicts);
-    if (verdict !== 'ok') return { kind: 'code', verdict, function: call, code };
+    const isOwn = code === notInitialized && reply.results.length > 1;
+    if (verdict !== 'ok') return { kind: 'code', verdict, function: call, code, isOwn };
     // A code that is no failure, from a call that has no business to give it, is no result either.
     if (code !== CKR_OK && !operation.results.has(code))
       return { kind: 'code', verdict: 'ambiguous', function: call, code };

@@ -116,7 +116,8 @@ class Call<T> {
       random: () => port.random(),
       turn,
     };
-    return route(members, request, (member) => this.#isExcluded(member));
+    const { only } = this.#operation;
+    return route(only === undefined ? members : [only], request, (member) => this.#isExcluded(member));
   }
 
   #isExcluded(member: Member): boolean {
@@ -149,8 +150,10 @@ class Call<T> {
     const ambiguousCode = this.#isWitness(attempt.member) ? codeOf(this.#ambiguous?.end) : undefined;
     const decision = judge(end, { ambiguousCode, aspect: this.#operation.aspect });
     if (decision.kind === 'return' && end.kind === 'ok')
-      return { value: this.#succeed(attempt, this.#operation.read(end.reply)) };
+      return { value: this.#succeed(attempt, this.#operation.read(end.reply, attempt)) };
     this.#record(attempt, end);
+    if (end.kind === 'code' && end.function === 'X_LogInAgain' && end.verdict === 'credential')
+      attempt.member.refusalAgain = end.code;
     if (decision.kind === 'throw') throw this.#failure(end);
     if (decision.kind !== 'next') return undefined;
     this.#blame(attempt, decision.blame);
@@ -179,7 +182,7 @@ class Call<T> {
     const { attempt } = quarantined;
     const end = attempt?.end;
     if (attempt !== undefined && end?.kind === 'ok')
-      return { value: this.#succeed(attempt, this.#operation.read(end.reply)) };
+      return { value: this.#succeed(attempt, this.#operation.read(end.reply, attempt)) };
     if (attempt !== undefined) this.#records.push(this.#named(attempt.record));
     if (end?.kind === 'code') throw this.#failure(end);
     const alone =

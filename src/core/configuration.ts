@@ -45,6 +45,12 @@ export interface PinReference {
   readonly command?: string | readonly string[] | undefined;
 }
 
+/** Where a token is that is none of the members, and its PIN, where it has another than they have. */
+export interface BackupTokenConfig {
+  readonly config: MemberConfig;
+  readonly pin: PinReference | undefined;
+}
+
 /** Times in ms, sizes in bytes. */
 export interface Policy {
   /** The budget of a call that states none. */
@@ -96,6 +102,8 @@ export interface GroupConfig {
   readonly pin: PinReference | undefined;
   /** Without it nothing is written. */
   readonly log: LogConfig | undefined;
+  /** What pkcs11js's API shows: the group's virtual slot, or its members' own slots too. */
+  readonly slots: 'virtual' | 'all';
   readonly policy: Policy;
 }
 
@@ -114,6 +122,7 @@ export interface GroupConfigInput {
     readonly maxSize?: number | string;
     readonly keep?: number;
   };
+  readonly slots?: 'virtual' | 'all';
   readonly policy?: {
     readonly deadline?: DurationInput;
     readonly hangAfter?: DurationInput;

@@ -6,6 +6,7 @@ import type { VirtualObject } from './object.js';
 import { type Effort, type Failure, isFailure, type JobOutcome } from './outcome.js';
 import type { BegunJob, HostEnd, HostLink, Port } from './port.js';
 import type { Renewal, Replica, Resolution } from './replica.js';
+import type { Stream } from './stream.js';
 import type { Survey } from './survey.js';
 import { type Alarm, FOREVER, Signal, type Task } from './task.js';
 
@@ -66,6 +67,8 @@ export class Connection {
   readonly replicas: Map<VirtualObject, Replica> = new Map<VirtualObject, Replica>();
   /** The session objects of the application that were made here, by their real handles in hexadecimal. */
   readonly sessionObjects: Map<string, VirtualObject> = new Map<string, VirtualObject>();
+  /** Multi-part operations that hold a session here, the one that was used last at the end. */
+  readonly streams: Set<Stream> = new Set<Stream>();
   readonly resolutions: Map<VirtualObject, Resolution> = new Map<VirtualObject, Resolution>();
   readonly ended: Signal = new Signal();
   /** Rings when a job may have become late. */
@@ -80,6 +83,8 @@ export class Connection {
   window: number = 4;
   slot: number = 0;
   lanes: number = 1;
+  /** Sessions that streams may hold beside those of the lanes. */
+  seats: number = 1;
   lastReplyAt: number;
   /** Counts the logins: handles are good for one of them only. */
   epoch: number = 0;

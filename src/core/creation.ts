@@ -10,7 +10,7 @@ import type { Group } from './group.js';
 import { templateOf as findTemplate } from './identity.js';
 import type { Origin, Piece } from './installation.js';
 import { relearnKeyRecord } from './key-record.js';
-import { isSecretPart, isTrueIn, type Making } from './making.js';
+import { isPrivatePart, isSecretPart, isTrueIn, type Making } from './making.js';
 import type { Member } from './member.js';
 import { refreshRecord } from './membership-record.js';
 import { nameObject } from './naming.js';
@@ -52,7 +52,7 @@ export function checkWritable(group: Group, functionName: string): void {
   const refuse = (code: number, explanation: string): never => {
     throw new TokenError(code, functionName, explanation);
   };
-  if (!group.isLoggedIn) refuse(CKR.userNotLoggedIn, 'objects are made and changed by who has logged in');
+  if (group.pin === undefined) refuse(CKR.userNotLoggedIn, 'nobody has logged in to the members');
   if (ledger.isNewer) refuse(CKR.actionProhibited, 'a later version has written records: this one does not write');
   if (ledger.record === undefined && group.members.some(({ isActive }) => isActive))
     refuse(CKR.functionNotSupported, 'the members have no group record yet: createGroup writes it');
@@ -60,6 +60,8 @@ export function checkWritable(group: Group, functionName: string): void {
 
 function checkPolicy(group: Group, making: Making): void {
   checkWritable(group, making.function);
+  if (!group.isLoggedIn && making.parts.some(isPrivatePart))
+    throw new TokenError(CKR.userNotLoggedIn, making.function, 'private objects are made by who has logged in');
   if (group.policy.nonExtractable !== 'refuse' || making.isCopy) return;
   for (const part of making.parts) {
     if (!isSecretPart(part) || isTrueIn(part.asked, CKA.extractable) === true) continue;
@@ -325,7 +327,7 @@ function* createOnOne(change: Change, making: Making): Task<readonly VirtualObje
   const end = yield* change.run(member, drafting.errand);
   if (end.kind === 'refused') throw change.refusal(end);
   if (end.kind !== 'done') throw change.failure(CKR.deviceRemoved, `${member.name} was lost`);
-  const drafted = drafting.read(end.reply);
+  const drafted = drafting.read(end.reply, { member, connection: end.login.connection });
   const kept: Written = { member, login: end.login, handles: drafted.handles };
   const named = yield* nameAll(change, pairProofs(drafted.parts));
   try {

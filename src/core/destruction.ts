@@ -28,7 +28,7 @@ export function* destroyObject(group: Group, object: VirtualObject, deadline: nu
   checkWritable(group, name);
   group.counters.calls += 1;
   const change = new Change(group, name, deadline);
-  yield* carryOut(change, object.session === undefined ? destroy(change, object) : letGo(change, object));
+  yield* carryOut(change, object.session === undefined ? destroy(change, object) : release(change, object));
 }
 
 function* destroy(change: Change, object: VirtualObject): Task<void> {
@@ -122,17 +122,26 @@ export function addForgetting(group: Group, object: VirtualObject, script: Scrip
   }
 }
 
-/** A session object goes on every member that has it. */
-function* letGo(change: Change, object: VirtualObject): Task<void> {
+/** A session object goes, whoever has logged in by now. */
+export function* letGo(group: Group, object: VirtualObject): Task<void> {
+  const change = new Change(group, 'C_DestroyObject', group.port.now() + group.policy.deadline);
+  yield* carryOut(change, release(change, object));
+}
+
+/** A session object goes on every member that has it; for the application it is gone at once. */
+function* release(change: Change, object: VirtualObject): Task<void> {
   const { group } = change;
   group.objects.remove(object);
-  for (const member of group.members) {
-    const replica = member.connection?.replicas.get(object);
-    if (replica?.kind !== 'usable' || member.connection === undefined) continue;
-    member.connection.sessionObjects.delete(hex(replica.handle));
-    member.connection.replicas.delete(object);
-    const login = { connection: member.connection, epoch: member.connection.epoch };
-    const steps = [step('C_DestroyObject', replica.handle)];
+  const places = group.members.flatMap((member) => {
+    const { connection } = member;
+    const replica = connection?.replicas.get(object);
+    if (connection === undefined || replica?.kind !== 'usable') return [];
+    connection.sessionObjects.delete(hex(replica.handle));
+    connection.replicas.delete(object);
+    return [{ member, login: { connection, epoch: connection.epoch }, handle: replica.handle }];
+  });
+  for (const { member, login, handle } of places) {
+    const steps = [step('C_DestroyObject', handle)];
     yield* change.run(member, { function: 'C_DestroyObject', objects: [], login, job: () => ({ steps }) });
   }
 }

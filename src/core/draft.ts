@@ -283,10 +283,10 @@ export function* draft(group: Group, making: Making, deadline: number): Task<rea
 export function draftingOn(
   group: Group,
   making: Making,
-): { readonly errand: Errand; readonly read: (reply: JobReply) => Drafted } {
+): { readonly errand: Errand; readonly read: Operation<Drafted>['read'] } {
   const operation = operationOf(group, making, undefined, true);
   const { function: name, mechanism, objects, job } = operation;
-  return { errand: { function: name, mechanism, objects, isSlow: true, job }, read: (reply) => operation.read(reply) };
+  return { errand: { function: name, mechanism, objects, isSlow: true, job }, read: operation.read };
 }
 
 /** Pairs prove their private halves by their public ones. */

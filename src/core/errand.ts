@@ -1,5 +1,5 @@
 import { ck } from '../spec/constants.js';
-import type { Job, JobReply } from '../spec/job.js';
+import type { JobReply } from '../spec/job.js';
 import type { Verdict } from '../spec/verdict.js';
 import { Attempt } from './attempt.js';
 import type { Connection } from './connection.js';
@@ -27,7 +27,7 @@ export interface Errand {
   readonly isSlow?: boolean;
   /** The objects it needs there; the job gets their real handles in their order. */
   readonly objects: readonly VirtualObject[];
-  readonly job: (handles: readonly Uint8Array[]) => Job;
+  readonly job: Operation<unknown>['job'];
   /** The login that handles within the job are of: without it the job is not run. */
   readonly login?: Login;
 }
@@ -71,7 +71,7 @@ function operationOf(
     aspect: 'replicated',
     kind: `${name}:${mechanism ?? ''}`,
     results: noCodes,
-    job: (handles) => ({ ...job(handles), ...flags }),
+    job: (handles, place) => ({ ...job(handles, place), ...flags }),
     read: () => undefined,
   };
 }
@@ -111,7 +111,7 @@ export function* runErrand(group: Group, member: Member, errand: Errand, deadlin
     const attempt = new Attempt(member, connection, group);
     attempt.epoch = errand.login?.epoch;
     attempt.start(operation, deadline);
-    yield* awaitAttempt(group, member, attempt, deadline);
+    yield* awaitAttempt(group, member, attempt, errand, deadline);
     const { end, record } = attempt;
     if (end === undefined) {
       attempt.cancel();
@@ -151,12 +151,23 @@ export function* runErrand(group: Group, member: Member, errand: Errand, deadlin
   }
 }
 
-/** Waits for an answer for as long as there is hope: a suspect may only be slow, but not for long. */
-function* awaitAttempt(group: Group, member: Member, attempt: Attempt, deadline: number): Task<void> {
-  const { port, policy } = group;
+/**
+ * Waits for an answer for as long as there is hope: a suspect may only be slow, but not for long. A write has as long as
+ * writes have where nobody else is left: on some tokens nothing else answers meanwhile.
+ */
+function* awaitAttempt(
+  group: Group,
+  member: Member,
+  attempt: Attempt,
+  { isReading }: Errand,
+  deadline: number,
+): Task<void> {
+  const { port, policy, members } = group;
   while (!attempt.settled && isReachable(member) && port.now() < deadline) {
     const { state } = member;
-    const until = state.name === 'suspect' ? Math.min(deadline, state.since + policy.hangAfter) : deadline;
+    const isLastHope = !members.some((other) => other !== member && other.isActive);
+    const patience = isLastHope && isReading !== true ? policy.writeHangAfter : policy.hangAfter;
+    const until = state.name === 'suspect' ? Math.min(deadline, state.since + patience) : deadline;
     if (port.now() >= until) return;
     yield { signals: [attempt, group.changed], until };
   }

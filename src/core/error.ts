@@ -1,4 +1,4 @@
-import pkcs11js from 'pkcs11js';
+import pkcs11js from '#pkcs11js';
 import { codeName } from '../spec/constants.js';
 import type { AttemptRecord } from './event.js';
 

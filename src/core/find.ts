@@ -184,12 +184,14 @@ export function* findObjects(
   group: Group,
   template: readonly Attribute[],
   deadline: number,
+  /** The only member that is asked. */
+  only?: Member,
 ): Task<readonly VirtualObject[]> {
   const { port } = group;
   const records: AttemptRecord[] = [];
   group.counters.calls += 1;
   for (;;) {
-    const searches = start(group, template, deadline);
+    const searches = start(group, template, deadline, only);
     try {
       const answered = searches.length === 0 ? [] : yield* gather(group, searches, deadline, records);
       if (answered.length > 0) {
@@ -207,9 +209,9 @@ export function* findObjects(
   }
 }
 
-function start(group: Group, template: readonly Attribute[], deadline: number): Search[] {
+function start(group: Group, template: readonly Attribute[], deadline: number, only: Member | undefined): Search[] {
   const named = (...names: string[]): Member[] =>
-    group.members.filter(
+    (only === undefined ? group.members : [only]).filter(
       ({ state, connection }) => names.includes(state.name) && connection !== undefined && connection.end === undefined,
     );
   // One that has missed something is asked when nobody is there that has not.

@@ -38,11 +38,16 @@ export interface FormationReport {
   readonly adopted: boolean;
 }
 
-/** Waits until no member is on its way any more; throws unless all of them are there. */
+/** Waits until no member is on its way any more. */
+export function* awaitSettled(group: Group, deadline: number): Task<void> {
+  const isComing = (): boolean => group.members.some(({ state }) => state.name === 'joining');
+  while (isComing() && group.port.now() < deadline) yield { signals: [group.changed], until: deadline };
+}
+
+/** The same; throws unless all of them are there. */
 export function* awaitAll(group: Group, deadline: number): Task<void> {
-  const { members, port } = group;
-  const isComing = (): boolean => members.some(({ state }) => state.name === 'joining');
-  while (isComing() && port.now() < deadline) yield { signals: [group.changed], until: deadline };
+  const { members } = group;
+  yield* awaitSettled(group, deadline);
   const away = members.filter(({ isActive, state }) => !isActive && state.name !== 'standby');
   if (away.length > 0) fail(CKR.deviceRemoved, `every member has to be there: ${group.whereabouts}`);
 }

@@ -3,6 +3,7 @@ import type { Change } from './change.js';
 import type { GroupConfig, MemberConfig, Policy } from './configuration.js';
 import type { GroupEvent } from './event.js';
 import { HedgeBudget } from './hedge.js';
+import { InitChecks } from './init-check.js';
 import { LatencyTable } from './latency.js';
 import { Ledger, type RecordsFound } from './ledger.js';
 import { LoginGate } from './login.js';
@@ -31,6 +32,8 @@ export class Group {
   readonly hedges: HedgeBudget = new HedgeBudget();
   readonly logins: LoginGate = new LoginGate();
   readonly pins: Pins;
+  /** Which Inits members have taken. */
+  readonly initChecks: InitChecks = new InitChecks();
   readonly timing: GroupTiming;
   /** Fires when a member changes its state. */
   readonly changed: Signal = new Signal();

@@ -58,7 +58,7 @@ function* keepComing(group: Group, member: Member): Task<void> {
     const retryAt = isLasting ? FOREVER : port.now() + wait;
     member.isRecalled = false;
     member.move({ name: 'down', since: port.now(), reason, code, retryAt });
-    while (port.now() < retryAt && !member.isRecalled && group.orderFor(member) === undefined)
+    while (port.now() < retryAt && !member.isRecalled && !member.isToRejoin && group.orderFor(member) === undefined)
       yield { signals: [member.directed], until: retryAt };
   }
 }

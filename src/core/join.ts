@@ -1,23 +1,23 @@
 import type { TokenInfo } from '../spec/calls.js';
-import { ck, codeName } from '../spec/constants.js';
-import { type Job, type JobReply, resultOf, step } from '../spec/job.js';
+import { ck } from '../spec/constants.js';
+import { step } from '../spec/job.js';
 import { verdictOn } from '../spec/verdict.js';
-import type { TokenSelector } from './configuration.js';
 import type { Connection } from './connection.js';
 import type { Group } from './group.js';
 import { JoinFailure } from './join-failure.js';
 import { findRecords, foundIn, recordsIn } from './ledger.js';
+import { findToken, perform, replyIn, startLibrary, tryJob } from './library.js';
 import type { Member } from './member.js';
-import { type Failure, failureOf, isFailure, type JobOutcome } from './outcome.js';
 import { logIn, logInApart } from './pin-login.js';
 import { learnFrom } from './pin-record.js';
 import { isLater } from './record.js';
 import { renewLogin } from './session.js';
-import type { Task } from './task.js';
+import { FOREVER, type Task } from './task.js';
 
-const alreadyInitialized = ck('CKR_CRYPTOKI_ALREADY_INITIALIZED');
 const actionProhibited = ck('CKR_ACTION_PROHIBITED');
 const CKF_TOKEN_INITIALIZED = ck('CKF_TOKEN_INITIALIZED');
+/** Members that may still bring the group's record are looked at again so often (ms). */
+const LOOK_AGAIN = 25;
 /** Session counts that are no counts: effectively infinite, unavailable. */
 const isLimit = (count: number): boolean => count > 0 && count < 0xffff_ffff;
 
@@ -32,24 +32,22 @@ export type JoinResult =
  */
 export function* join(group: Group, member: Member, deadline: number): Task<JoinResult> {
   const connection = member.connect();
+  member.isToRejoin = false;
   connection.renewAfter = (failure) =>
     failure.kind === 'code' && verdictOn(failure.code, group.policy.verdicts) === 'session'
       ? renewLogin(group, member, connection)
       : undefined;
   const { config } = member;
   try {
-    connection.attachHost(
-      group.port.startHost(
-        { name: member.name, env: config.env },
-        { replied: (reply) => connection.replied(reply), ended: (end) => connection.hostEnded(end) },
-      ),
-    );
-    yield* load(connection, config.module, config.libraryParameters, deadline);
+    yield* startLibrary(group, member, connection, deadline);
     const { slot, token } = yield* findToken(connection, config.token, deadline);
     checkToken(group, member, token);
     connection.slot = slot;
     member.manufacturer = token.manufacturerID;
+    member.token = token;
+    member.mechanisms = undefined;
     connection.lanes = lanesOf(config.lanes, token);
+    connection.seats = seatsOf(connection.lanes, token);
     yield* perform(connection, { steps: [step('X_Attach', slot, connection.lanes)], sessionless: true }, deadline);
     connection.window = connection.lanes * 2;
     connection.isAttached = true;
@@ -71,94 +69,6 @@ export function* join(group: Group, member: Member, deadline: number): Task<Join
       code: undefined,
     };
   }
-}
-
-/** Runs a job of the join; whatever is not success ends the join with a reason. */
-function* perform(connection: Connection, job: Job, deadline: number): Task<JobReply> {
-  return replyIn(connection, job, yield* tryJob(connection, job, deadline));
-}
-
-function* tryJob(connection: Connection, job: Job, deadline: number): Task<JobReply | Failure> {
-  const ticket = connection.submit(job, 'join', deadline);
-  if (!ticket.settled) yield { signals: [ticket], until: deadline };
-  const { outcome } = ticket;
-  if (outcome === undefined) throw new JoinFailure(`${nameOf(job)} did not answer in time`);
-  const failure = failureOf(outcome);
-  return failure ?? (outcome as Extract<JobOutcome, { readonly kind: 'reply' }>).reply;
-}
-
-const nameOf = (job: Job): string => job.steps.at(-1)?.call ?? '';
-
-function replyIn(connection: Connection, job: Job, end: JobReply | Failure): JobReply {
-  if (!isFailure(end)) return end;
-  switch (end.kind) {
-    case 'code':
-      throw new JoinFailure(`${end.function} answered ${codeName(end.code)}`, false, end.code);
-    case 'lost':
-      throw new JoinFailure(`${end.reason} in ${nameOf(job)}`);
-    case 'fault':
-      throw end.error;
-    default:
-      throw new JoinFailure(connection.end?.reason ?? `${nameOf(job)} was not begun in time`);
-  }
-}
-
-function* load(connection: Connection, path: string, parameters: string, deadline: number): Task<void> {
-  const ticket = connection.submit({ steps: [step('X_Load', path, parameters)], sessionless: true }, 'join', deadline);
-  if (!ticket.settled) yield { signals: [ticket], until: deadline };
-  const { outcome } = ticket;
-  if (outcome?.kind === 'reply') {
-    const [result] = outcome.reply.results;
-    if (result?.code === 0 || result?.code === alreadyInitialized) return;
-    const problem =
-      typeof result?.value === 'string' && result.value !== ''
-        ? result.value
-        : `C_Initialize answered ${codeName(result?.code ?? 5)}`;
-    throw new JoinFailure(`${path} cannot be loaded: ${problem}`);
-  }
-  throw new JoinFailure(
-    outcome?.kind === 'lost'
-      ? `${outcome.reason} while loading ${path}`
-      : (connection.end?.reason ?? `${path} did not load in time`),
-  );
-}
-
-interface FoundToken {
-  readonly slot: number;
-  readonly token: TokenInfo;
-}
-
-function* findToken(connection: Connection, selector: TokenSelector, deadline: number): Task<FoundToken> {
-  const slots = resultOf(
-    yield* perform(connection, { steps: [step('C_GetSlotList', true)], sessionless: true }, deadline),
-    0,
-    'C_GetSlotList',
-  );
-  const found: FoundToken[] = [];
-  for (const slot of slots) {
-    const job: Job = { steps: [step('C_GetTokenInfo', slot)], sessionless: true };
-    const ticket = connection.submit(job, 'join', deadline);
-    if (!ticket.settled) yield { signals: [ticket], until: deadline };
-    // One slot that cannot tell about its token is no reason to miss the others.
-    if (ticket.outcome?.kind === 'reply' && failureOf(ticket.outcome) === undefined) {
-      found.push({ slot, token: resultOf(ticket.outcome.reply, 0, 'C_GetTokenInfo') });
-    } else if (ticket.outcome?.kind !== 'reply') {
-      throw new JoinFailure(connection.end?.reason ?? 'C_GetTokenInfo did not answer in time');
-    }
-  }
-  const matching = found.filter(({ slot, token }) => {
-    if (selector.serial !== undefined) return token.serialNumber === selector.serial;
-    if (selector.label !== undefined) return token.label === selector.label;
-    return slots.indexOf(slot) === selector.slot;
-  });
-  const wanted = Object.entries(selector)
-    .filter(([, value]) => value !== undefined)
-    .map(([key, value]) => `${key} ${value}`)
-    .join('');
-  const [first] = matching;
-  if (first === undefined) throw new JoinFailure(`no token with ${wanted} among the ${found.length} of the module`);
-  if (matching.length > 1) throw new JoinFailure(`${matching.length} tokens have ${wanted}: select by serial`, true);
-  return first;
 }
 
 function checkToken(group: Group, member: Member, token: TokenInfo): void {
@@ -192,6 +102,8 @@ function* learnRecords(
   // What an applicant holds is none of the group's.
   if (records.newer && !member.isApplicant) group.ledger.isNewer = true;
   if (group.isForming || member.isApplicant) return;
+  group.changed.fire();
+  if (own === undefined) yield* awaitRecord(group, member, connection, deadline);
   const known = group.ledger.record;
   const { serialNumber } = token;
   // A new member that the others know gets its record from them.
@@ -220,8 +132,43 @@ function* learnRecords(
   }
 }
 
-/** One session is kept for the login and one lane must remain. */
+/**
+ * A member without a group record is of a group without records, or it is a blank token in a member's place: the
+ * others tell which. It is not known before each of them has been read once, or could not be, or hangs.
+ */
+function* awaitRecord(group: Group, member: Member, connection: Connection, deadline: number): Task<void> {
+  const { port, policy, ledger, members } = group;
+  if (!members.includes(member) || member.hasServed) return;
+  for (;;) {
+    const now = port.now();
+    const awaited = members.filter(
+      (other) => isJoiningFirst(other) && other !== member && other.connection?.isHung(now, policy) !== true,
+    );
+    if (ledger.record !== undefined || awaited.length === 0 || now >= deadline) return;
+    if (connection.end !== undefined) throw new JoinFailure(connection.end.reason);
+    const hungAt = awaited.map((other) => other.connection?.hungAt(policy) ?? FOREVER);
+    const lookAt = Math.max(now + LOOK_AGAIN, Math.min(...hungAt));
+    yield { signals: [group.changed, connection.ended], until: Math.min(deadline, lookAt) };
+  }
+}
+
+/** Whether nothing is known yet of what its token says of the group. */
+function isJoiningFirst({ state, hasServed, connection }: Member): boolean {
+  return state.name === 'joining' && !hasServed && connection?.records === undefined;
+}
+
+/** The token's sessions but for the one that is kept for the login. */
+function sessionsOf({ maxSessionCount, maxRwSessionCount }: TokenInfo): number {
+  return Math.min(...[maxSessionCount, maxRwSessionCount].filter(isLimit).map((limit) => limit - 1), FOREVER);
+}
+
+/** One lane must remain, and a session for streams where there is one. */
 function lanesOf(wanted: number, token: TokenInfo): number {
-  const limits = [token.maxSessionCount, token.maxRwSessionCount].filter(isLimit).map((limit) => limit - 1);
-  return Math.max(1, Math.min(wanted, ...limits));
+  const sessions = sessionsOf(token);
+  return Math.max(1, Math.min(wanted, sessions > 2 ? sessions - 1 : sessions));
+}
+
+/** How many sessions may be held beside the lanes'. */
+function seatsOf(lanes: number, token: TokenInfo): number {
+  return Math.max(1, Math.min(lanes, sessionsOf(token) - lanes));
 }

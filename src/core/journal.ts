@@ -58,10 +58,14 @@ export function hasUnneeded(group: Group, records: readonly RecordsFound[]): boo
   return entries.some(({ record }) => group.missing(record).length === 0);
 }
 
-/** One process at a time: what the others would do is done. */
+/** One process at a time; whoever was late looks too, since the other may not have known that all are in step. */
 function* tidyInTurn(group: Group): Task<void> {
-  const release = group.port.claim(`pkcs11-ha ${group.ledger.record?.id} journal`);
-  if (release === undefined) return;
+  const { port, ledger } = group;
+  let release = port.claim(`pkcs11-ha ${ledger.record?.id} journal`);
+  while (release === undefined) {
+    yield { signals: [], until: port.now() + SHORTEST_REST };
+    release = port.claim(`pkcs11-ha ${ledger.record?.id} journal`);
+  }
   try {
     for (let failures = 0; failures < MOST_FAILURES; ) {
       const pictures = yield* picturesOf(group);

@@ -47,6 +47,8 @@ export function judge(end: AttemptEnd, history: History): Decision {
     case 'code':
       break;
   }
+  // No second try with a PIN that was refused (Rule 6).
+  if (end.function === 'X_LogInAgain' && end.verdict === 'credential') return { kind: 'throw' };
   switch (end.verdict) {
     case 'ok':
       return { kind: 'return' };

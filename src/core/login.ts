@@ -20,6 +20,12 @@ export class LoginGate {
     return this.#state === 'proven';
   }
 
+  /** Another PIN is going to be tried. */
+  reset(): void {
+    this.#state = 'unproven';
+    this.refusal = undefined;
+  }
+
   /** True when the login may go on now; then `leave` must follow. */
   enter(): boolean {
     if (this.#state === 'proven') return true;

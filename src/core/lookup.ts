@@ -39,6 +39,32 @@ export function* findByHandle(group: Group, handle: number, deadline: number): T
   throw new TokenError(objectHandleInvalid, 'C_FindObjects', 'no member has an object of that handle');
 }
 
+/** The object of a handle; an unknown one is the code that PKCS#11 has for its part in the call. */
+export function* findKey(
+  group: Group,
+  handle: number,
+  code: number,
+  functionName: string,
+  deadline: number,
+): Task<VirtualObject> {
+  try {
+    return yield* findByHandle(group, handle, deadline);
+  } catch (error) {
+    if (!(error instanceof TokenError) || error.code !== objectHandleInvalid) throw error;
+    throw new TokenError(code, functionName, 'no member has an object of that handle');
+  }
+}
+
+export function checkClass(
+  functionName: string,
+  { description }: VirtualObject,
+  classes: readonly number[],
+  code: number,
+): void {
+  if (classes.includes(description.class)) return;
+  throw new TokenError(code, functionName, 'the object is of a class that this call has no use for');
+}
+
 /** Objects that members do not have under the names that are known here may go by others since, which aliases tell. */
 export function* lookAgain(group: Group, objects: readonly VirtualObject[], deadline: number): Task<void> {
   group.ledger.aliasesReadAt = Number.NEGATIVE_INFINITY;

@@ -2,7 +2,7 @@ import { type Attribute, ulongBytes, ulongOf } from '../spec/attribute.js';
 import type { ObjectRef } from '../spec/calls.js';
 import { ck } from '../spec/constants.js';
 import { type Step, step } from '../spec/job.js';
-import type { Mechanism } from '../spec/mechanism.js';
+import { bindObjects, type Mechanism } from '../spec/mechanism.js';
 import {
   attributeIn,
   checkCopy,
@@ -63,6 +63,11 @@ export interface Making {
 /** Whether it is a key that must not be seen: one that has a fingerprint and travels wrapped. */
 export function isSecretPart({ class: objectClass }: { readonly class: number }): boolean {
   return objectClass === CKO.secretKey || objectClass === CKO.privateKey;
+}
+
+/** Whether an object is for those only who have logged in; what a template leaves open, the object's class decides. */
+export function isPrivatePart(part: PartRequest): boolean {
+  return isTrueIn(part.asked, CKA.private) ?? (isSecretPart(part) || part.class === CKO.data);
 }
 
 /** The part of a pair, in a job whose step `index` made it. */
@@ -175,32 +180,41 @@ export function unwrapping(
   key: VirtualObject,
   wrapped: Uint8Array,
   template: readonly Attribute[],
+  named: readonly VirtualObject[] = [],
 ): Making {
   const name = 'C_UnwrapKey';
   refuse(name, checkMade(template, [CKO.secretKey, CKO.privateKey]));
   return {
     function: name,
     mechanism: mechanism.type,
-    uses: [key],
+    uses: [key, ...named],
     parts: [partOf(name, template, classIn(template), undefined)],
     isRepeatable: true,
     isCopy: false,
-    step: ([handle = new Uint8Array(8)], [own = []]) => step('C_UnwrapKey', mechanism, handle, wrapped, own),
+    step: ([handle = new Uint8Array(8), ...others], [own = []]) =>
+      step('C_UnwrapKey', bindObjects(mechanism, others), handle, wrapped, own),
   };
 }
 
 /** C_DeriveKey. */
-export function deriving(mechanism: Mechanism, key: VirtualObject, template: readonly Attribute[]): Making {
+export function deriving(
+  mechanism: Mechanism,
+  key: VirtualObject,
+  template: readonly Attribute[],
+  /** The objects that the mechanism's parameter names. */
+  named: readonly VirtualObject[] = [],
+): Making {
   const name = 'C_DeriveKey';
   refuse(name, checkMade(template, [CKO.secretKey]));
   return {
     function: name,
     mechanism: mechanism.type,
-    uses: [key],
+    uses: [key, ...named],
     parts: [partOf(name, template, classIn(template), undefined)],
     isRepeatable: true,
     isCopy: false,
-    step: ([handle = new Uint8Array(8)], [own = []]) => step('C_DeriveKey', mechanism, handle, own),
+    step: ([handle = new Uint8Array(8), ...others], [own = []]) =>
+      step('C_DeriveKey', bindObjects(mechanism, others), handle, own),
   };
 }
 

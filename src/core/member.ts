@@ -1,8 +1,10 @@
+import type { TokenInfo } from '../spec/calls.js';
 import type { SecretRef } from '../spec/job.js';
 import { backoff } from './backoff.js';
 import type { MemberConfig } from './configuration.js';
 import { Connection, type Timing } from './connection.js';
 import { attemptTimeout, LatencyTable, patientTimeout } from './latency.js';
+import type { MechanismTable } from './mechanisms.js';
 import type { Port } from './port.js';
 import { type MemberState, moved, reasonOf, type StateName } from './state.js';
 import { Signal } from './task.js';
@@ -35,6 +37,8 @@ export class Member implements Timing {
   readonly lacking: Map<string, number> = new Map<string, number>();
   /** The code by which its token refused the PIN: nobody tries it there again. */
   refusal: number | undefined;
+  /** The code by which its token refused the PIN for a key that asks for it each time: it is not tried again. */
+  refusalAgain: number | undefined;
   /** The PIN of its last good login. */
   pin: SecretRef | undefined;
   /** The PINs that it has refused since then. */
@@ -81,10 +85,16 @@ export class Member implements Timing {
   claim: (() => void) | undefined;
   /** It is to try to come back now. */
   isRecalled: boolean = false;
+  /** It is to come back on a fresh host, with what is known now. */
+  isToRejoin: boolean = false;
   /** Fires when it has been told something: to leave, to rest, to come back. */
   readonly directed: Signal = new Signal();
   /** What it takes its token for, and so whether writes run alone in its host (Rule 5). */
   manufacturer: string = '';
+  /** What its token said of itself when it was last joined. */
+  token: TokenInfo | undefined;
+  /** What its token can do; unknown until somebody asks. */
+  mechanisms: MechanismTable | undefined;
   /** The token's serial, from the first time it was met: another one is another token. */
   serial: string | undefined;
   /** How much longer it takes for its operations than the group does on average; 1 is as fast. */

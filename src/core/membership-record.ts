@@ -99,16 +99,23 @@ function* publishInTurn(
   deadline: number,
 ): Task<void> {
   // Where another process was faster, the change is made of what that has written.
-  for (let tries = 0; tries < MOST_TRIES; tries += 1) if (yield* publishOnce(group, change, deadline)) return;
+  for (let tries = 1; tries <= MOST_TRIES; tries += 1) {
+    const published = yield* publishOnce(group, change, deadline);
+    if (published === 'done') return;
+    // Whoever was to take it has just been lost, and may come back.
+    const isOver = tries === MOST_TRIES || group.isHopeless || group.port.now() >= deadline;
+    if (published === 'untaken' && isOver)
+      fail(CKR.deviceRemoved, `no member took the group's new record: ${group.whereabouts}`);
+  }
   fail(CKR.actionProhibited, "other processes change the group's record all the time");
 }
 
-/** False when another process has written a later record meanwhile. */
+/** `overtaken` when another process has written a later record meanwhile, `untaken` when no member took it. */
 function* publishOnce(
   group: Group,
   change: (record: GroupRecord) => Partial<GroupRecord>,
   deadline: number,
-): Task<boolean> {
+): Task<'done' | 'overtaken' | 'untaken'> {
   const { port, policy, ledger } = group;
   while (!group.members.some((member) => mayHoldRecord(member)) && port.now() < deadline && !group.isHopeless)
     yield { signals: [group.changed], until: deadline };
@@ -129,14 +136,15 @@ function* publishOnce(
     if (!record.members.some(({ serial }) => serial === member.serial)) continue;
     const until = Math.min(deadline, port.now() + policy.hangAfter * WRITE_MULTIPLE + policy.writeHangAfter);
     const end = yield* replaceGroupRecord(group, member, record, until);
-    if (end.kind === 'overtaken') return false;
+    if (end.kind === 'overtaken') return 'overtaken';
     if (end.kind === 'done') written += 1;
   }
-  if (written === 0) fail(CKR.deviceRemoved, `no member took the group's new record: ${group.whereabouts}`);
+  if (written === 0) return 'untaken';
   group.adopt(record);
   // Two that write at the same time: the one whose record is not the later one looks again.
   for (const member of group.members) if (mayHoldRecord(member)) yield* learnRecord(group, member, deadline);
-  return group.ledger.record?.writer === record.writer || group.ledger.record?.revision !== record.revision;
+  const { record: latest } = group.ledger;
+  return latest?.writer === record.writer || latest?.revision !== record.revision ? 'done' : 'overtaken';
 }
 
 /** One that is just coming, and is a member already, gets it on its own way. */

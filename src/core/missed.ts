@@ -70,6 +70,11 @@ export class Missed {
     );
   }
 
+  /** Whether a member misses changes, and none of `present` can tell it any of them. */
+  isOutOfReach(serial: string, present: ReadonlySet<string>): boolean {
+    return this.count(serial) > 0 && !this.canTell(serial, present);
+  }
+
   /** How many changes a member misses, as far as this process knows. */
   count(serial: string): number {
     return [...this.#entries.values()].filter(({ missing }) => missing.has(serial)).length;

@@ -2,8 +2,16 @@ import { type Aspect, aspectOf } from '../spec/aspects.js';
 import type { CipherOutput, ReadAttribute } from '../spec/calls.js';
 import { ck } from '../spec/constants.js';
 import { endOf, type Job, type JobReply, resultOf, step } from '../spec/job.js';
-import { type Mechanism, takeReturned } from '../spec/mechanism.js';
+import { bindObjects, type Mechanism, takeReturned } from '../spec/mechanism.js';
+import type { Connection } from './connection.js';
+import type { Member } from './member.js';
 import type { VirtualObject } from './object.js';
+
+/** Where an attempt is made. */
+export interface Place {
+  readonly member: Member;
+  readonly connection: Connection;
+}
 
 /** A call as core sees it: what it needs, the job it is, and what the reply means. */
 export interface Operation<T> {
@@ -15,19 +23,21 @@ export interface Operation<T> {
   readonly aspect: Aspect;
   /** What its duration is compared with: function, mechanism and the size of the input. */
   readonly kind: string;
+  /** The only member that may do it; any that can where none is named. */
+  readonly only?: Member | undefined;
   /** Codes besides CKR_OK that are results. */
   readonly results: ReadonlySet<number>;
   /** The job, with the objects' real handles in their order. */
-  readonly job: (handles: readonly Uint8Array[]) => Job;
-  readonly read: (reply: JobReply) => T;
+  readonly job: (handles: readonly Uint8Array[], place: Place) => Job;
+  readonly read: (reply: JobReply, place: Place) => T;
 }
 
 /** What a verification answers besides CKR_OK. */
-const refusals: ReadonlySet<number> = new Set([ck('CKR_SIGNATURE_INVALID'), ck('CKR_SIGNATURE_LEN_RANGE')]);
+export const refusals: ReadonlySet<number> = new Set([ck('CKR_SIGNATURE_INVALID'), ck('CKR_SIGNATURE_LEN_RANGE')]);
 const NO_HANDLE = new Uint8Array(8);
 export const noCodes: ReadonlySet<number> = new Set();
 
-function kindOfOperation(name: string, mechanism: number | undefined, size: number): string {
+export function kindOfOperation(name: string, mechanism: number | undefined, size: number): string {
   return `${name}:${mechanism ?? ''}:${32 - Math.clz32(size >>> 10)}`;
 }
 
@@ -140,16 +150,36 @@ export function readAttributes(object: VirtualObject, types: readonly number[]):
   );
 }
 
+/** C_GetObjectSize: as the token that is asked counts it. */
+export function sizeOf(object: VirtualObject): Operation<number> {
+  return operation(
+    'C_GetObjectSize',
+    object,
+    undefined,
+    0,
+    (handle) => ({ steps: [step('C_GetObjectSize', handle)] }),
+    (reply) => resultOf(reply, 0, 'C_GetObjectSize'),
+  );
+}
+
 /** C_WrapKey: the wrapped form of `key` under `wrapping`. */
-export function wrapKey(mechanism: Mechanism, wrapping: VirtualObject, key: VirtualObject): Operation<Buffer> {
+export function wrapKey(
+  mechanism: Mechanism,
+  wrapping: VirtualObject,
+  key: VirtualObject,
+  /** The objects that the mechanism's parameter names. */
+  named: readonly VirtualObject[] = [],
+): Operation<Buffer> {
   return {
     function: 'C_WrapKey',
-    objects: [wrapping, key],
+    objects: [wrapping, key, ...named],
     mechanism: mechanism.type,
     aspect: 'pure',
     kind: kindOfOperation('C_WrapKey', mechanism.type, 0),
     results: noCodes,
-    job: ([by = NO_HANDLE, of = NO_HANDLE]) => ({ steps: [step('C_WrapKey', mechanism, by, of)] }),
+    job: ([by = NO_HANDLE, of = NO_HANDLE, ...others]) => ({
+      steps: [step('C_WrapKey', bindObjects(mechanism, others), by, of)],
+    }),
     read: (reply) => resultOf(reply, 0, 'C_WrapKey'),
   };
 }

@@ -57,6 +57,7 @@ export function* maySpendTry({ port, policy }: Group, connection: Connection): T
 
 /** A member has taken a PIN. */
 export function acceptPin({ pins }: Group, member: Member, pin: SecretRef): void {
+  member.refusalAgain = undefined;
   member.pin = pin;
   member.refusedPins.clear();
   member.unknownLogins = 0;

@@ -78,13 +78,13 @@ class PinLogin {
     if (pin === undefined) return;
     let refused: number | undefined;
     if (!member.refusedPins.has(pin)) {
-      yield* this.#enter();
+      yield* this.#enter(pin);
       refused = yield* this.#try(pin);
       if (refused === undefined) return;
     }
     const other = yield* this.#otherThan(pin, refused);
     if (other === undefined) throw this.#refusedWith(refused ?? pinIncorrect);
-    yield* this.#enter();
+    yield* this.#enter(other);
     const code = yield* this.#try(other);
     if (code === undefined) return;
     group.logins.leave('wrong', code, member.name);
@@ -127,16 +127,25 @@ class PinLogin {
   }
 
   /** Waits for the member's turn to try. */
-  *#enter(): Task<void> {
+  *#enter(pin: SecretRef): Task<void> {
     const { group, member, token } = this;
     const { logins } = group;
     while (!logins.enter()) {
       if (logins.isRefused) throw this.#stopped();
       yield* this.#wait([logins.changed], 'another member is still logging in');
     }
+    if (this.#isTakenBack(pin)) {
+      // It was refused elsewhere, and another one was given since.
+      if (!logins.isProven) logins.leave('unknown', 0, member.name);
+      throw new JoinFailure('its PIN is another by now');
+    }
     if (logins.isProven || !mayHaveBeenRefused(member, token)) return;
     logins.leave('unknown', 0, member.name);
     throw new JoinFailure('logins ended without an answer, and the PIN is not known to be right', true);
+  }
+
+  #isTakenBack(pin: SecretRef): boolean {
+    return this.group.pins.takenBack.has(pin);
   }
 
   #stopped(): JoinFailure {
@@ -163,6 +172,11 @@ class PinLogin {
       yield { signals: [ticket], until: deadline };
     }
     const { outcome, reason, code } = judgeLogin(group, member, ticket.outcome);
+    // Taken back meanwhile: what the token says of it is nobody's business any more.
+    if (this.#isTakenBack(pin)) {
+      if (!isLate) logins.leave('unknown', 0, member.name);
+      throw new JoinFailure('its PIN is another by now');
+    }
     if (outcome === 'right') {
       acceptPin(group, member, pin);
       logins.leave('right', 0, member.name);

@@ -44,6 +44,8 @@ export class Pins {
   isBusy: boolean = false;
   /** What an interrupted change was brought to in this process. */
   settledTo: SecretRef | undefined;
+  /** PINs of the application that came to nothing: whoever still holds one tries it no more. */
+  readonly takenBack: WeakSet<SecretRef> = new WeakSet<SecretRef>();
   /** Fires when more is known than before. */
   readonly changed: Signal = new Signal();
 

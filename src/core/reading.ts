@@ -4,6 +4,7 @@ import { runCall } from './call.js';
 import type { Group } from './group.js';
 import { learnKeyRecord } from './key-record.js';
 import { isSecretPart } from './making.js';
+import type { Member } from './member.js';
 import type { VirtualObject } from './object.js';
 import { readAttributes } from './operation.js';
 import { fromHex } from './record.js';
@@ -20,9 +21,12 @@ export function* readObject(
   object: VirtualObject,
   types: readonly number[],
   deadline: number,
+  /** The member whose own answer is wanted. */
+  only?: Member,
 ): Task<readonly ReadAttribute[]> {
-  const read = yield* runCall(group, readAttributes(object, types), deadline);
-  if (!isSecretPart(object.description) || !types.some((type) => forgotten.has(type))) return read;
+  const read = yield* runCall(group, { ...readAttributes(object, types), only }, deadline);
+  if (only !== undefined || !isSecretPart(object.description) || !types.some((type) => forgotten.has(type)))
+    return read;
   yield* learnKeyRecord(group, object);
   const answers = object.session?.answers ?? object.record?.answers;
   if (answers === undefined) return read;

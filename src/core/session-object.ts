@@ -1,3 +1,4 @@
+import { step } from '../spec/job.js';
 import type { Connection } from './connection.js';
 import type { Group } from './group.js';
 import { Installation, type Piece } from './installation.js';
@@ -35,13 +36,24 @@ export function* restoreSessionObject(
     if (!(located instanceof Uint8Array)) return located;
     handles.push(located);
   }
-  const job = { ...errand.job(handles), undo: true, patient: true, exclusive: member.writesExclusively };
+  const job = {
+    ...errand.job(handles, { member, connection }),
+    undo: true,
+    patient: true,
+    exclusive: member.writesExclusively,
+  };
   const outcome = yield* connection.run(job, 'session object', FOREVER, effort);
   const failure = failureOf(outcome);
   if (failure !== undefined || outcome.kind !== 'reply') return failure ?? { kind: 'withdrawn' };
   const { installed, wrong } = installation.read(outcome.reply);
   const [made] = installed;
   if (made === undefined || wrong !== undefined) return undefined;
+  if (object.isDestroyed) {
+    // Its session has ended meanwhile, and it with that.
+    const steps = [step('C_DestroyObject', made.handle)];
+    connection.submit({ steps, exclusive: member.writesExclusively }, 'session object', FOREVER, effort);
+    return undefined;
+  }
   if (effort.epoch === connection.epoch) connection.sessionObjects.set(hex(made.handle), object);
   return { kind: 'usable', handle: made.handle, proven: made.proven };
 }

@@ -1,6 +1,8 @@
 import { rejoinAfter } from './backoff.js';
+import type { MemberConfig } from './configuration.js';
 import type { Group } from './group.js';
 import { type JoinResult, join } from './join.js';
+import { type FoundToken, startLibrary, tokensOf } from './library.js';
 import { Member } from './member.js';
 import type { Task } from './task.js';
 
@@ -67,4 +69,16 @@ export function* joinApart(
 
 export function endSpareHost({ connection }: Member): void {
   if (connection?.end === undefined) connection?.leave(NO_LIMITS);
+}
+
+/** The tokens that a library shows, looked at by a host of their own that does not stay; nobody logs in. */
+export function* listTokens(group: Group, config: MemberConfig, deadline: number): Task<readonly FoundToken[]> {
+  const member = new Member(config, group.port, group.timing, () => {});
+  const connection = member.connect();
+  try {
+    yield* startLibrary(group, member, connection, deadline);
+    return yield* tokensOf(connection, deadline);
+  } finally {
+    endSpareHost(member);
+  }
 }

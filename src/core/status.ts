@@ -1,5 +1,6 @@
 import type { ObjectSummary } from './event.js';
 import type { Group } from './group.js';
+import type { Member } from './member.js';
 import type { Standing } from './object.js';
 import { reasonOf, type StateName } from './state.js';
 
@@ -10,7 +11,7 @@ export interface MemberStatus {
   readonly reason: string;
   /** How long it has been in that state, ms. */
   readonly since: number;
-  /** The token's serial; undefined until it was met. */
+  /** The token's serial: as it was met, as it is configured, or as the group's record has it; undefined otherwise. */
   readonly serial: string | undefined;
   /** The member's host process. */
   readonly pid: number | undefined;
@@ -19,6 +20,8 @@ export interface MemberStatus {
   readonly lanes: number;
   /** How long it takes compared with the group; 1 is average. */
   readonly slowness: number;
+  /** Changes that it has missed, as far as this process knows: it makes them good before it serves. */
+  readonly behind: number;
   /** ms until the next try to join; 0 when none is due. */
   readonly retryIn: number;
 }
@@ -44,6 +47,10 @@ export interface GroupStatus {
   };
 }
 
+function serialOf({ ledger }: Group, { name, serial, config }: Member): string | undefined {
+  return serial ?? config.token.serial ?? ledger.record?.members.find((note) => note.name === name)?.serial;
+}
+
 /** A picture of the group as this process knows it; asks no member. */
 export function statusOf(group: Group): GroupStatus {
   const now = group.port.now();
@@ -64,11 +71,12 @@ export function statusOf(group: Group): GroupStatus {
       state: member.state.name,
       reason: reasonOf(member.state),
       since: now - member.state.since,
-      serial: member.serial,
+      serial: serialOf(group, member),
       pid: member.connection?.pid,
       outstanding: member.connection?.load ?? 0,
       lanes: member.connection?.lanes ?? 0,
       slowness: member.slowness,
+      behind: group.missed.count(serialOf(group, member) ?? ''),
       retryIn: member.state.name === 'down' ? Math.max(0, member.state.retryAt - now) : 0,
     })),
     drift,

@@ -33,7 +33,7 @@ const CKR = {
 export type Travel = 'wrapped' | 'for each member' | 'not';
 
 /** The wrapping mechanisms that a group may use, the best first. */
-const candidates: readonly number[] = [0x210a, 0x210b, 0x2109];
+export const wrapCandidates: readonly number[] = [0x210a, 0x210b, 0x2109];
 
 interface Trial {
   readonly name: string;
@@ -91,7 +91,7 @@ export interface Proven {
 /** Finds out by round trips which mechanism carries which keys unharmed: mechanism lists promise too much. */
 export function* proveTravel(group: Group, deadline: number): Task<Proven> {
   let best: Proven | undefined;
-  for (const wrap of candidates) {
+  for (const wrap of wrapCandidates) {
     const travels: Record<string, Travel> = {};
     for (const trial of trials)
       travels[trial.name] = (yield* travelsWith(group, wrap, trial, deadline)) ? 'wrapped' : 'not';

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { constantsOf } from '../spec/constants.js';
 import { InputError, kindOf } from '../spec/input.js';
 import type { Verdict } from '../spec/verdict.js';
-import type { GroupConfig, MemberConfig, PinReference } from './configuration.js';
+import type { BackupTokenConfig, GroupConfig, MemberConfig, PinReference } from './configuration.js';
 
 const MOST_LANES = 64;
 const MOST_OLD_LOGS = 100;
@@ -135,6 +135,7 @@ const groupSchema = z.strictObject({
         .default(5),
     })
     .optional(),
+  slots: z.enum(['virtual', 'all'], "expected 'virtual' or 'all'").default('virtual'),
   policy: policySchema.prefault({}),
 });
 
@@ -221,6 +222,7 @@ function validate(source: string, input: unknown, locate: Locate): GroupConfig {
     serial: rest.serial,
     pin: rest.pin,
     log: rest.log,
+    slots: rest.slots,
     policy: { ...policy, writeHangAfter, verdicts },
   };
 }
@@ -281,11 +283,7 @@ const backupTokenSchema = z.strictObject({
   pin: pinSchema.optional(),
 });
 
-/** Where a token is that is none of the members, and its PIN, where it has another than they have. */
-export function checkBackupToken(
-  input: unknown,
-  source: string,
-): { readonly config: MemberConfig; readonly pin: PinReference | undefined } {
+export function checkBackupToken(input: unknown, source: string): BackupTokenConfig {
   const result = backupTokenSchema.safeParse(input);
   if (!result.success)
     throw new ConfigurationError(

@@ -8,7 +8,7 @@ import type { Member } from './member.js';
 import { refreshRecord } from './membership-record.js';
 import type { VirtualObject } from './object.js';
 import { failureOf } from './outcome.js';
-import { isOutdated } from './recovery.js';
+import { FRESH_HOST, isOutdated } from './recovery.js';
 import { renewLogin } from './session.js';
 import { hasAbandoned } from './settlement.js';
 import { FOREVER, type Task } from './task.js';
@@ -65,6 +65,7 @@ export class Watch {
     for (;;) {
       const lost = this.#look();
       if (lost !== undefined) return lost;
+      if (this.#member.isToRejoin) return FRESH_HOST;
       const order = this.#group.orderFor(this.#member);
       if (order !== undefined) return yield* this.#drain(order);
       this.#keepStation();
@@ -139,11 +140,14 @@ export class Watch {
     if ((name === 'standby' || name === 'active') && name !== member.home) member.serve();
   }
 
-  /** A stale member catches up, on a fresh host, as soon as somebody is back who knows what it has missed. */
+  /**
+   * A stale member catches up, on a fresh host, as soon as somebody is back who knows what it has missed, or when
+   * another process has told it.
+   */
   #mayBeTold(): string | undefined {
     const { staleFor, serial, state } = this.#member;
     if (staleFor === undefined || serial === undefined || state.name !== 'stale') return undefined;
-    if (!this.#group.missed.canTell(serial, this.#group.presentBut(this.#member))) return undefined;
+    if (this.#group.missed.isOutOfReach(serial, this.#group.presentBut(this.#member))) return undefined;
     this.#member.isUnsettled = true;
     return 'those that know what it has missed are back';
   }

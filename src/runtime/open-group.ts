@@ -70,6 +70,8 @@ export class OpenGroup {
   #timer: NodeJS.Timeout | undefined;
   #timerAt: number = FOREVER;
   #calls: number = 0;
+  /** Tasks that callers wait for. */
+  readonly #awaited = new Set<Running<unknown>>();
   #idle: (() => void) | undefined;
   #closing: Promise<void> | undefined;
 
@@ -95,13 +97,20 @@ export class OpenGroup {
     return monotonicNow();
   }
 
-  onEvent(listener: Listener): void {
+  /** Gives what ends it. */
+  onEvent(listener: Listener): () => void {
     this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
   }
 
   /** Resolves when the group can be used; see core/opening.ts. */
   async awaitService(deadline: number, signal?: AbortSignal): Promise<void> {
     await this.run(awaitService(this.group, deadline), signal);
+  }
+
+  /** The same on this thread. */
+  awaitServiceSync(deadline: number): void {
+    this.runSync(awaitService(this.group, deadline));
   }
 
   /** Runs a task to its end; an aborted one rejects with the signal's reason. */
@@ -145,6 +154,19 @@ export class OpenGroup {
     return this.#closing;
   }
 
+  /** The same on this thread: what is under way is waited for, by its own deadlines, and the hosts are told to leave. */
+  closeSync(): void {
+    if (this.isClosed) return;
+    this.#closing = Promise.resolve();
+    this.runSync(this.#underWay());
+    this.#endWork();
+    try {
+      this.runSync(this.#farewell());
+    } finally {
+      this.#endHosts();
+    }
+  }
+
   /** The configuration file has changed: what it says of the members, and the policy, holds from now on. */
   #reconfigure(path: string): void {
     if (this.isClosed) return;
@@ -168,26 +190,48 @@ export class OpenGroup {
         this.#idle = resolve;
       });
     }
+    this.#endWork();
+    try {
+      await this.run(this.#farewell());
+    } finally {
+      this.#endHosts();
+    }
+  }
+
+  /** Waits for what callers wait for, and for what goes on behind them. */
+  *#underWay(): Task<void> {
+    for (;;) {
+      const left = [...this.#awaited, ...this.group.background].filter(({ settled }) => !settled);
+      if (left.length === 0) return;
+      yield { signals: left, until: FOREVER };
+    }
+  }
+
+  /** Nothing goes on by itself from now on. */
+  #endWork(): void {
     this.#file?.close();
     for (const running of this.#beside) running.cancel(undefined);
     this.group.tidying?.cancel(undefined);
     for (const keeper of [...this.group.keepers.values()]) keeper.cancel(undefined);
-    try {
-      for (const { connection } of this.group.members) {
-        if (connection !== undefined) await this.run(connection.awaitWrites(this.group.policy));
-      }
-      await this.run(this.#finalize());
-      for (const host of this.#hosts) host.leave();
-      await this.run(this.#hostsGone());
-    } finally {
-      for (const host of [...this.#hosts]) {
-        host.kill();
-        host.close();
-      }
-      clearTimeout(this.#timer);
-      this.secrets.wipeAll();
-      this.#log?.close();
+  }
+
+  *#farewell(): Task<void> {
+    for (const { connection } of this.group.members) {
+      if (connection !== undefined) yield* connection.awaitWrites(this.group.policy);
     }
+    yield* this.#finalize();
+    for (const host of this.#hosts) host.leave();
+    yield* this.#hostsGone();
+  }
+
+  #endHosts(): void {
+    for (const host of [...this.#hosts]) {
+      host.kill();
+      host.close();
+    }
+    clearTimeout(this.#timer);
+    this.secrets.wipeAll();
+    this.#log?.close();
   }
 
   /** Gives libraries the chance to take leave of their HSM; one that hangs is not waited for. */
@@ -216,12 +260,14 @@ export class OpenGroup {
     };
     signal?.addEventListener('abort', abort, { once: true });
     this.#count(1);
+    this.#awaited.add(running);
     try {
       await new Promise<void>((resolve) => {
         running.add({ wake: resolve });
         this.#settle();
       });
     } finally {
+      this.#awaited.delete(running);
       this.#count(-1);
       signal?.removeEventListener('abort', abort);
     }

@@ -63,13 +63,18 @@ function argumentsOf(command: PinReference['command']): readonly string[] {
   return typeof command === 'string' ? ['/bin/sh', '-c', command] : (command ?? []);
 }
 
+/** What counts: the first line, without its end. */
+function lineOf(bytes: Buffer): Buffer {
+  const lineEnd = bytes.findIndex((byte) => byte === 0x0a || byte === 0x0d);
+  const pin = lineEnd < 0 ? bytes : bytes.subarray(0, lineEnd);
+  if (pin.length === 0) throw new PinError('pin: the PIN is empty');
+  if (pin.length > LONGEST_PIN) throw new PinError(`pin: expected at most ${LONGEST_PIN} bytes`);
+  return pin;
+}
+
 function guard(bytes: Buffer): NativeSecret {
   try {
-    const lineEnd = bytes.findIndex((byte) => byte === 0x0a || byte === 0x0d);
-    const pin = lineEnd < 0 ? bytes : bytes.subarray(0, lineEnd);
-    if (pin.length === 0) throw new PinError('pin: the PIN is empty');
-    if (pin.length > LONGEST_PIN) throw new PinError(`pin: expected at most ${LONGEST_PIN} bytes`);
-    return new addon.Secret(pin);
+    return new addon.Secret(lineOf(bytes));
   } finally {
     bytes.fill(0);
   }
@@ -83,6 +88,16 @@ export function readPin(reference: PinReference): NativeSecret {
 /** The same without waiting for a program here. */
 export async function fetchPin(reference: PinReference): Promise<NativeSecret> {
   return guard(await fetchBytes(reference));
+}
+
+/** The PIN as it is, for what has to be written down; whoever asks for it wipes it. */
+export async function fetchPinBytes(reference: PinReference): Promise<Buffer> {
+  const bytes = await fetchBytes(reference);
+  try {
+    return Buffer.from(lineOf(bytes));
+  } finally {
+    bytes.fill(0);
+  }
 }
 
 /** A PIN that the application gives itself, as it is; the copy that is made on the way is wiped. */

@@ -27,7 +27,27 @@ export interface TokenInfo {
   readonly flags: number;
   readonly maxSessionCount: number;
   readonly maxRwSessionCount: number;
+  readonly longestPin: number;
+  readonly shortestPin: number;
+  readonly hardwareVersion: string;
   readonly firmwareVersion: string;
+  /** `YYYYMMDDhhmmss00`, where the token has a clock. */
+  readonly utcTime: string;
+}
+
+export interface SlotInfo {
+  readonly description: string;
+  readonly manufacturerID: string;
+  readonly flags: number;
+  readonly hardwareVersion: string;
+  readonly firmwareVersion: string;
+}
+
+/** Key sizes are in bits or bytes, as the mechanism counts them (PKCS#11 2.40, section 3.5). */
+export interface MechanismInfo {
+  readonly shortestKey: number;
+  readonly longestKey: number;
+  readonly flags: number;
 }
 
 /** The output of a cipher, and what the token wrote to the mechanism's parameter. */
@@ -41,8 +61,7 @@ type Writes<A extends readonly unknown[]> = { readonly [K in keyof A]: Write<A[K
 type Read<T> = (reader: Reader) => T;
 
 /**
- * What each call takes and gives. The PINs of C_Login and C_SetPIN are not here: the channel appends them from
- * guarded memory.
+ * What each call takes and gives. PINs are not here: the channel appends them from guarded memory.
  */
 export interface CallShapes {
   X_Load: (path: string, reserved: string) => string;
@@ -52,11 +71,17 @@ export interface CallShapes {
   X_FindHollow: () => Uint8Array[];
   /** Whether the host's threads give way to whoever runs on the machine when they wake. */
   X_GiveWay: (gives: boolean) => undefined;
+  /** The steps after it run on a session that is held under that number: a new one, or that of an earlier job. */
+  X_Hold: (number: number, isNew: boolean) => undefined;
+  X_Release: (number: number) => undefined;
+  /** C_Login with CKU_CONTEXT_SPECIFIC, for the operation that was begun; the job's secret is the PIN. */
+  X_LogInAgain: (pinLength: number) => undefined;
   C_Finalize: () => undefined;
   C_GetSlotList: (present: boolean) => number[];
-  C_GetSlotInfo: (slot: number) => { description: string; flags: number };
+  C_GetSlotInfo: (slot: number) => SlotInfo;
   C_GetTokenInfo: (slot: number) => TokenInfo;
   C_GetMechanismList: (slot: number) => number[];
+  C_GetMechanismInfo: (slot: number, mechanism: number) => MechanismInfo;
   C_OpenSession: () => undefined;
   C_GetSessionInfo: () => { slot: number; state: number; flags: number; deviceError: number };
   C_Login: (user: number, pinLength: number) => undefined;
@@ -67,10 +92,15 @@ export interface CallShapes {
   C_DestroyObject: (object: ObjectRef) => undefined;
   C_CopyObject: (object: ObjectRef, template: readonly Attribute[]) => Uint8Array;
   C_SetAttributeValue: (object: ObjectRef, template: readonly Attribute[]) => undefined;
+  C_GetObjectSize: (object: ObjectRef) => number;
   C_EncryptInit: (mechanism: Mechanism, key: ObjectRef) => undefined;
   C_Encrypt: (data: Uint8Array) => CipherOutput;
+  C_EncryptUpdate: (data: Uint8Array) => CipherOutput;
+  C_EncryptFinal: () => CipherOutput;
   C_DecryptInit: (mechanism: Mechanism, key: ObjectRef) => undefined;
   C_Decrypt: (data: Uint8Array) => CipherOutput;
+  C_DecryptUpdate: (data: Uint8Array) => CipherOutput;
+  C_DecryptFinal: () => CipherOutput;
   C_DigestInit: (mechanism: Mechanism) => undefined;
   C_Digest: (data: Uint8Array) => Buffer;
   C_DigestUpdate: (data: Uint8Array) => undefined;
@@ -78,10 +108,19 @@ export interface CallShapes {
   C_DigestFinal: () => Buffer;
   C_SignInit: (mechanism: Mechanism, key: ObjectRef) => undefined;
   C_Sign: (data: Uint8Array) => Buffer;
+  C_SignUpdate: (data: Uint8Array) => undefined;
+  C_SignFinal: () => Buffer;
+  C_SignRecoverInit: (mechanism: Mechanism, key: ObjectRef) => undefined;
+  C_SignRecover: (data: Uint8Array) => Buffer;
   C_VerifyInit: (mechanism: Mechanism, key: ObjectRef) => undefined;
   C_Verify: (data: Uint8Array, signature: Uint8Array) => undefined;
+  C_VerifyUpdate: (data: Uint8Array) => undefined;
+  C_VerifyFinal: (signature: Uint8Array) => undefined;
+  C_VerifyRecoverInit: (mechanism: Mechanism, key: ObjectRef) => undefined;
+  C_VerifyRecover: (signature: Uint8Array) => Buffer;
   C_DeriveKey: (mechanism: Mechanism, base: ObjectRef, template: readonly Attribute[]) => Uint8Array;
   C_GenerateRandom: (size: number) => Buffer;
+  C_SeedRandom: (seed: Uint8Array) => undefined;
   C_GenerateKey: (mechanism: Mechanism, template: readonly Attribute[]) => Uint8Array;
   C_GenerateKeyPair: (
     mechanism: Mechanism,
@@ -159,21 +198,43 @@ const tokenInfo: Read<TokenInfo> = (reader) => {
   const manufacturerID = reader.paddedText();
   const model = reader.paddedText();
   const serialNumber = reader.paddedText();
-  const [flags = 0, maxSessionCount = 0, , maxRwSessionCount = 0] = Array.from({ length: 11 }, () => reader.u64());
-  version(reader);
+  // The session counts in between are this process's own, and of memory nobody has asked yet.
+  const [flags = 0, maxSessionCount = 0, , maxRwSessionCount = 0, , longestPin = 0, shortestPin = 0] = Array.from(
+    { length: 11 },
+    () => reader.u64(),
+  );
+  const hardwareVersion = version(reader);
   const firmwareVersion = version(reader);
-  reader.sized();
-  return { label, manufacturerID, model, serialNumber, flags, maxSessionCount, maxRwSessionCount, firmwareVersion };
+  const utcTime = reader.paddedText();
+  return {
+    label,
+    manufacturerID,
+    model,
+    serialNumber,
+    flags,
+    maxSessionCount,
+    maxRwSessionCount,
+    longestPin,
+    shortestPin,
+    hardwareVersion,
+    firmwareVersion,
+    utcTime,
+  };
 };
 
-const slotInfo: Read<{ description: string; flags: number }> = (reader) => {
-  const description = reader.paddedText();
-  reader.sized();
-  const flags = reader.u64();
-  version(reader);
-  version(reader);
-  return { description, flags };
-};
+const slotInfo: Read<SlotInfo> = (reader) => ({
+  description: reader.paddedText(),
+  manufacturerID: reader.paddedText(),
+  flags: reader.u64(),
+  hardwareVersion: version(reader),
+  firmwareVersion: version(reader),
+});
+
+const mechanismInfo: Read<MechanismInfo> = (reader) => ({
+  shortestKey: reader.u64(),
+  longestKey: reader.u64(),
+  flags: reader.u64(),
+});
 
 const sessionInfo: Read<{ slot: number; state: number; flags: number; deviceError: number }> = (reader) => ({
   slot: reader.u64(),
@@ -189,11 +250,15 @@ export const calls: { readonly [C in CallName]: CallDefinition<C> } = {
   X_Find: { number: 3, arguments: [template, u32, types], result: found },
   X_FindHollow: { number: 4, arguments: [], result: (reader) => reader.list(handle) },
   X_GiveWay: { number: 5, arguments: [flag], result: nothing },
+  X_Hold: { number: 6, arguments: [u64, flag], result: nothing },
+  X_Release: { number: 7, arguments: [u64], result: nothing },
+  X_LogInAgain: { number: 8, arguments: [u32], result: nothing },
   C_Finalize: { number: 10, arguments: [], result: nothing },
   C_GetSlotList: { number: 12, arguments: [flag], result: numbers },
   C_GetSlotInfo: { number: 13, arguments: [u64], result: slotInfo },
   C_GetTokenInfo: { number: 14, arguments: [u64], result: tokenInfo },
   C_GetMechanismList: { number: 15, arguments: [u64], result: numbers },
+  C_GetMechanismInfo: { number: 16, arguments: [u64, u64], result: mechanismInfo },
   C_OpenSession: { number: 17, arguments: [], result: nothing },
   C_GetSessionInfo: { number: 18, arguments: [], result: sessionInfo },
   C_Login: { number: 19, arguments: [u64, u32], result: nothing },
@@ -203,10 +268,15 @@ export const calls: { readonly [C in CallName]: CallDefinition<C> } = {
   C_DestroyObject: { number: 32, arguments: [object], result: nothing },
   C_CopyObject: { number: 33, arguments: [object, template], result: handle },
   C_SetAttributeValue: { number: 34, arguments: [object, template], result: nothing },
+  C_GetObjectSize: { number: 35, arguments: [object], result: (reader) => reader.u64() },
   C_EncryptInit: { number: 40, arguments: [mechanism, object], result: nothing },
   C_Encrypt: { number: 41, arguments: [bytes], result: cipher },
   C_DecryptInit: { number: 42, arguments: [mechanism, object], result: nothing },
   C_Decrypt: { number: 43, arguments: [bytes], result: cipher },
+  C_EncryptUpdate: { number: 44, arguments: [bytes], result: cipher },
+  C_EncryptFinal: { number: 45, arguments: [], result: cipher },
+  C_DecryptUpdate: { number: 46, arguments: [bytes], result: cipher },
+  C_DecryptFinal: { number: 47, arguments: [], result: cipher },
   C_DigestInit: { number: 50, arguments: [mechanism], result: nothing },
   C_Digest: { number: 51, arguments: [bytes], result: sized },
   C_DigestUpdate: { number: 52, arguments: [bytes], result: nothing },
@@ -216,6 +286,12 @@ export const calls: { readonly [C in CallName]: CallDefinition<C> } = {
   C_Sign: { number: 61, arguments: [bytes], result: sized },
   C_VerifyInit: { number: 62, arguments: [mechanism, object], result: nothing },
   C_Verify: { number: 63, arguments: [bytes, bytes], result: nothing },
+  C_SignUpdate: { number: 64, arguments: [bytes], result: nothing },
+  C_SignFinal: { number: 65, arguments: [], result: sized },
+  C_VerifyUpdate: { number: 66, arguments: [bytes], result: nothing },
+  C_VerifyFinal: { number: 67, arguments: [bytes], result: nothing },
+  C_SignRecoverInit: { number: 68, arguments: [mechanism, object], result: nothing },
+  C_SignRecover: { number: 69, arguments: [bytes], result: sized },
   C_DeriveKey: { number: 70, arguments: [mechanism, object, template], result: handle },
   C_GenerateRandom: { number: 71, arguments: [u32], result: sized },
   C_GenerateKey: { number: 72, arguments: [mechanism, template], result: handle },
@@ -226,4 +302,7 @@ export const calls: { readonly [C in CallName]: CallDefinition<C> } = {
   },
   C_WrapKey: { number: 74, arguments: [mechanism, object, object], result: sized },
   C_UnwrapKey: { number: 75, arguments: [mechanism, object, bytes, template], result: handle },
+  C_SeedRandom: { number: 76, arguments: [bytes], result: nothing },
+  C_VerifyRecoverInit: { number: 80, arguments: [mechanism, object], result: nothing },
+  C_VerifyRecover: { number: 81, arguments: [bytes], result: sized },
 };

@@ -1,4 +1,4 @@
-import pkcs11js from 'pkcs11js';
+import pkcs11js from '#pkcs11js';
 
 type Constants = Readonly<Record<string, number>>;
 

@@ -23,6 +23,8 @@ const fieldNumber = { number: 1, flag: 2, inlined: 3, pointed: 4, returned: 5 } 
 export interface Mechanism {
   readonly type: number;
   readonly fields: readonly Field[];
+  /** Its parameter is of a kind that the mechanism does not take: no member is asked. */
+  readonly isUnfit?: boolean;
 }
 
 const mechanisms = constantsOf('CKM_');
@@ -54,6 +56,7 @@ export function writeMechanism(writer: Writer, mechanism: Mechanism): void {
   writer.u64(mechanism.type);
   writer.u32(mechanism.fields.length);
   for (const field of mechanism.fields) {
+    if (field.kind === 'object') throw new Error('a parameter names an object that was not looked up');
     writer.u8(fieldNumber[field.kind]);
     if (field.kind === 'number') writer.u64(field.value);
     else if (field.kind === 'flag') writer.u8(field.value ? 1 : 0);
@@ -61,12 +64,32 @@ export function writeMechanism(writer: Writer, mechanism: Mechanism): void {
   }
 }
 
+/** The virtual handles of objects that the parameter names. */
+export function handlesIn({ fields }: Mechanism): readonly Uint8Array[] {
+  return fields.flatMap((field) => (field.kind === 'object' ? [field.handle] : []));
+}
+
+/** The mechanism with the real handles of those objects, in their order. */
+export function bindObjects(mechanism: Mechanism, handles: readonly Uint8Array[]): Mechanism {
+  if (handles.length === 0) return mechanism;
+  let next = 0;
+  const fields = mechanism.fields.map((field): Field => {
+    if (field.kind !== 'object') return field;
+    next += 1;
+    return { kind: 'number', value: Buffer.from(handles[next - 1] ?? new Uint8Array(8)).readBigUInt64LE() };
+  });
+  return { type: mechanism.type, fields };
+}
+
 /** Copies what a token wrote to the parameter (an IV it picked) into the application's own buffers. */
 export function takeReturned(mechanism: Mechanism, returned: readonly Uint8Array[]): void {
   const targets = mechanism.fields.filter((field) => field.kind === 'returned');
   targets.forEach((target, index) => {
     const bytes = returned[index];
-    if (target.kind === 'returned' && bytes !== undefined && bytes.length === target.value.length)
-      target.value.set(bytes);
+    if (target.kind !== 'returned' || bytes === undefined || bytes.length !== target.value.length) return;
+    // Unless the token has written something the bytes are the application's, which may have gone on to use them.
+    if (Buffer.compare(bytes, target.value) === 0) return;
+    target.value.set(bytes);
+    target.target?.set(bytes);
   });
 }

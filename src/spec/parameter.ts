@@ -1,14 +1,20 @@
 import { ck, findConstant, mechanismName } from './constants.js';
 import { bytesOf, InputError, integerOf } from './input.js';
+import { fitsKind, hasPointers } from './parameter-fit.js';
+import { fieldsOfKind } from './parameter-kind.js';
 
 /**
  * One field of a mechanism's parameter, in the order of the C structure. The host (native/host/mechanism.cc)
  * lays the fields out and knows no structure; `returned` are bytes that the token may change.
  */
 export type Field =
-  | { readonly kind: 'number'; readonly value: number }
+  | { readonly kind: 'number'; readonly value: number | bigint }
   | { readonly kind: 'flag'; readonly value: boolean }
-  | { readonly kind: 'inlined' | 'pointed' | 'returned'; readonly value: Uint8Array };
+  | { readonly kind: 'inlined' | 'pointed'; readonly value: Uint8Array }
+  /** `target`: the application's own bytes, where `value` is a copy of them. */
+  | { readonly kind: 'returned'; readonly value: Uint8Array; readonly target?: Uint8Array }
+  /** An object by its virtual handle: a member gets the real one; see `bindObjects`. */
+  | { readonly kind: 'object'; readonly handle: Uint8Array };
 
 const none = new Uint8Array();
 const number = (value: number): Field => ({ kind: 'number', value });
@@ -158,19 +164,6 @@ const cbc: Layout = (field, params) => {
   return [inlined(iv), pointed(data), number(data.length)];
 };
 
-// pkcs11js's CK_PARAMS_* numbers.
-const layoutByKind = new Map<number, Layout>([
-  [1, cbc],
-  [2, ccm],
-  [3, gcm],
-  [4, oaep],
-  [5, pss],
-  [6, ecdh],
-  [7, gcm],
-  [25, gcm],
-  [26, ccm],
-]);
-
 const layoutByMechanism = new Map<number, Layout>([
   [ck('CKM_AES_GCM'), gcm],
   [ck('CKM_AES_CCM'), ccm],
@@ -188,43 +181,13 @@ const layoutByMechanism = new Map<number, Layout>([
   ),
 ]);
 
-// Their structures hold pointers, which mean nothing in the host's memory. CTR's does not, and is served raw.
-const pointers: ReadonlySet<Layout> = new Set([gcm, ccm, oaep, ecdh, eddsa]);
-
-// More of that sort, which have no layout here yet: not served with a raw parameter.
-const rawPointers: ReadonlySet<number> = new Set(
-  [
-    'ECDH1_COFACTOR_DERIVE',
-    'ECMQV_DERIVE',
-    'X9_42_DH_DERIVE',
-    'X9_42_DH_HYBRID_DERIVE',
-    'X9_42_MQV_DERIVE',
-    'DES_ECB_ENCRYPT_DATA',
-    'DES_CBC_ENCRYPT_DATA',
-    'DES3_ECB_ENCRYPT_DATA',
-    'DES3_CBC_ENCRYPT_DATA',
-    'AES_ECB_ENCRYPT_DATA',
-    'AES_CBC_ENCRYPT_DATA',
-    'CONCATENATE_BASE_AND_DATA',
-    'CONCATENATE_DATA_AND_BASE',
-    'XOR_BASE_AND_DATA',
-    'PBE_SHA1_DES3_EDE_CBC',
-    'PKCS5_PBKD2',
-    'RSA_AES_KEY_WRAP',
-    'CHACHA20_POLY1305',
-    'KIP_DERIVE',
-    'KIP_WRAP',
-    'KIP_MAC',
-  ].flatMap((name) => findConstant(`CKM_${name}`) ?? []),
-);
-
 /** The fields of a mechanism's parameter, from graphene's, pkcs11js's or our own form. */
 export function fieldsOf(field: string, type: number, parameter: unknown): readonly Field[] {
   if (parameter === undefined || parameter === null) return [];
   if (typeof parameter === 'number') return [number(integerOf(field, parameter, 0, Number.MAX_SAFE_INTEGER))];
   const layout = layoutByMechanism.get(type);
   if (parameter instanceof Uint8Array) {
-    if (rawPointers.has(type) || (layout !== undefined && pointers.has(layout))) {
+    if (hasPointers(type)) {
       throw new InputError(field, `the parameter of ${mechanismName(type)} as an object`, parameter);
     }
     return [inlined(parameter)];
@@ -232,11 +195,23 @@ export function fieldsOf(field: string, type: number, parameter: unknown): reado
   if (typeof parameter !== 'object') throw new InputError(field, 'a Buffer, a number or an object', parameter);
   const { toCKI } = parameter as { toCKI?: unknown };
   if (typeof toCKI === 'function') return fieldsOf(field, type, toCKI.call(parameter));
-  const kind = (parameter as { type?: unknown }).type;
-  const chosen = typeof kind === 'number' ? layoutByKind.get(kind) : layout;
-  // Fields of another structure in the place of pointers would be pointers.
-  const fits = layout === undefined ? !rawPointers.has(type) : chosen === layout || !pointers.has(layout);
-  if (chosen === undefined || !fits)
+  const { type: kind } = parameter as { type?: unknown };
+  if (typeof kind === 'number') return fieldsOfGiven(field, type, kind, parameter);
+  if (layout === undefined)
     throw new InputError(field, `a Buffer, or a kind of parameter that ${mechanismName(type)} takes`, parameter);
-  return chosen(field, parameter as Parameters);
+  return layout(field, parameter as Parameters);
+}
+
+/** From pkcs11js's form, which says what kind it is. */
+function fieldsOfGiven(field: string, type: number, kind: number, parameter: object): readonly Field[] {
+  const expected = `a Buffer, or a kind of parameter that ${mechanismName(type)} takes`;
+  if (!fitsKind(type, kind)) throw new InputError(field, expected, parameter);
+  let fields: readonly Field[] | undefined;
+  try {
+    fields = fieldsOfKind(type, kind, parameter);
+  } catch (error) {
+    throw new InputError(field, `${expected} (${(error as Error).message})`, parameter);
+  }
+  if (fields === undefined) throw new InputError(field, expected, parameter);
+  return fields;
 }

@@ -277,6 +277,8 @@ export function checkCopy(template: readonly Attribute[], objectClass: number): 
 
 /** C_SetAttributeValue (PKCS#11 2.40, section 5.7): what of an object may change. */
 export function checkChange(template: readonly Attribute[], objectClass: number): Violation | undefined {
+  const wrong = checkAttributes(template, objectClass);
+  if (wrong !== undefined) return wrong;
   for (const { type, value } of template) {
     const isFixed = unchangeable.has(type) || (objectClass === CKO.data && type === CKA.value);
     const only = oneWay.get(type);
@@ -286,5 +288,5 @@ export function checkChange(template: readonly Attribute[], objectClass: number)
         `attribute ${nameOf(type)} cannot be changed ${only === undefined ? '' : 'back'}`.trim(),
       );
   }
-  return checkAttributes(template, objectClass);
+  return undefined;
 }

@@ -2,7 +2,7 @@ import { type Attribute, attributeOf, encodeAttribute } from './attribute.js';
 import { InputError } from './input.js';
 
 /** CKA_WRAP_TEMPLATE, CKA_UNWRAP_TEMPLATE and CKA_DERIVE_TEMPLATE. */
-const nested: ReadonlySet<number> = new Set([0x4000_0211, 0x4000_0212, 0x4000_0213]);
+export const nestedTypes: ReadonlySet<number> = new Set([0x4000_0211, 0x4000_0212, 0x4000_0213]);
 
 /** pkcs11js's form: `[{ type: CKA_LABEL, value: 'x' }]`. */
 export type RawTemplate = readonly { readonly type: number; readonly value?: unknown }[];
@@ -17,7 +17,7 @@ export function encodeTemplate(field: string, template: unknown): readonly Attri
   const attributes = Array.isArray(template) ? encodeRaw(field, template) : encodeFriendly(field, template);
   const seen = new Set<number>();
   for (const { type } of attributes) {
-    if (nested.has(type)) {
+    if (nestedTypes.has(type)) {
       throw new InputError(`${field}.${attributeOf(field, type).name}`, 'no template within a template', template);
     }
     if (seen.has(type))

@@ -26,9 +26,13 @@ export class Writer {
     this.length = this.bytes.writeUInt32LE(value, this.length);
   }
 
-  /** A CK_ULONG that a JavaScript number holds exactly (up to 2^53). */
-  u64(value: number): void {
+  /** A CK_ULONG: as a number as far as that holds it exactly (up to 2^53). */
+  u64(value: number | bigint): void {
     this.#room(8);
+    if (typeof value === 'bigint') {
+      this.length = this.bytes.writeBigUInt64LE(value, this.length);
+      return;
+    }
     this.length = this.bytes.writeUInt32LE((value % 0x1_0000_0000) >>> 0, this.length);
     this.length = this.bytes.writeUInt32LE(Math.floor(value / 0x1_0000_0000), this.length);
   }

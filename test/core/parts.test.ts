@@ -6,7 +6,9 @@ import { HedgeBudget } from '../../src/core/hedge.js';
 import { CKK, CKO, type Description, identityOf, isProvenByIdentity } from '../../src/core/identity.js';
 import { attemptTimeout, LatencyTable } from '../../src/core/latency.js';
 import { LoginGate } from '../../src/core/login.js';
+import { Missed } from '../../src/core/missed.js';
 import { ObjectTable } from '../../src/core/object.js';
+import type { ChangeRecord } from '../../src/core/record.js';
 import { type Candidate, route } from '../../src/core/routing.js';
 import { type MemberState, moved } from '../../src/core/state.js';
 import type { Task } from '../../src/core/task.js';
@@ -19,6 +21,25 @@ describe('back-off', () => {
     expect([backoff(1, 100, 5000, 0), backoff(1, 100, 5000, 1)]).toEqual([50, 100]);
     expect(backoff(3, 100, 5000, 1)).toBe(400);
     expect(backoff(40, 100, 5000, 1)).toBe(5000);
+  });
+});
+
+describe('what a member has missed', () => {
+  const change = { operation: 'o1', missed: ['A'] } as unknown as ChangeRecord;
+
+  test('is out of reach while those that have it in writing are away', () => {
+    const missed = new Missed();
+    missed.note(change, ['B']);
+    expect(missed.isOutOfReach('A', new Set(['C']))).toBe(true);
+    expect(missed.isOutOfReach('A', new Set(['B', 'C']))).toBe(false);
+    expect(missed.isOutOfReach('C', new Set())).toBe(false);
+  });
+
+  test('is so no longer when another process has told it', () => {
+    const missed = new Missed();
+    missed.note(change, ['B']);
+    missed.learnDone({ kind: 'done', id: '1', serial: 'A', deeds: ['o1'] });
+    expect(missed.isOutOfReach('A', new Set(['C']))).toBe(false);
   });
 });
 

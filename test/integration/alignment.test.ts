@@ -1,7 +1,7 @@
 import { createCipheriv, createHmac, createPublicKey, randomBytes, verify } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import type { MisalignedEvent, MissingEvent, VirtualToken } from '../../src/index.js';
-import { Cluster, pidOf, untilState } from '../support/cluster.js';
+import { Cluster, pidOf, quickPolicy, untilState } from '../support/cluster.js';
 import { ecPair, edPair, rsaPair, secretKey } from '../support/keys.js';
 
 const id = (byte: number): Buffer => Buffer.from([byte]);
@@ -36,7 +36,8 @@ beforeAll(async () => {
     [...everywhere, ...torn(first), ...twins[0].objects, ...twins[1].objects],
     [...twins[1].objects, ...twins[0].objects, ...onlyOnSecond.objects, ...torn(second), ...everywhere],
   ]);
-  token = await cluster.open();
+  // In turn: a member that is slow for a while would not be asked at all.
+  token = await cluster.open(cluster.configuration({ ...quickPolicy, balance: 'roundRobin' }));
   token.on('misaligned', (event) => misaligned.push(event));
   token.on('missing', (event) => missing.push(event));
 });

@@ -92,14 +92,18 @@ describe('session objects', () => {
 });
 
 describe('without login', () => {
-  test('private objects do not exist, and nothing can be made', async () => {
+  test('private objects do not exist and cannot be made, public ones can be used and changed', async () => {
     const open = await VirtualTokenWithoutLogin();
     const found = await open.find();
     expect(found.map(({ label, class: name }) => `${name} ${label}`)).toEqual(['PUBLIC_KEY theirs']);
     await expect(open.encrypt('AES_ECB', key.handle, randomBytes(16))).rejects.toMatchObject({ code: 0x60 });
     await expect(open.getAttributes(key.handle, ['label'])).rejects.toMatchObject({ code: 0x82 });
     await expect(open.generateKey('AES_KEY_GEN', { valueLen: 32 })).rejects.toMatchObject({ code: 0x101 });
-    await expect(open.destroyObject(found[0] as TokenObject)).rejects.toMatchObject({ code: 0x101 });
+    const made = await open.createObject({ class: 'DATA', label: 'for all', private: false, value: 'x' });
+    const renamed = await open.setAttributes(made, { label: 'for everybody' });
+    expect(renamed.label).toBe('for everybody');
+    await open.destroyObject(renamed);
+    expect(await open.find({ label: 'for everybody' })).toEqual([]);
     await open.close();
   });
 

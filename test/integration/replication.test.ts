@@ -47,6 +47,23 @@ describe('a call whose outcome is unknown', () => {
     expect(await readBoth('late')).toEqual([[], []]);
   });
 
+  test('a slow write on the only member that is left is waited for, although nothing else answers there', async () => {
+    await token.drain('hsm1');
+    try {
+      cluster.fault('hsm2', 'C_CreateObject delay=1100 times=1');
+      const slow = token.createObject({ class: 'DATA', token: true, label: 'slow', value: Buffer.from('x') });
+      // Those that wait behind the write have it suspected.
+      const others = Array.from({ length: 4 }, () => token.random(8));
+      await untilState(token, 'hsm2', 'suspect');
+      expect(await slow).toMatchObject({ label: 'slow' });
+      await Promise.all(others);
+    } finally {
+      cluster.heal();
+      await token.undrain('hsm1');
+    }
+    expect((await readBoth('slow')).map(({ length }) => length)).toEqual([1, 1]);
+  });
+
   test('a write that never returns on one member does not keep the call from succeeding', async () => {
     cluster.fault('hsm2', 'C_CopyObject hang times=1');
     const key = await token.generateKey('AES_KEY_GEN', { ...aes, label: 'half' });

@@ -200,8 +200,10 @@ export class ModelRun {
   /** Waits until all members that are there serve, and go on doing so. */
   async #untilServing(app: VirtualToken): Promise<void> {
     const until = Date.now() + WITHIN;
+    // One that the others have met again does not stay behind them.
+    const states = this.#model.isStale ? ['active', 'stale'] : ['active'];
     const isServing = (): boolean =>
-      [...this.#model.alive].every((name) => ['active', 'stale'].includes(stateOf(app.status(), name) ?? ''));
+      [...this.#model.alive].every((name) => states.includes(stateOf(app.status(), name) ?? ''));
     while (!isServing()) {
       if (Date.now() > until) throw new Error(`not in service in time: ${JSON.stringify(app.status().members)}`);
       await delay(5);

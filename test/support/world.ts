@@ -36,6 +36,8 @@ export type Behaviour = (call: CallName, job: Job) => Mischief | undefined;
 /** A token whose answers are made up here: enough of PKCS#11 for secret keys, signatures and probes. */
 export class ScriptedToken {
   keys: ScriptedKey[];
+  /** Templates of the group's records that it holds. */
+  records: readonly (readonly Attribute[])[] = [];
   behave: Behaviour = () => undefined;
   /** ms that a job takes */
   latency = 1;
@@ -78,7 +80,7 @@ export class ScriptedToken {
       case 'C_GetSessionInfo':
         return { slot: 0, state: 3, flags: 0, deviceError: 0 };
       case 'X_Find':
-        return this.#find(args[0] as readonly Attribute[]);
+        return this.#find(args[0] as readonly Attribute[], args[2] as readonly number[]);
       case 'C_GetAttributeValue':
         return this.#key(args[0]) === undefined
           ? ck('CKR_OBJECT_HANDLE_INVALID')
@@ -106,7 +108,9 @@ export class ScriptedToken {
   #digested = '';
   #signer: ScriptedKey | undefined;
 
-  #find(template: readonly Attribute[]): FoundObject[] {
+  #find(template: readonly Attribute[], asked: readonly number[]): FoundObject[] {
+    const application = template.find(({ type }) => type === ck('CKA_APPLICATION'))?.value;
+    if (application !== undefined) return this.#findRecords(application, asked);
     const label = template.find(({ type }) => type === ck('CKA_LABEL'))?.value;
     return this.keys.flatMap((key, index) => {
       if (label !== undefined && Buffer.from(label).toString() !== key.label) return [];
@@ -124,6 +128,20 @@ export class ScriptedToken {
           : ({ presence: 'present', value: Buffer.from(value) } as const);
       });
       return [{ handle: Uint8Array.of(index, 0, 0, 0, 0, 0, 0, 0), attributes }];
+    });
+  }
+
+  #findRecords(application: Uint8Array, asked: readonly number[]): FoundObject[] {
+    return this.records.flatMap((template, index) => {
+      const find = (wanted: number) => template.find(({ type }) => type === wanted)?.value;
+      if (Buffer.compare(find(ck('CKA_APPLICATION')) ?? Buffer.alloc(0), application) !== 0) return [];
+      const attributes = asked.map((type) => {
+        const value = find(type);
+        return value === undefined
+          ? ({ presence: 'invalid', value: Buffer.alloc(0) } as const)
+          : ({ presence: 'present', value: Buffer.from(value) } as const);
+      });
+      return [{ handle: Uint8Array.of(index, 1, 0, 0, 0, 0, 0, 0), attributes }];
     });
   }
 }

@@ -18,13 +18,13 @@ import type {
   SyncEvent,
 } from '../../core/event.js';
 import type { Group } from '../../core/group.js';
-import { inTurn } from '../../core/membership.js';
-import { changePin, type PinReport } from '../../core/pin-change.js';
+import type { PinReport } from '../../core/pin-change.js';
 import { calledBy } from '../../core/refusal.js';
 import { type RestoreReport, restoreBackup } from '../../core/restore.js';
 import { type SynchronizationReport, synchronize } from '../../core/synchronization.js';
 import type { Task } from '../../core/task.js';
 import { checkBackupToken, checkMember, checkPinReference } from '../../core/validation.js';
+import { administer, administerWith, changePin } from '../../runtime/administration.js';
 import type { OpenGroup } from '../../runtime/open-group.js';
 import { fetchPin, guardPin } from '../../runtime/pin.js';
 import { InputError } from '../../spec/input.js';
@@ -169,21 +169,11 @@ export class AdministeredToken extends EventEmitter<TokenEvents> {
     const budget = budgetOf(options, PIN_WITHIN);
     const pending = options.pending === true;
     checkOpen(this.#open);
-    const deadline = this.#open.now() + budget;
     const isGiven = typeof newPin === 'string' || newPin instanceof Uint8Array;
-    const native = isGiven ? guardPin('newPin', newPin) : await fetchPin(checkPinReference('newPin', newPin));
-    const secret = this.#open.secrets.hold(native);
-    const { group } = this.#open;
-    try {
-      checkOpen(this.#open);
-      return await this.#open.run(
-        calledBy('changePin', inTurn(group, changePin(group, secret, { pending }, deadline), deadline)),
-        options.signal,
-      );
-    } finally {
-      // Where it was never begun.
-      group.pins.wipeUnless([secret]);
-    }
+    const pin = isGiven ? guardPin('newPin', newPin) : await fetchPin(checkPinReference('newPin', newPin));
+    if (this.#open.isClosed) pin.wipe();
+    checkOpen(this.#open);
+    return await changePin(this.#open, pin, pending, budget, options.signal);
   }
 
   /** Compares all that members have, and repairs what is different. See docs/operation.md for what is repaired how. */
@@ -223,18 +213,17 @@ export class AdministeredToken extends EventEmitter<TokenEvents> {
     options: CallOptions,
     work: (group: Group, place: BackupPlace, deadline: number) => Task<T>,
   ): Promise<T> {
-    const { config, pin: reference } = checkBackupToken(input, name);
+    const token = checkBackupToken(input, name);
+    const within = budgetOf(options, WORK_WITHIN);
     checkOpen(this.#open);
-    const pin = reference === undefined ? undefined : this.#open.readPin(reference);
-    try {
-      return await this.#administer(
-        name === 'target' ? 'backup' : 'restore',
-        (group, deadline) => work(group, { config, pin }, deadline),
-        options,
-      );
-    } finally {
-      pin?.wipe();
-    }
+    return await administerWith(
+      this.#open,
+      name === 'target' ? 'backup' : 'restore',
+      token,
+      work,
+      within,
+      options.signal,
+    );
   }
 
   async #assign(name: string, duty: 'active' | 'standby', options: CallOptions): Promise<void> {
@@ -252,9 +241,8 @@ export class AdministeredToken extends EventEmitter<TokenEvents> {
     work: (group: Group, deadline: number) => Task<T>,
     options: CallOptions,
   ): Promise<T> {
-    const deadline = this.#open.now() + budgetOf(options, WORK_WITHIN);
+    const within = budgetOf(options, WORK_WITHIN);
     checkOpen(this.#open);
-    const { group } = this.#open;
-    return await this.#open.run(calledBy(name, inTurn(group, work(group, deadline), deadline)), options.signal);
+    return await administer(this.#open, name, work, within, options.signal);
   }
 }

@@ -1,8 +1,5 @@
 import { TokenError } from '../../core/error.js';
-import type { Group } from '../../core/group.js';
-import { findByHandle } from '../../core/lookup.js';
 import type { VirtualObject } from '../../core/object.js';
-import type { Task } from '../../core/task.js';
 import type { OpenGroup } from '../../runtime/open-group.js';
 import type { Attribute } from '../../spec/attribute.js';
 import { ck } from '../../spec/constants.js';
@@ -12,7 +9,6 @@ import { TokenObject } from './object.js';
 
 const CKR = {
   notInitialized: ck('CKR_CRYPTOKI_NOT_INITIALIZED'),
-  objectHandleInvalid: ck('CKR_OBJECT_HANDLE_INVALID'),
 } as const;
 
 /** Throws where the token was closed. */
@@ -34,32 +30,6 @@ export interface CallOptions {
 export function tokenObject(object: VirtualObject | undefined): TokenObject {
   if (object === undefined) throw new Error('a call that makes an object made none');
   return new TokenObject(object);
-}
-
-/** The object of a handle; an unknown one is the code that PKCS#11 has for its part in the call. */
-export function* findKey(
-  group: Group,
-  handle: number,
-  code: number,
-  functionName: string,
-  deadline: number,
-): Task<VirtualObject> {
-  try {
-    return yield* findByHandle(group, handle, deadline);
-  } catch (error) {
-    if (!(error instanceof TokenError) || error.code !== CKR.objectHandleInvalid) throw error;
-    throw new TokenError(code, functionName, 'no member has an object of that handle');
-  }
-}
-
-export function checkClass(
-  functionName: string,
-  { description }: VirtualObject,
-  classes: readonly number[],
-  code: number,
-): void {
-  if (classes.includes(description.class)) return;
-  throw new TokenError(code, functionName, 'the object is of a class that this call has no use for');
 }
 
 export function budgetOf({ deadline }: CallOptions, otherwise: number): number {

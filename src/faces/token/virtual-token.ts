@@ -5,6 +5,7 @@ import { TokenError } from '../../core/error.js';
 import type { GroupEvent } from '../../core/event.js';
 import { findObjects } from '../../core/find.js';
 import { CKO } from '../../core/identity.js';
+import { checkClass, findKey } from '../../core/lookup.js';
 import { copying, creating, deriving, generating, generatingPair, type Making, unwrapping } from '../../core/making.js';
 import { changeAttributes } from '../../core/modification.js';
 import type { VirtualObject } from '../../core/object.js';
@@ -20,16 +21,7 @@ import { InputError, integerOf } from '../../spec/input.js';
 import { encodeMechanism, type Mechanism, type MechanismInput } from '../../spec/mechanism.js';
 import { encodeTemplate, type Template } from '../../spec/template.js';
 import { AdministeredToken } from './administration.js';
-import {
-  budgetOf,
-  type CallOptions,
-  checkClass,
-  checkOpen,
-  copyOf,
-  copyOfTemplate,
-  findKey,
-  tokenObject,
-} from './input.js';
+import { budgetOf, type CallOptions, checkOpen, copyOf, copyOfTemplate, tokenObject } from './input.js';
 import { handleOf, type ObjectInput, TokenObject } from './object.js';
 
 const CKR = {

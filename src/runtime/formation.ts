@@ -1,4 +1,4 @@
-import { undrainAlone } from '../../core/duty.js';
+import { undrainAlone } from '../core/duty.js';
 import {
   awaitAll,
   checkNoneNewer,
@@ -6,13 +6,13 @@ import {
   type Existing,
   type FormationReport,
   formGroup,
-} from '../../core/formation.js';
-import type { Group } from '../../core/group.js';
-import { calledBy } from '../../core/refusal.js';
-import { removeOwn } from '../../core/removal.js';
-import type { Task } from '../../core/task.js';
-import { type ConfigurationSource, OpenGroup, readConfiguration } from '../../runtime/open-group.js';
-import { integerOf } from '../../spec/input.js';
+} from '../core/formation.js';
+import type { Group } from '../core/group.js';
+import { calledBy } from '../core/refusal.js';
+import { removeOwn } from '../core/removal.js';
+import type { Task } from '../core/task.js';
+import { integerOf } from '../spec/input.js';
+import { type ConfigurationSource, OpenGroup, readConfiguration } from './open-group.js';
 
 const FORM_WITHIN = 120_000;
 const LONGEST_DEADLINE = 2 ** 31 - 1;

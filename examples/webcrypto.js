@@ -1,0 +1,24 @@
+// node-webcrypto-p11 on a group: `pkcs11-ha/register` puts the class for virtual slots in pkcs11js's place.
+//
+//   npm install pkcs11-ha pkcs11js node-webcrypto-p11
+//   GROUP=group.yaml PIN=… node webcrypto.js    the group has to be formed: see createGroup in the README
+import 'pkcs11-ha/register';
+import webcrypto from 'node-webcrypto-p11';
+
+const { GROUP = 'group.yaml', PIN = '' } = process.env;
+const crypto = new webcrypto.Crypto({ library: GROUP, slot: 0, pin: PIN, readWrite: true });
+const { subtle } = crypto;
+const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
+const keys = await subtle.generateKey(algorithm, false, ['sign', 'verify']);
+const index = await crypto.keyStorage.setItem(keys.privateKey);
+
+// At once, on one session: each has its own operation, on whichever member.
+const texts = Array.from({ length: 10 }, (_, at) => Buffer.from(`text ${at}`));
+const signatures = await Promise.all(texts.map((text) => subtle.sign(algorithm, keys.privateKey, text)));
+const verified = await Promise.all(
+  texts.map((text, at) => subtle.verify(algorithm, keys.publicKey, signatures[at], text)),
+);
+console.log(`verified: ${verified.filter(Boolean).length} of ${texts.length}`);
+
+await crypto.keyStorage.removeItem(index);
+crypto.close();

@@ -1,0 +1,2 @@
+import pkcs11js = require('pkcs11js');
+export = pkcs11js;

@@ -1,0 +1,38 @@
+import { TokenError } from './core/error.js';
+import { ConfigurationError } from './core/validation.js';
+import pkcs11js from './faces/pkcs11js/index.js';
+import { TokenObject } from './faces/token/object.js';
+import { VirtualToken } from './faces/token/virtual-token.js';
+import { createGroup, deleteGroup, undrainMember } from './runtime/formation.js';
+import { PinError } from './runtime/pin.js';
+import { InputError } from './spec/input.js';
+
+interface Own {
+  readonly ConfigurationError: typeof ConfigurationError;
+  readonly InputError: typeof InputError;
+  readonly PinError: typeof PinError;
+  readonly TokenError: typeof TokenError;
+  readonly TokenObject: typeof TokenObject;
+  readonly VirtualToken: typeof VirtualToken;
+  readonly createGroup: typeof createGroup;
+  readonly deleteGroup: typeof deleteGroup;
+  readonly undrainMember: typeof undrainMember;
+}
+
+const own: Own = {
+  ConfigurationError,
+  InputError,
+  PinError,
+  TokenError,
+  TokenObject,
+  VirtualToken,
+  createGroup,
+  deleteGroup,
+  undrainMember,
+};
+
+/**
+ * What `require('pkcs11-ha')` gives: this package's exports, and pkcs11js's with the class on virtual slots, so that the
+ * package can stand in pkcs11js's place (npm overrides).
+ */
+export const everything: typeof pkcs11js & Own = { ...pkcs11js, ...own };

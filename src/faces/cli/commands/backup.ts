@@ -1,0 +1,99 @@
+import { backUp } from '../../../core/backup.js';
+import type { BackupTokenConfig } from '../../../core/configuration.js';
+import { restoreBackup } from '../../../core/restore.js';
+import { checkBackupToken } from '../../../core/validation.js';
+import { administerWith } from '../../../runtime/administration.js';
+import type { CommandSpec } from '../command.js';
+import { EXIT } from '../exit-code.js';
+import { type Shell, WORK_WITHIN } from '../shell.js';
+import { askForToken, pinOptions, pinReferenceOf, tokenOptions } from '../token-options.js';
+
+type Options = Readonly<Record<string, unknown>>;
+
+async function placeOf(shell: Shell, options: Options): Promise<BackupTokenConfig> {
+  const place = await askForToken(shell, options, shell.configuration().members[0]?.module);
+  const pin = pinReferenceOf(options);
+  return checkBackupToken({ ...place, ...(pin === undefined ? {} : { pin }) }, 'backup token');
+}
+
+const pinOfToken = pinOptions.map(({ flags, description }) => ({
+  flags,
+  description: description.replace('the PIN', "the backup token's PIN, where it is not the group's,"),
+}));
+
+const backup: CommandSpec = {
+  usage: 'backup',
+  summary: 'put all that the group has on a token that is no member',
+  description:
+    'Keys are wrapped, so that only that token opens them. It takes the place of an older backup of the group when it is whole. ' +
+    'Keys that cannot be taken out of a token, and of which no sealed form was kept, are listed.',
+  options: [
+    ...tokenOptions,
+    ...pinOfToken,
+    {
+      flags: '--existing <what>',
+      description: "take another group's records or backup off the token",
+      choices: ['remove'],
+    },
+  ],
+  examples: ['pkcs11-ha backup', 'pkcs11-ha backup --module /usr/lib/libCryptoki2_64.so --token-label backup'],
+  shape: '{ objects, keys, left: [{ handle, label, id }] }',
+  run: async (shell, _args, options) => {
+    const place = await placeOf(shell, options);
+    const existing = options.existing === 'remove' ? 'remove' : undefined;
+    if (existing === 'remove')
+      await shell.questions.confirm("Take another group's records or backup off the backup token, for good?");
+    const report = await shell.withGroup((open) =>
+      administerWith(
+        open,
+        'backup',
+        place,
+        (group, at, until) => backUp(group, at, { existing }, until),
+        WORK_WITHIN,
+        shell.signal,
+      ),
+    );
+    const { output } = shell;
+    output.give(report, () => {
+      output.line(`The backup holds ${report.objects} objects, ${report.keys} of them secret or private keys.`);
+      if (report.left.length > 0) {
+        output.line('These could not be taken along:');
+        output.table(
+          ['handle', 'label', 'id'],
+          report.left.map(({ handle, label, id }) => [String(handle), label, id]),
+        );
+      }
+    });
+    return report.left.length > 0 ? EXIT.degraded : EXIT.good;
+  },
+};
+
+const restore: CommandSpec = {
+  usage: 'restore',
+  summary: 'put what a backup holds on all members, under the handles that it had',
+  description:
+    'What is there is left alone; another key of the same name and handle is reported, and nothing is overwritten.',
+  options: [...tokenOptions, ...pinOfToken],
+  examples: ['pkcs11-ha restore', 'pkcs11-ha restore --module /usr/lib/libCryptoki2_64.so --token-label backup'],
+  shape: '{ restored, present, failed: [{ object: { handle, label, id }, reason }] }',
+  run: async (shell, _args, options) => {
+    const place = await placeOf(shell, options);
+    const report = await shell.withGroup((open) =>
+      administerWith(open, 'restore', place, restoreBackup, WORK_WITHIN, shell.signal),
+    );
+    const { output } = shell;
+    output.give(report, () => {
+      output.line(`${report.restored} objects were restored, ${report.present} were there already.`);
+      if (report.failed.length > 0) {
+        output.line('These were not:');
+        output.table(
+          ['handle', 'label', 'id', 'why'],
+          report.failed.map(({ object: { handle, label, id }, reason }) => [String(handle), label, id, reason]),
+        );
+      }
+    });
+    return report.failed.length > 0 ? EXIT.degraded : EXIT.good;
+  },
+};
+
+export const backupCommands: readonly CommandSpec[] = [backup, restore];

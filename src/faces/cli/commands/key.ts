@@ -1,0 +1,197 @@
+import { createObjects } from '../../../core/creation.js';
+import { destroyObject } from '../../../core/destruction.js';
+import { findObjects } from '../../../core/find.js';
+import { CKO } from '../../../core/identity.js';
+import { findKey } from '../../../core/lookup.js';
+import { generating, generatingPair } from '../../../core/making.js';
+import type { VirtualObject } from '../../../core/object.js';
+import type { OpenGroup } from '../../../runtime/open-group.js';
+import { ck } from '../../../spec/constants.js';
+import { encodeMechanism } from '../../../spec/mechanism.js';
+import { encodeTemplate } from '../../../spec/template.js';
+import { type CommandSpec, idOf } from '../command.js';
+import { EXIT } from '../exit-code.js';
+import { Failure, UsageError } from '../failure.js';
+import { type KeyTrial, tryKey } from '../key-trial.js';
+import { printable } from '../output.js';
+import { type Shell, WORK_WITHIN } from '../shell.js';
+import { type ShownObject, shownObject } from './objects.js';
+
+const objectHandleInvalid = ck('CKR_OBJECT_HANDLE_INVALID');
+
+interface KeyKind {
+  readonly mechanism: string;
+  readonly template: Readonly<Record<string, unknown>>;
+  /** Of pairs: what the public half gets. */
+  readonly publicTemplate?: Readonly<Record<string, unknown>>;
+}
+
+const rsa = (modulusBits: number): KeyKind => ({
+  mechanism: 'RSA_PKCS_KEY_PAIR_GEN',
+  template: { sign: true, decrypt: true },
+  publicTemplate: { modulusBits, publicExponent: Buffer.from([1, 0, 1]), verify: true, encrypt: true },
+});
+const ec = (parameters: string): KeyKind => ({
+  mechanism: 'EC_KEY_PAIR_GEN',
+  template: { sign: true, derive: true },
+  publicTemplate: { paramsEC: Buffer.from(parameters, 'hex'), verify: true },
+});
+const aes = (valueLen: number): KeyKind => ({
+  mechanism: 'AES_KEY_GEN',
+  template: { valueLen, encrypt: true, decrypt: true, wrap: true, unwrap: true },
+});
+
+/** What can be generated at the shell; applications can generate all that the members can. */
+const kinds: Readonly<Record<string, KeyKind>> = {
+  'aes-128': aes(16),
+  'aes-192': aes(24),
+  'aes-256': aes(32),
+  'hmac-256': { mechanism: 'GENERIC_SECRET_KEY_GEN', template: { valueLen: 32, sign: true, verify: true } },
+  'rsa-2048': rsa(2048),
+  'rsa-3072': rsa(3072),
+  'rsa-4096': rsa(4096),
+  'ec-p256': ec('06082a8648ce3d030107'),
+  'ec-p384': ec('06052b81040022'),
+  'ec-p521': ec('06052b81040023'),
+};
+
+const generate: CommandSpec = {
+  usage: 'key generate <kind> <label>',
+  summary: 'make a key, or a key pair, on all members',
+  description:
+    'It is there on every member, under one handle, or on none. It is sensitive; without --extractable it never leaves the tokens in the clear or wrapped by an application.',
+  arguments: [`one of ${Object.keys(kinds).join(', ')}`, 'CKA_LABEL of the key, or of both halves'],
+  options: [
+    { flags: '--id <hex>', description: 'CKA_ID' },
+    { flags: '--extractable', description: 'applications may wrap it' },
+  ],
+  examples: ['pkcs11-ha key generate aes-256 default', 'pkcs11-ha key generate ec-p256 audit --id 01'],
+  shape: '{ objects: [{ handle, class, type, label, id, members }] }',
+  run: async (shell, [kind = '', label = ''], options) => {
+    const found = Object.hasOwn(kinds, kind) ? kinds[kind] : undefined;
+    if (found === undefined)
+      throw new UsageError(`there is no kind ${kind}`, `choose one of ${Object.keys(kinds).join(', ')}`);
+    const id = idOf(options);
+    const name = { token: true, label, ...(id === undefined ? {} : { id }) };
+    const secrecy = { private: true, sensitive: true, extractable: options.extractable === true };
+    const mechanism = encodeMechanism('kind', found.mechanism);
+    const own = encodeTemplate('template', { ...name, ...secrecy, ...found.template } as never);
+    const ofPublic = found.publicTemplate;
+    const making =
+      ofPublic === undefined
+        ? generating(mechanism, own)
+        : generatingPair(mechanism, encodeTemplate('template', { ...name, ...ofPublic } as never), own);
+    return await shell.withGroup(async (open) => {
+      const made = await open.run(createObjects(open.group, making, open.now() + WORK_WITHIN), shell.signal);
+      tellObjects(shell, made.map(shownObject));
+      return EXIT.good;
+    });
+  },
+};
+
+function tellObjects({ output }: Shell, objects: readonly ShownObject[]): void {
+  output.give({ objects }, () =>
+    output.table(
+      ['handle', 'class', 'type', 'label', 'id'],
+      objects.map(({ handle, class: ofClass, type, label, id }) => [String(handle), ofClass, type, label, id]),
+    ),
+  );
+}
+
+/** All objects of a label; where there is none, the object of a handle. */
+async function objectsOf(shell: Shell, open: OpenGroup, text: string): Promise<readonly VirtualObject[]> {
+  const { group } = open;
+  const until = open.now() + group.policy.deadline;
+  const found = await open.run(findObjects(group, encodeTemplate('label', { label: text }), until), shell.signal);
+  if (found.length > 0) return found;
+  if (/^\d{1,15}$/u.test(text))
+    return [await open.run(findKey(group, Number(text), objectHandleInvalid, 'C_FindObjects', until), shell.signal)];
+  throw new Failure(`there is no object ${printable(text)}`, '`pkcs11-ha objects` lists what there is');
+}
+
+/** The two halves of one key pair. */
+function arePair(objects: readonly VirtualObject[]): boolean {
+  const [one, other] = objects;
+  if (one === undefined || other === undefined || objects.length !== 2) return false;
+  const classes = [one.description.class, other.description.class];
+  const areHalves = classes.includes(CKO.privateKey) && classes.includes(CKO.publicKey);
+  return areHalves && one.description.type === other.description.type && one.id.equals(other.id);
+}
+
+const destroy: CommandSpec = {
+  usage: 'key destroy <handle>',
+  summary: 'destroy an object on all members, for good',
+  description:
+    'By its handle; by a label where only one key, or one pair, has it. Members that are away destroy it when they return.',
+  arguments: ['the handle, or the label'],
+  examples: ['pkcs11-ha key destroy 42150370118512'],
+  shape: '{ destroyed: [{ handle, class, type, label, id, members }] }',
+  run: (shell, [text = '']) =>
+    shell.withGroup(async (open) => {
+      const found = await objectsOf(shell, open, text);
+      const shown = found.map(shownObject);
+      if (shown.length > 1 && !arePair(found))
+        throw new UsageError(
+          `${shown.length} objects have the label ${printable(text)}`,
+          'give a handle: `pkcs11-ha objects` lists them',
+        );
+      const names = shown.map((each) =>
+        `${each.class} ${each.type} ${printable(each.label)} (${each.handle})`.replace('  ', ' '),
+      );
+      await shell.questions.confirm(`Destroy ${names.join(' and ')} on all members, for good?`);
+      // Half a pair is of no use: once begun it is not given up.
+      shell.signal.throwIfAborted();
+      for (const object of found) await open.run(destroyObject(open.group, object, open.now() + WORK_WITHIN));
+      shell.output.give({ destroyed: shown }, () => shell.output.line(`Destroyed: ${names.join(', ')}.`));
+      return EXIT.good;
+    }),
+};
+
+const test: CommandSpec = {
+  usage: 'key test [key]',
+  summary: 'use a key on each member alone, and compare the results',
+  description:
+    'Signs or encrypts with it on every member that serves; the results have to be the same, or have to be verified or decrypted ' +
+    'by the others. Without a key all secret and private keys are tested. Nothing is left on the tokens.',
+  arguments: ['its handle or label; all keys where none is named'],
+  examples: ['pkcs11-ha key test', 'pkcs11-ha key test default'],
+  shape:
+    '{ keys: [{ handle, label, id, way, result: "same" | "different" | "incomplete" | "untested", members: { name: outcome } }] }',
+  run: (shell, [text]) =>
+    shell.withGroup(async (open) => {
+      const { group } = open;
+      const until = open.now() + WORK_WITHIN;
+      const all =
+        text === undefined
+          ? await open.run(findObjects(group, [], until), shell.signal)
+          : await objectsOf(shell, open, text);
+      const keys = all.filter(({ description }) => [CKO.secretKey, CKO.privateKey].includes(description.class));
+      if (keys.length === 0 && text !== undefined)
+        throw new Failure(
+          `${printable(text)} is no secret or private key`,
+          'certificates, data and public keys cannot be tested',
+        );
+      const trials: KeyTrial[] = [];
+      for (const key of keys) trials.push(await tryKey(open, key, until, shell.signal));
+      const { output } = shell;
+      output.give({ keys: trials }, () => {
+        const members = group.members.map(({ name }) => name);
+        output.table(
+          ['handle', 'label', 'way', 'result', ...members],
+          trials.map(({ handle, label, way, result, members: outcomes }) => [
+            String(handle),
+            label,
+            way,
+            output.paint(result === 'same' ? 'green' : result === 'different' ? 'red' : 'yellow', result),
+            ...members.map((name) => outcomes[name] ?? 'away'),
+          ]),
+        );
+      });
+      if (trials.some(({ result }) => result === 'different')) return EXIT.failed;
+      const isWhole =
+        trials.every(({ result }) => result === 'same') && group.members.every(({ isServing }) => isServing);
+      return isWhole ? EXIT.good : EXIT.degraded;
+    }),
+};
+
+export const keyCommands: readonly CommandSpec[] = [generate, destroy, test];

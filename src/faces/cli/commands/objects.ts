@@ -1,0 +1,144 @@
+import { findObjects } from '../../../core/find.js';
+import type { VirtualObject } from '../../../core/object.js';
+import { proveStandings } from '../../../core/standings.js';
+import { type Attribute, ulongBytes } from '../../../spec/attribute.js';
+import { ck, findConstant, namesOf } from '../../../spec/constants.js';
+import { type CommandSpec, idOf, textOf } from '../command.js';
+import { EXIT } from '../exit-code.js';
+import { UsageError } from '../failure.js';
+import type { Output } from '../output.js';
+import { WORK_WITHIN } from '../shell.js';
+
+const classes = namesOf('CKO_');
+const keyTypes = namesOf('CKK_');
+const certificateTypes = namesOf('CKC_');
+const CKA = { class: ck('CKA_CLASS'), label: ck('CKA_LABEL'), id: ck('CKA_ID'), keyType: ck('CKA_KEY_TYPE') } as const;
+const CKO_CERTIFICATE = ck('CKO_CERTIFICATE');
+
+type Options = Readonly<Record<string, unknown>>;
+
+function nameIn(names: ReadonlyMap<number, string>, value: number): string {
+  return names.get(value) ?? `0x${value.toString(16)}`;
+}
+
+function constantOf(option: string, prefix: string, name: string): number {
+  const found = findConstant(`${prefix}${name.toUpperCase().replaceAll('-', '_')}`);
+  if (found === undefined)
+    throw new UsageError(`--${option}: there is no ${prefix}${name}`, 'write it as in AES, RSA, PRIVATE_KEY');
+  return found;
+}
+
+/** What `--class`, `--type`, `--label` and `--id` ask for. */
+function templateOf(options: Options): readonly Attribute[] {
+  const template: Attribute[] = [];
+  const [ofClass, type, label] = ['class', 'type', 'label'].map((name) => textOf(options, name));
+  if (ofClass !== undefined)
+    template.push({ type: CKA.class, value: ulongBytes(constantOf('class', 'CKO_', ofClass)) });
+  if (type !== undefined) template.push({ type: CKA.keyType, value: ulongBytes(constantOf('type', 'CKK_', type)) });
+  if (label !== undefined) template.push({ type: CKA.label, value: Buffer.from(label) });
+  const id = idOf(options);
+  if (id !== undefined) template.push({ type: CKA.id, value: id });
+  return template;
+}
+
+/** An object as it is shown. */
+export interface ShownObject {
+  readonly handle: number;
+  readonly class: string;
+  readonly type: string;
+  readonly label: string;
+  readonly id: string;
+  readonly members: Readonly<Record<string, string>>;
+}
+
+export function shownObject({ summary, description, standings }: VirtualObject): ShownObject {
+  const types = description.class === CKO_CERTIFICATE ? certificateTypes : keyTypes;
+  return {
+    ...summary,
+    class: nameIn(classes, description.class),
+    type: Number.isNaN(description.type) ? '' : nameIn(types, description.type),
+    members: Object.fromEntries(standings),
+  };
+}
+
+const marks: Readonly<Record<string, string>> = {
+  proven: 'proven',
+  unproven: 'there',
+  misaligned: 'OTHER KEY',
+  absent: 'MISSING',
+};
+
+function show(output: Output, slots: readonly Slot[], objects: readonly ShownObject[]): void {
+  output.table(
+    ['slot', 'token', 'serial', 'state'],
+    slots.map(({ slot, token, serial, state }) => [slot, token, serial, state]),
+  );
+  output.line();
+  const members = slots.slice(1).map(({ slot }) => slot);
+  output.table(
+    ['handle', 'class', 'type', 'label', 'id', ...members],
+    objects.map(({ handle, class: ofClass, type, label, id, members: standings }) => [
+      String(handle),
+      ofClass,
+      type,
+      label,
+      id,
+      ...members.map((name) => {
+        const standing = standings[name];
+        if (standing === undefined) return '?';
+        const mark = marks[standing] ?? standing;
+        return output.paint(standing === 'proven' ? 'green' : standing === 'unproven' ? 'yellow' : 'red', mark);
+      }),
+    ]),
+  );
+  if (objects.length === 0) output.line('no objects');
+}
+
+interface Slot {
+  readonly slot: string;
+  readonly token: string;
+  readonly serial: string;
+  readonly state: string;
+}
+
+export const objects: CommandSpec = {
+  usage: 'objects',
+  summary: 'list the slots, the objects, and on which members they are',
+  description:
+    'The first slot is the virtual one; its handles are the same in every process. An object is `proven` on a member when it was shown ' +
+    'to be the group’s key there, `there` when nothing can prove it, `MISSING` or an `OTHER KEY`; `?` where the member is away.',
+  options: [
+    { flags: '--class <name>', description: 'only these: PRIVATE_KEY, PUBLIC_KEY, SECRET_KEY, CERTIFICATE, DATA' },
+    { flags: '--type <name>', description: 'only keys of this type: AES, RSA, EC, …' },
+    { flags: '--label <text>', description: 'only those of this label' },
+    { flags: '--id <hex>', description: 'only those of this CKA_ID' },
+    { flags: '--no-proof', description: 'do not prove anything: quicker, with many keys' },
+  ],
+  examples: ['pkcs11-ha objects', 'pkcs11-ha objects --class SECRET_KEY', 'pkcs11-ha objects --label default --json'],
+  shape:
+    '{ slots: [{ slot, token, serial, state }], objects: [{ handle, class, type, label, id, members: { name: "proven" | "unproven" | "misaligned" | "absent" } }] }',
+  run: async (shell, _args, options) => {
+    const template = templateOf(options);
+    return await shell.withGroup(async (open) => {
+      const { group } = open;
+      const until = open.now() + WORK_WITHIN;
+      const found = await open.run(findObjects(group, template, until), shell.signal);
+      if (options.proof !== false) await open.run(proveStandings(group, found, until), shell.signal);
+      const shown = found.map(shownObject);
+      const slots: Slot[] = [
+        { slot: 'HA Virtual Card Slot', token: group.label, serial: group.serial, state: 'virtual' },
+        ...group.members.map(({ name, token, serial, state }) => ({
+          slot: name,
+          token: token?.label ?? '?',
+          serial: serial ?? '?',
+          state: state.name,
+        })),
+      ];
+      shell.output.give({ slots, objects: shown }, () => show(shell.output, slots, shown));
+      const isWhole = shown.every(({ members }) =>
+        Object.values(members).every((standing) => standing !== 'absent' && standing !== 'misaligned'),
+      );
+      return isWhole ? EXIT.good : EXIT.degraded;
+    });
+  },
+};

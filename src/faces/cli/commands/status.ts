@@ -1,0 +1,194 @@
+import { runCall } from '../../../core/call.js';
+import { TokenError } from '../../../core/error.js';
+import { findObjects } from '../../../core/find.js';
+import type { Member } from '../../../core/member.js';
+import { random } from '../../../core/operation.js';
+import { type MemberStatus, statusOf } from '../../../core/status.js';
+import type { OpenGroup } from '../../../runtime/open-group.js';
+import { type CommandSpec, textOf } from '../command.js';
+import { EXIT, type ExitCode } from '../exit-code.js';
+import { UsageError } from '../failure.js';
+import { type Colour, type Output, printable } from '../output.js';
+import type { Shell } from '../shell.js';
+import { clearScreen, duration, untilChanged } from '../watching.js';
+
+/** So many calls are measured; the middle one counts. */
+const SAMPLES = 5;
+/** What is measured and counted is given up after so long (ms). */
+const LOOK_WITHIN = 5000;
+
+interface MemberPicture extends MemberStatus {
+  /** ms that C_GenerateRandom takes there; undefined where it does not serve. */
+  readonly latency: number | undefined;
+  /** How many of the group's objects it has; undefined where it does not serve. */
+  readonly objects: number | undefined;
+}
+
+interface GroupPicture {
+  readonly label: string;
+  readonly serial: string;
+  readonly state: 'good' | 'degraded' | 'down';
+  /** How many objects the group has; undefined where no member can tell. */
+  readonly objects: number | undefined;
+  readonly members: readonly MemberPicture[];
+}
+
+async function latencyOf(open: OpenGroup, member: Member): Promise<number | undefined> {
+  if (!member.isServing) return undefined;
+  const times: number[] = [];
+  try {
+    for (let i = 0; i < SAMPLES; i += 1) {
+      const startedAt = open.now();
+      await open.run(runCall(open.group, { ...random(16), only: member }, startedAt + LOOK_WITHIN));
+      times.push(open.now() - startedAt);
+    }
+  } catch {
+    return undefined;
+  }
+  return times.sort((one, other) => one - other)[SAMPLES >> 1];
+}
+
+/** How many objects there are, and how many each member lacks. */
+async function countObjects(
+  open: OpenGroup,
+): Promise<{ total: number; lacking: ReadonlyMap<string, number> } | undefined> {
+  try {
+    const objects = await open.run(findObjects(open.group, [], open.now() + LOOK_WITHIN));
+    const lacking = new Map<string, number>();
+    for (const { standings } of objects)
+      for (const [member, standing] of standings)
+        if (standing === 'absent' || standing === 'misaligned') lacking.set(member, (lacking.get(member) ?? 0) + 1);
+    return { total: objects.length, lacking };
+  } catch (error) {
+    if (error instanceof TokenError) return undefined;
+    throw error;
+  }
+}
+
+async function takePicture(open: OpenGroup): Promise<GroupPicture> {
+  const { group } = open;
+  const serves = group.members.some(({ isServing }) => isServing);
+  const objects = serves ? await countObjects(open) : undefined;
+  const latencies = await Promise.all(group.members.map((member) => latencyOf(open, member)));
+  const status = statusOf(group);
+  const members = status.members.map((member, index) => ({
+    ...member,
+    latency: latencies[index],
+    objects:
+      objects === undefined || latencies[index] === undefined
+        ? undefined
+        : objects.total - (objects.lacking.get(member.name) ?? 0),
+  }));
+  const isWhole = members.every(
+    ({ state, behind, objects: own }) =>
+      (state === 'active' || state === 'standby') && behind === 0 && own === objects?.total,
+  );
+  return {
+    label: status.label,
+    serial: status.serial,
+    state: !members.some(({ state }) => state === 'active' || state === 'standby')
+      ? 'down'
+      : isWhole
+        ? 'good'
+        : 'degraded',
+    objects: objects?.total,
+    members,
+  };
+}
+
+const colours: Readonly<Record<string, Colour>> = {
+  active: 'green',
+  standby: 'green',
+  good: 'green',
+  joining: 'yellow',
+  recovering: 'yellow',
+  stale: 'yellow',
+  suspect: 'yellow',
+  degraded: 'yellow',
+  drained: 'dim',
+  down: 'red',
+};
+
+function inStep({ behind, objects }: MemberPicture, total: number | undefined): string {
+  if (behind > 0) return `${behind} ${behind === 1 ? 'change' : 'changes'} behind`;
+  if (objects === undefined || total === undefined) return '?';
+  return objects === total ? 'in step' : `lacks ${total - objects}`;
+}
+
+function show(output: Output, { label, serial, state, objects, members }: GroupPicture): void {
+  const painted = (text: string): string => output.paint(colours[text] ?? 'bold', text);
+  output.line(
+    `${printable(label)} (serial ${serial}): ${painted(state)}, ${objects === undefined ? 'objects unknown' : `${objects} objects`}`,
+  );
+  output.line();
+  output.table(
+    ['member', 'state', 'for', 'serial', 'latency', 'objects', 'in step', 'why'],
+    members.map((member) => [
+      member.name,
+      painted(member.state),
+      duration(member.since),
+      member.serial ?? '?',
+      member.latency === undefined ? '-' : `${member.latency.toFixed(1)} ms`,
+      member.objects === undefined ? '-' : String(member.objects),
+      inStep(member, objects),
+      member.reason,
+    ]),
+  );
+}
+
+function codeOf({ state }: GroupPicture): ExitCode {
+  if (state === 'good') return EXIT.good;
+  return state === 'down' ? EXIT.failed : EXIT.degraded;
+}
+
+/** Waits until members serve or have failed; that none does is what is to be shown. */
+async function awaitMembers(shell: Shell, open: OpenGroup): Promise<void> {
+  try {
+    await shell.awaitService(open);
+  } catch (error) {
+    if (!(error instanceof TokenError)) throw error;
+  }
+}
+
+async function watch(shell: Shell, open: OpenGroup, interval: number): Promise<ExitCode> {
+  const { output, signal } = shell;
+  let picture = await takePicture(open);
+  while (!signal.aborted) {
+    output.give(picture, () => {
+      clearScreen(output);
+      show(output, picture);
+      output.line();
+      output.line(output.paint('dim', `${new Date().toTimeString().slice(0, 8)}, every ${interval} s; Ctrl-C ends`));
+    });
+    await untilChanged(open, interval * 1000, signal);
+    if (!signal.aborted) picture = await takePicture(open);
+  }
+  return codeOf(picture);
+}
+
+export const status: CommandSpec = {
+  usage: 'status',
+  summary: 'tell how each member is, since when, and why',
+  description:
+    'Opens the group as an application does, with hosts of its own: what it tells is what an application that starts now would meet. ' +
+    'Latency is that of C_GenerateRandom on that member alone.',
+  options: [
+    { flags: '--watch', description: 'go on, and draw it anew when something changes' },
+    { flags: '--interval <seconds>', description: 'with --watch: at least so often (2)' },
+  ],
+  examples: ['pkcs11-ha status', 'pkcs11-ha status --watch', 'pkcs11-ha status --json'],
+  shape:
+    '{ label, serial, state: "good" | "degraded" | "down", objects, members: [{ name, state, reason, since, serial, pid, outstanding, lanes, slowness, behind, retryIn, latency, objects }] }; times in ms',
+  run: async (shell, _args, options) => {
+    const interval = Number(textOf(options, 'interval') ?? 2);
+    if (!(interval >= 0.1 && interval <= 3600))
+      throw new UsageError(`--interval: ${textOf(options, 'interval')} is no time`, 'give seconds, from 0.1 to 3600');
+    return await shell.withHosts(shell.configuration(), async (open) => {
+      await awaitMembers(shell, open);
+      if (options.watch === true) return await watch(shell, open, interval);
+      const picture = await takePicture(open);
+      shell.output.give(picture, () => show(shell.output, picture));
+      return codeOf(picture);
+    });
+  },
+};

@@ -1,0 +1,87 @@
+import { createRequire } from 'node:module';
+import { Command, Option } from 'commander';
+import type { CommandSpec } from './command.js';
+import { completionsOf } from './commands/completion.js';
+import { EXIT, type ExitCode } from './exit-code.js';
+import { type Settings, Shell } from './shell.js';
+
+const { version } = createRequire(import.meta.url)('../../../package.json') as { version: string };
+
+const groupSummaries: Readonly<Record<string, string>> = {
+  group: 'form, show and delete groups',
+  member: 'have members come, go and rest',
+  pin: 'change the user PIN of all members',
+  key: 'make, destroy and test keys',
+};
+
+export const exitCodes = `Exit codes: 0 good, 1 failed, 2 not given rightly, 3 degraded (the group works, but not with all its members,
+or not all is in step), 130 interrupted.`;
+
+/** The commands as commander has them; `ended` is told what one has come to. */
+export function makeProgram(
+  specs: readonly CommandSpec[],
+  signal: AbortSignal,
+  ended: (code: ExitCode) => void,
+): Command {
+  const program = new Command('pkcs11-ha')
+    .description('One virtual PKCS#11 slot over many HSM partitions: the operator’s tool.')
+    .version(version)
+    .option(
+      '--config <file>',
+      "the group's configuration; otherwise PKCS11_HA_CONFIG, ./pkcs11-ha.yaml, or the only one in ~/.config/pkcs11-ha or /etc/pkcs11-ha",
+    )
+    .option('--json', 'print one JSON value for programs')
+    .option('--yes', 'confirm what would be asked for')
+    .configureHelp({ showGlobalOptions: true, helpWidth: 100 })
+    .addHelpText('after', `\n${exitCodes}`);
+  for (const spec of specs) addCommand(program, spec, signal, ended);
+  // For the scripts of `completion`.
+  program
+    .command('complete', { hidden: true })
+    .argument('[words...]')
+    .action((words: readonly string[]) => {
+      process.stdout.write(
+        completionsOf(program, words)
+          .map((each) => `${each}\n`)
+          .join(''),
+      );
+      ended(EXIT.good);
+    });
+  return program;
+}
+
+function addCommand(program: Command, spec: CommandSpec, signal: AbortSignal, ended: (code: ExitCode) => void): void {
+  const words = spec.usage.split(' ');
+  const path = words.filter((word) => !/[<[]/u.test(word));
+  const parent = path.length > 1 ? groupOf(program, path[0] ?? '') : program;
+  const command = parent.command(path.at(-1) ?? '').summary(spec.summary);
+  command.description(
+    spec.description === undefined ? sentence(spec.summary) : `${sentence(spec.summary)}\n\n${spec.description}`,
+  );
+  for (const [index, word] of words.slice(path.length).entries()) command.argument(word, spec.arguments?.[index] ?? '');
+  for (const { flags, description, choices } of spec.options ?? []) {
+    const option = new Option(flags, description);
+    command.addOption(choices === undefined ? option : option.choices([...choices]));
+  }
+  command.addHelpText('after', `\nExamples:\n${spec.examples.map((example) => `  $ ${example}`).join('\n')}`);
+  command.action(async (...given: unknown[]) => {
+    const args = given.slice(0, words.length - path.length) as (string | undefined)[];
+    const shell = new Shell(program.opts<Settings>(), signal);
+    ended(await spec.run(shell, args, command.opts()));
+  });
+}
+
+function groupOf(program: Command, name: string): Command {
+  const known = program.commands.find((command) => command.name() === name);
+  return (
+    known ??
+    program
+      .command(name)
+      .summary(groupSummaries[name] ?? '')
+      .description(sentence(groupSummaries[name] ?? ''))
+  );
+}
+
+function sentence(summary: string): string {
+  return `${summary.charAt(0).toUpperCase()}${summary.slice(1)}.`;
+}

@@ -1,0 +1,164 @@
+import { realpathSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { TokenError } from '../../core/error.js';
+import type { Member } from '../../core/member.js';
+import type { VirtualSession } from '../../core/virtual-session.js';
+import { sessionHandleInvalid, VirtualSlot } from '../../core/virtual-slot.js';
+import { sha256 } from '../../runtime/crypto.js';
+import { flows } from '../../runtime/flows.js';
+import { OpenGroup, readConfiguration } from '../../runtime/open-group.js';
+import { ck } from '../../spec/constants.js';
+
+const CKR = {
+  alreadyInitialized: ck('CKR_CRYPTOKI_ALREADY_INITIALIZED'),
+  notInitialized: ck('CKR_CRYPTOKI_NOT_INITIALIZED'),
+  slotIdInvalid: ck('CKR_SLOT_ID_INVALID'),
+} as const;
+
+const MOST_HANDLES = 0x7fff_ffff;
+
+/** A slot with the group behind it. */
+export interface OpenSlot {
+  readonly slot: VirtualSlot;
+  readonly open: OpenGroup;
+}
+
+export interface OpenSession extends OpenSlot {
+  readonly session: VirtualSession;
+}
+
+const loaded = new Map<string, Library>();
+
+/**
+ * What stands for a vendor's library: the groups of one or more configurations, a slot each. All who load the same
+ * configurations have the same library, as a process has one of each vendor's.
+ */
+export class Library {
+  #users = 0;
+  #slots: readonly OpenSlot[] | undefined;
+  #sessions = 0;
+  #present = new Map<number, boolean>();
+
+  private constructor(
+    private readonly key: string,
+    private readonly paths: readonly string[],
+  ) {}
+
+  /** The library of the configuration files, separated by commas. Throws where one of them is not right. */
+  static load(path: unknown): Library {
+    if (typeof path !== 'string') throw new TypeError('Argument 0 has wrong type. Should be a String');
+    const paths = path.split(',').map((each) => resolve(each.trim()));
+    for (const each of paths) readConfiguration(each);
+    const key = paths.map((each) => realpathSync(each)).join(',');
+    const library = loaded.get(key) ?? new Library(key, paths);
+    loaded.set(key, library);
+    library.#users += 1;
+    return library;
+  }
+
+  /** The last of those that have loaded it ends it. */
+  unload(): void {
+    this.#users -= 1;
+    if (this.#users > 0) return;
+    loaded.delete(this.key);
+    if (this.#slots !== undefined) this.finalize();
+  }
+
+  /** Starts the members' hosts, and waits until a member of each group serves. */
+  initialize(): void {
+    if (this.#slots !== undefined) throw new TokenError(CKR.alreadyInitialized, 'C_Initialize', '');
+    const slots: OpenSlot[] = [];
+    flows.use();
+    try {
+      for (const path of this.paths) {
+        const configuration = readConfiguration(path);
+        const open = new OpenGroup(configuration, path);
+        const { group } = open;
+        const peers = new Set<VirtualSlot>();
+        slots.push({ open, slot: this.#slotOf(open, `slot ${group.serial}`, slots, peers) });
+        if (configuration.slots === 'virtual') continue;
+        for (const member of group.members)
+          slots.push({ open, slot: this.#slotOf(open, `slot ${group.serial} ${member.name}`, slots, peers, member) });
+      }
+      for (const open of opened(slots)) open.awaitServiceSync(open.now() + open.group.policy.deadline);
+    } catch (error) {
+      for (const open of opened(slots)) open.closeSync();
+      flows.release();
+      throw error;
+    }
+    this.#slots = slots;
+    this.#present = new Map(slots.map(({ slot }) => [slot.id, slot.isTokenPresent]));
+  }
+
+  finalize(): void {
+    const slots = this.slots;
+    this.#slots = undefined;
+    for (const { slot } of slots) slot.closeAllSessions();
+    for (const open of opened(slots)) open.closeSync();
+    flows.release();
+  }
+
+  get slots(): readonly OpenSlot[] {
+    this.checkInitialized();
+    return this.#slots ?? [];
+  }
+
+  checkInitialized(): void {
+    if (this.#slots === undefined) throw new TokenError(CKR.notInitialized, '', 'C_Initialize was not called');
+  }
+
+  /** C_GetSlotList, section 5.5; `present`: only those whose group can be used just now. */
+  slotIds(present: boolean): readonly number[] {
+    return this.slots.flatMap(({ slot }) => (!present || slot.isTokenPresent ? [slot.id] : []));
+  }
+
+  /** A slot whose token has come or gone since the last call. */
+  takeEvent(): number | undefined {
+    for (const { slot } of this.slots) {
+      const { id, isTokenPresent } = slot;
+      if (this.#present.get(id) === isTokenPresent) continue;
+      this.#present.set(id, isTokenPresent);
+      return id;
+    }
+    return undefined;
+  }
+
+  slot(id: number): OpenSlot {
+    const found = this.slots.find(({ slot }) => slot.id === id);
+    if (found === undefined) throw new TokenError(CKR.slotIdInvalid, '', 'there is no slot of that id');
+    return found;
+  }
+
+  session(handle: number): OpenSession {
+    for (const each of this.slots) {
+      const session = each.slot.find(handle);
+      if (session !== undefined) return { ...each, session };
+    }
+    throw sessionHandleInvalid('');
+  }
+
+  /** Its id is made of its name: the same in every process, and after every restart. */
+  #slotOf(
+    open: OpenGroup,
+    name: string,
+    others: readonly OpenSlot[],
+    peers: Set<VirtualSlot>,
+    only?: Member,
+  ): VirtualSlot {
+    let id = Buffer.from(sha256(Buffer.from(name))).readUInt32BE() & MOST_HANDLES;
+    while (id === 0 || others.some(({ slot }) => slot.id === id)) id = (id + 1) & MOST_HANDLES;
+    return new VirtualSlot(id, open.group, flows, () => this.#nextHandle(), peers, only);
+  }
+
+  #nextHandle(): number {
+    do {
+      this.#sessions = this.#sessions >= MOST_HANDLES ? 1 : this.#sessions + 1;
+    } while (this.#slots?.some(({ slot }) => slot.find(this.#sessions) !== undefined) === true);
+    return this.#sessions;
+  }
+}
+
+/** The groups behind slots, each once. */
+function opened(slots: readonly OpenSlot[]): ReadonlySet<OpenGroup> {
+  return new Set(slots.map(({ open }) => open));
+}

@@ -1,0 +1,160 @@
+import { runCall } from '../../core/call.js';
+import { TokenError } from '../../core/error.js';
+import { CKO } from '../../core/identity.js';
+import { checkClass, findKey } from '../../core/lookup.js';
+import { copying, creating, deriving, generating, generatingPair, type Making, unwrapping } from '../../core/making.js';
+import type { VirtualObject } from '../../core/object.js';
+import { sizeOf, wrapKey } from '../../core/operation.js';
+import { readObject } from '../../core/reading.js';
+import type { Task } from '../../core/task.js';
+import { ck } from '../../spec/constants.js';
+import { handlesIn, type Mechanism } from '../../spec/mechanism.js';
+import { handleIn, type Kinds } from './arguments.js';
+import { handleOf } from './handle.js';
+import { type Method, onSession, onSessionNow, type SessionCall } from './methods.js';
+
+const CKR = {
+  attributeSensitive: ck('CKR_ATTRIBUTE_SENSITIVE'),
+  attributeTypeInvalid: ck('CKR_ATTRIBUTE_TYPE_INVALID'),
+  bufferTooSmall: ck('CKR_BUFFER_TOO_SMALL'),
+  keyHandleInvalid: ck('CKR_KEY_HANDLE_INVALID'),
+  keyNotWrappable: ck('CKR_KEY_NOT_WRAPPABLE'),
+  keyTypeInconsistent: ck('CKR_KEY_TYPE_INCONSISTENT'),
+  mechanismParamInvalid: ck('CKR_MECHANISM_PARAM_INVALID'),
+  objectHandleInvalid: ck('CKR_OBJECT_HANDLE_INVALID'),
+  unwrappingKeyHandleInvalid: ck('CKR_UNWRAPPING_KEY_HANDLE_INVALID'),
+  unwrappingKeyTypeInconsistent: ck('CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT'),
+  wrappingKeyHandleInvalid: ck('CKR_WRAPPING_KEY_HANDLE_INVALID'),
+  wrappingKeyTypeInconsistent: ck('CKR_WRAPPING_KEY_TYPE_INCONSISTENT'),
+} as const;
+
+function* made({ session, deadline }: SessionCall, making: Making): Task<Buffer> {
+  const [object] = yield* session.create(making, deadline);
+  if (object === undefined) throw new Error(`${making.function} made nothing`);
+  return handleOf(object.handle);
+}
+
+/** The objects that a mechanism's parameter names by their handles. */
+function* namedBy({ open, deadline }: SessionCall, mechanism: Mechanism, functionName: string): Task<VirtualObject[]> {
+  const objects: VirtualObject[] = [];
+  for (const bytes of handlesIn(mechanism)) {
+    const handle = handleIn(bytes);
+    objects.push(yield* findKey(open.group, handle, CKR.mechanismParamInvalid, functionName, deadline));
+  }
+  return objects;
+}
+
+function* copied(call: SessionCall, handle: number, template: Kinds['template']): Task<Buffer> {
+  const { open, deadline } = call;
+  const source = yield* findKey(open.group, handle, CKR.objectHandleInvalid, 'C_CopyObject', deadline);
+  return yield* made(call, copying(source, template));
+}
+
+function* unwrapped(
+  call: SessionCall,
+  mechanism: Mechanism,
+  handle: number,
+  wrapped: Uint8Array,
+  template: Kinds['template'],
+): Task<Buffer> {
+  const { open, deadline } = call;
+  const key = yield* findKey(open.group, handle, CKR.unwrappingKeyHandleInvalid, 'C_UnwrapKey', deadline);
+  checkClass('C_UnwrapKey', key, [CKO.secretKey, CKO.privateKey], CKR.unwrappingKeyTypeInconsistent);
+  const named = yield* namedBy(call, mechanism, 'C_UnwrapKey');
+  return yield* made(call, unwrapping(mechanism, key, wrapped, template, named));
+}
+
+function* derived(call: SessionCall, mechanism: Mechanism, handle: number, template: Kinds['template']): Task<Buffer> {
+  const { open, deadline } = call;
+  const key = yield* findKey(open.group, handle, CKR.keyHandleInvalid, 'C_DeriveKey', deadline);
+  checkClass('C_DeriveKey', key, [CKO.secretKey, CKO.privateKey], CKR.keyTypeInconsistent);
+  const named = yield* namedBy(call, mechanism, 'C_DeriveKey');
+  return yield* made(call, deriving(mechanism, key, template, named));
+}
+
+function* wrapped(
+  call: SessionCall,
+  mechanism: Mechanism,
+  wrapping: number,
+  handle: number,
+  output: Uint8Array,
+): Task<Buffer> {
+  const { open, slot, deadline } = call;
+  const by = yield* findKey(open.group, wrapping, CKR.wrappingKeyHandleInvalid, 'C_WrapKey', deadline);
+  checkClass('C_WrapKey', by, [CKO.secretKey, CKO.publicKey], CKR.wrappingKeyTypeInconsistent);
+  const of = yield* findKey(open.group, handle, CKR.keyHandleInvalid, 'C_WrapKey', deadline);
+  checkClass('C_WrapKey', of, [CKO.secretKey, CKO.privateKey], CKR.keyNotWrappable);
+  const named = yield* namedBy(call, mechanism, 'C_WrapKey');
+  const result = yield* runCall(open.group, { ...wrapKey(mechanism, by, of, named), only: slot.only }, deadline);
+  if (output.length > 0 && result.length > output.length)
+    throw new TokenError(CKR.bufferTooSmall, 'C_WrapKey', `${result.length} bytes are needed`);
+  return result;
+}
+
+/** The values go to the application's own array, all of them or none. */
+function* read(
+  { open, slot, deadline }: SessionCall,
+  handle: number,
+  { own, wanted }: Kinds['attributes'],
+): Task<unknown> {
+  const name = 'C_GetAttributeValue';
+  const object = yield* findKey(open.group, handle, CKR.objectHandleInvalid, name, deadline);
+  const types = wanted.map(({ type }) => type);
+  const values = types.length === 0 ? [] : yield* readObject(open.group, object, types, deadline, slot.only);
+  for (const [presence, code] of [
+    ['sensitive', CKR.attributeSensitive],
+    ['invalid', CKR.attributeTypeInvalid],
+  ] as const) {
+    if (values.some((value) => value.presence === presence)) throw new TokenError(code, name, '');
+  }
+  const isTooSmall = wanted.some(({ value }, at) => value.length > 0 && value.length < (values[at]?.value.length ?? 0));
+  if (isTooSmall) throw new TokenError(CKR.bufferTooSmall, name, '');
+  for (const [at, element] of own.entries()) element.value = Buffer.from(values[at]?.value ?? []);
+  return own;
+}
+
+function* sized({ open, slot, deadline }: SessionCall, handle: number): Task<number> {
+  const object = yield* findKey(open.group, handle, CKR.objectHandleInvalid, 'C_GetObjectSize', deadline);
+  return Math.min(yield* runCall(open.group, { ...sizeOf(object), only: slot.only }, deadline), 0xffff_ffff);
+}
+
+/** The calls of sections 5.7 and 5.13. */
+export const objectMethods: Readonly<Record<string, Method>> = {
+  C_CreateObject: onSession(['template'], (call, template) => made(call, creating(template))),
+  C_CopyObject: onSession(['handle', 'template'], copied),
+  C_DestroyObject: onSession(['handle'], ({ session, deadline }, object) => session.destroy(object, deadline)),
+  C_GetObjectSize: onSession(['handle'], sized),
+  C_GetAttributeValue: onSession(['handle', 'attributes'], read),
+  C_SetAttributeValue: onSession(['handle', 'template'], ({ session, deadline }, object, template) =>
+    session.setAttributes(object, template, deadline),
+  ),
+  C_FindObjectsInit: onSession(['template'], ({ session, deadline }, template) =>
+    session.beginSearch(template, deadline),
+  ),
+  C_FindObjects: onSessionNow(['ulong'], ({ session }, most) => session.nextFound(most).map(handleOf)),
+  C_FindObjectsFinal: onSessionNow([], ({ session }) => session.endSearch()),
+  C_GenerateKey: onSession(
+    ['mechanism', 'template'],
+    (call, mechanism, template) => made(call, generating(mechanism, template)),
+    { isAsync: true },
+  ),
+  C_GenerateKeyPair: onSession(
+    ['mechanism', 'template', 'template'],
+    function* ({ session, deadline }, mechanism, ofPublic, ofPrivate) {
+      const [publicKey, privateKey] = yield* session.create(generatingPair(mechanism, ofPublic, ofPrivate), deadline);
+      if (publicKey === undefined || privateKey === undefined) throw new Error('C_GenerateKeyPair made no pair');
+      return { privateKey: handleOf(privateKey.handle), publicKey: handleOf(publicKey.handle) };
+    },
+    { isAsync: true },
+  ),
+  C_WrapKey: onSession(['mechanism', 'handle', 'handle', 'output'], wrapped, {
+    isAsync: true,
+    output: 4,
+    mayNameObjects: true,
+  }),
+  C_UnwrapKey: onSession(['mechanism', 'handle', 'bytes', 'template'], unwrapped, {
+    isAsync: true,
+    mayNameObjects: true,
+  }),
+  C_DeriveKey: onSession(['mechanism', 'handle', 'template'], derived, { isAsync: true, mayNameObjects: true }),
+};

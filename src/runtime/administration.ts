@@ -1,0 +1,58 @@
+import type { BackupPlace } from '../core/backup-token.js';
+import type { BackupTokenConfig } from '../core/configuration.js';
+import type { Group } from '../core/group.js';
+import { inTurn } from '../core/membership.js';
+import { changePin as changePinOfAll, type PinReport } from '../core/pin-change.js';
+import { calledBy } from '../core/refusal.js';
+import type { Task } from '../core/task.js';
+import type { NativeSecret } from './addon.js';
+import type { OpenGroup } from './open-group.js';
+
+/** Runs what an operator does with a group, one such task at a time; its errors name `name`. `within` is in ms. */
+export async function administer<T>(
+  open: OpenGroup,
+  name: string,
+  work: (group: Group, deadline: number) => Task<T>,
+  within: number,
+  signal?: AbortSignal,
+): Promise<T> {
+  const { group } = open;
+  const deadline = open.now() + within;
+  return await open.run(calledBy(name, inTurn(group, work(group, deadline), deadline)), signal);
+}
+
+/** Gives all members the PIN, which is wiped where it is not theirs afterwards. */
+export async function changePin(
+  open: OpenGroup,
+  pin: NativeSecret,
+  pending: boolean,
+  within: number,
+  signal?: AbortSignal,
+): Promise<PinReport> {
+  const secret = open.secrets.hold(pin);
+  const work = (group: Group, deadline: number): Task<PinReport> =>
+    changePinOfAll(group, secret, { pending }, deadline);
+  try {
+    return await administer(open, 'changePin', work, within, signal);
+  } finally {
+    // Where it was never begun.
+    open.group.pins.wipeUnless([secret]);
+  }
+}
+
+/** Work with a token that is none of the members; its own PIN, where it has one, is wiped afterwards. */
+export async function administerWith<T>(
+  open: OpenGroup,
+  name: string,
+  { config, pin: reference }: BackupTokenConfig,
+  work: (group: Group, place: BackupPlace, deadline: number) => Task<T>,
+  within: number,
+  signal?: AbortSignal,
+): Promise<T> {
+  const pin = reference === undefined ? undefined : open.readPin(reference);
+  try {
+    return await administer(open, name, (group, deadline) => work(group, { config, pin }, deadline), within, signal);
+  } finally {
+    pin?.wipe();
+  }
+}

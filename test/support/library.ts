@@ -1,0 +1,88 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
+import type { Member } from '../../src/core/member.js';
+import pkcs11, { PKCS11 } from '../../src/faces/pkcs11js/index.js';
+import { Library } from '../../src/faces/pkcs11js/library.js';
+import type { GroupConfigInput } from '../../src/index.js';
+import type { Cluster } from './cluster.js';
+
+export type Handle = Buffer;
+
+/** CKS_RW_PUBLIC_SESSION, which pkcs11js has no name for. */
+const RW_PUBLIC_SESSION = 2;
+
+let count = 0;
+
+/** pkcs11js's class on a group of a cluster, with what tests need of the group behind it. */
+export class LoadedGroup {
+  readonly lib: PKCS11 = new PKCS11();
+  readonly path: string;
+  readonly #library: Library;
+
+  constructor(
+    readonly cluster: Cluster,
+    configuration: GroupConfigInput = cluster.configuration(),
+  ) {
+    count += 1;
+    this.path = join(cluster.folder.path, `group${count}.yaml`);
+    writeFileSync(this.path, JSON.stringify(configuration));
+    this.lib.load(this.path);
+    this.#library = Library.load(this.path);
+    this.lib.C_Initialize();
+  }
+
+  get pin(): string {
+    return this.cluster.members[0]?.hsm.pin ?? '';
+  }
+
+  get slot(): Handle {
+    const [slot] = this.lib.C_GetSlotList(true);
+    if (slot === undefined) throw new Error('no slot');
+    return slot;
+  }
+
+  /** Read/write, logged in unless told otherwise. */
+  session(login = true): Handle {
+    const session = this.lib.C_OpenSession(this.slot, pkcs11.CKF_SERIAL_SESSION | pkcs11.CKF_RW_SESSION);
+    if (login && this.lib.C_GetSessionInfo(session).state === RW_PUBLIC_SESSION)
+      this.lib.C_Login(session, pkcs11.CKU_USER, this.pin);
+    return session;
+  }
+
+  find(session: Handle, label: string, objectClass?: number): Handle {
+    const template: { type: number; value: string | number }[] = [{ type: pkcs11.CKA_LABEL, value: label }];
+    if (objectClass !== undefined) template.push({ type: pkcs11.CKA_CLASS, value: objectClass });
+    this.lib.C_FindObjectsInit(session, template);
+    const found = this.lib.C_FindObjects(session);
+    this.lib.C_FindObjectsFinal(session);
+    if (found === null) throw new Error(`no ${label}`);
+    return found;
+  }
+
+  member(name: string): Member {
+    const found = this.#library.slots[0]?.open.group.members.find((member) => member.name === name);
+    if (found === undefined) throw new Error(`no member ${name}`);
+    return found;
+  }
+
+  kill(name: string, signal: NodeJS.Signals = 'SIGKILL'): void {
+    const pid = this.member(name).connection?.pid;
+    if (pid === undefined) throw new Error(`${name} has no host`);
+    process.kill(pid, signal);
+  }
+
+  async untilActive(): Promise<void> {
+    for (const { name } of this.cluster.members) while (!this.member(name).isActive) await wait(5);
+  }
+
+  close(): void {
+    try {
+      this.lib.C_Finalize();
+    } catch {
+      // It was ended already.
+    }
+    this.#library.unload();
+    this.lib.close();
+  }
+}

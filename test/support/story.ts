@@ -1,0 +1,74 @@
+import { execFile } from 'node:child_process';
+import { plain, Terminal } from './cli.js';
+
+/** A command of a page, and what the page says it prints. */
+export interface Scene {
+  readonly command: string;
+  readonly output: readonly string[];
+  /** What is typed where it asks: after each text that it shows. */
+  readonly typed: readonly { readonly after: string; readonly keys: string }[];
+  /** Where it stands in the page. */
+  readonly line: number;
+}
+
+/**
+ * The commands in a page's `console` blocks. Before a block that is run in a terminal there is a comment, a line for each
+ * answer: `<!-- typed` / `after this text: keys` / `-->`; `⏎` is the enter key.
+ */
+export function readScenes(page: string): readonly Scene[] {
+  const scenes: Scene[] = [];
+  const lines = page.split('\n');
+  let typed: { after: string; keys: string }[] = [];
+  let output: string[] | undefined;
+  let isBlock = false;
+  for (const [index, line] of lines.entries()) {
+    const answer = /^(.+): (.*⏎)$/u.exec(line);
+    if (line === '<!-- typed') typed = [];
+    else if (line === '```console') isBlock = true;
+    else if (line === '```') {
+      if (isBlock) typed = [];
+      isBlock = false;
+    } else if (isBlock && line.startsWith('$ ')) {
+      output = [];
+      scenes.push({ command: line.slice(2), output, typed, line: index + 1 });
+    } else if (isBlock && line.startsWith('> ')) {
+      const last = scenes.pop();
+      if (last !== undefined) scenes.push({ ...last, command: `${last.command}\n${line.slice(2)}` });
+    } else if (isBlock) output?.push(line);
+    else if (answer !== null) typed.push({ after: answer[1] ?? '', keys: (answer[2] ?? '').replaceAll('⏎', '\r') });
+  }
+  return scenes;
+}
+
+/** Runs a scene in a folder, and gives the lines it prints. */
+export async function play({ command, typed }: Scene, cwd: string, env: NodeJS.ProcessEnv): Promise<readonly string[]> {
+  if (typed.length > 0) {
+    const terminal = new Terminal(command, { cwd, env });
+    for (const { after, keys } of typed) {
+      await terminal.until(new RegExp(after.replaceAll(/[.*+?^${}()|[\]\\]/gu, '\\$&'), 'u'));
+      terminal.type(keys);
+    }
+    await terminal.ended;
+    return terminal.text.split('\n');
+  }
+  return await new Promise((resolve) => {
+    execFile('bash', ['-c', `${command}`.concat(' 2>&1')], { cwd, env: { ...process.env, ...env } }, (_error, stdout) =>
+      resolve(plain(stdout).trimEnd().split('\n')),
+    );
+  });
+}
+
+/** What differs from run to run, and from machine to machine, made alike. */
+export function alike(line: string): string {
+  return line
+    .replaceAll(/\b[0-9a-f]{32}\b/gu, 'ID')
+    .replaceAll(/\b[0-9a-f]{16}\b/gu, 'SERIAL')
+    .replaceAll(/\bHA[0-9A-F]{14}\b/gu, 'SERIAL')
+    .replaceAll(/\b\d{7,15}\b/gu, 'NUMBER')
+    .replaceAll(/\b\d+\.\d ms\b/gu, 'TIME')
+    .replaceAll(/\b\d+ s\b/gu, 'TIME')
+    .replaceAll(/\b\d\d?:\d\d:\d\d\b.*$/gu, 'TIME')
+    .replaceAll(/\/\S*\/(?=[\w.-]+(?:\s|$))/gu, '/PATH/')
+    .replaceAll(/\s+/gu, ' ')
+    .trim();
+}
