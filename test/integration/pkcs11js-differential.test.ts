@@ -22,11 +22,13 @@ async function run(library: string, side: Side, more: object = {}): Promise<Read
   return new Map((await runAll(library, side, more)).map((seen) => [seen.name, seen]));
 }
 
+// pkcs11js frees the parameter of a mechanism that it could not read, from memory that it never wrote: it lives only where
+// malloc gives zeros, which the C library does when told. Nor is it what the sanitizers are here for.
+const forOriginal = { LD_PRELOAD: '', GLIBC_TUNABLES: 'glibc.malloc.tcache_count=0:glibc.malloc.perturb=255' };
+
 async function runAll(library: string, { path, pin, env }: Side, more: object): Promise<readonly Seen[]> {
-  // pkcs11js itself is not what the sanitizers are here for: wrong arguments take it beyond its memory.
-  const without = library === 'pkcs11js' ? { LD_PRELOAD: '' } : {};
   const child = spawn(process.execPath, [program, library], {
-    env: { ...process.env, ...env, ...without },
+    env: { ...process.env, ...env, ...(library === 'pkcs11js' ? forOriginal : {}) },
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   const chunks: Buffer[] = [];
@@ -112,7 +114,7 @@ describe('the same script on pkcs11js over a token and on the virtual slot', () 
         expect([...faults, JSON.stringify(killed[each.name])]).toEqual([JSON.stringify(killed[each.name])]);
       }
     },
-    isWhole ? 1_800_000 : 60_000,
+    isWhole ? 1_800_000 : 180_000,
   );
 
   test('the documented differences are in the documents', () => {
