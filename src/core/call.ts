@@ -106,7 +106,7 @@ class Call<T> {
   }
 
   #nextMember(): Member | undefined {
-    const { members, policy, port, turn } = this.#group;
+    const { policy, port, turn } = this.#group;
     const { objects } = this.#operation;
     const request = {
       objects,
@@ -116,8 +116,13 @@ class Call<T> {
       random: () => port.random(),
       turn,
     };
+    return route(this.#candidates, request, (member) => this.#isExcluded(member));
+  }
+
+  /** The members that may do it. */
+  get #candidates(): readonly Member[] {
     const { only } = this.#operation;
-    return route(only === undefined ? members : [only], request, (member) => this.#isExcluded(member));
+    return only === undefined ? this.#group.members : [only];
   }
 
   #isExcluded(member: Member): boolean {
@@ -252,19 +257,20 @@ class Call<T> {
 
   /** With nobody to ask: the error where waiting cannot help. */
   #pointless(): TokenError | undefined {
-    const { members, isHopeless } = this.#group;
+    const { isHopeless } = this.#group;
     if (isHopeless) return this.#error(CKR.deviceRemoved, this.#operation.function, this.#group.whereabouts);
-    const serving = members.filter((member) => member.isServing);
+    const candidates = this.#candidates;
+    const serving = candidates.filter((member) => member.isServing);
     const agreed =
       serving.length > 0 && serving.every((member) => verdictOf(this.#failed.get(member)?.attempt.end) === 'ambiguous');
     if (agreed && this.#last !== undefined) return this.#error(this.#last.code, this.#last.function, '');
-    const reasons = members.map((member) => this.#lastingReason(member));
+    const reasons = candidates.map((member) => this.#lastingReason(member));
     if (reasons.includes(undefined)) return undefined;
     if (reasons.includes('mechanism')) {
       return this.#error(
         this.#last?.code ?? CKR.mechanismInvalid,
         this.#operation.function,
-        'no member has the mechanism',
+        candidates.length > 1 ? 'no member has the mechanism' : `${candidates[0]?.name} lacks the mechanism`,
       );
     }
     const explanation = reasons.includes('object') ? '' : 'no member holds the object any more';
@@ -273,10 +279,10 @@ class Call<T> {
 
   /** What nobody in service has under the name that this process knows may go by another one since, which aliases tell. */
   #mayHaveBeenRenamed(): boolean {
-    const { ledger, members, port } = this.#group;
+    const { ledger, port } = this.#group;
     if (this.#lookedAgain || ledger.record === undefined || port.now() >= this.#deadline) return false;
     if (!this.#operation.objects.some(({ session, handle }) => session === undefined && handle !== 0)) return false;
-    const serving = members.filter((member) => member.isServing);
+    const serving = this.#candidates.filter((member) => member.isServing);
     const reasons = serving.map((member) => this.#lastingReason(member));
     return reasons.length > 0 && reasons.every((reason) => reason !== undefined && reason !== 'mechanism');
   }

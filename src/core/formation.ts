@@ -58,6 +58,24 @@ export function checkNoneNewer(group: Group): void {
     fail(CKR.actionProhibited, 'a later version has written records there: this one does not write');
 }
 
+/** Throws where the members are not those of one group, and all of that: a record elsewhere would still name them. */
+export function checkWhole({ members }: Group): void {
+  const found = members.flatMap(({ name, connection }) => {
+    const record = connection?.records?.group?.record;
+    return record === undefined ? [] : [{ name, record }];
+  });
+  if (new Set(found.map(({ record }) => record.id)).size > 1) {
+    const names = found.map(({ name, record }) => `${name} is of ${record.label}`).join(', ');
+    fail(CKR.actionProhibited, `the members are not of one group: ${names}`);
+  }
+  const latest = found.map(({ record }) => record).sort((one, other) => other.revision - one.revision)[0];
+  const others = (latest?.members ?? []).filter(({ serial }) => !members.some((member) => member.serial === serial));
+  if (others.length > 0) {
+    const names = others.map(({ name, serial }) => `${name} (serial ${serial})`).join(', ');
+    fail(CKR.actionProhibited, `${names} of this group would be left with its records: remove it, or configure it`);
+  }
+}
+
 /** A group that was formed, and the ids of the keys and records that were made for it. */
 export interface Formation {
   readonly report: FormationReport;

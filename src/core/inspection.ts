@@ -6,6 +6,7 @@ import type { Group } from './group.js';
 import { type MechanismTable, mechanismsOn } from './mechanisms.js';
 import type { Member } from './member.js';
 import { failureOf } from './outcome.js';
+import type { GroupRecord } from './record.js';
 import { checkStorage } from './storage-check.js';
 import type { Task } from './task.js';
 import { wrapCandidates } from './travel-trial.js';
@@ -22,7 +23,7 @@ export interface Inspection {
   /** Why it cannot keep the group's records; undefined where it can. */
   readonly storageProblem: string | undefined;
   /** The group that its record says it belongs to. */
-  readonly group: { readonly id: string; readonly label: string } | undefined;
+  readonly group: Pick<GroupRecord, 'id' | 'label' | 'revision' | 'members'> | undefined;
 }
 
 /** Looks at a member that serves; undefined where it is lost meanwhile. */
@@ -50,6 +51,6 @@ export function* inspectMember(group: Group, member: Member, deadline: number): 
     mechanisms,
     wraps: wrapCandidates.filter((type) => ((mechanisms.get(type)?.flags ?? 0) & both) === both),
     storageProblem,
-    group: record === undefined ? undefined : { id: record.id, label: record.label },
+    group: record,
   };
 }

@@ -29,6 +29,8 @@ const GRACE = 60_000;
 export interface PinOptions {
   /** Members that are away get the new PIN when they return; without it they have to be there. */
   readonly pending: boolean;
+  /** Whether the caller would rather have it taken back; asked before each member's turn. */
+  readonly isUnwanted?: () => boolean;
 }
 
 export interface PinReport {
@@ -58,14 +60,15 @@ export function* changePin(group: Group, next: SecretRef, options: PinOptions, d
   try {
     while (!running.settled) yield { signals: [running], until: FOREVER };
   } finally {
-    change.isGivenUp = true;
+    change.isAbandoned = true;
   }
   if (running.ended?.ok !== true) throw running.ended?.error ?? new Error('it was given up');
   return running.ended.value;
 }
 
 class PinChange {
-  isGivenUp = false;
+  /** Nobody waits for it any more. */
+  isAbandoned = false;
 
   constructor(
     private readonly group: Group,
@@ -73,6 +76,10 @@ class PinChange {
     private readonly options: PinOptions,
     private readonly deadline: number,
   ) {}
+
+  get isGivenUp(): boolean {
+    return this.isAbandoned || this.options.isUnwanted?.() === true;
+  }
 
   *run(): Task<PinReport> {
     const { group, next } = this;
@@ -220,7 +227,9 @@ class PinChange {
     const names = missed.map(({ name }) => name);
     group.emit({ type: 'pin', what: 'pending', members: names });
     const { message } = error as Error;
-    const code = error instanceof TokenError ? error.code : CKR.deviceRemoved;
+    // A caller that gave it up has to hear that it was not all taken back.
+    const isRefusal = error instanceof TokenError && error.code !== CKR.cancelled;
+    const code = isRefusal ? error.code : CKR.deviceRemoved;
     return refuse(
       code,
       `${message}; ${names.join(', ')} may have the new PIN, and gets the old one back when it returns`,

@@ -1,12 +1,16 @@
 import type { BackupPlace } from '../core/backup-token.js';
 import type { BackupTokenConfig } from '../core/configuration.js';
+import { TokenError } from '../core/error.js';
 import type { Group } from '../core/group.js';
 import { inTurn } from '../core/membership.js';
 import { changePin as changePinOfAll, type PinReport } from '../core/pin-change.js';
 import { calledBy } from '../core/refusal.js';
 import type { Task } from '../core/task.js';
+import { ck } from '../spec/constants.js';
 import type { NativeSecret } from './addon.js';
 import type { OpenGroup } from './open-group.js';
+
+const CANCELLED = ck('CKR_FUNCTION_CANCELED');
 
 /** Runs what an operator does with a group, one such task at a time; its errors name `name`. `within` is in ms. */
 export async function administer<T>(
@@ -21,7 +25,10 @@ export async function administer<T>(
   return await open.run(calledBy(name, inTurn(group, work(group, deadline), deadline)), signal);
 }
 
-/** Gives all members the PIN, which is wiped where it is not theirs afterwards. */
+/**
+ * Gives all members the PIN, which is wiped where it is not theirs afterwards. Once begun its outcome is waited for,
+ * also by a caller that gives it up: it rejects with the signal's reason only where all members have their former PIN.
+ */
 export async function changePin(
   open: OpenGroup,
   pin: NativeSecret,
@@ -30,11 +37,25 @@ export async function changePin(
   signal?: AbortSignal,
 ): Promise<PinReport> {
   const secret = open.secrets.hold(pin);
-  const work = (group: Group, deadline: number): Task<PinReport> =>
-    changePinOfAll(group, secret, { pending }, deadline);
+  const waiting = new AbortController();
+  let isBegun = false;
+  const giveUp = (): void => {
+    if (!isBegun) waiting.abort(signal?.reason);
+  };
+  const options = { pending, isUnwanted: () => signal?.aborted === true };
+  function* work(group: Group, deadline: number): Task<PinReport> {
+    isBegun = true;
+    return yield* changePinOfAll(group, secret, options, deadline);
+  }
   try {
-    return await administer(open, 'changePin', work, within, signal);
+    signal?.throwIfAborted();
+    signal?.addEventListener('abort', giveUp);
+    return await administer(open, 'changePin', work, within, waiting.signal);
+  } catch (error) {
+    if (error instanceof TokenError && error.code === CANCELLED) signal?.throwIfAborted();
+    throw error;
   } finally {
+    signal?.removeEventListener('abort', giveUp);
     // Where it was never begun.
     open.group.pins.wipeUnless([secret]);
   }

@@ -2,6 +2,7 @@ import { undrainAlone } from '../core/duty.js';
 import {
   awaitAll,
   checkNoneNewer,
+  checkWhole,
   confirmGroup,
   type Existing,
   type FormationReport,
@@ -52,6 +53,8 @@ export async function createGroup(
 /**
  * Takes the group's own records and keys off all members and leaves the applications' objects where they are. Keys
  * that cannot be taken out of a token stay on the tokens that have them. Gives the number of objects removed from each.
+ *
+ * Rejects with CKR_ACTION_PROHIBITED, and nothing done, where the members are of several groups or the group has others.
  */
 export async function deleteGroup(
   source: ConfigurationSource,
@@ -62,6 +65,7 @@ export async function deleteGroup(
   > {
     yield* awaitAll(group, deadline);
     checkNoneNewer(group);
+    checkWhole(group);
     const removed: Record<string, number> = {};
     for (const member of group.members) removed[member.name] = yield* removeOwn(group, member, deadline);
     return removed;

@@ -75,9 +75,12 @@ export class OpenGroup {
   #idle: (() => void) | undefined;
   #closing: Promise<void> | undefined;
 
-  /** Starts the hosts; `awaitService` tells when the group can be used. The file, where there is one, is watched. */
-  constructor(config: GroupConfig, path?: string) {
-    this.#hidden = config.pin?.env === undefined ? [] : [config.pin.env];
+  /**
+   * Starts the hosts; `awaitService` tells when the group can be used. The file, where there is one, is watched. The
+   * hosts do not get the environment's variables in `hidden`, nor that of the PIN.
+   */
+  constructor(config: GroupConfig, path?: string, hidden: readonly string[] = []) {
+    this.#hidden = config.pin?.env === undefined ? hidden : [...hidden, config.pin.env];
     this.secrets = new Secrets(config.pin, () => this.#move());
     const pin = config.pin === undefined ? undefined : this.secrets.hold(readPin(config.pin));
     this.#log = config.log === undefined ? undefined : new HaLog(config.log, config.label);

@@ -143,6 +143,23 @@ describe('judging', () => {
     expect(caught(call)).toMatchObject({ code: ck('CKR_MECHANISM_INVALID') });
   });
 
+  test.each([
+    ['a mechanism that it lacks', on('C_SignInit', { code: ck('CKR_MECHANISM_INVALID') }), 'b lacks the mechanism'],
+    ['an ambiguous answer', on('C_Sign', { code: ck('CKR_FUNCTION_FAILED') }), 'C_Sign'],
+  ])('where one member only may do it, %s is said at once', (_name, behaviour, said) => {
+    const { a, b } = twoTokens();
+    const world = World.open({ a, b });
+    const object = objectIn(world);
+    b.behave = behaviour;
+    const member = world.group.members.find(({ name }) => name === 'b');
+    const before = world.now;
+    const call = { ...sign(hmac, object, Buffer.from('data')), only: member };
+    const error = caught(() => world.run(runCall(world.group, call, world.now + 10_000)));
+    expect(error.message).toContain(said);
+    expect(world.now - before).toBeLessThan(10);
+    many(signing(world, object), 3);
+  });
+
   test('verdicts of the configuration go before the standard ones', () => {
     const { a, b } = twoTokens();
     const world = World.open({ a, b }, { balance: 'primary', verdicts: { CKR_GENERAL_ERROR: 'caller' } });

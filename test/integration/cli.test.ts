@@ -82,8 +82,9 @@ describe('a group at the shell', () => {
     const before = readFileSync(path, 'utf8');
     expect((await at('member', 'add', 'hsm3', ...tokenOptions(2), '--standby')).code).toBe(0);
     const text = readFileSync(path, 'utf8');
-    for (const comment of before.match(/#.*$/gmu) ?? []) expect(text).toContain(comment);
-    expect(text.indexOf('name: hsm2')).toBeLessThan(text.indexOf('name: hsm3'));
+    const place = before.indexOf('policy:');
+    expect(text.startsWith(`${before.slice(0, place)}  - name: hsm3\n`)).toBe(true);
+    expect(text.endsWith(before.slice(place))).toBe(true);
     const states = async (): Promise<string> => {
       const { members } = json(await at('status', '--json'));
       return members.map(({ name, state }: { name: string; state: string }) => `${name} ${state}`).join(', ');
@@ -99,8 +100,37 @@ describe('a group at the shell', () => {
     const removed = await at('member', 'remove', 'hsm3', '--yes', '--json');
     expect([removed.code, json(removed)]).toMatchObject([0, { member: 'hsm3', cleaned: true }]);
     expect(await states()).toBe('hsm1 active, hsm2 active');
-    expect(readFileSync(path, 'utf8')).not.toContain('hsm3');
+    expect(readFileSync(path, 'utf8')).toBe(before);
     expect((await readToken(hsm(2))).filter(({ label }) => label.startsWith('pkcs11-ha'))).toEqual([]);
+  });
+
+  test('what the file and the record do not both name is told, and put right from either side', async () => {
+    const narrow = join(folder.path, 'narrow.yaml');
+    writeFileSync(narrow, readFileSync(path));
+    expect((await at('member', 'add', 'hsm3', ...tokenOptions(2))).code).toBe(0);
+    const wide = readFileSync(path);
+    const other = (...args: string[]): ReturnType<typeof run> => run([...args, '--config', narrow]);
+    const hsm3 = { name: 'hsm3', serial: hsm(2).serial };
+    const status = await other('status', '--json');
+    expect([status.code, json(status)]).toMatchObject([3, { state: 'degraded', unconfigured: [hsm3] }]);
+    expect((await other('status')).stdout).toContain('hsm3 (serial');
+    const verified = await other('verify', '--json');
+    expect([verified.code, json(verified).problems]).toMatchObject([3, [{ member: 'hsm3', severity: 'warning' }]]);
+    const deleted = await other('group', 'delete', '--yes');
+    expect(deleted.code).toBe(1);
+    expect(deleted.stderr).toContain('hsm3 (serial');
+    const again = await at('member', 'add', 'hsm3');
+    expect([again.code, again.stderr]).toEqual([2, expect.stringContaining('is a member already')]);
+    const removed = await other('member', 'remove', 'hsm3', '--yes', '--json');
+    expect([removed.code, json(removed)]).toMatchObject([3, { cleaned: false }]);
+    expect((await other('member', 'remove', 'hsm3', '--yes')).stderr).toContain('there is no member hsm3');
+    expect((await at('status')).stdout).toMatch(/^hsm3 +down .*removed from the group/mu);
+    expect((await at('member', 'add', 'hsm3', ...tokenOptions(2))).code).toBe(2);
+    expect((await at('member', 'add', 'hsm3')).code).toBe(0);
+    expect(readFileSync(path)).toEqual(wide);
+    expect((await at('status')).code).toBe(0);
+    expect((await at('member', 'remove', 'hsm3', '--yes')).code).toBe(0);
+    expect(readFileSync(path)).toEqual(readFileSync(narrow));
   });
 
   test('what a member lacks is told, by each command in its way, and repaired', async () => {
@@ -155,6 +185,7 @@ describe('a group at the shell', () => {
       const one = await at('status', '--json');
       expect([one.code, json(one).state, json(one).members[1].state]).toEqual([3, 'degraded', 'down']);
       expect(json(one).members[1].reason).toMatch(/CKR_DEVICE_ERROR/u);
+      expect((await at('objects')).code).toBe(3);
       const verified = await at('verify', '--json');
       expect(verified.code).toBe(1);
       expect(json(verified).problems).toMatchObject([{ member: 'hsm2', severity: 'error' }]);

@@ -163,6 +163,18 @@ test('a caller that leaves in the middle has it taken back', async () => {
   await expectPin(OLD, NEW);
 });
 
+test('a caller that leaves when it is too late is told that the PIN was changed', async () => {
+  await form(2);
+  const token = await cluster.open(configuration());
+  cluster.fault('hsm2', 'C_SetPIN trace', 'C_SetPIN delay=300');
+  const leaving = new AbortController();
+  const changed = token.changePin(NEW, { signal: leaving.signal });
+  await cluster.untilMet('hsm2', /C_SetPIN/u);
+  leaving.abort(new Error('enough'));
+  expect(await changed).toEqual({ changed: ['hsm1', 'hsm2'], pending: [] });
+  await expectPin(NEW, OLD);
+});
+
 test.each([OLD, NEW])('what was interrupted is finished by opening the group with %s', async (pin) => {
   await form(3);
   const service = startService('pin', configuration(), 'pipe');

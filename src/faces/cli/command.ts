@@ -2,11 +2,13 @@ import type { ExitCode } from './exit-code.js';
 import { UsageError } from './failure.js';
 import type { Shell } from './shell.js';
 
-/** An option of a command, as commander writes it: `--wipe`, `--label <text>`, `--env <name=value...>`. */
+/** An option of a command, as commander writes it: `--wipe`, `--label <text>`. */
 export interface OptionSpec {
   readonly flags: string;
   readonly description: string;
   readonly choices?: readonly string[];
+  /** It may be given several times: its values are a list. */
+  readonly isRepeated?: boolean;
 }
 
 /** A command: what `--help`, the shell's completion and docs/commands.md are made of, and what it does. */

@@ -1,140 +1,70 @@
-import { randomBytes } from 'node:crypto';
-import {
-  closeSync,
-  existsSync,
-  fchmodSync,
-  fchownSync,
-  fsyncSync,
-  openSync,
-  readFileSync,
-  realpathSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeSync,
-} from 'node:fs';
-import { basename, dirname, join } from 'node:path';
-import { type Document, isMap, isSeq, parseDocument, type YAMLMap, type YAMLSeq } from 'yaml';
+import { readFileSync } from 'node:fs';
 import { parseConfiguration } from '../../core/validation.js';
+import { hasMember, NotEditable, withMember, withoutMember, withSetting } from './configuration-edit.js';
 import { Failure } from './failure.js';
+import { type PreparedFile, prepareFile } from './prepared-file.js';
 
-/** Text that is on the disk already, and takes its place in one step. */
-export interface PreparedFile {
-  /** Where it is until then. */
-  readonly aside: string;
-  /** Puts it in place. */
-  put(): void;
-  /** Takes it away where it was not put. */
-  drop(): void;
-}
-
-/**
- * Writes a file beside its place, so that a full disk is known before anything is done; it is there whole, or not. What
- * takes another file's place has its owner and its permissions; `mode` is that of a new one.
- */
-export function prepareFile(given: string, content: string | Uint8Array, mode: number): PreparedFile {
-  // A link stays a link.
-  const path = existsSync(given) ? realpathSync(given) : given;
-  const former = existsSync(path) ? statSync(path) : undefined;
-  const aside = join(dirname(path), `.${basename(path)}.${randomBytes(4).toString('hex')}.tmp`);
-  let isThere = false;
-  const drop = (): void => {
-    if (isThere) rmSync(aside, { force: true });
-    isThere = false;
-  };
-  try {
-    const descriptor = openSync(aside, 'wx', 0o600);
-    isThere = true;
-    try {
-      const bytes = typeof content === 'string' ? Buffer.from(content) : content;
-      for (let written = 0; written < bytes.length; ) written += writeSync(descriptor, bytes, written);
-      if (former !== undefined && (former.uid !== process.getuid?.() || former.gid !== process.getgid?.()))
-        fchownSync(descriptor, former.uid, former.gid);
-      fchmodSync(descriptor, former === undefined ? mode : former.mode & 0o7777);
-      fsyncSync(descriptor);
-    } finally {
-      closeSync(descriptor);
-    }
-  } catch (error) {
-    drop();
-    throw error;
-  }
-  return {
-    aside,
-    put: () => {
-      // What has come there meanwhile is not overwritten.
-      if (former === undefined && existsSync(path))
-        throw new Failure(`${path} has come into being meanwhile`, 'it was left as it is: choose another place');
-      renameSync(aside, path);
-      isThere = false;
-    },
-    drop,
-  };
-}
-
-/** A group's configuration file, to be changed as an operator would: comments and order stay. */
+/** A group's configuration file, to be changed as an operator would: what is not concerned stays to the byte. */
 export class ConfigurationDocument {
-  readonly #document: Document;
   readonly #path: string;
   /** As it was read. */
-  readonly #text: string;
+  readonly #before: string;
+  #text: string;
 
   /** Throws as VirtualToken.open does where the file is not right. */
   constructor(path: string) {
     this.#path = path;
-    this.#text = readFileSync(path, 'utf8');
+    this.#before = readFileSync(path, 'utf8');
+    this.#text = this.#before;
     parseConfiguration(this.#text, path);
-    this.#document = parseDocument(this.#text, { keepSourceTokens: true });
   }
 
   /** Adds a member behind the others. */
   addMember(member: Readonly<Record<string, unknown>>): void {
-    this.#members.add(this.#document.createNode(member));
+    this.#edit((text) => withMember(text, member));
   }
 
   removeMember(name: string): void {
-    const members = this.#members;
-    const index = members.items.findIndex((item) => isMap(item) && item.get('name') === name);
-    if (index >= 0) members.delete(index);
+    this.#edit((text) => withoutMember(text, name));
   }
 
   hasMember(name: string): boolean {
-    return this.#find(name) !== undefined;
+    return hasMember(this.#text, name);
   }
 
-  /** Sets one of a member's settings; undefined takes it away. */
-  setOfMember(name: string, setting: string, value: unknown): void {
-    const member = this.#find(name);
-    if (member === undefined) throw new Failure(`there is no member ${name}`, '`pkcs11-ha status` lists them');
-    if (value === undefined) member.delete(setting);
-    else member.set(setting, value);
+  /** Sets one of a member's settings. */
+  setOfMember(name: string, setting: string, value: boolean | number | string): void {
+    this.#edit((text) => withSetting(text, name, setting, value));
   }
 
   /** The changed file, beside its place. Throws, with nothing changed, where it cannot be written or would not be right. */
   prepare(): PreparedFile {
-    const text = this.#document.toString({ lineWidth: 0, flowCollectionPadding: true });
-    parseConfiguration(text, this.#path);
-    const file = prepareFile(this.#path, text, 0o644);
+    const file = prepareFile(this.#path, this.#text, 0o644);
     return { ...file, put: () => this.#put(file) };
+  }
+
+  #edit(change: (text: string) => string): void {
+    try {
+      const text = change(this.#text);
+      parseConfiguration(text, this.#path);
+      this.#text = text;
+    } catch (error) {
+      if (error instanceof Error && !(error instanceof Failure))
+        throw new Failure(
+          `${this.#path} cannot be changed by this command: ${error instanceof NotEditable ? error.message : `afterwards ${error.message}`}`,
+          'it was left as it is: change it with an editor',
+        );
+      throw error;
+    }
   }
 
   /** What somebody else has changed meanwhile is not overwritten. */
   #put(file: PreparedFile): void {
-    if (readFileSync(this.#path, 'utf8') !== this.#text)
+    if (readFileSync(this.#path, 'utf8') !== this.#before)
       throw new Failure(
         `${this.#path} was changed by somebody else meanwhile, and left as it is`,
         'give the command again: what is done already is not done twice',
       );
     file.put();
-  }
-
-  get #members(): YAMLSeq {
-    const members = this.#document.get('members');
-    if (!isSeq(members)) throw new Failure(`${this.#path} has no list of members`, 'mend the configuration');
-    return members;
-  }
-
-  #find(name: string): YAMLMap | undefined {
-    return this.#members.items.find((item): item is YAMLMap => isMap(item) && item.get('name') === name);
   }
 }

@@ -23,7 +23,7 @@ export interface WrittenGroup {
 const words = /^(?:true|false|null|yes|no|on|off|y|n)$/iu;
 
 /** A value as an operator would write it; JSON, which is YAML too, for what could be taken for something else. */
-function quoted(value: unknown): string {
+export function quoted(value: unknown): string {
   if (typeof value === 'string')
     return /^[A-Za-z/][\w./-]*$/u.test(value) && !words.test(value) ? value : JSON.stringify(value);
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return JSON.stringify(value);

@@ -25,6 +25,16 @@ export class UsageError extends Failure {
   }
 }
 
+/** What was asked for on the command line is checked; where it is not right, the command was not given rightly. */
+export function asked<T>(check: () => T): T {
+  try {
+    return check();
+  } catch (error) {
+    if (error instanceof ConfigurationError) throw new UsageError(error.message, '`--help` tells what is expected');
+    throw error;
+  }
+}
+
 /** Ctrl-C, or a question that was left unanswered. */
 export class Interrupted extends Failure {
   constructor() {
@@ -42,7 +52,7 @@ export class Declined extends Failure {
 const SEE_STATUS = '`pkcs11-ha status` tells which members are away, and why';
 
 const advices: ReadonlyMap<number, string> = new Map([
-  [ck('CKR_PIN_INCORRECT'), 'check what `pin` in the configuration refers to; it was tried once, on one token'],
+  [ck('CKR_PIN_INCORRECT'), 'check where the PIN comes from; it was tried once, on one token'],
   [ck('CKR_PIN_LOCKED'), "the token's security officer has to unlock the user PIN"],
   [ck('CKR_PIN_EXPIRED'), 'change the PIN with the tool of the token’s vendor'],
   [ck('CKR_USER_PIN_NOT_INITIALIZED'), "the token's security officer has to set the user PIN"],

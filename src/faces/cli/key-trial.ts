@@ -46,7 +46,7 @@ export interface KeyTrial {
   readonly id: string;
   /** How it was used; empty where there is no way. */
   readonly way: string;
-  /** `incomplete`: those that could use it agree, others could not. */
+  /** `incomplete`: some could use it and others could not; `untested`: none could, or there is nothing to compare by. */
   readonly result: 'same' | 'different' | 'incomplete' | 'untested';
   readonly members: Readonly<Record<string, string>>;
 }
@@ -88,8 +88,32 @@ async function isSignature(open: OpenGroup, half: VirtualObject, signature: Buff
 
 function judge(outcomes: readonly string[]): KeyTrial['result'] {
   if (outcomes.some((outcome) => outcome === 'DIFFERENT' || outcome === 'OTHER KEY')) return 'different';
-  if (!outcomes.includes('same')) return 'untested';
-  return outcomes.every((outcome) => outcome === 'same') ? 'same' : 'incomplete';
+  if (outcomes.every((outcome) => outcome === 'same')) return outcomes.length > 0 ? 'same' : 'untested';
+  const isTold = outcomes.some((outcome) => outcome === 'same' || outcome === 'MISSING');
+  return isTold || new Set(outcomes).size > 1 ? 'incomplete' : 'untested';
+}
+
+function mapValues(given: ReadonlyMap<string, Given>, judgeOne: (result: Buffer) => string): Record<string, string> {
+  return Object.fromEntries(
+    [...given].map(([name, result]) => [name, typeof result === 'string' ? result : judgeOne(result)]),
+  );
+}
+
+/** Whether what each member signed is the same key's signature; `signed` where no public half tells. */
+async function compareSignatures(
+  open: OpenGroup,
+  key: VirtualObject,
+  given: ReadonlyMap<string, Given>,
+  until: number,
+): Promise<Record<string, string>> {
+  const half = await publicHalfOf(open, key, until);
+  const right = new Set<Buffer>();
+  for (const result of given.values())
+    if (half !== undefined && typeof result !== 'string' && (await isSignature(open, half, result, until)))
+      right.add(result);
+  // Without a CKA_ID, what fits no member's signature may be another key's half that goes by the same label.
+  const tells = half !== undefined && (right.size > 0 || key.id.length > 0);
+  return mapValues(given, (result) => (right.has(result) ? 'same' : tells ? 'DIFFERENT' : 'signed'));
 }
 
 /** Uses a key on each member that serves, alone, and compares what comes of it. */
@@ -108,15 +132,9 @@ export async function tryKey(
     const given = new Map<string, Given>();
     for (const member of serving) given.set(member.name, await useOn(open, member, key, way.operation(key), signal));
     const results = [...given.values()].filter((each) => typeof each !== 'string');
-    const half = isEc && results.length > 0 ? await publicHalfOf(open, key, until) : undefined;
-    const isRight = async (result: Buffer): Promise<boolean> =>
-      isEc ? half !== undefined && (await isSignature(open, half, result, until)) : result.equals(results[0] ?? result);
-    const members: Record<string, string> = {};
-    for (const [name, result] of given) {
-      const isGood = typeof result !== 'string' && (await isRight(result));
-      members[name] =
-        typeof result === 'string' ? result : isGood ? 'same' : half === undefined && isEc ? 'signed' : 'DIFFERENT';
-    }
+    const members = isEc
+      ? await compareSignatures(open, key, given, until)
+      : mapValues(given, (result) => (result.equals(results[0] ?? result) ? 'same' : 'DIFFERENT'));
     last = {
       handle,
       label,

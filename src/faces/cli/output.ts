@@ -47,6 +47,11 @@ export class Output {
     else show();
   }
 
+  /** A word on the error stream, where it is in nobody's way. */
+  warn(text: string): void {
+    process.stderr.write(`pkcs11-ha: ${printable(text)}\n`);
+  }
+
   json(value: unknown): void {
     this.stream.write(`${JSON.stringify(value, null, 2)}\n`);
   }

@@ -59,8 +59,9 @@ function addCommand(program: Command, spec: CommandSpec, signal: AbortSignal, en
     spec.description === undefined ? sentence(spec.summary) : `${sentence(spec.summary)}\n\n${spec.description}`,
   );
   for (const [index, word] of words.slice(path.length).entries()) command.argument(word, spec.arguments?.[index] ?? '');
-  for (const { flags, description, choices } of spec.options ?? []) {
+  for (const { flags, description, choices, isRepeated } of spec.options ?? []) {
     const option = new Option(flags, description);
+    if (isRepeated === true) option.argParser((value: string, before: readonly string[] = []) => [...before, value]);
     command.addOption(choices === undefined ? option : option.choices([...choices]));
   }
   command.addHelpText('after', `\nExamples:\n${spec.examples.map((example) => `  $ ${example}`).join('\n')}`);

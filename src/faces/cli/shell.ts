@@ -1,11 +1,13 @@
-import type { GroupConfig } from '../../core/configuration.js';
+import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { parse } from 'yaml';
+import type { GroupConfig, GroupConfigInput } from '../../core/configuration.js';
 import type { Group } from '../../core/group.js';
-import { presentPin } from '../../core/pin-presentation.js';
 import type { Task } from '../../core/task.js';
 import { administer } from '../../runtime/administration.js';
-import { OpenGroup, readConfiguration } from '../../runtime/open-group.js';
-import { guardPin } from '../../runtime/pin.js';
+import { type ConfigurationSource, OpenGroup, readConfiguration } from '../../runtime/open-group.js';
 import { findConfiguration } from './configuration-path.js';
+import { EXIT, type ExitCode } from './exit-code.js';
 import { Output } from './output.js';
 import { ProgressBar } from './progress.js';
 import { Questions } from './question.js';
@@ -19,6 +21,14 @@ export interface Settings {
 
 /** Work on whole tokens takes as long as it takes (ms). */
 export const WORK_WITHIN = 3_600_000;
+
+/** What hosts are opened with besides the configuration. */
+interface HostOptions {
+  /** Variables that only this process sees: PINs of other tokens. */
+  readonly hidden?: readonly string[];
+  /** The file whose changes are taken up. */
+  readonly path?: string;
+}
 
 /** What a command has: the terminal, the configuration that is meant, and the group behind it. */
 export class Shell {
@@ -43,18 +53,40 @@ export class Shell {
     return readConfiguration(this.path);
   }
 
+  /** The configuration for whoever opens the group; where it names no PIN that is asked for. */
+  async source(path: string = this.path): Promise<ConfigurationSource> {
+    const { pin, label } = readConfiguration(path);
+    if (pin !== undefined) return path;
+    if (!this.questions.canAsk) {
+      this.output.warn(`${path} names no \`pin\`: only what is public is seen`);
+      return path;
+    }
+    // As if it had come from outside: the hosts do not get the variable, and nobody else sees it.
+    const env = `PKCS11_HA_PIN_${randomBytes(4).toString('hex')}`;
+    process.env[env] = await this.questions.secret(`PIN of ${label}`, 'a `pin` in the configuration');
+    return { ...(parse(readFileSync(path, 'utf8')) as GroupConfigInput), pin: { env } };
+  }
+
   /** Opens the group, does the work, and closes it whatever becomes of that. */
-  async withGroup<T>(work: (open: OpenGroup) => Promise<T>): Promise<T> {
-    return await this.withHosts(this.configuration(), async (open) => {
-      await this.awaitService(open);
-      return await work(open);
-    });
+  async withGroup<T>(work: (open: OpenGroup) => Promise<T>, options: HostOptions = {}): Promise<T> {
+    return await this.withHosts(
+      readConfiguration(await this.source()),
+      async (open) => {
+        await this.awaitService(open);
+        return await work(open);
+      },
+      options,
+    );
   }
 
   /** The same without waiting for anybody to serve. */
-  async withHosts<T>(config: GroupConfig, work: (open: OpenGroup) => Promise<T>): Promise<T> {
+  async withHosts<T>(
+    config: GroupConfig,
+    work: (open: OpenGroup) => Promise<T>,
+    { hidden = [], path }: HostOptions = {},
+  ): Promise<T> {
     const bar = new ProgressBar(!this.output.isJson && process.stderr.isTTY === true);
-    const open = new OpenGroup(config);
+    const open = new OpenGroup(config, path, hidden);
     open.onEvent((event) => {
       if (event.type === 'progress') bar.show(event);
     });
@@ -66,18 +98,15 @@ export class Shell {
     }
   }
 
-  /** Waits until the group can be used; where the configuration has no PIN it is asked for. */
+  /** Waits until the group can be used. */
   async awaitService(open: OpenGroup): Promise<void> {
-    const { group } = open;
-    const until = open.now() + group.policy.deadline;
-    await open.awaitService(until, this.signal);
-    if (group.pin !== undefined || !this.questions.canAsk) return;
-    const pin = open.secrets.hold(
-      guardPin('PIN', await this.questions.secret(`PIN of ${group.label}`, 'a `pin` in the configuration')),
-    );
-    const within = open.now() + group.policy.deadline;
-    await open.run(presentPin(group, pin, within), this.signal);
-    await open.awaitService(within, this.signal);
+    await open.awaitService(open.now() + open.group.policy.deadline, this.signal);
+  }
+
+  /** What a command that has done its work ends with: another one while a member is away that nobody has drained. */
+  codeOf({ group }: OpenGroup): ExitCode {
+    const isThere = ['active', 'standby', 'drained'];
+    return group.members.every(({ state }) => isThere.includes(state.name)) ? EXIT.good : EXIT.degraded;
   }
 
   /** What an operator does with the group, one such work at a time. */

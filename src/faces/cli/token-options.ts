@@ -21,7 +21,11 @@ export const tokenOptions: readonly OptionSpec[] = [
   { flags: '--serial <serial>', description: 'the token, by its serial' },
   { flags: '--token-label <label>', description: 'the token, by its label' },
   { flags: '--slot <index>', description: 'the token, by its place among the slots that have one, from 0' },
-  { flags: '--env <name=value...>', description: "variables of its host's environment" },
+  {
+    flags: '--env <name=value>',
+    description: "a variable of its host's environment; may be given again",
+    isRepeated: true,
+  },
 ];
 
 /** Where a PIN comes from; never the PIN itself, which others could see among the arguments. */
@@ -62,6 +66,11 @@ export function pinReferenceOf(options: Options, prefix = 'pin'): PinReference |
   return command === undefined ? undefined : { command };
 }
 
+/** The variable that a library has no business to see. */
+export function hiddenBy(reference: PinReference | undefined): readonly string[] {
+  return reference?.env === undefined ? [] : [reference.env];
+}
+
 function selectorOf(options: Options): TokenSelector | undefined {
   const serial = textOf(options, 'serial');
   const label = textOf(options, 'tokenLabel');
@@ -85,7 +94,7 @@ export async function askForToken(shell: Shell, options: Options, likely?: strin
   const token = selectorOf(options);
   if (token === undefined && !questions.canAsk)
     throw new UsageError('no token was named', 'give --serial, --token-label or --slot');
-  const found = await tokensOf(shell, module, env);
+  const found = await tokensOf(shell, module, env, hiddenBy(pinReferenceOf(options)));
   if (token !== undefined) {
     if (!found.some((each) => isMeant(token, each))) throw notThere(module, token, found);
     return { module, token, env };
@@ -113,12 +122,15 @@ export async function tokensOf(
   shell: Shell,
   module: string,
   env: Readonly<Record<string, string>>,
+  hidden: readonly string[],
 ): Promise<readonly FoundToken[]> {
   const config = checkConfiguration({ label: 'list', members: [{ name: 'list', module, token: { slot: 0 }, env }] });
   const [member] = config.members;
   if (member === undefined) return [];
-  const found = await shell.withHosts({ ...config, members: [] }, (open) =>
-    open.run(listTokens(open.group, member, open.now() + LIST_WITHIN), shell.signal),
+  const found = await shell.withHosts(
+    { ...config, members: [] },
+    (open) => open.run(listTokens(open.group, member, open.now() + LIST_WITHIN), shell.signal),
+    { hidden },
   );
   const initialized = found.filter(({ token: { flags } }) => (flags & CKF_TOKEN_INITIALIZED) !== 0);
   if (initialized.length === 0)

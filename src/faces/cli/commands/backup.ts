@@ -1,19 +1,34 @@
 import { backUp } from '../../../core/backup.js';
+import type { BackupPlace } from '../../../core/backup-token.js';
 import type { BackupTokenConfig } from '../../../core/configuration.js';
+import type { Group } from '../../../core/group.js';
 import { restoreBackup } from '../../../core/restore.js';
+import type { Task } from '../../../core/task.js';
 import { checkBackupToken } from '../../../core/validation.js';
 import { administerWith } from '../../../runtime/administration.js';
 import type { CommandSpec } from '../command.js';
 import { EXIT } from '../exit-code.js';
+import { asked } from '../failure.js';
 import { type Shell, WORK_WITHIN } from '../shell.js';
-import { askForToken, pinOptions, pinReferenceOf, tokenOptions } from '../token-options.js';
+import { askForToken, hiddenBy, pinOptions, pinReferenceOf, tokenOptions } from '../token-options.js';
 
 type Options = Readonly<Record<string, unknown>>;
 
 async function placeOf(shell: Shell, options: Options): Promise<BackupTokenConfig> {
   const place = await askForToken(shell, options, shell.configuration().members[0]?.module);
   const pin = pinReferenceOf(options);
-  return checkBackupToken({ ...place, ...(pin === undefined ? {} : { pin }) }, 'backup token');
+  return asked(() => checkBackupToken({ ...place, ...(pin === undefined ? {} : { pin }) }, 'backup token'));
+}
+
+async function withBackup<T>(
+  shell: Shell,
+  name: string,
+  place: BackupTokenConfig,
+  work: (group: Group, at: BackupPlace, deadline: number) => Task<T>,
+): Promise<T> {
+  return await shell.withGroup((open) => administerWith(open, name, place, work, WORK_WITHIN, shell.signal), {
+    hidden: hiddenBy(place.pin),
+  });
 }
 
 const pinOfToken = pinOptions.map(({ flags, description }) => ({
@@ -43,15 +58,8 @@ const backup: CommandSpec = {
     const existing = options.existing === 'remove' ? 'remove' : undefined;
     if (existing === 'remove')
       await shell.questions.confirm("Take another group's records or backup off the backup token, for good?");
-    const report = await shell.withGroup((open) =>
-      administerWith(
-        open,
-        'backup',
-        place,
-        (group, at, until) => backUp(group, at, { existing }, until),
-        WORK_WITHIN,
-        shell.signal,
-      ),
+    const report = await withBackup(shell, 'backup', place, (group, at, until) =>
+      backUp(group, at, { existing }, until),
     );
     const { output } = shell;
     output.give(report, () => {
@@ -78,9 +86,7 @@ const restore: CommandSpec = {
   shape: '{ restored, present, failed: [{ object: { handle, label, id }, reason }] }',
   run: async (shell, _args, options) => {
     const place = await placeOf(shell, options);
-    const report = await shell.withGroup((open) =>
-      administerWith(open, 'restore', place, restoreBackup, WORK_WITHIN, shell.signal),
-    );
+    const report = await withBackup(shell, 'restore', place, restoreBackup);
     const { output } = shell;
     output.give(report, () => {
       output.line(`${report.restored} objects were restored, ${report.present} were there already.`);

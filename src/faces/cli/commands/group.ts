@@ -10,12 +10,12 @@ import { createGroup, deleteGroup } from '../../../runtime/formation.js';
 import { type ConfigurationSource, readConfiguration } from '../../../runtime/open-group.js';
 import { ck, mechanismName } from '../../../spec/constants.js';
 import { type CommandSpec, textOf } from '../command.js';
-import { type PreparedFile, prepareFile } from '../configuration-document.js';
 import { findConfigurations, HERE, namedConfiguration } from '../configuration-path.js';
 import { writeConfiguration } from '../configuration-text.js';
 import { EXIT } from '../exit-code.js';
-import { Declined, explain, UsageError } from '../failure.js';
+import { asked, Declined, explain, UsageError } from '../failure.js';
 import { type Output, printable } from '../output.js';
+import { type PreparedFile, prepareFile } from '../prepared-file.js';
 import type { Shell } from '../shell.js';
 import { askForToken, pinOptions, pinReferenceOf, tokenOptions } from '../token-options.js';
 
@@ -49,7 +49,7 @@ async function plan(shell: Shell, path: string, options: Options): Promise<Plan>
   try {
     const pin = pinReferenceOf(options) ?? (await newPinFile(shell, path, files));
     const text = writeConfiguration({ label, pin, members: [{ name, ...place, standby: false }] });
-    parseConfiguration(text, path);
+    asked(() => parseConfiguration(text, path));
     files.push(prepareFile(path, text, EVERYBODY));
     return { source: parse(text) as GroupConfigInput, files };
   } catch (error) {
@@ -65,7 +65,7 @@ async function newPinFile(shell: Shell, path: string, files: PreparedFile[]): Pr
   if (existsSync(file)) throw new UsageError(`${file} is there already`, 'use it with --pin-file, or move it away');
   // The group cannot be formed without it; where it is not formed it goes again.
   prepareFile(file, `${pin}\n`, OWNER).put();
-  files.push({ aside: file, put: () => {}, drop: () => rmSync(file, { force: true }) });
+  files.push({ path: file, aside: file, put: () => {}, drop: () => rmSync(file, { force: true }) });
   return { file };
 }
 
@@ -152,7 +152,7 @@ const create: CommandSpec = {
         `${path} is there already: --${unused.replaceAll(/[A-Z]/gu, (each) => `-${each.toLowerCase()}`)} would say nothing`,
         'name another file, or leave the options out to form the group of that file',
       );
-    const planned: Plan = isThere ? { source: path, files: [] } : await plan(shell, path, options);
+    const planned: Plan = isThere ? { source: await shell.source(path), files: [] } : await plan(shell, path, options);
     let isFormed = false;
     try {
       const report = await form(shell, planned.source, existing);
@@ -198,7 +198,8 @@ const showGroup: CommandSpec = {
   examples: ['pkcs11-ha group show'],
   shape: '{ id, label, revision, wrap, domain, members: [{ name, serial, drained, filling }] }',
   run: (shell) =>
-    shell.withGroup(async ({ group }) => {
+    shell.withGroup(async (open) => {
+      const { group } = open;
       const record = recordOf(group);
       const { id, label, revision, wrap, domain, drained = [], filling = [] } = record;
       const members = record.members.map(({ name, serial }) => ({
@@ -224,7 +225,7 @@ const showGroup: CommandSpec = {
           ]),
         );
       });
-      return EXIT.good;
+      return shell.codeOf(open);
     }),
 };
 
@@ -242,7 +243,7 @@ const remove: CommandSpec = {
     await shell.questions.confirm(
       `Delete the group ${printable(config.label)} of ${names}? Keys it has sealed can go to no other token then.`,
     );
-    const removed = await deleteGroup(shell.path, { signal: shell.signal });
+    const removed = await deleteGroup(await shell.source(), { signal: shell.signal });
     const { output } = shell;
     output.give({ removed }, () =>
       output.table(

@@ -4,10 +4,10 @@ import type { PinReference } from '../../../core/configuration.js';
 import { parseConfiguration } from '../../../core/validation.js';
 import { type ChrystokiGroup, type ChrystokiSections, groupsIn, readChrystoki } from '../chrystoki.js';
 import { type CommandSpec, textOf } from '../command.js';
-import { type PreparedFile, prepareFile } from '../configuration-document.js';
 import { writeConfiguration } from '../configuration-text.js';
 import { EXIT } from '../exit-code.js';
 import { Failure } from '../failure.js';
+import { type PreparedFile, prepareFile } from '../prepared-file.js';
 import { pinOptions, pinReferenceOf } from '../token-options.js';
 
 const EVERYBODY = 0o644;
@@ -79,6 +79,8 @@ export const importChrystoki: CommandSpec = {
     try {
       const written = groups.map((group) => {
         const path = resolve(textOf(options, 'output') ?? '.', `${group.label.replaceAll(/[^\w.-]/gu, '_')}.yaml`);
+        if (prepared.some(({ path: other }) => other === path))
+          throw new Failure(`two of its groups would be written to ${path}`, 'give one of them another label there');
         if (existsSync(path)) throw new Failure(`${path} is there already`, 'move it away, or choose another --output');
         const text = convertGroup(sections, group, pin);
         parseConfiguration(text, path);

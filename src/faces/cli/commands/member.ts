@@ -7,16 +7,19 @@ import { undrainMember } from '../../../runtime/formation.js';
 import { type CommandSpec, textOf } from '../command.js';
 import { ConfigurationDocument } from '../configuration-document.js';
 import { EXIT, type ExitCode } from '../exit-code.js';
-import { Failure, UsageError } from '../failure.js';
+import { asked, Failure, UsageError } from '../failure.js';
 import type { Shell } from '../shell.js';
 import { askForToken, tokenOptions } from '../token-options.js';
 
+const SEE_STATUS = '`pkcs11-ha status` tells how each member is';
+
 function checkKnown({ members }: GroupConfig, name: string): void {
-  if (members.some((member) => member.name === name)) return;
-  throw new Failure(
-    `there is no member ${name}`,
-    `the configuration has ${members.map((each) => each.name).join(', ')}`,
-  );
+  if (members.every((member) => member.name !== name)) throw noMember({ members }, name);
+}
+
+function noMember({ members }: Pick<GroupConfig, 'members'>, name: string): Failure {
+  const names = members.map((each) => each.name).join(', ');
+  return new Failure(`there is no member ${name}`, `the configuration has ${names}`);
 }
 
 function tell(shell: Shell, value: Readonly<Record<string, unknown>>, text: string): ExitCode {
@@ -29,7 +32,7 @@ const add: CommandSpec = {
   summary: 'make a token a member: it gets all keys, and serves',
   description:
     'Applications that have the group open take it up from the configuration file, which is changed when the token has all keys. ' +
-    'What is not said is asked for, the token from a list.',
+    'What is not said is asked for, the token from a list. One that is in the file, but no member yet, is made one.',
   arguments: ['what the group shall call it'],
   options: [
     ...tokenOptions,
@@ -48,34 +51,34 @@ const add: CommandSpec = {
   shape: '{ added: name, serial, path }',
   run: async (shell, [name = ''], options) => {
     const config = shell.configuration();
-    const document = new ConfigurationDocument(shell.path);
-    if (document.hasMember(name)) throw new UsageError(`there is a member ${name} already`, 'choose another name');
-    const place = await askForToken(shell, options, config.members[0]?.module);
-    const weight = textOf(options, 'weight');
-    const entry = {
-      name,
-      module: place.module,
-      token: place.token,
-      ...(Object.keys(place.env).length === 0 ? {} : { env: place.env }),
-      ...(weight === undefined ? {} : { weight: Number(weight) }),
-      ...(options.standby === true ? { standby: true } : {}),
-    };
-    const member = checkMember(entry);
     const existing = options.existing === 'remove' ? 'remove' : undefined;
+    const document = new ConfigurationDocument(shell.path);
+    const configured = config.members.find((each) => each.name === name);
+    const [unused] = Object.keys(options).filter((each) => each !== 'existing');
+    if (configured !== undefined && unused !== undefined)
+      throw new UsageError(
+        `${name} is in ${shell.path} already, as it is configured there`,
+        'choose another name, or leave the options out to make that one a member',
+      );
+    const entry = configured === undefined ? await askForMember(shell, name, options, config) : undefined;
+    const member = configured ?? asked(() => checkMember(entry));
     if (existing === 'remove')
       await shell.questions.confirm(`Take ALL objects off the token of ${name}, those of applications too, for good?`);
-    document.addMember(entry);
-    const file = document.prepare();
+    if (entry !== undefined) document.addMember(entry);
+    const file = entry === undefined ? undefined : document.prepare();
     try {
       const serial = await shell.withGroup(async (open) => {
         const { group } = open;
+        const isIn = (): boolean => group.ledger.record?.members.some((note) => note.name === name) === true;
+        const isServing = group.members.some((each) => each.name === name && each.isServing);
+        if (isIn() && isServing) throw new UsageError(`${name} is a member already`, SEE_STATUS);
         try {
           await shell.administer(open, 'addMember', (each, deadline) =>
             addMember(each, member, { existing }, deadline),
           );
         } finally {
           // Also where it has not come into service yet: applications have to know it.
-          if (group.ledger.record?.members.some((note) => note.name === name) === true) file.put();
+          if (isIn()) file?.put();
         }
         return group.members.find((each) => each.name === name)?.serial;
       });
@@ -85,10 +88,29 @@ const add: CommandSpec = {
         `${name} (serial ${serial}) is a member, and in ${shell.path}.`,
       );
     } finally {
-      file.drop();
+      file?.drop();
     }
   },
 };
+
+/** A new member's entry in the configuration. */
+async function askForMember(
+  shell: Shell,
+  name: string,
+  options: Readonly<Record<string, unknown>>,
+  { members }: GroupConfig,
+): Promise<Readonly<Record<string, unknown>>> {
+  const { module, token, env } = await askForToken(shell, options, members[0]?.module);
+  const weight = textOf(options, 'weight');
+  return {
+    name,
+    module,
+    token,
+    ...(Object.keys(env).length === 0 ? {} : { env }),
+    ...(weight === undefined ? {} : { weight: Number(weight) }),
+    ...(options.standby === true ? { standby: true } : {}),
+  };
+}
 
 const remove: CommandSpec = {
   usage: 'member remove <name>',
@@ -101,26 +123,32 @@ const remove: CommandSpec = {
   examples: ['pkcs11-ha member remove hsm2', 'pkcs11-ha member remove hsm2 --wipe --yes'],
   shape: '{ member, cleaned, removed, reason, path }',
   run: async (shell, [name = ''], options) => {
-    checkKnown(shell.configuration(), name);
     const wipe = options.wipe === true;
+    const document = new ConfigurationDocument(shell.path);
+    // One that is only in the group's record is taken out of that.
+    const isConfigured = document.hasMember(name);
+    if (isConfigured) document.removeMember(name);
     await shell.questions.confirm(
       wipe ? `Take ${name} out of the group, and all objects off its token?` : `Take ${name} out of the group?`,
     );
-    const document = new ConfigurationDocument(shell.path);
-    document.removeMember(name);
-    const file = document.prepare();
+    const file = isConfigured ? document.prepare() : undefined;
     try {
-      const report = await shell.withGroup((open) =>
-        shell.administer(open, 'removeMember', (group, deadline) => removeMember(group, name, { wipe }, deadline)),
-      );
-      file.put();
+      const report = await shell.withGroup((open) => {
+        const { ledger } = open.group;
+        if (!isConfigured && ledger.record?.members.every((note) => note.name !== name) !== false)
+          throw noMember(shell.configuration(), name);
+        return shell.administer(open, 'removeMember', (group, deadline) =>
+          removeMember(group, name, { wipe }, deadline),
+        );
+      });
+      file?.put();
       const rest = report.cleaned
         ? `${report.removed} objects were taken off its token`
         : `its token was left as it is: ${report.reason}`;
       tell(shell, { ...report, path: shell.path }, `${name} is no member any more; ${rest}.`);
       return report.cleaned ? EXIT.good : EXIT.degraded;
     } finally {
-      file.drop();
+      file?.drop();
     }
   },
 };
@@ -150,7 +178,7 @@ const undrain: CommandSpec = {
   run: async (shell, [name = '']) => {
     checkKnown(shell.configuration(), name);
     // It works whether another member serves or not.
-    await undrainMember(shell.path, name, { signal: shell.signal });
+    await undrainMember(await shell.source(), name, { signal: shell.signal });
     return tell(shell, { undrained: name }, `${name} serves again.`);
   },
 };
@@ -170,7 +198,7 @@ const standby: CommandSpec = {
     if (isReserve && config.members.every((each) => each.name === name || each.standby))
       throw new Failure(`${name} is the last member that is not in reserve`, 'have another one serve first: --off');
     const document = new ConfigurationDocument(shell.path);
-    document.setOfMember(name, 'standby', isReserve ? true : undefined);
+    document.setOfMember(name, 'standby', isReserve);
     document.prepare().put();
     const text = isReserve ? `${name} waits in reserve from now on.` : `${name} serves like the others from now on.`;
     return tell(shell, { name, standby: isReserve, path: shell.path }, text);

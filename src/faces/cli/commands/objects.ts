@@ -138,7 +138,7 @@ export const objects: CommandSpec = {
       const isWhole = shown.every(({ members }) =>
         Object.values(members).every((standing) => standing !== 'absent' && standing !== 'misaligned'),
       );
-      return isWhole ? EXIT.good : EXIT.degraded;
+      return isWhole ? shell.codeOf(open) : EXIT.degraded;
     });
   },
 };

@@ -2,11 +2,11 @@ import type { PinReference } from '../../../core/configuration.js';
 import { changePin } from '../../../runtime/administration.js';
 import { fetchPinBytes, guardPin } from '../../../runtime/pin.js';
 import type { CommandSpec } from '../command.js';
-import { type PreparedFile, prepareFile } from '../configuration-document.js';
 import { EXIT } from '../exit-code.js';
 import { Failure } from '../failure.js';
+import { type PreparedFile, prepareFile } from '../prepared-file.js';
 import { WORK_WITHIN } from '../shell.js';
-import { pinReferenceOf } from '../token-options.js';
+import { hiddenBy, pinReferenceOf } from '../token-options.js';
 
 function putPin(prepared: PreparedFile | undefined, file: string | undefined): void {
   try {
@@ -56,14 +56,17 @@ const change: CommandSpec = {
     const prepared = file === undefined ? undefined : prepareFile(file, Buffer.concat([pin, Buffer.from('\n')]), 0o600);
     let isChanged = false;
     try {
-      const report = await shell.withGroup(async (open) => {
-        shell.signal.throwIfAborted();
-        // From here on it is not given up: who does not know which PIN the tokens have is locked out.
-        const changed = await changePin(open, guardPin('new PIN', pin), options.pending === true, WORK_WITHIN);
-        isChanged = true;
-        putPin(prepared, file);
-        return changed;
-      });
+      const report = await shell.withGroup(
+        async (open) => {
+          shell.signal.throwIfAborted();
+          // From here on it is not given up: who does not know which PIN the tokens have is locked out.
+          const changed = await changePin(open, guardPin('new PIN', pin), options.pending === true, WORK_WITHIN);
+          isChanged = true;
+          putPin(prepared, file);
+          return changed;
+        },
+        { hidden: hiddenBy(given) },
+      );
       const { output } = shell;
       output.give({ ...report, file: file ?? null }, () => {
         output.line(`The PIN was changed on ${report.changed.join(', ')}.`);

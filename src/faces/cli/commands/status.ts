@@ -4,7 +4,7 @@ import { findObjects } from '../../../core/find.js';
 import type { Member } from '../../../core/member.js';
 import { random } from '../../../core/operation.js';
 import { type MemberStatus, statusOf } from '../../../core/status.js';
-import type { OpenGroup } from '../../../runtime/open-group.js';
+import { type OpenGroup, readConfiguration } from '../../../runtime/open-group.js';
 import { type CommandSpec, textOf } from '../command.js';
 import { EXIT, type ExitCode } from '../exit-code.js';
 import { UsageError } from '../failure.js';
@@ -31,6 +31,8 @@ interface GroupPicture {
   /** How many objects the group has; undefined where no member can tell. */
   readonly objects: number | undefined;
   readonly members: readonly MemberPicture[];
+  /** Members of the group that the configuration does not name. */
+  readonly unconfigured: readonly { readonly name: string; readonly serial: string }[];
 }
 
 async function latencyOf(open: OpenGroup, member: Member): Promise<number | undefined> {
@@ -79,10 +81,15 @@ async function takePicture(open: OpenGroup): Promise<GroupPicture> {
         ? undefined
         : objects.total - (objects.lacking.get(member.name) ?? 0),
   }));
-  const isWhole = members.every(
-    ({ state, behind, objects: own }) =>
-      (state === 'active' || state === 'standby') && behind === 0 && own === objects?.total,
-  );
+  const unconfigured = (group.ledger.record?.members ?? [])
+    .filter(({ serial }) => !members.some((member) => member.serial === serial))
+    .map(({ name, serial }) => ({ name, serial }));
+  const isWhole =
+    unconfigured.length === 0 &&
+    members.every(
+      ({ state, behind, objects: own }) =>
+        (state === 'active' || state === 'standby') && behind === 0 && own === objects?.total,
+    );
   return {
     label: status.label,
     serial: status.serial,
@@ -93,6 +100,7 @@ async function takePicture(open: OpenGroup): Promise<GroupPicture> {
         : 'degraded',
     objects: objects?.total,
     members,
+    unconfigured,
   };
 }
 
@@ -115,7 +123,7 @@ function inStep({ behind, objects }: MemberPicture, total: number | undefined): 
   return objects === total ? 'in step' : `lacks ${total - objects}`;
 }
 
-function show(output: Output, { label, serial, state, objects, members }: GroupPicture): void {
+function show(output: Output, { label, serial, state, objects, members, unconfigured }: GroupPicture): void {
   const painted = (text: string): string => output.paint(colours[text] ?? 'bold', text);
   output.line(
     `${printable(label)} (serial ${serial}): ${painted(state)}, ${objects === undefined ? 'objects unknown' : `${objects} objects`}`,
@@ -134,6 +142,10 @@ function show(output: Output, { label, serial, state, objects, members }: GroupP
       member.reason,
     ]),
   );
+  for (const { name, serial } of unconfigured)
+    output.line(
+      `\n${output.paint('yellow', 'warning')} ${printable(name)} (serial ${serial}) is a member, but not configured here; put it in the configuration, or \`pkcs11-ha member remove ${printable(name)}\``,
+    );
 }
 
 function codeOf({ state }: GroupPicture): ExitCode {
@@ -178,17 +190,20 @@ export const status: CommandSpec = {
   ],
   examples: ['pkcs11-ha status', 'pkcs11-ha status --watch', 'pkcs11-ha status --json'],
   shape:
-    '{ label, serial, state: "good" | "degraded" | "down", objects, members: [{ name, state, reason, since, serial, pid, outstanding, lanes, slowness, behind, retryIn, latency, objects }] }; times in ms',
+    '{ label, serial, state: "good" | "degraded" | "down", objects, members: [{ name, state, reason, since, serial, pid, outstanding, lanes, slowness, behind, retryIn, latency, objects }], unconfigured: [{ name, serial }] }; times in ms',
   run: async (shell, _args, options) => {
     const interval = Number(textOf(options, 'interval') ?? 2);
     if (!(interval >= 0.1 && interval <= 3600))
       throw new UsageError(`--interval: ${textOf(options, 'interval')} is no time`, 'give seconds, from 0.1 to 3600');
-    return await shell.withHosts(shell.configuration(), async (open) => {
+    const isWatching = options.watch === true;
+    const config = readConfiguration(await shell.source());
+    const look = async (open: OpenGroup): Promise<ExitCode> => {
       await awaitMembers(shell, open);
-      if (options.watch === true) return await watch(shell, open, interval);
+      if (isWatching) return await watch(shell, open, interval);
       const picture = await takePicture(open);
       shell.output.give(picture, () => show(shell.output, picture));
       return codeOf(picture);
-    });
+    };
+    return await shell.withHosts(config, look, isWatching ? { path: shell.path } : {});
   },
 };

@@ -1,12 +1,16 @@
+import type { GroupConfig } from '../../../core/configuration.js';
 import { awaitSettled } from '../../../core/formation.js';
 import { type Inspection, inspectMember } from '../../../core/inspection.js';
 import { reasonOf } from '../../../core/state.js';
 import { proveTravel, type Travel } from '../../../core/travel-trial.js';
+import { readConfiguration } from '../../../runtime/open-group.js';
 import { ck, mechanismName } from '../../../spec/constants.js';
 import type { CommandSpec } from '../command.js';
 import { EXIT } from '../exit-code.js';
 import { type Output, printable } from '../output.js';
-import { type Shell, WORK_WITHIN } from '../shell.js';
+import type { Shell } from '../shell.js';
+
+type Replication = GroupConfig['policy']['replication'];
 
 const CKF = {
   clock: ck('CKF_CLOCK_ON_TOKEN'),
@@ -63,7 +67,7 @@ function clockOf({ flags, utcTime }: Inspection['token']): number | undefined {
   return Date.UTC(year, month - 1, day, hour, minute, second);
 }
 
-function problemsOf(inspection: Inspection): Problem[] {
+function problemsOf(inspection: Inspection, replication: Replication): Problem[] {
   const { member, token, wraps, storageProblem } = inspection;
   const problems: Problem[] = [];
   const note = (severity: Problem['severity'], problem: string, advice: string): void => {
@@ -78,7 +82,7 @@ function problemsOf(inspection: Inspection): Problem[] {
     note('error', 'the token is write-protected', 'no records can be written there: lift the protection');
   if (storageProblem !== undefined)
     note('error', storageProblem, 'a group needs room for its records: see the token’s policies');
-  if (wraps.length === 0)
+  if (wraps.length === 0 && replication !== 'external')
     note(
       'error',
       'it does not say that it wraps and unwraps with AES',
@@ -114,19 +118,19 @@ async function travelsOf(shell: Shell): Promise<Readonly<Record<string, Travel>>
 }
 
 async function verifyMembers(shell: Shell): Promise<Verification> {
-  const config = shell.configuration();
+  const config = readConfiguration(await shell.source());
   const found = await shell.withHosts(config, async (open) => {
     const { group } = open;
     // Tokens are looked at as they are, whatever group they are of.
     group.isForming = true;
-    const until = open.now() + Math.min(WORK_WITHIN, config.policy.deadline);
-    await open.run(awaitSettled(group, until), shell.signal);
+    const within = config.policy.deadline;
+    await open.run(awaitSettled(group, open.now() + within), shell.signal);
     const inspections: Inspection[] = [];
     const problems: Problem[] = [];
     const members: VerifiedMember[] = [];
     for (const member of group.members) {
       const inspection = member.isServing
-        ? await open.run(inspectMember(group, member, until), shell.signal)
+        ? await open.run(inspectMember(group, member, open.now() + within), shell.signal)
         : undefined;
       const { name, state } = member;
       if (inspection === undefined) {
@@ -135,7 +139,7 @@ async function verifyMembers(shell: Shell): Promise<Verification> {
         problems.push({ member: name, severity: 'error', problem, advice });
       } else {
         inspections.push(inspection);
-        problems.push(...problemsOf(inspection));
+        problems.push(...problemsOf(inspection, config.policy.replication));
       }
       members.push({
         name,
@@ -149,6 +153,7 @@ async function verifyMembers(shell: Shell): Promise<Verification> {
     return { inspections, members, problems };
   });
   const { inspections, members, problems } = found;
+  const isAllThere = inspections.length === config.members.length;
   const ids = new Set(inspections.map(({ group }) => group?.id));
   if (ids.size > 1)
     problems.push({
@@ -157,7 +162,17 @@ async function verifyMembers(shell: Shell): Promise<Verification> {
       problem: `they are not of one group: ${inspections.map(({ member, group }) => `${member} ${group === undefined ? 'has no record' : `is of ${group.label}`}`).join(', ')}`,
       advice: '`pkcs11-ha member add` makes a token a member, `group create --existing` starts over',
     });
-  const isWhole = inspections.length === config.members.length && ids.size === 1 && !ids.has(undefined);
+  const serials = inspections.map(({ token: { serialNumber } }) => serialNumber);
+  const record = inspections.map(({ group }) => group).sort((a, b) => (b?.revision ?? 0) - (a?.revision ?? 0))[0];
+  for (const { name, serial } of record?.members ?? [])
+    if (isAllThere && !serials.includes(serial))
+      problems.push({
+        member: name,
+        severity: 'warning',
+        problem: `the group has this member (serial ${serial}), the configuration does not`,
+        advice: `put it in the configuration, or \`pkcs11-ha member remove ${name}\``,
+      });
+  const isWhole = isAllThere && ids.size === 1 && !ids.has(undefined);
   const travels = isWhole && problems.every(({ severity }) => severity === 'warning') ? await travelsOf(shell) : null;
   return { members, travels, partial: partialOf(inspections), problems };
 }
