@@ -89,7 +89,10 @@ describe('what goes wrong is one line, with what to do', () => {
     try {
       for (const args of [['group', 'show'], ['objects'], ['key', 'test'], ['member', 'drain', 'hsm1']]) {
         const ended = await run([...args, '--config', path]);
-        expect([ended.code, ended.stderr]).toEqual([1, expect.stringMatching(/CKR_PIN_INCORRECT.*check where the PIN comes/u)]);
+        expect([ended.code, ended.stderr]).toEqual([
+          1,
+          expect.stringMatching(/CKR_PIN_INCORRECT.*check where the PIN comes/u),
+        ]);
         expectOneLine(ended);
         expect(ended.stderr).not.toContain('not the PIN');
       }
