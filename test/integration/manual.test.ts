@@ -5,7 +5,7 @@ import { promisify } from 'node:util';
 import { afterAll, expect, test } from '@jest/globals';
 import { program } from '../support/cli.js';
 import { makeFolder } from '../support/softhsm.js';
-import { alike, play, readScenes } from '../support/story.js';
+import { comparable, play, readScenes } from '../support/story.js';
 
 const docs = (name: string): string => new URL(`../../docs/${name}`, import.meta.url).pathname;
 const folder = makeFolder('manual');
@@ -38,15 +38,19 @@ test(
     const env = environment();
     const handles: string[][] = [];
     for (const scene of readScenes(readFileSync(docs('from-luna.md'), 'utf8'))) {
-      const printed = await play(scene, place, env);
-      const shown = printed.map(alike).filter((line) => line !== '');
-      const wanted = scene.output.map(alike).filter((line) => line !== '');
+      const { lines, code } = await play(scene, place, env);
+      const [shown, wanted] = [comparable(lines), comparable(scene.output)];
       const where = `from-luna.md:${scene.line}`;
       // In a terminal questions are drawn again and again, also within a line: what is shown in the end is among it.
-      if (scene.typed.length === 0) expect([where, shown.sort()]).toEqual([where, wanted.sort()]);
-      else expect([where, wanted.filter((line) => !shown.join(' ').includes(line))]).toEqual([where, []]);
+      if (scene.typed.length === 0) expect([where, code, shown]).toEqual([where, scene.exits, wanted]);
+      else
+        expect([where, code, wanted.filter((line) => !shown.join(' ').includes(line))]).toEqual([
+          where,
+          scene.exits,
+          [],
+        ]);
       if (scene.command === 'pkcs11-ha objects')
-        handles.push(printed.flatMap((line) => /^\d+(?=\s+SECRET_KEY)/u.exec(line)?.[0] ?? []).sort());
+        handles.push(lines.flatMap((line) => /^\d+(?=\s+SECRET_KEY)/u.exec(line)?.[0] ?? []).sort());
     }
     // The one promise that no text can keep: the same handles, after all tokens were lost.
     expect(handles.at(-1)).toEqual(handles.at(-2));

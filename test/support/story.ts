@@ -7,59 +7,70 @@ export interface Scene {
   readonly output: readonly string[];
   /** What is typed where it asks: after each text that it shows. */
   readonly typed: readonly { readonly after: string; readonly keys: string }[];
+  /** What it ends with. */
+  readonly exits: number;
   /** Where it stands in the page. */
   readonly line: number;
 }
 
+/** What a scene came to. */
+export interface Played {
+  readonly lines: readonly string[];
+  readonly code: number | null;
+}
+
 /**
  * The commands in a page's `console` blocks. Before a block that is run in a terminal there is a comment, a line for each
- * answer: `<!-- typed` / `after this text: keys` / `-->`; `⏎` is the enter key.
+ * answer: `<!-- typed` / `after this text: keys` / `-->`; `⏎` is the enter key. `<!-- exits 0 3 -->` before a block says
+ * what its commands end with; where nothing is said it is 0.
  */
 export function readScenes(page: string): readonly Scene[] {
   const scenes: Scene[] = [];
   const lines = page.split('\n');
   let typed: { after: string; keys: string }[] = [];
   let output: string[] | undefined;
+  let exits: number[] = [];
   let isBlock = false;
   for (const [index, line] of lines.entries()) {
     const answer = /^(.+): (.*⏎)$/u.exec(line);
     if (line === '<!-- typed') typed = [];
     else if (line === '```console') isBlock = true;
     else if (line === '```') {
-      if (isBlock) typed = [];
+      if (isBlock) [typed, exits] = [[], []];
       isBlock = false;
     } else if (isBlock && line.startsWith('$ ')) {
       output = [];
-      scenes.push({ command: line.slice(2), output, typed, line: index + 1 });
+      scenes.push({ command: line.slice(2), output, typed, exits: exits.shift() ?? 0, line: index + 1 });
     } else if (isBlock && line.startsWith('> ')) {
       const last = scenes.pop();
       if (last !== undefined) scenes.push({ ...last, command: `${last.command}\n${line.slice(2)}` });
     } else if (isBlock) output?.push(line);
+    else if (line.startsWith('<!-- exits ')) exits = line.split(' ').slice(2, -1).map(Number);
     else if (answer !== null) typed.push({ after: answer[1] ?? '', keys: (answer[2] ?? '').replaceAll('⏎', '\r') });
   }
   return scenes;
 }
 
-/** Runs a scene in a folder, and gives the lines it prints. */
-export async function play({ command, typed }: Scene, cwd: string, env: NodeJS.ProcessEnv): Promise<readonly string[]> {
+/** Runs a scene in a folder. */
+export async function play({ command, typed }: Scene, cwd: string, env: NodeJS.ProcessEnv): Promise<Played> {
   if (typed.length > 0) {
     const terminal = new Terminal(command, { cwd, env });
     for (const { after, keys } of typed) {
       await terminal.until(new RegExp(after.replaceAll(/[.*+?^${}()|[\]\\]/gu, '\\$&'), 'u'));
       terminal.type(keys);
     }
-    await terminal.ended;
-    return terminal.text.split('\n');
+    const code = await terminal.ended;
+    return { lines: terminal.text.split('\n'), code };
   }
   return await new Promise((resolve) => {
-    execFile('bash', ['-c', `${command}`.concat(' 2>&1')], { cwd, env: { ...process.env, ...env } }, (_error, stdout) =>
-      resolve(plain(stdout).trimEnd().split('\n')),
+    execFile('bash', ['-c', `${command}`.concat(' 2>&1')], { cwd, env: { ...process.env, ...env } }, (error, stdout) =>
+      resolve({ lines: plain(stdout).trimEnd().split('\n'), code: error === null ? 0 : Number(error.code) }),
     );
   });
 }
 
 /** What differs from run to run, and from machine to machine, made alike. */
-export function alike(line: string): string {
+function alike(line: string): string {
   return line
     .replaceAll(/\b[0-9a-f]{32}\b/gu, 'ID')
     .replaceAll(/\b[0-9a-f]{16}\b/gu, 'SERIAL')
@@ -71,4 +82,20 @@ export function alike(line: string): string {
     .replaceAll(/\/\S*\/(?=[\w.-]+(?:\s|$))/gu, '/PATH/')
     .replaceAll(/\s+/gu, ' ')
     .trim();
+}
+
+/** Lines without what is different each time: rows that begin with a handle come in the handles' order. */
+export function comparable(lines: readonly string[]): readonly string[] {
+  const result: string[] = [];
+  let rows: string[] = [];
+  for (const line of [...lines.map(alike), '']) {
+    if (line.startsWith('NUMBER ')) {
+      rows.push(line);
+      continue;
+    }
+    result.push(...rows.sort());
+    rows = [];
+    if (line !== '') result.push(line);
+  }
+  return result;
 }
