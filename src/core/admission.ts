@@ -66,6 +66,9 @@ function* admit(group: Group, member: Member, { existing }: AddOptions, deadline
     member.directed.fire();
     return;
   }
+  const namesake = record.members.find(({ name }) => name === member.name);
+  if (namesake !== undefined)
+    fail(CKR.actionProhibited, `the group has another member of the name ${member.name}: ${namesake.serial}`);
   yield* checkBelonging(group, member, record, existing, deadline);
   yield* checkStorage(group, member, deadline);
   const note = yield* makeTransport(group, member, group.port.randomBytes(8), deadline);

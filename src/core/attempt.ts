@@ -1,5 +1,5 @@
 import { ck, codeName } from '../spec/constants.js';
-import { endOf, type JobReply } from '../spec/job.js';
+import { endOf, type JobReply, step } from '../spec/job.js';
 import { CKR_OK, type Verdict, verdictOn } from '../spec/verdict.js';
 import type { Connection } from './connection.js';
 import type { AttemptRecord } from './event.js';
@@ -7,7 +7,7 @@ import type { Group } from './group.js';
 import type { Member } from './member.js';
 import type { VirtualObject } from './object.js';
 import type { Operation } from './operation.js';
-import { Effort, type Failure } from './outcome.js';
+import { Effort, type Failure, failureOf } from './outcome.js';
 import { resolve } from './resolve.js';
 import { renewLogin } from './session.js';
 import type { Running, Task } from './task.js';
@@ -37,6 +37,8 @@ export function verdictOf(end: AttemptEnd | undefined): Verdict | undefined {
 
 const argumentsBad = ck('CKR_ARGUMENTS_BAD');
 const hostMemory = ck('CKR_HOST_MEMORY');
+/** A token that loses its sessions so often in one attempt is left to another member. */
+const MOST_RENEWALS = 4;
 const notInitialized = ck('CKR_OPERATION_NOT_INITIALIZED');
 
 function evidenceOf(end: AttemptEnd | undefined): Pick<AttemptRecord, 'function' | 'code' | 'outcome'> {
@@ -110,13 +112,13 @@ export class Attempt extends Effort {
 
   *#perform(operation: Operation<unknown>, deadline: number): Task<AttemptEnd> {
     const { connection, member } = this;
-    let renewed = false;
+    let renewals = 0;
     let refound = false;
     for (;;) {
       if (connection.renewing !== undefined) yield* this.follow(connection.renewing);
       const sentAt = this.group.port.now();
       const located = yield* this.#locate(operation);
-      const end = 'kind' in located ? located : yield* this.#execute(operation, located, renewed, deadline);
+      const end = 'kind' in located ? located : yield* this.#execute(operation, located, renewals > 0, deadline);
       // It was there a moment ago: somebody destroyed it, or the whole token is not what it was.
       if (end.kind === 'absent' && refound) member.suspect(connection, 'an object has vanished from it');
       if (end.kind !== 'code') return end;
@@ -125,8 +127,8 @@ export class Attempt extends Effort {
         refound = true;
         connection.survey = undefined;
         for (const object of operation.objects) connection.replicas.delete(object);
-      } else if (end.verdict === 'session' && !renewed && !end.isOwn) {
-        renewed = true;
+      } else if (end.verdict === 'session' && !end.isOwn && (yield* this.#mayRenew(renewals, deadline))) {
+        renewals += 1;
         const failure = connection.renewedAt > sentAt ? undefined : yield* this.#renew();
         if (failure !== undefined) return failure;
       } else {
@@ -167,6 +169,15 @@ export class Attempt extends Effort {
     if (code !== CKR_OK && !operation.results.has(code))
       return { kind: 'code', verdict: 'ambiguous', function: call, code };
     return { kind: 'ok', reply };
+  }
+
+  /** Once unasked; then only where a new session shows that the token has forgotten the login of just now as well. */
+  *#mayRenew(renewals: number, deadline: number): Task<boolean> {
+    if (renewals === 0) return true;
+    if (renewals === MOST_RENEWALS) return false;
+    const look = { steps: [step('C_GetSessionInfo')], fresh: true };
+    const failure = failureOf(yield* this.connection.run(look, 'session', deadline, this));
+    return failure?.kind === 'code' && verdictOn(failure.code, this.group.policy.verdicts) === 'session';
   }
 
   *#renew(): Task<AttemptEnd | undefined> {

@@ -325,6 +325,23 @@ describe('what looks worse than it is', () => {
     expect(world.now - started).toBeLessThan(100);
   });
 
+  test('sessions that both lose twice while a call is under way are made new twice', () => {
+    const { a, b } = twoTokens();
+    const world = World.open({ a, b });
+    const call = signing(world, objectIn(world));
+    many(call);
+    for (const token of [a, b]) {
+      let [drops, isLost] = [2, false];
+      token.behave = (name) => {
+        if (name === 'C_SignInit' && drops > 0) [drops, isLost] = [drops - 1, true];
+        if (name === 'C_Login') isLost = false;
+        return isLost && name !== 'X_Attach' ? { code: ck('CKR_SESSION_HANDLE_INVALID') } : undefined;
+      };
+    }
+    expect(call()).toBe('same:data');
+    expect([world.stateOf('a'), world.stateOf('b')]).toEqual(['active', 'active']);
+  });
+
   test('a find goes on after members have been busy', () => {
     const { a, b } = twoTokens();
     const world = World.open({ a, b });

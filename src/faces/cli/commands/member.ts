@@ -11,8 +11,6 @@ import { asked, Failure, UsageError } from '../failure.js';
 import type { Shell } from '../shell.js';
 import { askForToken, tokenOptions } from '../token-options.js';
 
-const SEE_STATUS = '`pkcs11-ha status` tells how each member is';
-
 function checkKnown({ members }: GroupConfig, name: string): void {
   if (members.every((member) => member.name !== name)) throw noMember({ members }, name);
 }
@@ -69,18 +67,16 @@ const add: CommandSpec = {
     try {
       const serial = await shell.withGroup(async (open) => {
         const { group } = open;
-        const isIn = (): boolean => group.ledger.record?.members.some((note) => note.name === name) === true;
-        const isServing = group.members.some((each) => each.name === name && each.isServing);
-        if (isIn() && isServing) throw new UsageError(`${name} is a member already`, SEE_STATUS);
+        const serialOf = (): string | undefined => group.members.find((each) => each.name === name)?.serial;
         try {
           await shell.administer(open, 'addMember', (each, deadline) =>
             addMember(each, member, { existing }, deadline),
           );
         } finally {
           // Also where it has not come into service yet: applications have to know it.
-          if (isIn()) file?.put();
+          if (group.ledger.isMember(serialOf() ?? '')) file?.put();
         }
-        return group.members.find((each) => each.name === name)?.serial;
+        return serialOf();
       });
       return tell(
         shell,
