@@ -7,6 +7,7 @@ import type { Group } from './group.js';
 import { foundIn, recordsIn } from './ledger.js';
 import type { Member } from './member.js';
 import { alone, objectsBeyond, recordOf, renewDomain, resealAndRetire, retireLater } from './membership.js';
+import { learnLatest } from './membership-record.js';
 import type { GroupRecord } from './record.js';
 import { fail } from './refusal.js';
 import { removeOwn, wipeObjects } from './removal.js';
@@ -34,6 +35,7 @@ export interface AddOptions {
  */
 export function* addMember(group: Group, config: MemberConfig, options: AddOptions, deadline: number): Task<void> {
   recordOf(group);
+  yield* learnLatest(group, deadline);
   const known = group.members.find(({ name, dismissedFor }) => name === config.name && dismissedFor === undefined);
   if (known !== undefined && group.ledger.record?.members.some(({ serial }) => serial === known.serial)) {
     yield* awaitInService(group, known, deadline);

@@ -9,6 +9,7 @@ import type { Group } from './group.js';
 import { foundIn, recordsIn } from './ledger.js';
 import type { Member } from './member.js';
 import { alone, objectsBeyond, recordOf, renewDomain, resealAndRetire, retireLater } from './membership.js';
+import { learnLatest } from './membership-record.js';
 import { fail } from './refusal.js';
 import { removeOwn, wipeObjects } from './removal.js';
 import { dismiss, enlist } from './roster.js';
@@ -45,6 +46,8 @@ export function* removeMember(
   { wipe }: RemoveOptions,
   deadline: number,
 ): Task<RemovalReport> {
+  recordOf(group);
+  yield* learnLatest(group, deadline);
   const record = recordOf(group);
   const member = group.members.find((each) => each.name === name);
   const serial = member?.serial ?? record.members.find((note) => note.name === name)?.serial;

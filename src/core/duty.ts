@@ -4,7 +4,7 @@ import { isReachable } from './errand.js';
 import type { Group } from './group.js';
 import type { Member } from './member.js';
 import { alone, recordOf } from './membership.js';
-import { publish } from './membership-record.js';
+import { learnLatest, publish } from './membership-record.js';
 import type { GroupRecord } from './record.js';
 import { fail } from './refusal.js';
 import { dismiss } from './roster.js';
@@ -22,6 +22,9 @@ const LOOK_AGAIN = 20;
 
 /** Takes a member out of service, or back into it, for all processes that use the group. */
 export function* setDrained(group: Group, name: string, drained: boolean, deadline: number): Task<void> {
+  recordOf(group);
+  // Another process may have changed it just now.
+  yield* learnLatest(group, deadline);
   const record = recordOf(group);
   const serial =
     group.members.find((member) => member.name === name)?.serial ??
@@ -39,14 +42,7 @@ export function* setDrained(group: Group, name: string, drained: boolean, deadli
       const others = (now.drained ?? []).filter((each) => each !== serial);
       return { drained: drained ? [...others, serial] : others };
     };
-    // Where nobody serves, the group's record can only be changed on the drained member itself.
-    const isAlone = !group.members.some(({ isServing }) => isServing);
-    const visitor = isAlone && member !== undefined ? yield* visitDrained(group, member, deadline) : undefined;
-    try {
-      yield* alone(group, deadline, () => publish(group, change, deadline));
-    } finally {
-      if (visitor !== undefined && visitor !== member) dismiss(visitor, 'its visit is over');
-    }
+    yield* publishAnywhere(group, member, change, deadline);
   }
   if (member === undefined) return;
   const isDone = (): boolean =>
@@ -63,6 +59,31 @@ export function* setDrained(group: Group, name: string, drained: boolean, deadli
     }
     yield { signals: [group.changed], until: Math.min(deadline, group.port.now() + LOOK_AGAIN) };
   }
+}
+
+/** Where nobody serves, or none does any more, the group's record can only be changed on the drained member itself. */
+function* publishAnywhere(
+  group: Group,
+  member: Member | undefined,
+  change: (record: GroupRecord) => Partial<GroupRecord>,
+  deadline: number,
+): Task<void> {
+  const publishing = group.port.start(alone(group, deadline, () => publish(group, change, deadline)));
+  const isDeserted = (): boolean => !group.members.some(({ isServing }) => isServing);
+  let visitor: Member | undefined;
+  let isVisited = member === undefined;
+  try {
+    while (!publishing.settled) {
+      if (member !== undefined && !isVisited && isDeserted()) {
+        isVisited = true;
+        visitor = yield* visitDrained(group, member, deadline);
+      } else yield { signals: [publishing, group.changed], until: FOREVER };
+    }
+  } finally {
+    publishing.cancel(undefined);
+    if (visitor !== undefined && visitor !== member) dismiss(visitor, 'its visit is over');
+  }
+  if (publishing.ended?.ok !== true) throw publishing.ended?.error ?? new Error('it was given up');
 }
 
 /** One that was drained just now has a host for a moment, which takes nothing new. */

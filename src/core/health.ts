@@ -13,6 +13,8 @@ import { Watch } from './watch.js';
 const FORGIVEN_AFTER = 10_000;
 /** A drained member that is the last hope is looked at so often (ms). */
 const LOOK_AGAIN = 2000;
+/** A member may go through so many hosts in a row to catch up before it has to wait in between. */
+const FREE_DETOURS = 4;
 /** A join takes at most so many times `hangAfter`. */
 const JOIN_MULTIPLE = 5;
 
@@ -31,6 +33,7 @@ export function* keepMember(group: Group, member: Member): Task<void> {
 function* keepComing(group: Group, member: Member): Task<void> {
   const { port } = group;
   let failures = 0;
+  let detours = 0;
   for (;;) {
     const order = group.orderFor(member);
     if (order !== undefined) {
@@ -42,17 +45,19 @@ function* keepComing(group: Group, member: Member): Task<void> {
     if (member.state.name !== 'joining') member.move({ name: 'joining', since: port.now() });
     const startedAt = port.now();
     claimReturning(group, member);
-    const { reason, code, lasting } = yield* serveOnce(group, member);
+    const { reason, code, lasting, hasJoined } = yield* serveOnce(group, member);
     // Only who goes through a fresh host for it keeps the claim.
     if (reason !== FRESH_HOST && reason !== UNCOMPARED) member.releaseClaim();
     if (member.connection !== undefined) yield* member.connection.giveUp(group.policy);
     if (group.orderFor(member) !== undefined) continue;
     // One that goes through a new host to catch up was not lost, and a fresh host is no failure.
-    const isOnItsWay = member.isUnsettled || [FRESH_HOST, SOMEBODY_ELSE, UNCOMPARED].includes(reason);
+    const isOnItsWay = hasJoined && (member.isUnsettled || [FRESH_HOST, SOMEBODY_ELSE, UNCOMPARED].includes(reason));
     if (port.now() - startedAt >= FORGIVEN_AFTER) failures = 0;
-    if (!isOnItsWay) failures += 1;
-    // The first try to come back is made at once.
-    const wait = reason === FRESH_HOST ? 0 : rejoinAfter(Math.max(1, failures), port.random());
+    failures += isOnItsWay ? 0 : 1;
+    detours = isOnItsWay ? detours + 1 : 0;
+    // The first try to come back is made at once; who goes round and round is slowed down too.
+    const late = Math.max(reason === FRESH_HOST ? 1 : failures, detours - FREE_DETOURS, 1);
+    const wait = rejoinAfter(late, port.random());
     const waitsForOperator = group.policy.recovery === 'manual' && member.hasServed && !isOnItsWay;
     const isLasting = lasting || member.refusal !== undefined || waitsForOperator;
     const retryAt = isLasting ? FOREVER : port.now() + wait;
@@ -89,15 +94,19 @@ interface Lost {
   readonly code: number | undefined;
   /** Coming back by itself is out of the question. */
   readonly lasting: boolean;
+  /** Whether it got as far as logging in. */
+  readonly hasJoined: boolean;
 }
 
 /** Brings a member into service and watches it until it is lost. */
 function* serveOnce(group: Group, member: Member): Task<Lost> {
   const { port, policy } = group;
-  const lost = (reason: string): Lost => ({ reason, code: undefined, lasting: false });
+  const lost = (reason: string): Lost => ({ reason, code: undefined, lasting: false, hasJoined });
+  let hasJoined = false;
   try {
     const joined = yield* join(group, member, port.now() + policy.hangAfter * JOIN_MULTIPLE);
-    if (!joined.ok) return joined;
+    if (!joined.ok) return { ...joined, hasJoined };
+    hasJoined = true;
     member.suspectedFor = undefined;
     const watch = new Watch(group, member);
     const refused = yield* awaitAdmission(group, member);

@@ -166,6 +166,15 @@ export function* learnRecord(group: Group, member: Member, deadline: number): Ta
   return isOurs ? 'read' : 'none';
 }
 
+/** Takes in what any member that can be reached says of the group as it is now: what is decided next goes by that. */
+export function* learnLatest(group: Group, deadline: number): Task<void> {
+  const readable = group.members.filter((member) => mayHoldRecord(member));
+  yield* together(
+    group,
+    readable.map((member) => learnRecord(group, member, deadline)),
+  );
+}
+
 /**
  * Before objects are changed: what other processes have made of the group is read again, where it was not just now.
  * Whoever goes by an old record wraps keys for members that have left.

@@ -56,6 +56,17 @@ describe('a token without a group record', () => {
     expect(world.now).toBeLessThan(1500);
   });
 
+  test('is tried ever less often, also when something is to be settled on it', () => {
+    const [a, b] = [new ScriptedToken('A', [key]), new ScriptedToken('B', [])];
+    a.records = [recordTemplate(groupRecord, true)];
+    const world = new World({ a, b });
+    world.until(() => world.stateOf('b') === 'down');
+    const blank = world.group.members.find(({ name }) => name === 'b');
+    if (blank !== undefined) blank.isUnsettled = true;
+    world.pass(20_000);
+    expect(b.calls.filter((name) => name === 'X_Load').length).toBeLessThan(16);
+  });
+
   test('serves at once when the others have none either', () => {
     const [a, b] = [new ScriptedToken('A', [key]), new ScriptedToken('B', [key])];
     const world = new World({ a, b });

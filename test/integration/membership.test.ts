@@ -227,6 +227,21 @@ describe('a drained member that is the only one left', () => {
     await expectAlike('hsm1', 'hsm2');
   });
 
+  test('is put back into service by who has not heard of its rest, while the last one that serves hangs', async () => {
+    const token = await cluster.open(twoOf());
+    const other = await cluster.open(twoOf());
+    const made = await makeKeys(token);
+    await token.drain('hsm2');
+    cluster.fault('hsm1', '* hang');
+    await other.undrain('hsm2');
+    await expectAll(other, made);
+    await untilState(token, 'hsm2', 'active');
+    await expectAll(token, made);
+    cluster.heal();
+    await untilState(token, 'hsm1', 'active');
+    await expectAlike('hsm1', 'hsm2');
+  });
+
   test('is put back into service where nobody can open the group any more', async () => {
     const before = await cluster.open(twoOf());
     const made = await makeKeys(before);
