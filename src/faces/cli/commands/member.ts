@@ -8,7 +8,7 @@ import { type CommandSpec, textOf } from '../command.js';
 import { ConfigurationDocument } from '../configuration-document.js';
 import { EXIT, type ExitCode } from '../exit-code.js';
 import { asked, Failure, UsageError } from '../failure.js';
-import type { Shell } from '../shell.js';
+import { type Shell, WORK_WITHIN } from '../shell.js';
 import { askForToken, tokenOptions } from '../token-options.js';
 
 function checkKnown({ members }: GroupConfig, name: string): void {
@@ -174,7 +174,7 @@ const undrain: CommandSpec = {
   run: async (shell, [name = '']) => {
     checkKnown(shell.configuration(), name);
     // It works whether another member serves or not.
-    await undrainMember(await shell.source(), name, { signal: shell.signal });
+    await undrainMember(await shell.source(), name, { deadline: WORK_WITHIN, signal: shell.signal });
     return tell(shell, { undrained: name }, `${name} serves again.`);
   },
 };

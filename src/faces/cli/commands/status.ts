@@ -93,11 +93,8 @@ async function takePicture(open: OpenGroup): Promise<GroupPicture> {
   return {
     label: status.label,
     serial: status.serial,
-    state: !members.some(({ state }) => state === 'active' || state === 'standby')
-      ? 'down'
-      : isWhole
-        ? 'good'
-        : 'degraded',
+    // A stale member serves what changes nothing.
+    state: !group.members.some(({ isServing }) => isServing) ? 'down' : isWhole ? 'good' : 'degraded',
     objects: objects?.total,
     members,
     unconfigured,
