@@ -18,7 +18,7 @@ interface Seen {
   readonly killed?: boolean;
 }
 
-// EVERY_CALL=1/4: before each call of each case, of the first quarter of them; all take an hour.
+// EVERY_CALL=1/4: before each call of each case, of the first quarter of them; all take ten minutes.
 const isWhole = process.env.EVERY_CALL !== undefined;
 const [part = 1, parts = 1] = (process.env.EVERY_CALL ?? '').split('/').map(Number);
 

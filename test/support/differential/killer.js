@@ -1,6 +1,10 @@
 // Ends one of the group's hosts by SIGKILL, as a crash of the vendor's library would, just before a call of a case.
 import { setTimeout as wait } from 'node:timers/promises';
+import { recoverMember } from '../../../dist/core/duty.js';
 import { Library } from '../../../dist/faces/pkcs11js/library.js';
+
+/** ms */
+const RESTORED_WITHIN = 20_000;
 
 /** The members of the group that is loaded from that path. */
 export class Killer {
@@ -10,12 +14,20 @@ export class Killer {
     this.#library = Library.load(path);
   }
 
-  get #members() {
-    return this.#library.slots[0].open.group.members;
+  get #open() {
+    return this.#library.slots[0].open;
   }
 
-  /** Until all are in service again. */
+  get #members() {
+    return this.#open.group.members;
+  }
+
+  /** Has all serve again at once: one that is lost so often would be left alone for seconds. */
   async restored() {
+    for (const { name, isActive } of this.#members) {
+      if (isActive) continue;
+      await this.#open.run(recoverMember(this.#open.group, name, this.#open.now() + RESTORED_WITHIN));
+    }
     while (!this.#members.every(({ isActive }) => isActive)) await wait(2);
   }
 
