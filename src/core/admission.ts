@@ -98,12 +98,16 @@ function* awaitPresence(group: Group, member: Member, deadline: number): Task<vo
 export function* visit(group: Group, member: Member, deadline: number): Task<Member | undefined> {
   if (isReachable(member)) return member;
   const visitor = enlist(group, member.config, true);
+  let isHandedOver = false;
   try {
     yield* awaitPresence(group, visitor, Math.min(deadline, group.port.now() + group.policy.deadline));
+    isHandedOver = true;
     return visitor;
   } catch {
-    dismiss(visitor, 'it could not be reached');
     return undefined;
+  } finally {
+    // Whoever wanted it may have left meanwhile.
+    if (!isHandedOver) dismiss(visitor, 'it could not be reached');
   }
 }
 

@@ -310,7 +310,7 @@ class Call<T> {
   /** When the first member that said it is busy may be asked again. */
   #idleSince(): number {
     const now = this.#group.port.now();
-    const times = this.#group.members.map(({ busyUntil }) => busyUntil).filter((time) => time > now);
+    const times = this.#candidates.map(({ busyUntil }) => busyUntil).filter((time) => time > now);
     return Math.min(...times, this.#deadline);
   }
 

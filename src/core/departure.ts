@@ -8,7 +8,15 @@ import { TokenError } from './error.js';
 import type { Group } from './group.js';
 import { foundIn, recordsIn } from './ledger.js';
 import type { Member } from './member.js';
-import { alone, objectsBeyond, recordOf, renewDomain, resealAndRetire, retireLater } from './membership.js';
+import {
+  alone,
+  checkSomebodyServes,
+  objectsBeyond,
+  recordOf,
+  renewDomain,
+  resealAndRetire,
+  retireLater,
+} from './membership.js';
 import { learnLatest } from './membership-record.js';
 import { fail } from './refusal.js';
 import { removeOwn, wipeObjects } from './removal.js';
@@ -68,11 +76,11 @@ export function* removeMember(
       const renewal = (): Task<void> =>
         renewDomain(
           group,
-          ({ members, filling, drained }) => ({
-            members: members.filter((note) => note.serial !== serial),
-            filling: without(filling),
-            drained: without(drained),
-          }),
+          ({ members, filling, drained }) => {
+            const rest = members.filter((note) => note.serial !== serial);
+            checkSomebodyServes(name, rest, drained ?? []);
+            return { members: rest, filling: without(filling), drained: without(drained) };
+          },
           deadline,
         );
       yield* alone(group, deadline, renewal);

@@ -1,15 +1,16 @@
 import { ck } from '../spec/constants.js';
 import { visit } from './admission.js';
+import { rejoinAfter } from './backoff.js';
 import { isReachable } from './errand.js';
 import type { Group } from './group.js';
 import type { Member } from './member.js';
-import { alone, recordOf } from './membership.js';
+import { alone, checkSomebodyServes, recordOf } from './membership.js';
 import { learnLatest, publish } from './membership-record.js';
 import type { GroupRecord } from './record.js';
 import { fail } from './refusal.js';
 import { dismiss } from './roster.js';
 import { reasonOf } from './state.js';
-import { FOREVER, type Task } from './task.js';
+import { FOREVER, type Running, type Task } from './task.js';
 
 const CKR = {
   actionProhibited: ck('CKR_ACTION_PROHIBITED'),
@@ -40,7 +41,9 @@ export function* setDrained(group: Group, name: string, drained: boolean, deadli
       fail(CKR.actionProhibited, `${name} is the last member that serves: ${group.whereabouts}`);
     const change = (now: GroupRecord): Partial<GroupRecord> => {
       const others = (now.drained ?? []).filter((each) => each !== serial);
-      return { drained: drained ? [...others, serial] : others };
+      const wanted = drained ? [...others, serial] : others;
+      if (drained) checkSomebodyServes(name, now.members, wanted);
+      return { drained: wanted };
     };
     yield* publishAnywhere(group, member, change, deadline);
   }
@@ -61,29 +64,55 @@ export function* setDrained(group: Group, name: string, drained: boolean, deadli
   }
 }
 
-/** Where nobody serves, or none does any more, the group's record can only be changed on the drained member itself. */
+/**
+ * Where nobody serves, or none does any more, the group's record can only be changed on the drained member itself: it
+ * is visited for that, again and again for as long as a call may take.
+ */
 function* publishAnywhere(
   group: Group,
   member: Member | undefined,
   change: (record: GroupRecord) => Partial<GroupRecord>,
   deadline: number,
 ): Task<void> {
-  const publishing = group.port.start(alone(group, deadline, () => publish(group, change, deadline)));
-  const isDeserted = (): boolean => !group.members.some(({ isServing }) => isServing);
+  const { port, policy } = group;
+  const visitUntil = Math.min(deadline, port.now() + policy.deadline);
   let visitor: Member | undefined;
-  let isVisited = member === undefined;
+  let visits = 0;
+  let visitAt = port.now();
+  const wantsVisit = (): boolean =>
+    member !== undefined &&
+    visitor === undefined &&
+    port.now() < visitUntil &&
+    !group.members.some(({ isServing }) => isServing);
+  let publishing: Running<void> | undefined;
   try {
-    while (!publishing.settled) {
-      if (member !== undefined && !isVisited && isDeserted()) {
-        isVisited = true;
-        visitor = yield* visitDrained(group, member, deadline);
-      } else yield { signals: [publishing, group.changed], until: FOREVER };
+    while (publishing?.settled !== true) {
+      if (member !== undefined && wantsVisit() && port.now() >= visitAt) {
+        visitor = yield* visitDrained(group, member, visitUntil);
+        visits += 1;
+        visitAt = port.now() + rejoinAfter(visits + 1, port.random());
+      } else if (publishing === undefined && !wantsVisit()) {
+        publishing = port.start(publishSoon(group, change, deadline));
+      } else {
+        const signals = publishing === undefined ? [group.changed] : [publishing, group.changed];
+        yield { signals, until: wantsVisit() ? Math.min(visitAt, visitUntil) : FOREVER };
+      }
     }
   } finally {
-    publishing.cancel(undefined);
+    publishing?.cancel(undefined);
     if (visitor !== undefined && visitor !== member) dismiss(visitor, 'its visit is over');
   }
   if (publishing.ended?.ok !== true) throw publishing.ended?.error ?? new Error('it was given up');
+}
+
+/** As soon as its turn has come; then it takes no longer than calls do. */
+function* publishSoon(
+  group: Group,
+  change: (record: GroupRecord) => Partial<GroupRecord>,
+  deadline: number,
+): Task<void> {
+  const { port, policy } = group;
+  yield* alone(group, deadline, () => publish(group, change, Math.min(deadline, port.now() + 2 * policy.deadline)));
 }
 
 /** One that was drained just now has a host for a moment, which takes nothing new. */

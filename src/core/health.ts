@@ -51,14 +51,15 @@ function* keepComing(group: Group, member: Member): Task<void> {
     if (member.connection !== undefined) yield* member.connection.giveUp(group.policy);
     if (group.orderFor(member) !== undefined) continue;
     // One that goes through a new host to catch up was not lost, and a fresh host is no failure.
-    const isOnItsWay = hasJoined && (member.isUnsettled || [FRESH_HOST, SOMEBODY_ELSE, UNCOMPARED].includes(reason));
-    if (port.now() - startedAt >= FORGIVEN_AFTER) failures = 0;
+    const isDetour = member.isUnsettled || [FRESH_HOST, SOMEBODY_ELSE, UNCOMPARED].includes(reason);
+    const isOnItsWay = isDetour && hasJoined;
+    if (port.now() - startedAt >= FORGIVEN_AFTER) [failures, detours] = [0, 0];
     failures += isOnItsWay ? 0 : 1;
     detours = isOnItsWay ? detours + 1 : 0;
     // The first try to come back is made at once; who goes round and round is slowed down too.
     const late = Math.max(reason === FRESH_HOST ? 1 : failures, detours - FREE_DETOURS, 1);
     const wait = rejoinAfter(late, port.random());
-    const waitsForOperator = group.policy.recovery === 'manual' && member.hasServed && !isOnItsWay;
+    const waitsForOperator = group.policy.recovery === 'manual' && member.hasServed && !isDetour;
     const isLasting = lasting || member.refusal !== undefined || waitsForOperator;
     const retryAt = isLasting ? FOREVER : port.now() + wait;
     member.isRecalled = false;

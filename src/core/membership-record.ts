@@ -140,11 +140,27 @@ function* publishOnce(
     if (end.kind === 'done') written += 1;
   }
   if (written === 0) return 'untaken';
+  yield* tellLeaving(group, record, deadline);
   group.adopt(record);
   // Two that write at the same time: the one whose record is not the later one looks again.
   for (const member of group.members) if (mayHoldRecord(member)) yield* learnRecord(group, member, deadline);
   const { record: latest } = group.ledger;
   return latest?.writer === record.writer || latest?.revision !== record.revision ? 'done' : 'overtaken';
+}
+
+/** A member that leaves says so too: another process may be able to ask nobody but it. */
+function* tellLeaving(group: Group, record: GroupRecord, deadline: number): Task<void> {
+  const { port, policy } = group;
+  for (const member of group.members) {
+    const stays = record.members.some(({ serial }) => serial === member.serial);
+    if (stays || !member.isOfGroup || !mayHoldRecord(member)) continue;
+    yield* replaceGroupRecord(
+      group,
+      member,
+      record,
+      Math.min(deadline, port.now() + policy.hangAfter * WRITE_MULTIPLE),
+    );
+  }
 }
 
 /** One that is just coming, and is a member already, gets it on its own way. */
@@ -182,7 +198,7 @@ export function* learnLatest(group: Group, deadline: number): Task<void> {
 export function* refreshRecord(group: Group, deadline: number): Task<void> {
   const { port, policy, ledger } = group;
   if (ledger.record === undefined) return;
-  const active = group.members.filter(({ isActive }) => isActive);
+  const active = group.members.filter(({ isActive, suspectedFor }) => isActive && suspectedFor === undefined);
   // A SoftHSM that has not looked just before it writes is blind afterwards (see blindness.ts): as often as that costs little.
   const mayGoBlind = active.some(({ writesExclusively }) => writesExclusively);
   const pause = mayGoBlind ? Math.min(policy.freshness, group.recordReadTook * REFRESH_PAUSE) : policy.freshness;
@@ -190,6 +206,13 @@ export function* refreshRecord(group: Group, deadline: number): Task<void> {
   group.refreshing ??= port.start(readRecordOf(group, active, deadline));
   const { refreshing } = group;
   if (!refreshing.settled) yield { signals: [refreshing], until: deadline };
+}
+
+function mistrust(member: Member): void {
+  const { connection } = member;
+  if (connection === undefined) return;
+  member.isUnsettled = true;
+  member.suspect(connection, 'it does not know the newest state of the group');
 }
 
 /** From all of them: one may just have left the group, and hosts are slow to see what others have written. */
@@ -204,6 +227,8 @@ function* readRecordOf(group: Group, members: readonly Member[], deadline: numbe
     );
     // Where it could not be read, the next one to ask may try again.
     if (!learnt.includes('read')) group.recordReadAt = startedAt - policy.freshness;
+    // Nothing is made on who may have left the group meanwhile: a fresh host tells.
+    if (learnt.every((each) => each === 'none')) for (const member of members) mistrust(member);
   } finally {
     group.recordReadTook = port.now() - startedAt;
     group.refreshing = undefined;

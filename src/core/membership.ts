@@ -56,6 +56,12 @@ export function recordOf(group: Group): GroupRecord {
   return ledger.record;
 }
 
+/** Whoever rests or leaves is not the last one, also by what another process has just changed. */
+export function checkSomebodyServes(name: string, members: GroupRecord['members'], drained: readonly string[]): void {
+  if (members.every(({ serial }) => drained.includes(serial)))
+    fail(CKR.actionProhibited, `${name} is the last member that is not drained`);
+}
+
 /** What a member has and another does not; undefined where that cannot be told. */
 export function* objectsBeyond(member: Member, other: Member | undefined): Task<readonly string[] | undefined> {
   if (member.connection === undefined || other?.connection === undefined) return undefined;

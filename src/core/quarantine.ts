@@ -37,8 +37,9 @@ function* takeTurn(
   if (before !== undefined && !before.settled) yield { signals: [before], until: deadline };
   const { port } = group;
   // A member that holds the object and whose token can be reached: the quarantine is only another host to it.
-  const holders = group.members.filter((member) => member.serial !== undefined && holds(member, operation));
-  const model = holders.find((member) => member.isActive) ?? holders[0] ?? group.members[0];
+  const candidates = operation.only === undefined ? group.members : [operation.only];
+  const holders = candidates.filter((member) => member.serial !== undefined && holds(member, operation));
+  const model = holders.find((member) => member.isActive) ?? holders[0] ?? candidates[0];
   if (model === undefined || port.now() >= deadline) return none('its turn did not come in time');
   const member = yield* startSpareHost(group, model, deadline);
   if (typeof member === 'string') return none(member);

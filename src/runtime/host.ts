@@ -5,6 +5,7 @@ import type { BegunJob, HostEnd, HostLink, HostListener, HostOptions } from '../
 import { type Job, readReply, writeJob } from '../spec/job.js';
 import { Writer } from '../spec/wire.js';
 import { addon, hostExecutable, type NativeChannel, type NativeSecret } from './addon.js';
+import { environmentFor } from './environment.js';
 
 const writer = new Writer();
 /** See native/common/farewell.h. */
@@ -38,10 +39,8 @@ export class HostProcess implements HostLink {
   constructor(options: HostOptions, listener: HostListener, surroundings: HostSurroundings) {
     this.#listener = listener;
     this.#surroundings = surroundings;
-    const env = { ...process.env, ...options.env };
-    for (const name of surroundings.hidden) delete env[name];
     this.#child = spawn(hostExecutable, [String(process.pid)], {
-      env,
+      env: environmentFor(options.env, surroundings.hidden),
       stdio: ['ignore', 'pipe', 'pipe', this.channel.hostSocket, this.channel.lanePage],
     });
     this.channel.closeHostEnds();

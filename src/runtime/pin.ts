@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import type { PinReference } from '../core/configuration.js';
 import { InputError } from '../spec/input.js';
 import { addon, type NativeSecret } from './addon.js';
+import { environmentFor } from './environment.js';
 
 const COMMAND_TIMEOUT = 30_000;
 const LONGEST_PIN = 255;
@@ -31,6 +32,7 @@ function readBytes({ env, file, command }: PinReference): Buffer {
   const [program = '', ...args] = argumentsOf(command);
   try {
     return execFileSync(program, args, {
+      env: environmentFor({}, []),
       stdio: ['ignore', 'pipe', 'ignore'],
       timeout: COMMAND_TIMEOUT,
       maxBuffer: 64 * 1024,
@@ -51,7 +53,8 @@ async function fetchBytes(reference: PinReference): Promise<Buffer> {
   if (reference.command === undefined) return readBytes(reference);
   const [program = '', ...args] = argumentsOf(reference.command);
   return await new Promise((resolve, reject) => {
-    const options = { encoding: 'buffer', timeout: COMMAND_TIMEOUT, maxBuffer: 64 * 1024 } as const;
+    const env = environmentFor({}, []);
+    const options = { env, encoding: 'buffer', timeout: COMMAND_TIMEOUT, maxBuffer: 64 * 1024 } as const;
     execFile(program, args, options, (error, stdout) => {
       if (error === null) resolve(stdout);
       else reject(failedCommand(program, error));

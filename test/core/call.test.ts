@@ -227,6 +227,18 @@ describe('requests that end hosts', () => {
 });
 
 describe('the quarantine', () => {
+  test('asks nobody else where one member only may do it', () => {
+    const { a, b } = twoTokens();
+    const world = World.open({ a, b });
+    const object = objectIn(world);
+    b.behave = on('C_Sign', { crash: true });
+    const member = world.group.members.find(({ name }) => name === 'b');
+    const before = a.signatures;
+    const call = { ...sign(hmac, object, Buffer.from('data')), only: member };
+    expect(caught(() => world.run(runCall(world.group, call, world.now + 10_000)))).toBeInstanceOf(Error);
+    expect(a.signatures).toBe(before);
+  });
+
   test('is tried again when its host does not see the token at first', () => {
     const { a, b } = twoTokens();
     const world = World.open({ a, b });

@@ -98,6 +98,21 @@ describe('a member in a list in brackets', () => {
   });
 });
 
+test('a comma behind the last one of a list in brackets stays behind the last one', () => {
+  const text = 'members: [\n  {name: a}, # rack 1\n  {name: b}, # rack 2\n]\n';
+  expect(withoutMember(text, 'b')).toBe('members: [\n  {name: a}, # rack 1\n]\n');
+  expect(withMember(text, { name: 'c' })).toBe(text.replace('rack 2\n', 'rack 2\n  {"name":"c"},\n'));
+  expect(withMember('members: [{name: a},]', { name: 'c' })).toBe('members: [{name: a}, {"name":"c"},]');
+  expect(withoutMember('members: [{name: a}, {name: b},]', 'b')).toBe('members: [{name: a},]');
+});
+
+test('what another place depends on is refused', () => {
+  const text = 'members:\n  - name: a\n    standby: &s false\n  - name: b\n    standby: *s\n';
+  expect(() => withSetting(text, 'a', 'standby', true)).toThrow('something else');
+  expect(() => withoutMember(text, 'a')).toThrow('something else');
+  expect(withSetting(text, 'b', 'standby', true)).toBe(text.replace('*s', 'true'));
+});
+
 test('what has another form is refused', () => {
   const only = 'label: x\nmembers:\n  - name: a\n';
   expect(() => withoutMember(only, 'a')).toThrow('a is its only member');

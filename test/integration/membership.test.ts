@@ -242,6 +242,23 @@ describe('a drained member that is the only one left', () => {
     await expectAlike('hsm1', 'hsm2');
   });
 
+  test('is put back into service where the others are drained for good', async () => {
+    const before = await cluster.open(twoOf());
+    const made = await makeKeys(before);
+    await before.drain('hsm2');
+    await before.close();
+    const [hsm1, hsm2] = twoOf().members;
+    await undrainMember({ ...twoOf(), members: [{ ...hsm1, drained: true }, hsm2] as never }, 'hsm2');
+    await expectAll(await cluster.open(twoOf()), made);
+  });
+
+  test('is not drained as well by another application at the same time', async () => {
+    const [one, other] = [await cluster.open(twoOf()), await cluster.open(twoOf())];
+    const ended = await Promise.allSettled([one.drain('hsm1'), other.drain('hsm2')]);
+    expect(ended.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected']);
+    await untilState(one, ended[0].status === 'fulfilled' ? 'hsm2' : 'hsm1', 'active');
+  });
+
   test('is put back into service where nobody can open the group any more', async () => {
     const before = await cluster.open(twoOf());
     const made = await makeKeys(before);

@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import { readFileSync } from 'node:fs';
 import { parseConfiguration } from '../../core/validation.js';
 import { hasMember, NotEditable, withMember, withoutMember, withSetting } from './configuration-edit.js';
@@ -8,14 +9,16 @@ import { type PreparedFile, prepareFile } from './prepared-file.js';
 export class ConfigurationDocument {
   readonly #path: string;
   /** As it was read. */
-  readonly #before: string;
+  readonly #before: Buffer;
   #text: string;
 
   /** Throws as VirtualToken.open does where the file is not right. */
   constructor(path: string) {
     this.#path = path;
-    this.#before = readFileSync(path, 'utf8');
-    this.#text = this.#before;
+    this.#before = readFileSync(path);
+    // What is not understood would not be written as it was.
+    if (!isUtf8(this.#before)) throw new Failure(`${path} is not UTF-8`, 'convert it first: `iconv -f latin1 -t utf8`');
+    this.#text = this.#before.toString();
     parseConfiguration(this.#text, path);
   }
 
@@ -60,7 +63,7 @@ export class ConfigurationDocument {
 
   /** What somebody else has changed meanwhile is not overwritten. */
   #put(file: PreparedFile): void {
-    if (readFileSync(this.#path, 'utf8') !== this.#before)
+    if (!readFileSync(this.#path).equals(this.#before))
       throw new Failure(
         `${this.#path} was changed by somebody else meanwhile, and left as it is`,
         'give the command again: what is done already is not done twice',

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import {
   type CST,
   type Document,
@@ -5,6 +6,7 @@ import {
   isScalar,
   isSeq,
   type ParsedNode,
+  parse,
   parseDocument,
   type YAMLMap,
   type YAMLSeq,
@@ -25,6 +27,8 @@ interface Members {
   /** Its items as the parser has met them, with what stands before each. */
   readonly tokens: readonly CST.CollectionItem[];
   readonly isFlow: boolean;
+  /** Where there is a comma behind the last item of a list in brackets. */
+  readonly lastComma: number | undefined;
 }
 
 function membersIn(text: string): Members {
@@ -35,7 +39,9 @@ function membersIn(text: string): Members {
   // A comma or a comment behind the last item is one more token without a value.
   const tokens = token.items.filter(({ value }) => value !== undefined);
   if (tokens.length !== list.items.length) throw new NotEditable('its list of members has an empty place');
-  return { text, list, tokens, isFlow: token.type === 'flow-collection' };
+  const last = token.items.find(({ value }) => value === undefined);
+  const lastComma = last?.start.find(({ type }) => type === 'comma')?.offset;
+  return { text, list, tokens, isFlow: token.type === 'flow-collection', lastComma };
 }
 
 function placeOf(node: unknown): Place {
@@ -80,16 +86,18 @@ function addLines(text: string, to: number, lines: readonly string[]): string {
 }
 
 /** Puts an entry in brackets behind the last one, on a line of its own where that has one. */
-function addToFlow(text: string, last: number, [, to]: Place, entry: string): string {
+function addToFlow(text: string, last: number, [, to]: Place, entry: string, lastComma?: number): string {
   const line = lineStart(text, last);
   const indent = text.slice(line, last);
-  const rest = text.slice(to, lineEnd(text, to + 1));
-  if (!isBlank(indent) || line === 0) return splice(text, [to, to], `, ${entry}`);
+  // A comma behind the last one, where there is one, comes behind the new one too.
+  const [at, before, after] = lastComma === undefined ? [to, ',', ''] : [lastComma + 1, '', ','];
+  const rest = text.slice(at, lineEnd(text, at + 1));
+  if (!isBlank(indent) || line === 0) return splice(text, [at, at], `${before} ${entry}${after}`);
   const newline = newlineOf(text);
   // A comment behind the last one stays with it.
   return isComment(rest)
-    ? splice(text, [to, to + rest.length], `,${rest}${indent}${entry}${newline}`)
-    : splice(text, [to, to], `,${newline}${indent}${entry}`);
+    ? splice(text, [at, at + rest.length], `${before}${rest}${indent}${entry}${after}${newline}`)
+    : splice(text, [at, at], `${before}${newline}${indent}${entry}${after}`);
 }
 
 /** Where an item begins: its dash, or in brackets its anchor, tag or value. */
@@ -101,12 +109,34 @@ function startOf({ start, value }: CST.CollectionItem, isFlow: boolean): number 
   return (first ?? value)?.offset ?? 0;
 }
 
+type Meaning = { readonly members: readonly Readonly<Record<string, unknown>>[] };
+
+/** Refuses a change that something else in the file depends on, as on an anchor: afterwards it has to mean what was wanted. */
+function checked(before: string, after: string, change: (members: Meaning['members']) => Meaning['members']): string {
+  const meant = parse(before) as Meaning;
+  const wanted = { ...meant, members: change(meant.members) };
+  if (!isDeepStrictEqual(meaningOf(after), wanted)) throw new NotEditable('something else in it depends on that place');
+  return after;
+}
+
+function meaningOf(text: string): unknown {
+  try {
+    return parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
 /** The text with a member behind the others. */
 export function withMember(text: string, member: Readonly<Record<string, unknown>>): string {
-  const { list, tokens, isFlow } = membersIn(text);
+  return checked(text, addMember(text, member), (members) => [...members, member]);
+}
+
+function addMember(text: string, member: Readonly<Record<string, unknown>>): string {
+  const { list, tokens, isFlow, lastComma } = membersIn(text);
   const place = placeOf(list.items.at(-1));
   const start = startOf(tokens.at(-1) as CST.CollectionItem, isFlow);
-  if (isFlow) return addToFlow(text, start, place, JSON.stringify(member));
+  if (isFlow) return addToFlow(text, start, place, JSON.stringify(member), lastComma);
   const indent = text.slice(lineStart(text, start), start);
   const lines = Object.entries(member).map(
     ([name, value], index) => `${indent}${index === 0 ? '- ' : '  '}${name}: ${quoted(value)}`,
@@ -148,17 +178,19 @@ function linesOf(members: Members, index: number, name: string): Place {
   return [from, to];
 }
 
-function withoutInFlow({ text, list, tokens }: Members, index: number): string {
+function withoutInFlow({ text, list, tokens, lastComma }: Members, index: number): string {
   const commaBefore = (at: number): number => tokens[at]?.start.find(({ type }) => type === 'comma')?.offset ?? -1;
-  const isLast = index === tokens.length - 1;
+  const isFinal = index === tokens.length - 1;
+  const isLast = isFinal && lastComma === undefined;
   const start = startOf(tokens[index] as CST.CollectionItem, true);
-  const end = isLast ? placeOf(list.items[index])[1] : commaBefore(index + 1) + 1;
+  const commaBehind = isFinal ? lastComma : commaBefore(index + 1);
+  const end = commaBehind === undefined ? placeOf(list.items[index])[1] : commaBehind + 1;
   const line = lineStart(text, start);
   const rest = text.slice(end, lineEnd(text, end + 1));
   const hasLines = isBlank(text.slice(line, start)) && (isBlank(rest) || isComment(rest));
   // The space that parts it from its neighbour goes too.
-  const before = isLast ? /[ \t]*$/u.exec(text.slice(line, start))?.[0].length : 0;
-  const after = isLast ? 0 : rest.length - rest.trimStart().length;
+  const before = isFinal ? /[ \t]*$/u.exec(text.slice(line, start))?.[0].length : 0;
+  const after = isFinal ? 0 : rest.length - rest.trimStart().length;
   const cut = splice(text, hasLines ? [line, end + rest.length] : [start - (before ?? 0), end + after]);
   const comma = commaBefore(index);
   return isLast && comma >= 0 ? splice(cut, [comma, comma + 1]) : cut;
@@ -170,11 +202,20 @@ export function withoutMember(text: string, name: string): string {
   const index = indexOf(members, name);
   if (index < 0) throw new NotEditable(`it has no member ${name}`);
   if (members.list.items.length === 1) throw new NotEditable(`${name} is its only member`);
-  return members.isFlow ? withoutInFlow(members, index) : splice(text, linesOf(members, index, name));
+  const after = members.isFlow ? withoutInFlow(members, index) : splice(text, linesOf(members, index, name));
+  return checked(text, after, (all) => all.filter((_member, at) => at !== index));
 }
 
+type Setting = boolean | number | string;
+
 /** The text with a member's setting changed where it is, or added behind the others. */
-export function withSetting(text: string, name: string, setting: string, value: boolean | number | string): string {
+export function withSetting(text: string, name: string, setting: string, value: Setting): string {
+  return checked(text, setInMember(text, name, setting, value), (members) =>
+    members.map((member) => (member.name === name ? { ...member, [setting]: value } : member)),
+  );
+}
+
+function setInMember(text: string, name: string, setting: string, value: Setting): string {
   const members = membersIn(text);
   const member = members.list.items[indexOf(members, name)] as YAMLMap | undefined;
   if (member === undefined) throw new NotEditable(`it has no member ${name}`);

@@ -1,10 +1,10 @@
-import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { parse } from 'yaml';
 import type { GroupConfig, GroupConfigInput } from '../../core/configuration.js';
 import type { Group } from '../../core/group.js';
 import type { Task } from '../../core/task.js';
 import { administer } from '../../runtime/administration.js';
+import { OWN_PREFIX } from '../../runtime/environment.js';
 import { type ConfigurationSource, OpenGroup, readConfiguration } from '../../runtime/open-group.js';
 import { findConfiguration } from './configuration-path.js';
 import { EXIT, type ExitCode } from './exit-code.js';
@@ -55,17 +55,24 @@ export class Shell {
 
   /** The configuration for whoever opens the group; where it names no PIN that is asked for. */
   async source(path: string = this.path): Promise<ConfigurationSource> {
+    const known = this.#sources.get(path);
+    if (known !== undefined) return known;
     const { pin, label } = readConfiguration(path);
     if (pin !== undefined) return path;
     if (!this.questions.canAsk) {
       this.output.warn(`${path} names no \`pin\`: only what is public is seen`);
       return path;
     }
-    // As if it had come from outside: the hosts do not get the variable, and nobody else sees it.
-    const env = `PKCS11_HA_PIN_${randomBytes(4).toString('hex')}`;
+    // As if it had come from outside; no program that is started gets the variable.
+    const env = `${OWN_PREFIX}PIN_${this.#sources.size}`;
     process.env[env] = await this.questions.secret(`PIN of ${label}`, 'a `pin` in the configuration');
-    return { ...(parse(readFileSync(path, 'utf8')) as GroupConfigInput), pin: { env } };
+    const source = { ...(parse(readFileSync(path, 'utf8')) as GroupConfigInput), pin: { env } };
+    this.#sources.set(path, source);
+    return source;
   }
+
+  /** What was completed by an answer, so that it is asked for once. */
+  readonly #sources = new Map<string, ConfigurationSource>();
 
   /** Opens the group, does the work, and closes it whatever becomes of that. */
   async withGroup<T>(work: (open: OpenGroup) => Promise<T>, options: HostOptions = {}): Promise<T> {

@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import type { PinReference, TokenSelector } from '../../core/configuration.js';
+import type { GroupConfig, PinReference, TokenSelector } from '../../core/configuration.js';
 import { type FoundToken, isMeant } from '../../core/library.js';
 import { listTokens } from '../../core/spare-host.js';
 import { checkConfiguration } from '../../core/validation.js';
@@ -85,8 +85,14 @@ function selectorOf(options: Options): TokenSelector | undefined {
 }
 
 /** The token that the options name; what they leave open is asked for, the token from a list. */
-export async function askForToken(shell: Shell, options: Options, likely?: string): Promise<TokenPlace> {
+export async function askForToken(
+  shell: Shell,
+  options: Options,
+  /** Of the group that the token is for, where there is one. */
+  group?: GroupConfig,
+): Promise<TokenPlace> {
   const { questions } = shell;
+  const likely = group?.members[0]?.module;
   const library = textOf(options, 'module') ?? (await questions.text('PKCS#11 library', '--module', likely));
   // A name without a folder is looked for by the loader.
   const module = library.includes('/') ? resolve(library) : library;
@@ -94,7 +100,7 @@ export async function askForToken(shell: Shell, options: Options, likely?: strin
   const token = selectorOf(options);
   if (token === undefined && !questions.canAsk)
     throw new UsageError('no token was named', 'give --serial, --token-label or --slot');
-  const found = await tokensOf(shell, module, env, hiddenBy(pinReferenceOf(options)));
+  const found = await tokensOf(shell, module, env, [...hiddenBy(pinReferenceOf(options)), ...hiddenBy(group?.pin)]);
   if (token !== undefined) {
     if (!found.some((each) => isMeant(token, each))) throw notThere(module, token, found);
     return { module, token, env };

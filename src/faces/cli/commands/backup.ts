@@ -15,7 +15,7 @@ import { askForToken, hiddenBy, pinOptions, pinReferenceOf, tokenOptions } from 
 type Options = Readonly<Record<string, unknown>>;
 
 async function placeOf(shell: Shell, options: Options): Promise<BackupTokenConfig> {
-  const place = await askForToken(shell, options, shell.configuration().members[0]?.module);
+  const place = await askForToken(shell, options, shell.configuration());
   const pin = pinReferenceOf(options);
   return asked(() => checkBackupToken({ ...place, ...(pin === undefined ? {} : { pin }) }, 'backup token'));
 }

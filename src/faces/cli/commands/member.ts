@@ -94,9 +94,9 @@ async function askForMember(
   shell: Shell,
   name: string,
   options: Readonly<Record<string, unknown>>,
-  { members }: GroupConfig,
+  group: GroupConfig,
 ): Promise<Readonly<Record<string, unknown>>> {
-  const { module, token, env } = await askForToken(shell, options, members[0]?.module);
+  const { module, token, env } = await askForToken(shell, options, group);
   const weight = textOf(options, 'weight');
   return {
     name,

@@ -14,8 +14,9 @@ import { clearScreen, duration, untilChanged } from '../watching.js';
 
 /** So many calls are measured; the middle one counts. */
 const SAMPLES = 5;
-/** What is measured and counted is given up after so long (ms). */
+/** What is measured, and what is counted, is given up after so long (ms). */
 const LOOK_WITHIN = 5000;
+const COUNT_WITHIN = 60_000;
 
 interface MemberPicture extends MemberStatus {
   /** ms that C_GenerateRandom takes there; undefined where it does not serve. */
@@ -55,7 +56,7 @@ async function countObjects(
   open: OpenGroup,
 ): Promise<{ total: number; lacking: ReadonlyMap<string, number> } | undefined> {
   try {
-    const objects = await open.run(findObjects(open.group, [], open.now() + LOOK_WITHIN));
+    const objects = await open.run(findObjects(open.group, [], open.now() + COUNT_WITHIN));
     const lacking = new Map<string, number>();
     for (const { standings } of objects)
       for (const [member, standing] of standings)
@@ -81,14 +82,17 @@ async function takePicture(open: OpenGroup): Promise<GroupPicture> {
         ? undefined
         : objects.total - (objects.lacking.get(member.name) ?? 0),
   }));
-  const unconfigured = (group.ledger.record?.members ?? [])
+  // One that goes by another name here, and was not met yet, is not taken for one that is missing.
+  const areKnown = members.every(({ serial }) => serial !== undefined);
+  const unconfigured = (areKnown ? (group.ledger.record?.members ?? []) : [])
     .filter(({ serial }) => !members.some((member) => member.serial === serial))
     .map(({ name, serial }) => ({ name, serial }));
   const isWhole =
     unconfigured.length === 0 &&
+    objects !== undefined &&
     members.every(
       ({ state, behind, objects: own }) =>
-        (state === 'active' || state === 'standby') && behind === 0 && own === objects?.total,
+        (state === 'active' || state === 'standby') && behind === 0 && own === objects.total,
     );
   return {
     label: status.label,

@@ -1,4 +1,5 @@
 import type { GroupConfig } from '../../../core/configuration.js';
+import { TokenError } from '../../../core/error.js';
 import { awaitSettled } from '../../../core/formation.js';
 import { type Inspection, inspectMember } from '../../../core/inspection.js';
 import { reasonOf } from '../../../core/state.js';
@@ -110,9 +111,12 @@ function partialOf(inspections: readonly Inspection[]): Record<string, string[]>
 }
 
 /** On an open group whose members are all there: session objects go from one to the other. */
-async function travelsOf(shell: Shell): Promise<Readonly<Record<string, Travel>>> {
+async function travelsOf(shell: Shell): Promise<Readonly<Record<string, Travel>> | null> {
   return await shell.withGroup(async (open) => {
-    const { travels } = await shell.administer(open, 'verify', (group, deadline) => proveTravel(group, deadline));
+    const { group } = open;
+    await open.run(awaitSettled(group, open.now() + group.policy.deadline), shell.signal);
+    if (!group.members.every(({ isServing }) => isServing)) return null;
+    const { travels } = await shell.administer(open, 'verify', (each, deadline) => proveTravel(each, deadline));
     return travels;
   });
 }
@@ -135,8 +139,11 @@ async function verifyMembers(shell: Shell): Promise<Verification> {
       const { name, state } = member;
       if (inspection === undefined) {
         const problem = reasonOf(state) === '' ? 'it does not answer' : reasonOf(state);
-        const advice = 'check the library’s path, `env`, which token is meant, and the PIN';
-        problems.push({ member: name, severity: 'error', problem, advice });
+        const isResting = state.name === 'drained';
+        const advice = isResting
+          ? 'take `drained` out of the configuration to have it serve'
+          : 'check the library’s path, `env`, which token is meant, and the PIN';
+        problems.push({ member: name, severity: isResting ? 'warning' : 'error', problem, advice });
       } else {
         inspections.push(inspection);
         problems.push(...problemsOf(inspection, config.policy.replication));
@@ -173,7 +180,16 @@ async function verifyMembers(shell: Shell): Promise<Verification> {
         advice: `put it in the configuration, or \`pkcs11-ha member remove ${name}\``,
       });
   const isWhole = isAllThere && ids.size === 1 && !ids.has(undefined);
-  const travels = isWhole && problems.every(({ severity }) => severity === 'warning') ? await travelsOf(shell) : null;
+  let travels: Verification['travels'] = null;
+  if (isWhole && problems.every(({ severity }) => severity === 'warning')) {
+    try {
+      travels = await travelsOf(shell);
+    } catch (error) {
+      if (!(error instanceof TokenError)) throw error;
+      const advice = '`pkcs11-ha status` tells how each member is';
+      problems.push({ member: 'all', severity: 'error', problem: error.message, advice });
+    }
+  }
   return { members, travels, partial: partialOf(inspections), problems };
 }
 
