@@ -24,11 +24,16 @@ export class Killer {
 
   /** Has all serve again at once: one that is lost so often would be left alone for seconds. */
   async restored() {
-    for (const { name, isActive } of this.#members) {
-      if (isActive) continue;
-      await this.#open.run(recoverMember(this.#open.group, name, this.#open.now() + RESTORED_WITHIN));
+    while (!this.#members.every(({ isActive }) => isActive)) {
+      const away = this.#members.find(({ isActive, state }) => !isActive && state.name === 'down');
+      try {
+        if (away !== undefined)
+          await this.#open.run(recoverMember(this.#open.group, away.name, this.#open.now() + RESTORED_WITHIN));
+      } catch {
+        // A token may not be seen by a host that starts just after a crash: it is told again.
+      }
+      await wait(2);
     }
-    while (!this.#members.every(({ isActive }) => isActive)) await wait(2);
   }
 
   kill(index) {
