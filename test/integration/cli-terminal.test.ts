@@ -101,6 +101,31 @@ function hostsUnder(pid: number): number[] {
   );
 }
 
+test('a PIN that the file does not name is asked for once, and no host gets it', async () => {
+  const path = configure('asking', [0, 1]);
+  await run(['group', 'delete', '--yes', '--config', path]);
+  writeFileSync(path, readFileSync(path, 'utf8').replace(/^pin: .*\n/mu, ''));
+  const create = new Terminal(['group', 'create', path]);
+  await create.until(/PIN of asking/u);
+  create.type(`${hsm(0).pin}\r`);
+  expect(await create.ended).toBe(0);
+  const watch = new Terminal(['status', '--watch', '--config', path]);
+  await watch.until(/PIN of asking/u);
+  watch.type(`${hsm(0).pin}\r`);
+  await watch.until(/good, 0 objects/u);
+  const hosts = hostsUnder(watch.pid);
+  expect(hosts.length).toBeGreaterThanOrEqual(2);
+  for (const host of hosts) expect(readFileSync(`/proc/${host}/environ`, 'latin1')).not.toContain(hsm(0).pin);
+  watch.type('\u0003');
+  await watch.ended;
+  const verify = new Terminal(['verify', '--config', path]);
+  await verify.until(/PIN of asking/u);
+  verify.type(`${hsm(0).pin}\r`);
+  await verify.until(/No problems/u);
+  expect(await verify.ended).toBe(0);
+  expect(verify.text).not.toContain(hsm(0).pin);
+});
+
 test('status --watch shows how a member is lost and comes back, and Ctrl-C ends it', async () => {
   const path = configure('watched', [0, 1]);
   await run(['group', 'delete', '--yes', '--config', path]);
