@@ -20,7 +20,7 @@ interface Seen {
   readonly isBeyond?: boolean;
 }
 
-// EVERY_CALL=1/4: before each call of each case, of the first quarter of them; all take ten minutes.
+// EVERY_CALL=1/4: before each call of each case, of the first quarter of them; all take some minutes.
 const isWhole = process.env.EVERY_CALL !== undefined;
 const [part = 1, parts = 1] = (process.env.EVERY_CALL ?? '').split('/').map(Number);
 
