@@ -206,6 +206,8 @@ export function* refreshRecord(group: Group, deadline: number): Task<void> {
   group.refreshing ??= port.start(readRecordOf(group, active, deadline));
   const { refreshing } = group;
   if (!refreshing.settled) yield { signals: [refreshing], until: deadline };
+  const isDoubted = ({ isActive, suspectedFor }: Member): boolean => isActive && suspectedFor !== undefined;
+  while (active.some(isDoubted) && port.now() < deadline) yield { signals: [group.changed], until: deadline };
 }
 
 function mistrust(member: Member): void {

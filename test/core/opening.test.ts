@@ -1,4 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
+import { refreshRecord } from '../../src/core/membership-record.js';
 import { awaitService } from '../../src/core/opening.js';
 import { type GroupRecord, type MemberNote, recordTemplate } from '../../src/core/record.js';
 import { type Behaviour, ScriptedToken, World } from '../support/world.js';
@@ -74,4 +75,16 @@ describe('a token without a group record', () => {
     expect([world.stateOf('a'), world.stateOf('b')]).toEqual(['active', 'active']);
     expect(world.now).toBeLessThan(100);
   });
+});
+
+test('nothing is made on members whose record was taken off them', () => {
+  const [a, b] = [new ScriptedToken('A', [key]), new ScriptedToken('B', [])];
+  a.records = [recordTemplate(groupRecord, true)];
+  const world = new World({ a, b });
+  world.until(() => world.stateOf('a') === 'active');
+  a.records = [];
+  world.group.recordReadAt = Number.NEGATIVE_INFINITY;
+  // As every change does before it writes.
+  world.run(refreshRecord(world.group, world.now + 1000));
+  expect(world.stateOf('a')).not.toBe('active');
 });
