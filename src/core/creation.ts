@@ -12,7 +12,7 @@ import type { Origin, Piece } from './installation.js';
 import { relearnKeyRecord } from './key-record.js';
 import { isPrivatePart, isSecretPart, isTrueIn, type Making } from './making.js';
 import type { Member } from './member.js';
-import { refreshRecord } from './membership-record.js';
+import { refreshForChange } from './membership-record.js';
 import { nameObject } from './naming.js';
 import type { VirtualObject } from './object.js';
 import { type AliasRecord, type AnyRecord, type KeyRecord, noteAttributes, noteObject } from './record.js';
@@ -88,7 +88,7 @@ export function* createObjects(group: Group, making: Making, deadline: number): 
 
 function* createOnAll(change: Change, making: Making): Task<readonly VirtualObject[]> {
   const { group } = change;
-  yield* refreshRecord(group, change.deadline);
+  yield* refreshForChange(group, change.deadline);
   const parts = pairProofs(yield* draftAnew(change, making));
   for (const part of parts) checkCopies(change, making, part);
   const named = yield* nameAll(change, parts);
@@ -127,7 +127,7 @@ function* draftAnew({ group, deadline }: Change, making: Making): Task<readonly 
   } catch (error) {
     if (!(error instanceof TokenError) || error.code !== CKR.keyHandleInvalid) throw error;
     group.recordReadAt = Number.NEGATIVE_INFINITY;
-    yield* refreshRecord(group, deadline);
+    yield* refreshForChange(group, deadline);
     if (group.ledger.domain === domain) throw error;
     return yield* draft(group, making, deadline);
   }

@@ -7,7 +7,7 @@ import type { Group } from './group.js';
 import { relearnKeyRecord } from './key-record.js';
 import { isSecretPart } from './making.js';
 import type { Member } from './member.js';
-import { refreshRecord } from './membership-record.js';
+import { refreshForChange } from './membership-record.js';
 import type { VirtualObject } from './object.js';
 import { aliasTemplate, hex, keyRecordTemplate } from './record.js';
 import { describeObject, restoreObject } from './restoration.js';
@@ -33,7 +33,7 @@ export function* destroyObject(group: Group, object: VirtualObject, deadline: nu
 
 function* destroy(change: Change, object: VirtualObject): Task<void> {
   const { group } = change;
-  yield* refreshRecord(group, change.deadline);
+  yield* refreshForChange(group, change.deadline);
   yield* relearnKeyRecord(group, object);
   yield* describeObject(group, object, change.deadline);
   const participants = yield* change.participants();

@@ -191,9 +191,17 @@ export function* learnLatest(group: Group, deadline: number): Task<void> {
   );
 }
 
+/** Before objects are changed: the record of now, and those that are in doubt then are out of service. */
+export function* refreshForChange(group: Group, deadline: number): Task<void> {
+  yield* refreshRecord(group, deadline);
+  const isDoubted = ({ isActive, suspectedFor }: Member): boolean => isActive && suspectedFor !== undefined;
+  while (group.members.some(isDoubted) && group.port.now() < deadline)
+    yield { signals: [group.changed], until: deadline };
+}
+
 /**
- * Before objects are changed: what other processes have made of the group is read again, where it was not just now.
- * Whoever goes by an old record wraps keys for members that have left.
+ * What other processes have made of the group is read again, where it was not just now. Whoever goes by an old record
+ * wraps keys for members that have left.
  */
 export function* refreshRecord(group: Group, deadline: number): Task<void> {
   const { port, policy, ledger } = group;
@@ -206,8 +214,6 @@ export function* refreshRecord(group: Group, deadline: number): Task<void> {
   group.refreshing ??= port.start(readRecordOf(group, active, deadline));
   const { refreshing } = group;
   if (!refreshing.settled) yield { signals: [refreshing], until: deadline };
-  const isDoubted = ({ isActive, suspectedFor }: Member): boolean => isActive && suspectedFor !== undefined;
-  while (active.some(isDoubted) && port.now() < deadline) yield { signals: [group.changed], until: deadline };
 }
 
 function mistrust(member: Member): void {

@@ -24,7 +24,7 @@ import { describedTypes, identityOf, isReserved, templateOf } from './identity.j
 import { relearnKeyRecord } from './key-record.js';
 import { isTrueIn } from './making.js';
 import type { Member } from './member.js';
-import { refreshRecord } from './membership-record.js';
+import { refreshForChange } from './membership-record.js';
 import { renameAmong } from './naming.js';
 import type { VirtualObject } from './object.js';
 import { readObject } from './reading.js';
@@ -75,7 +75,7 @@ export function* changeAttributes(
 
 function* alter(change: Change, object: VirtualObject, changes: readonly Attribute[]): Task<void> {
   const { group } = change;
-  yield* refreshRecord(group, change.deadline);
+  yield* refreshForChange(group, change.deadline);
   const types = changes.map(({ type }) => type);
   yield* describeObject(group, object, change.deadline);
   yield* noticeRename(group, object, change.deadline);

@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import { refreshRecord } from '../../src/core/membership-record.js';
+import { refreshForChange } from '../../src/core/membership-record.js';
 import { awaitService } from '../../src/core/opening.js';
 import { type GroupRecord, type MemberNote, recordTemplate } from '../../src/core/record.js';
 import { type Behaviour, ScriptedToken, World } from '../support/world.js';
@@ -85,6 +85,6 @@ test('nothing is made on members whose record was taken off them', () => {
   a.records = [];
   world.group.recordReadAt = Number.NEGATIVE_INFINITY;
   // As every change does before it writes.
-  world.run(refreshRecord(world.group, world.now + 1000));
+  world.run(refreshForChange(world.group, world.now + 1000));
   expect(world.stateOf('a')).not.toBe('active');
 });
