@@ -7,7 +7,7 @@ import type { Group } from './group.js';
 import { findRecords, foundIn } from './ledger.js';
 import type { Member } from './member.js';
 import { writeGroupRecord } from './membership-record.js';
-import { type GroupRecord, hex, keyRecordTemplate, type MemberNote, readRecord } from './record.js';
+import { type GroupRecord, hex, keyRecordTemplate, type MemberNote, membersBeyond, readRecord } from './record.js';
 import { fail } from './refusal.js';
 import { removeOwn } from './removal.js';
 import { checkStorage } from './storage-check.js';
@@ -69,7 +69,10 @@ export function checkWhole({ members }: Group): void {
     fail(CKR.actionProhibited, `the members are not of one group: ${names}`);
   }
   const latest = found.map(({ record }) => record).sort((one, other) => other.revision - one.revision)[0];
-  const others = (latest?.members ?? []).filter(({ serial }) => !members.some((member) => member.serial === serial));
+  const others = membersBeyond(
+    latest,
+    members.map(({ serial }) => serial),
+  );
   if (others.length > 0) {
     const names = others.map(({ name, serial }) => `${name} (serial ${serial})`).join(', ');
     fail(CKR.actionProhibited, `${names} of this group would be left with its records: remove it, or configure it`);

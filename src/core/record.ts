@@ -154,6 +154,14 @@ export interface AliasRecord {
   readonly time: number;
 }
 
+/** The members of a group that are none of these tokens. */
+export function membersBeyond(
+  record: Pick<GroupRecord, 'members'> | undefined,
+  serials: readonly (string | undefined)[],
+): readonly MemberNote[] {
+  return (record?.members ?? []).filter(({ serial }) => !serials.includes(serial));
+}
+
 /** Whether a group's record is later than another one of that group. */
 export function isLater(one: GroupRecord, other: GroupRecord): boolean {
   if (one.revision !== other.revision) return one.revision > other.revision;

@@ -1,48 +1,12 @@
 import { describe, expect, test } from '@jest/globals';
 import { runCall } from '../../src/core/call.js';
-import type { TokenError } from '../../src/core/error.js';
 import { findObjects } from '../../src/core/find.js';
-import type { VirtualObject } from '../../src/core/object.js';
 import { encrypt, type Operation, sign } from '../../src/core/operation.js';
 import type { Running } from '../../src/core/task.js';
 import { ck } from '../../src/spec/constants.js';
 import { encodeMechanism } from '../../src/spec/mechanism.js';
-import { type Behaviour, type Mischief, ScriptedToken, World } from '../support/world.js';
-
-const hmac = encodeMechanism('m', 'SHA256_HMAC');
-const key = { label: 'key', secret: 'same' };
-
-function twoTokens(): { a: ScriptedToken; b: ScriptedToken } {
-  return { a: new ScriptedToken('A', [key]), b: new ScriptedToken('B', [key]) };
-}
-
-function objectIn(world: World): VirtualObject {
-  const [object] = world.run(findObjects(world.group, [], world.now + 10_000));
-  if (object === undefined) throw new Error('no object');
-  return object;
-}
-
-function signing(world: World, object: VirtualObject): () => string {
-  return () => world.run(runCall(world.group, sign(hmac, object, Buffer.from('data')), world.now + 10_000)).toString();
-}
-
-const on =
-  (call: string, mischief: Mischief): Behaviour =>
-  (name) =>
-    name === call ? mischief : undefined;
-
-function caught(call: () => unknown): TokenError {
-  try {
-    call();
-  } catch (error) {
-    return error as TokenError;
-  }
-  throw new Error('it did not throw');
-}
-
-const many = (call: () => string, count = 40): void => {
-  for (let i = 0; i < count; i += 1) expect(call()).toBe('same:data');
-};
+import { caught, hmac, key, many, objectIn, on, signing, twoTokens } from '../support/signing.js';
+import { type Behaviour, ScriptedToken, World } from '../support/world.js';
 
 describe('failing over', () => {
   // Each row: what member a does, and what becomes of it.
@@ -191,71 +155,6 @@ describe('deadlines', () => {
       b.behave = () => undefined;
     });
     many(call, 1);
-  });
-});
-
-describe('requests that end hosts', () => {
-  const poison = (mischief: Mischief): Behaviour => {
-    return (name, job) => {
-      const data = job.steps.at(-1)?.arguments[0];
-      return name === 'C_Sign' && data instanceof Uint8Array && Buffer.from('poison').equals(data)
-        ? mischief
-        : undefined;
-    };
-  };
-
-  test.each([
-    ['crashes', { crash: true }],
-    ['hangs', { silent: true }],
-  ] as const)('one that %s every member runs alone in the end', (_name, mischief) => {
-    const { a, b } = twoTokens();
-    const world = World.open({ a, b });
-    const object = objectIn(world);
-    const call = signing(world, object);
-    many(call);
-    for (const token of [a, b]) token.behave = poison(mischief);
-    const poisoned = world.start(runCall(world.group, sign(hmac, object, Buffer.from('poison')), world.now + 20_000));
-    const innocent = Array.from({ length: 20 }, () =>
-      world.start(runCall(world.group, sign(hmac, object, Buffer.from('data')), world.now + 20_000)),
-    );
-    world.until(() => poisoned.settled && innocent.every(({ settled }) => settled));
-    expect(innocent.map(({ ended }) => ended?.ok)).toEqual(innocent.map(() => true));
-    expect(poisoned.ended).toMatchObject({ ok: false, error: { code: ck('CKR_FUNCTION_FAILED') } });
-    expect(world.group.counters.quarantined).toBeGreaterThan(0);
-    many(call);
-  });
-});
-
-describe('the quarantine', () => {
-  test('asks nobody else where one member only may do it', () => {
-    const { a, b } = twoTokens();
-    const world = World.open({ a, b });
-    const object = objectIn(world);
-    b.behave = on('C_Sign', { crash: true });
-    const member = world.group.members.find(({ name }) => name === 'b');
-    const before = a.signatures;
-    const call = { ...sign(hmac, object, Buffer.from('data')), only: member };
-    expect(caught(() => world.run(runCall(world.group, call, world.now + 10_000)))).toBeInstanceOf(Error);
-    expect(a.signatures).toBe(before);
-  });
-
-  test('is tried again when its host does not see the token at first', () => {
-    const { a, b } = twoTokens();
-    const world = World.open({ a, b });
-    const object = objectIn(world);
-    const call = signing(world, object);
-    many(call);
-    let crashes = 2;
-    let blind = 0;
-    for (const token of [a, b]) {
-      token.behave = (name) => {
-        if (name === 'C_Sign' && crashes-- > 0) return { crash: true };
-        // Every host that starts after the crashes is blind twice.
-        return name === 'C_GetSlotList' && blind++ < 6 ? { code: ck('CKR_GENERAL_ERROR') } : undefined;
-      };
-    }
-    expect(call()).toBe('same:data');
-    expect(world.group.counters.quarantined).toBe(1);
   });
 });
 

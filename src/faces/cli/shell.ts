@@ -74,10 +74,15 @@ export class Shell {
   /** What was completed by an answer, so that it is asked for once. */
   readonly #sources = new Map<string, ConfigurationSource>();
 
+  /** The same, checked. */
+  async completeConfiguration(): Promise<GroupConfig> {
+    return readConfiguration(await this.source());
+  }
+
   /** Opens the group, does the work, and closes it whatever becomes of that. */
   async withGroup<T>(work: (open: OpenGroup) => Promise<T>, options: HostOptions = {}): Promise<T> {
     return await this.withHosts(
-      readConfiguration(await this.source()),
+      await this.completeConfiguration(),
       async (open) => {
         await this.awaitService(open);
         return await work(open);

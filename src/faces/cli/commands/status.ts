@@ -3,8 +3,9 @@ import { TokenError } from '../../../core/error.js';
 import { findObjects } from '../../../core/find.js';
 import type { Member } from '../../../core/member.js';
 import { random } from '../../../core/operation.js';
+import { membersBeyond } from '../../../core/record.js';
 import { type MemberStatus, statusOf } from '../../../core/status.js';
-import { type OpenGroup, readConfiguration } from '../../../runtime/open-group.js';
+import type { OpenGroup } from '../../../runtime/open-group.js';
 import { type CommandSpec, textOf } from '../command.js';
 import { EXIT, type ExitCode } from '../exit-code.js';
 import { UsageError } from '../failure.js';
@@ -84,9 +85,10 @@ async function takePicture(open: OpenGroup): Promise<GroupPicture> {
   }));
   // One that goes by another name here, and was not met yet, is not taken for one that is missing.
   const areKnown = members.every(({ serial }) => serial !== undefined);
-  const unconfigured = (areKnown ? (group.ledger.record?.members ?? []) : [])
-    .filter(({ serial }) => !members.some((member) => member.serial === serial))
-    .map(({ name, serial }) => ({ name, serial }));
+  const serials = members.map(({ serial }) => serial);
+  const unconfigured = areKnown
+    ? membersBeyond(group.ledger.record, serials).map(({ name, serial }) => ({ name, serial }))
+    : [];
   const isWhole =
     unconfigured.length === 0 &&
     objects !== undefined &&
@@ -197,7 +199,7 @@ export const status: CommandSpec = {
     if (!(interval >= 0.1 && interval <= 3600))
       throw new UsageError(`--interval: ${textOf(options, 'interval')} is no time`, 'give seconds, from 0.1 to 3600');
     const isWatching = options.watch === true;
-    const config = readConfiguration(await shell.source());
+    const config = await shell.completeConfiguration();
     const look = async (open: OpenGroup): Promise<ExitCode> => {
       await awaitMembers(shell, open);
       if (isWatching) return await watch(shell, open, interval);

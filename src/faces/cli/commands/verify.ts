@@ -2,9 +2,9 @@ import type { GroupConfig } from '../../../core/configuration.js';
 import { TokenError } from '../../../core/error.js';
 import { awaitSettled } from '../../../core/formation.js';
 import { type Inspection, inspectMember } from '../../../core/inspection.js';
+import { membersBeyond } from '../../../core/record.js';
 import { reasonOf } from '../../../core/state.js';
 import { proveTravel, type Travel } from '../../../core/travel-trial.js';
-import { readConfiguration } from '../../../runtime/open-group.js';
 import { ck, mechanismName } from '../../../spec/constants.js';
 import type { CommandSpec } from '../command.js';
 import { EXIT } from '../exit-code.js';
@@ -122,7 +122,7 @@ async function travelsOf(shell: Shell): Promise<Readonly<Record<string, Travel>>
 }
 
 async function verifyMembers(shell: Shell): Promise<Verification> {
-  const config = readConfiguration(await shell.source());
+  const config = await shell.completeConfiguration();
   const found = await shell.withHosts(config, async (open) => {
     const { group } = open;
     // Tokens are looked at as they are, whatever group they are of.
@@ -171,8 +171,8 @@ async function verifyMembers(shell: Shell): Promise<Verification> {
     });
   const serials = inspections.map(({ token: { serialNumber } }) => serialNumber);
   const record = inspections.map(({ group }) => group).sort((a, b) => (b?.revision ?? 0) - (a?.revision ?? 0))[0];
-  for (const { name, serial } of record?.members ?? [])
-    if (isAllThere && !serials.includes(serial))
+  if (isAllThere)
+    for (const { name, serial } of membersBeyond(record, serials))
       problems.push({
         member: name,
         severity: 'warning',
