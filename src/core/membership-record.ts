@@ -148,12 +148,15 @@ function* publishOnce(
   return latest?.writer === record.writer || latest?.revision !== record.revision ? 'done' : 'overtaken';
 }
 
-/** A member that leaves says so too: another process may be able to ask nobody but it. */
+/**
+ * A member that leaves says so too, where it still says anything: another process may be able to ask nobody but it.
+ * One that was taken the record off gets no other.
+ */
 function* tellLeaving(group: Group, record: GroupRecord, deadline: number): Task<void> {
   const { port, policy } = group;
   for (const member of group.members) {
     const stays = record.members.some(({ serial }) => serial === member.serial);
-    if (stays || !member.isOfGroup || !mayHoldRecord(member)) continue;
+    if (stays || !member.isOfGroup || member.revision < 0 || !mayHoldRecord(member)) continue;
     yield* replaceGroupRecord(
       group,
       member,

@@ -121,6 +121,17 @@ test('a member that leaves keeps nothing of the group; wiped, nothing at all; an
   await expectAll(other, made);
 });
 
+test('a member that was cleaned gets no record any more, whatever the removal writes afterwards', async () => {
+  const first = await cluster.open(twoOf());
+  await first.addMember(memberOf('hsm3'));
+  await first.close();
+  // So short that the removal itself retires the domain keys of before.
+  const token = await cluster.open({ ...cluster.configuration({ ...policy, freshness: 5 }) });
+  await Promise.all(['hsm1', 'hsm2', 'hsm3'].map((name) => untilState(token, name, 'active')));
+  expect(await token.removeMember('hsm3')).toMatchObject({ cleaned: true });
+  expect(await cluster.readOwn('hsm3')).toEqual([]);
+});
+
 test('a session object outlives its hosts, also when the group has another domain key by then', async () => {
   const token = await cluster.open(twoOf({ freshness: 100 }));
   const key = await token.generateKey('AES_KEY_GEN', { ...aes, token: false, extractable: false });
