@@ -1,0 +1,84 @@
+// What benches run on: fresh SoftHSM tokens, or modules that stand for other HSMs, as members of one group.
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { VirtualToken } from '../../dist/index.js';
+import { buildFaulty, faultyModule } from '../../test/support/faulty/build.js';
+import { makeFolder, makeHsm } from '../../test/support/softhsm.js';
+import { buildEmpty } from '../modules/build.js';
+
+const PIN = 'PKCS11_HA_BENCH_PIN';
+
+/** Members, and what is opened on them, with everything taken away again by `close`. */
+export class Bed {
+  #toClose = [];
+
+  constructor(folder, members, pin) {
+    this.folder = folder;
+    this.members = members;
+    this.pin = pin;
+    process.env[PIN] = pin;
+  }
+
+  /** SoftHSM tokens, each with these objects. */
+  static async softhsm(name, count, objects = []) {
+    const folder = makeFolder(`bench-${name}`);
+    const names = Array.from({ length: count }, (_, index) => `hsm${index + 1}`);
+    const hsms = await Promise.all(names.map((label) => makeHsm(folder.path, label, { objects })));
+    const members = hsms.map(({ label, serial, module, env }) => ({ name: label, module, token: { serial }, env }));
+    return new Bed(folder, members, hsms[0].pin);
+  }
+
+  /** Tokens of the module that does nothing; with a service time (ms) each call that uses a key takes so long. */
+  static empty(name, count, { serviceTime, lanes } = {}) {
+    const folder = makeFolder(`bench-${name}`);
+    const module = buildEmpty();
+    const members = Array.from({ length: count }, (_, index) => {
+      const serial = `empty${index + 1}`;
+      const env = { EMPTY_SERIAL: serial };
+      const more = lanes === undefined ? {} : { lanes };
+      if (serviceTime === undefined) return { name: serial, module, token: { serial }, env, ...more };
+      return { name: serial, ...slowed(folder, serial, module, env, serviceTime), token: { serial }, ...more };
+    });
+    return new Bed(folder, members, '0000');
+  }
+
+  configuration(policy = {}, members = this.members) {
+    return { label: 'bench', pin: { env: PIN }, members, policy };
+  }
+
+  /** The group's configuration as a file. */
+  file(policy = {}) {
+    const path = join(this.folder.path, 'group.yaml');
+    // JSON is YAML.
+    writeFileSync(path, JSON.stringify(this.configuration(policy)));
+    return path;
+  }
+
+  async open(policy, members) {
+    const token = await VirtualToken.open(this.configuration(policy, members));
+    this.#toClose.push(token);
+    return token;
+  }
+
+  async close() {
+    await Promise.all(this.#toClose.map((token) => token.close()));
+    this.folder.remove();
+    delete process.env[PIN];
+  }
+}
+
+/** The processes that do a token's work. */
+export const hostsOf = (token) => token.status().members.flatMap(({ pid }) => (pid === undefined ? [] : [pid]));
+
+/** A member's module behind the faulty one, with a control file of its own. */
+export function faulty(folder, name, module, env) {
+  buildFaulty();
+  const control = join(folder.path, `${name}.control`);
+  return { module: faultyModule, env: { ...env, FAULTY_MODULE: module, FAULTY_CONTROL: control } };
+}
+
+function slowed(folder, name, module, env, serviceTime) {
+  const wrapped = faulty(folder, name, module, env);
+  writeFileSync(wrapped.env.FAULTY_CONTROL, `C_Sign delay=${serviceTime}\n`);
+  return wrapped;
+}

@@ -1,0 +1,24 @@
+// Compiles a C program or module for tests and benches when it is older than its source.
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, renameSync, statSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const folder = fileURLToPath(new URL('../../build/test/', import.meta.url));
+
+/** Where the result of that name is. */
+export const compiledPath = (name) => join(folder, name);
+
+export function compile(source, name, flags) {
+  const target = compiledPath(name);
+  if (existsSync(target) && statSync(target).mtimeMs > statSync(source).mtimeMs) return target;
+  const headers = join(dirname(createRequire(import.meta.url).resolve('pkcs11js/package.json')), 'includes/pkcs11');
+  mkdirSync(folder, { recursive: true });
+  const partial = `${target}.${process.pid}`;
+  const always = ['-g', '-Wall', '-Wextra', '-I', headers];
+  execFileSync('cc', [...always, ...flags, '-o', partial, source, '-ldl', '-lpthread'], { stdio: 'inherit' });
+  // Put in place whole: another run may be loading it.
+  renameSync(partial, target);
+  return target;
+}
