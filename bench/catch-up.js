@@ -2,6 +2,7 @@
 // the others: `node bench/catch-up.js [KEYS]`. The latencies before, while and after are of one run.
 import { createGroup, VirtualToken } from '../dist/index.js';
 import { makeFolder, makeHsm } from '../test/support/softhsm.js';
+import { spreadOf } from './lib/statistics.js';
 
 const keys = Number(process.argv[2] ?? 5000);
 const callers = 4;
@@ -16,12 +17,6 @@ const configuration = {
   pin: { env: 'PKCS11_HA_BENCH_PIN' },
   // Thousands of objects make SoftHSM slow; that is not what is looked at here.
   policy: { deadline: 300_000, hangAfter: 10_000, writeHangAfter: 120_000, recovery: 'manual' },
-};
-
-const quantile = (sorted, part) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))] ?? Number.NaN;
-const pictureOf = (latencies) => {
-  const sorted = [...latencies].sort((a, b) => a - b);
-  return { calls: sorted.length, p50: quantile(sorted, 0.5), p99: quantile(sorted, 0.99), max: sorted.at(-1) };
 };
 
 /** Signs steadily until `until` settles; gives the latencies in ms. */
@@ -41,7 +36,7 @@ async function signWhile(token, key, until) {
     }
   };
   await Promise.all([ended, ...Array.from({ length: callers }, caller)]);
-  return pictureOf(latencies);
+  return spreadOf(latencies);
 }
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));

@@ -71,7 +71,7 @@ export class Bed {
 export const hostsOf = (token) => token.status().members.flatMap(({ pid }) => (pid === undefined ? [] : [pid]));
 
 /** A member's module behind the faulty one, with a control file of its own. */
-export function faulty(folder, name, module, env) {
+function faulty(folder, name, module, env) {
   buildFaulty();
   const control = join(folder.path, `${name}.control`);
   return { module: faultyModule, env: { ...env, FAULTY_MODULE: module, FAULTY_CONTROL: control } };

@@ -23,12 +23,7 @@ export async function callFor(seconds, callers, call, pids = []) {
     }
   };
   await Promise.all(Array.from({ length: callers }, (_, number) => caller(number)));
-  return {
-    operations: latencies.length,
-    seconds: (performance.now() - startedAt) / 1000,
-    processor: used(),
-    latencies,
-  };
+  return resultOf(latencies, startedAt, used);
 }
 
 /** The same without any turn of the event loop in between. */
@@ -43,12 +38,12 @@ export function callSyncFor(seconds, call, pids = []) {
     latencies.push(then - now);
     now = then;
   }
-  return {
-    operations: latencies.length,
-    seconds: (performance.now() - startedAt) / 1000,
-    processor: used(),
-    latencies,
-  };
+  return resultOf(latencies, startedAt, used);
+}
+
+function resultOf(latencies, startedAt, used) {
+  const seconds = (performance.now() - startedAt) / 1000;
+  return { operations: latencies.length, seconds, processor: used(), latencies };
 }
 
 /**

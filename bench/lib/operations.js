@@ -9,7 +9,7 @@ const iv = Buffer.alloc(16, 1);
 const gcm = { type: pkcs11js.CK_PARAMS_AES_GCM, iv: Buffer.alloc(12, 1), ivBits: 96, tagBits: 128 };
 
 /**
- * `verb`: what is called. `straight`: its name in the C program. `size`: of an output that is surely large enough.
+ * `verb`: what is called. `size`: of an output that is surely large enough.
  * Private keys are told from their public ones by the class.
  */
 export const operations = [

@@ -18,14 +18,11 @@ export function printGoals(goals) {
 }
 
 /** What the columns of results mean. */
-export const headOf = {
+const headOf = {
   rate: 'calls/s',
   processor: 'processor time µs/call',
   p50: 'p50 µs',
   p99: 'p99 µs',
-  p50ms: 'p50 ms',
-  p99ms: 'p99 ms',
-  maxms: 'max ms',
 };
 
 /** What the figures were measured on. */

@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 
 /** Of one process while it lives; 0 for one that has gone. */
-export function timeOf(pid) {
+function timeOf(pid) {
   try {
     let nanoseconds = 0;
     for (const thread of readdirSync(`/proc/${pid}/task`))

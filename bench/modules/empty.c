@@ -7,13 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CK_PTR *
-#define CK_DEFINE_FUNCTION(returnType, name) returnType name
-#define CK_DECLARE_FUNCTION(returnType, name) returnType name
-#define CK_DECLARE_FUNCTION_POINTER(returnType, name) returnType(*name)
-#define CK_CALLBACK_FUNCTION(returnType, name) returnType(*name)
 #define NULL_PTR NULL
-#include <pkcs11.h>
+#include "../../native/host/pkcs11.h"
 
 #define OUTPUT_SIZE 32
 #define KEY 1

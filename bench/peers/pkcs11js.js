@@ -83,7 +83,7 @@ export function asyncCall(opened, operation) {
   };
 }
 
-export const SESSION_COUNTS = [1, 4, 8, 16];
+const SESSION_COUNTS = [1, 4, 8, 16];
 
 /** Contestants: synchronous, and asynchronous with so many sessions. */
 export function contestantsOf(opened, operation) {
@@ -97,9 +97,3 @@ export function contestantsOf(opened, operation) {
     })),
   ];
 }
-
-/** The best of the asynchronous ones. */
-export const bestAsync = (rows) =>
-  rows
-    .filter(({ name }) => name.startsWith('pkcs11js async'))
-    .reduce((best, row) => (row.rate > best.rate ? row : best));
