@@ -18,8 +18,9 @@
     {
       "target_name": "pkcs11_ha",
       "sources": [
-        "native/common/lane_page.cc",
         "native/common/packet.cc",
+        "native/common/ring.cc",
+        "native/common/turn.cc",
         "native/addon/addon.cc",
         "native/addon/channel.cc",
         "native/addon/claim.cc",
@@ -37,8 +38,9 @@
       "target_name": "pkcs11-ha-host",
       "type": "executable",
       "sources": [
-        "native/common/lane_page.cc",
         "native/common/packet.cc",
+        "native/common/ring.cc",
+        "native/common/turn.cc",
         "native/host/calls_cipher.cc",
         "native/host/calls_key.cc",
         "native/host/calls_object.cc",
@@ -52,6 +54,7 @@
         "native/host/main.cc",
         "native/host/mechanism.cc",
         "native/host/module.cc",
+        "native/host/pace.cc",
         "native/host/priority.cc",
         "native/host/session.cc",
         "native/host/wire.cc"

@@ -13,6 +13,10 @@
 namespace pkcs11ha {
 namespace {
 
+// Room for a few of the largest packets that it may have to hold.
+constexpr std::size_t kInbox = 64 * 1024;
+static_assert(kInbox >= 2 * (kInlineLimit + sizeof(std::uint32_t)));
+
 [[noreturn]] void throwErrno(Napi::Env env, const char* what) {
   throw Napi::Error::New(env, std::string(what) + ": " + std::strerror(errno));
 }
@@ -23,11 +27,13 @@ Napi::Function Channel::define(Napi::Env env) {
   return DefineClass(env, "Channel",
                      {
                          InstanceAccessor<&Channel::hostSocket>("hostSocket"),
-                         InstanceAccessor<&Channel::lanePage>("lanePage"),
+                         InstanceAccessor<&Channel::page>("page"),
                          InstanceAccessor<&Channel::ended>("ended"),
+                         InstanceAccessor<&Channel::inbox>("inbox"),
                          InstanceMethod<&Channel::closeHostEnds>("closeHostEnds"),
                          InstanceMethod<&Channel::send>("send"),
                          InstanceMethod<&Channel::receive>("receive"),
+                         InstanceMethod<&Channel::takeLarge>("takeLarge"),
                          InstanceMethod<&Channel::lanes>("lanes"),
                          InstanceMethod<&Channel::watch>("watch"),
                          InstanceMethod<&Channel::ref>("ref"),
@@ -41,31 +47,35 @@ Channel::Channel(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Channel>(inf
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) throwErrno(info.Env(), "socketpair");
   socket_.reset(ends[0]);
   hostSocket_.reset(ends[1]);
-  lanePageFile_.reset(::memfd_create("pkcs11-ha-lanes", MFD_CLOEXEC));
-  if (!lanePageFile_ || ::ftruncate(lanePageFile_.get(), sizeof(LanePage)) != 0) throwErrno(info.Env(), "memfd_create");
-  void* memory = ::mmap(nullptr, sizeof(LanePage), PROT_READ | PROT_WRITE, MAP_SHARED, lanePageFile_.get(), 0);
+  pageFile_.reset(::memfd_create("pkcs11-ha-channel", MFD_CLOEXEC));
+  if (!pageFile_ || ::ftruncate(pageFile_.get(), sizeof(ChannelPage)) != 0) throwErrno(info.Env(), "memfd_create");
+  void* memory = ::mmap(nullptr, sizeof(ChannelPage), PROT_READ | PROT_WRITE, MAP_SHARED, pageFile_.get(), 0);
   if (memory == MAP_FAILED) throwErrno(info.Env(), "mmap");
-  page_ = new (memory) LanePage;
+  // What applications encrypt passes through it.
+  ::madvise(memory, sizeof(ChannelPage), MADV_DONTDUMP);
+  page_ = new (memory) ChannelPage;
+  inbox_ = Napi::Persistent(Napi::Buffer<std::uint8_t>::New(info.Env(), kInbox));
+  inboxBytes_ = {inbox_.Value().Data(), kInbox};
 }
 
 Channel::~Channel() {
   if (readiness_ != nullptr) readiness_->close();
-  if (page_ != nullptr) ::munmap(page_, sizeof(LanePage));
+  if (page_ != nullptr) ::munmap(page_, sizeof(ChannelPage));
 }
 
 Napi::Value Channel::hostSocket(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), hostSocket_.get());
 }
 
-Napi::Value Channel::lanePage(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), lanePageFile_.get());
+Napi::Value Channel::page(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), pageFile_.get());
 }
 
 Napi::Value Channel::ended(const Napi::CallbackInfo& info) { return Napi::Boolean::New(info.Env(), ended_); }
 
 void Channel::closeHostEnds(const Napi::CallbackInfo& info) {
   hostSocket_.reset();
-  lanePageFile_.reset();
+  pageFile_.reset();
 }
 
 Napi::Value Channel::send(const Napi::CallbackInfo& info) {
@@ -79,9 +89,18 @@ Napi::Value Channel::send(const Napi::CallbackInfo& info) {
   std::span<const std::uint8_t> secret;
   if (info.Length() > 2 && info[2].IsObject()) secret = Secret::heldBy(info[2]);
   if (!socket_) return Napi::Number::New(env, 2);
-  switch (sendPacket(socket_.get(), {message.Data(), length}, secret, false)) {
+  const std::span<const std::uint8_t> bytes{message.Data(), length};
+  if (secret.empty() && length <= kInlineLimit) {
+    if (!page_->jobs.put(bytes)) return Napi::Number::New(env, 1);
+    page_->turn.wakeIfNobodyComes();
+    return Napi::Number::New(env, 0);
+  }
+  // A PIN is never in the shared memory.
+  if (!page_->jobs.hasRoomFor(0)) return Napi::Number::New(env, 1);
+  switch (sendPacket(socket_.get(), bytes, secret, false)) {
     case SendResult::sent:
-      page_->turn.wakeIfNobodyListens();
+      page_->jobs.putElsewhere();
+      page_->turn.wakeIfNobodyComes();
       return Napi::Number::New(env, 0);
     case SendResult::wouldBlock:
       return Napi::Number::New(env, 1);
@@ -94,20 +113,70 @@ Napi::Value Channel::send(const Napi::CallbackInfo& info) {
   }
 }
 
-Napi::Value Channel::receive(const Napi::CallbackInfo& info) {
-  Napi::Env env = info.Env();
-  Napi::Array packets = Napi::Array::New(env);
-  std::uint32_t count = 0;
+Napi::Value Channel::inbox(const Napi::CallbackInfo& info) { return inbox_.Value(); }
+
+// Bells, packets, and the end of the host, as far as the socket has any.
+void Channel::readSocket() {
+  isSocketReadable_ = false;
   while (socket_ && !ended_) {
-    const ReceiveResult result = receivePacket(socket_.get(), incoming_, false);
-    if (result == ReceiveResult::wouldBlock) break;
-    if (result != ReceiveResult::received) {
+    std::vector<std::uint8_t> packet;
+    const ReceiveResult result = receivePacket(socket_.get(), packet, false);
+    if (result == ReceiveResult::wouldBlock) return;
+    if (result == ReceiveResult::received) {
+      large_.push_back(std::move(packet));
+    } else if (result != ReceiveResult::bell) {
+      ended_ = true;
+    }
+  }
+}
+
+// What fits the inbox; the rest waits for the next time.
+std::uint32_t Channel::takeReplies() {
+  Ring& replies = page_->replies;
+  std::size_t used = 0;
+  const auto tell = [&](std::uint32_t size) {
+    std::memcpy(inboxBytes_.data() + used, &size, sizeof size);
+    used += sizeof size;
+  };
+  for (;;) {
+    const auto [kind, size] = replies.next();
+    if (kind == Ring::Taken::nothing || used + sizeof size + size > inboxBytes_.size()) break;
+    if (kind == Ring::Taken::packet) {
+      tell(size);
+      replies.takeInto(inboxBytes_.subspan(used, size));
+      used += size;
+      continue;
+    }
+    // It was sent before its place was kept.
+    if (kind == Ring::Taken::elsewhere && large_.size() == largeTold_) readSocket();
+    if (kind == Ring::Taken::broken || large_.size() == largeTold_) {
       ended_ = true;
       break;
     }
-    packets.Set(count++, Napi::Buffer<std::uint8_t>::Copy(env, incoming_.data(), incoming_.size()));
+    replies.skip();
+    ++largeTold_;
+    tell(0);
   }
-  return packets;
+  return static_cast<std::uint32_t>(used);
+}
+
+Napi::Value Channel::receive(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  if (!socket_ || page_ == nullptr) return Napi::Number::New(env, 0);
+  if (readiness_ != nullptr && readiness_->takeReadable()) isSocketReadable_ = true;
+  // The end of the host is seen before what it left is taken, so that nothing of that is missed.
+  if (isSocketReadable_ || page_->replies.isEmpty()) readSocket();
+  page_->wantsBell.store(1);
+  return Napi::Number::New(env, takeReplies());
+}
+
+Napi::Value Channel::takeLarge(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  if (largeTold_ == 0) throw Napi::Error::New(env, "no large packet has been told of");
+  const std::vector<std::uint8_t> packet = std::move(large_.front());
+  large_.pop_front();
+  --largeTold_;
+  return Napi::Buffer<std::uint8_t>::Copy(env, packet.data(), packet.size());
 }
 
 Napi::Value Channel::lanes(const Napi::CallbackInfo& info) {
@@ -150,7 +219,7 @@ void Channel::close(const Napi::CallbackInfo& info) {
   if (readiness_ != nullptr) readiness_->close();
   socket_.reset();
   hostSocket_.reset();
-  lanePageFile_.reset();
+  pageFile_.reset();
 }
 
 }  // namespace pkcs11ha

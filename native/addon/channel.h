@@ -3,16 +3,18 @@
 
 #include <napi.h>
 
+#include <deque>
+#include <span>
 #include <vector>
 
 #include "addon/readiness.h"
 #include "common/descriptor.h"
-#include "common/lane_page.h"
+#include "common/channel_page.h"
 
 namespace pkcs11ha {
 
-// JS: new Channel(). Makes both ends of the socket and the lane page; `hostSocket` and `lanePage` are the
-// descriptors to hand to the host, `closeHostEnds()` forgets them once it is started.
+// JS: new Channel(). Makes both ends of the socket and the shared memory; `hostSocket` and `page` are the descriptors to
+// hand to the host, `closeHostEnds()` forgets them once it is started.
 class Channel : public Napi::ObjectWrap<Channel> {
  public:
   static Napi::Function define(Napi::Env env);
@@ -20,16 +22,26 @@ class Channel : public Napi::ObjectWrap<Channel> {
   ~Channel() override;
 
   int socket() const { return socket_.get(); }
+  // For a synchronous wait: whether a reply is there, whether the next one is to come with a bell, and that the socket
+  // has something.
+  bool hasReply() const { return page_ != nullptr && !page_->replies.isEmpty(); }
+  void wantBell(bool wanted) {
+    if (page_ != nullptr) page_->wantsBell.store(wanted ? 1 : 0);
+  }
+  void noticeSocket() { isSocketReadable_ = true; }
 
  private:
   Napi::Value hostSocket(const Napi::CallbackInfo& info);
-  Napi::Value lanePage(const Napi::CallbackInfo& info);
+  Napi::Value page(const Napi::CallbackInfo& info);
   Napi::Value ended(const Napi::CallbackInfo& info);
+  Napi::Value inbox(const Napi::CallbackInfo& info);
   void closeHostEnds(const Napi::CallbackInfo& info);
   // send(message, length, secret?): 0 sent, 1 would block, 2 the host is gone
   Napi::Value send(const Napi::CallbackInfo& info);
-  // receive(): every packet that is there, as Buffers; `ended` tells of the end of file
+  // receive(): packets into `inbox`, each after its size in four bytes; gives how many bytes they are, 0 when there are
+  // none. A size of 0 stands for a packet that `takeLarge()` gives, in that order. `ended` tells of the end of file.
   Napi::Value receive(const Napi::CallbackInfo& info);
+  Napi::Value takeLarge(const Napi::CallbackInfo& info);
   // lanes(): [{ lane, job, since, patient }] of the lanes at work, `since` in ms of the monotonic clock
   Napi::Value lanes(const Napi::CallbackInfo& info);
   void watch(const Napi::CallbackInfo& info);
@@ -37,12 +49,20 @@ class Channel : public Napi::ObjectWrap<Channel> {
   void unref(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 
+  std::uint32_t takeReplies();
+  void readSocket();
+
   Descriptor socket_;
   Descriptor hostSocket_;
-  Descriptor lanePageFile_;
-  LanePage* page_ = nullptr;
+  Descriptor pageFile_;
+  ChannelPage* page_ = nullptr;
   Readiness* readiness_ = nullptr;
-  std::vector<std::uint8_t> incoming_;
+  Napi::Reference<Napi::Buffer<std::uint8_t>> inbox_;
+  std::span<std::uint8_t> inboxBytes_;
+  // Packets that came through the socket, in their order.
+  std::deque<std::vector<std::uint8_t>> large_;
+  std::size_t largeTold_ = 0;
+  bool isSocketReadable_ = false;
   bool ended_ = false;
 };
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "addon/channel.h"
+#include "common/relax.h"
 
 namespace pkcs11ha {
 
@@ -21,23 +22,37 @@ Napi::Value waitReadable(const Napi::CallbackInfo& info) {
   const auto channels = info[0].As<Napi::Array>();
   const double timeout = std::clamp(info[1].As<Napi::Number>().DoubleValue(), 0.0, 3'600'000.0);
   const double spin = std::clamp(info[2].As<Napi::Number>().DoubleValue(), 0.0, 1000.0);
+  std::vector<Channel*> waited;
   std::vector<pollfd> sockets;
-  sockets.reserve(channels.Length());
   for (std::uint32_t i = 0; i < channels.Length(); ++i) {
-    const Channel* channel = Channel::Unwrap(channels.Get(i).As<Napi::Object>());
-    if (channel->socket() >= 0) sockets.push_back({channel->socket(), POLLIN, 0});
+    Channel* channel = Channel::Unwrap(channels.Get(i).As<Napi::Object>());
+    if (channel->socket() < 0) continue;
+    waited.push_back(channel);
+    sockets.push_back({channel->socket(), POLLIN, 0});
   }
   const auto start = Clock::now();
   const auto end = start + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double, std::milli>(timeout));
   const auto spinEnd = std::min(end, start + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double, std::micro>(spin)));
+  const auto hasReply = [&] { return std::any_of(waited.begin(), waited.end(), [](const Channel* channel) { return channel->hasReply(); }); };
+  const auto wantBells = [&](bool wanted) {
+    for (Channel* channel : waited) channel->wantBell(wanted);
+  };
+  wantBells(false);
+  do {
+    if (hasReply()) return Napi::Boolean::New(env, true);
+    relax();
+  } while (Clock::now() < spinEnd);
+  wantBells(true);
   for (;;) {
-    const auto now = Clock::now();
-    int wait = 0;
-    if (now >= spinEnd) wait = std::max(0, static_cast<int>(std::ceil(std::chrono::duration<double, std::milli>(end - now).count())));
-    const int ready = ::poll(sockets.data(), sockets.size(), wait);
-    if (ready > 0) return Napi::Boolean::New(env, true);
+    if (hasReply()) return Napi::Boolean::New(env, true);
+    const auto left = std::chrono::duration<double, std::milli>(end - Clock::now()).count();
+    const int ready = ::poll(sockets.data(), sockets.size(), std::max(0, static_cast<int>(std::ceil(left))));
     if (ready < 0 && errno != EINTR) throw Napi::Error::New(env, "poll failed");
-    if (Clock::now() >= end) return Napi::Boolean::New(env, false);
+    for (std::size_t i = 0; ready > 0 && i < sockets.size(); ++i) {
+      if (sockets[i].revents != 0) waited[i]->noticeSocket();
+    }
+    if (ready > 0) return Napi::Boolean::New(env, true);
+    if (Clock::now() >= end) return Napi::Boolean::New(env, hasReply());
   }
 }
 

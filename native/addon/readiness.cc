@@ -49,6 +49,7 @@ void Readiness::onEnvironmentEnd(napi_async_cleanup_hook_handle hook, void* data
 void Readiness::onReadable(uv_poll_t* poll, int status, int events) {
   auto* readiness = static_cast<Readiness*>(poll->data);
   if (readiness->closing_ || readiness->callback_.IsEmpty()) return;
+  readiness->isReadable_ = true;
   Napi::Env env(readiness->env_);
   Napi::HandleScope scope(env);
   // By hand: a worker that is being terminated can make no error object, and wants none.

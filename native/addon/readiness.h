@@ -4,6 +4,8 @@
 #include <napi.h>
 #include <uv.h>
 
+#include <utility>
+
 namespace pkcs11ha {
 
 // Lives on the heap until libuv has let go of it. Closed by its owner or by the end of the environment
@@ -14,6 +16,8 @@ class Readiness {
   void ref();
   void unref();
   void close();
+  // Whether the socket has become readable since this was last asked.
+  bool takeReadable() { return std::exchange(isReadable_, false); }
 
  private:
   Readiness(Napi::Env env, Napi::Function callback, Readiness** owner);
@@ -28,6 +32,7 @@ class Readiness {
   napi_async_cleanup_hook_handle hook_ = nullptr;
   Readiness** owner_;
   bool closing_ = false;
+  bool isReadable_ = false;
 };
 
 }  // namespace pkcs11ha

@@ -15,6 +15,8 @@
 namespace pkcs11ha {
 namespace {
 
+constexpr std::size_t kBellSize = 1;
+
 bool writeAll(int fd, std::span<const std::uint8_t> bytes) {
   while (!bytes.empty()) {
     const ssize_t n = ::write(fd, bytes.data(), bytes.size());
@@ -78,10 +80,16 @@ SendResult sendMessage(int socket, iovec* parts, std::size_t count, int descript
 
 }  // namespace
 
+void ringBell(int socket) {
+  std::uint8_t bell = 0;
+  iovec part{&bell, kBellSize};
+  sendMessage(socket, &part, 1, -1, false);
+}
+
 SendResult sendPacket(int socket, std::span<const std::uint8_t> head, std::span<const std::uint8_t> tail,
                       bool block) {
   const std::size_t size = head.size() + tail.size();
-  if (size == 0) return SendResult::failed;
+  if (size <= kBellSize) return SendResult::failed;
   if (size > kPacketLimit) return SendResult::tooLarge;
   if (size <= kInlineLimit) {
     iovec parts[2] = {{const_cast<std::uint8_t*>(head.data()), head.size()},
@@ -128,6 +136,7 @@ ReceiveResult receivePacket(int socket, std::vector<std::uint8_t>& buffer, bool 
         return ReceiveResult::failed;
       }
     }
+    if (n == kBellSize) return ReceiveResult::bell;
     buffer.resize(static_cast<std::size_t>(n));
     return ReceiveResult::received;
   }

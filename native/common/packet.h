@@ -1,5 +1,6 @@
-// One packet of the channel: a SOCK_SEQPACKET message, or, above `kInlineLimit`, a memfd that travels
-// beside an empty message and holds the packet's bytes.
+// What goes through the channel's socket: packets that hold a PIN or are too large for the shared memory, and the bell.
+// A packet is one SOCK_SEQPACKET message, or, above `kInlineLimit`, a memfd that travels beside an empty message and
+// holds the packet's bytes.
 #pragma once
 
 #include <cstddef>
@@ -9,14 +10,17 @@
 
 namespace pkcs11ha {
 
-// Small enough that a full window of packets fits a socket's default buffer.
+// Small enough that a full window of packets fits the shared memory, and a few of them a socket's default buffer.
 constexpr std::size_t kInlineLimit = 8 * 1024;
 constexpr std::size_t kPacketLimit = std::size_t{1} << 30;
 
 enum class SendResult { sent, wouldBlock, peerGone, tooLarge, failed };
-enum class ReceiveResult { received, wouldBlock, ended, failed };
+enum class ReceiveResult { received, bell, wouldBlock, ended, failed };
 
-// Sends `head` and `tail` as one packet. `tail` may be empty; it is there so that a secret can go out from
+// Tells the other side to look at the shared memory. Where the socket is full it has something to look at anyway.
+void ringBell(int socket);
+
+// Sends `head` and `tail` as one packet of two bytes at least. `tail` may be empty; it is there so that a secret can go out from
 // the memory that guards it, without a copy.
 SendResult sendPacket(int socket, std::span<const std::uint8_t> head, std::span<const std::uint8_t> tail,
                       bool block);

@@ -21,7 +21,7 @@ constexpr auto kLook = std::chrono::milliseconds(1);
 
 std::atomic<bool> leaving{false};
 
-bool isWriting(const LanePage& page) {
+bool isWriting(const ChannelPage& page) {
   return std::any_of(page.lanes.begin(), page.lanes.end(), [](const LaneSlot& slot) {
     return slot.job.load() != 0 && slot.patient.load() != 0;
   });
@@ -44,14 +44,14 @@ void followParent(pid_t parent) {
   if (::getppid() != parent) ::_exit(0);
 }
 
-void awaitFarewell(const LanePage& page) {
+void awaitFarewell(const ChannelPage& page) {
   const sigset_t set = farewellSignal();
   for (int signal = 0; ::sigwait(&set, &signal) != 0;) {
   }
   leave(page);
 }
 
-void startWatchdog(int socket, const LanePage& page) {
+void startWatchdog(int socket, const ChannelPage& page) {
   std::thread([socket, &page] {
     // A host that stands still has to go on to hear of it. This signal belongs to the thread that asks for it.
     ::prctl(PR_SET_PDEATHSIG, SIGCONT);
@@ -63,7 +63,7 @@ void startWatchdog(int socket, const LanePage& page) {
   }).detach();
 }
 
-void leave(const LanePage& page) {
+void leave(const ChannelPage& page) {
   leaving.store(true);
   std::atomic_thread_fence(std::memory_order_seq_cst);
   for (const auto until = std::chrono::steady_clock::now() + kGrace;

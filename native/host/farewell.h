@@ -4,7 +4,7 @@
 
 #include <sys/types.h>
 
-#include "common/lane_page.h"
+#include "common/channel_page.h"
 
 namespace pkcs11ha {
 
@@ -12,13 +12,13 @@ namespace pkcs11ha {
 void followParent(pid_t parent);
 
 // Waits for the end of the parent, or for its word, and leaves.
-[[noreturn]] void awaitFarewell(const LanePage& page);
+[[noreturn]] void awaitFarewell(const ChannelPage& page);
 
 // A thread that is no lane: leaves when the application's end of the channel is gone.
-void startWatchdog(int socket, const LanePage& page);
+void startWatchdog(int socket, const ChannelPage& page);
 
 // Ends the process as soon as nothing is being written, and within a few seconds whatever is.
-[[noreturn]] void leave(const LanePage& page);
+[[noreturn]] void leave(const ChannelPage& page);
 
 // No job begins any more. Asked by a lane that shows its job on the page already.
 bool isLeaving();

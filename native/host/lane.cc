@@ -2,12 +2,12 @@
 
 #include <chrono>
 #include <mutex>
-#include <poll.h>
 #include <system_error>
 #include <thread>
 #include <vector>
 
 #include "common/packet.h"
+#include "common/relax.h"
 #include "host/farewell.h"
 #include "host/job.h"
 
@@ -15,46 +15,95 @@ namespace pkcs11ha {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+// About what it costs to sleep and be woken: the next job of a steady stream comes sooner.
 constexpr auto kSpin = std::chrono::microseconds(50);
+// A lane that guards looks again after so many nanoseconds.
+constexpr std::uint32_t kGuard = 1'000'000;
+// So long, in nanoseconds, replies may wait for others to be told of with them, while there is more to do.
+constexpr std::uint64_t kHold = 200'000;
+constexpr auto kFull = std::chrono::microseconds(100);
 
-std::uint64_t monotonicNanoseconds() {
-  return static_cast<std::uint64_t>(
-      std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch()).count());
+// Tells the application of replies that it has not been told of.
+void tell(Host& host) {
+  host.untoldSince.store(0, std::memory_order_relaxed);
+  std::atomic<std::uint32_t>& wantsBell = host.page->wantsBell;
+  if (wantsBell.load() != 0 && wantsBell.exchange(0) != 0) ringBell(host.socket);
 }
 
-bool isMoreWaiting(int socket) {
-  pollfd waiting{socket, POLLIN, 0};
-  return ::poll(&waiting, 1, 0) > 0;
+// After a reply was put: at once, or with others. Waking the application costs more than many a job, so it is woken for
+// several replies where more jobs wait anyway; whoever guards sees to it that none waits for a job that hangs.
+void tellInTime(Host& host) {
+  if (host.page->wantsBell.load() == 0) return;
+  if (host.page->jobs.isEmpty() || !host.page->turn.isGuarded()) return tell(host);
+  const std::uint64_t now = monotonicNanoseconds();
+  std::uint64_t since = 0;
+  if (host.untoldSince.compare_exchange_strong(since, now) || now - since < kHold) return;
+  tell(host);
 }
 
-// The lane that listens spins for a moment first: the next job of a steady stream comes sooner than a
-// sleeping thread wakes.
-ReceiveResult listen(int socket, std::vector<std::uint8_t>& packet) {
-  for (const auto end = Clock::now() + kSpin; Clock::now() < end;) {
-    const ReceiveResult result = receivePacket(socket, packet, false);
-    if (result != ReceiveResult::wouldBlock) return result;
+// False when nothing can be had from the application any more.
+bool takeFrom(Host& host, Ring::Taken kind, std::vector<std::uint8_t>& packet) {
+  if (kind == Ring::Taken::elsewhere) return receivePacket(host.socket, packet, true) == ReceiveResult::received;
+  return kind == Ring::Taken::packet;
+}
+
+// As the lane that listens: what is there, or comes within a moment where that is worth waiting for.
+Ring::Taken listen(Host& host, bool lingers, std::vector<std::uint8_t>& packet) {
+  Ring& jobs = host.page->jobs;
+  if (lingers && jobs.isEmpty()) {
+    for (const auto end = Clock::now() + kSpin; jobs.isEmpty() && Clock::now() < end;) relax();
   }
-  return receivePacket(socket, packet, true);
+  return jobs.take(packet);
 }
 
-// The next packet for this lane: taken as the one that listens, or parked until that place is free.
-bool nextPacket(Host& host, std::vector<std::uint8_t>& packet) {
+// Waits for a moment whether those at work come back for what is there; true when nobody has.
+bool guard(Host& host, std::uint32_t ticket) {
   Turn& turn = host.page->turn;
-  for (;;) {
+  if (!turn.tryGuard()) {
+    turn.park(ticket);
+    return false;
+  }
+  const std::uint64_t before = host.page->jobs.takenSoFar();
+  turn.park(ticket, kGuard);
+  turn.stopGuarding();
+  if (!host.page->replies.isEmpty()) tell(host);
+  return host.page->jobs.takenSoFar() == before;
+}
+
+// The next packet for this lane. One that has just been at work lingers: it is the cheapest to be had.
+bool nextPacket(Host& host, bool lingers, std::vector<std::uint8_t>& packet) {
+  Turn& turn = host.page->turn;
+  Ring& jobs = host.page->jobs;
+  for (bool isStalled = false;;) {
     const std::uint32_t ticket = turn.ticket();
     if (!turn.tryListen()) {
       turn.park(ticket);
       continue;
     }
-    const ReceiveResult result = listen(host.socket, packet);
+    if (!isStalled && turn.isEnough() && !jobs.isEmpty()) {
+      turn.stopListening();
+      isStalled = guard(host, ticket);
+      lingers = false;
+      continue;
+    }
+    if (lingers && jobs.isEmpty() && !host.page->replies.isEmpty()) tell(host);
+    const Ring::Taken kind = listen(host, lingers, packet);
+    lingers = false;
+    if (kind == Ring::Taken::nothing) {
+      turn.stopListening();
+      if (jobs.isEmpty()) turn.park(ticket);
+      continue;
+    }
+    const bool isTaken = takeFrom(host, kind, packet);
+    turn.beginWork();
     turn.stopListening();
     // What came before this lane stopped listening woke nobody.
-    if (isMoreWaiting(host.socket)) turn.wake();
-    return result == ReceiveResult::received;
+    if (!jobs.isEmpty()) turn.wakeIfNobodyComes();
+    return isTaken;
   }
 }
 
-// Shows the job on the lane page for as long as it runs.
+// Shows the job on the channel page for as long as it runs.
 class Begun {
  public:
   Begun(LaneSlot& slot, const job::Header& header) : slot_(slot) {
@@ -86,16 +135,44 @@ class Wiped {
   std::vector<std::uint8_t>& packet_;
 };
 
-// False when there is nobody to reply to. A reply that cannot be sent, because it is too large or memory is
-// short, is that job's affair and not the host's.
-bool sendReply(Host& host, std::uint64_t id, std::vector<std::uint8_t>& reply) {
-  SendResult result = sendPacket(host.socket, reply, {}, true);
-  if (result != SendResult::sent && result != SendResult::peerGone) {
-    writeStatus(id, job::Status::unsendable, reply);
-    result = sendPacket(host.socket, reply, {}, true);
-  }
-  return result == SendResult::sent;
+// False where there is no room yet.
+bool tryReply(Host& host, std::uint64_t id, std::vector<std::uint8_t>& reply) {
+  Ring& replies = host.page->replies;
+  const std::lock_guard<std::mutex> turn(host.replying);
+  if (reply.size() <= kInlineLimit) return replies.put(reply);
+  if (!replies.hasRoomFor(0)) return false;
+  const SendResult result = sendPacket(host.socket, reply, {}, true);
+  if (result == SendResult::sent) return replies.putElsewhere();
+  // One that cannot be sent, because it is too large or memory is short, is that job's affair and not the host's.
+  if (result != SendResult::peerGone) writeStatus(id, job::Status::unsendable, reply);
+  return result == SendResult::peerGone;
 }
+
+// False when there is nobody to reply to.
+bool sendReply(Host& host, std::uint64_t id, std::vector<std::uint8_t>& reply) {
+  while (!tryReply(host, id, reply)) {
+    if (isLeaving()) return false;
+    std::this_thread::sleep_for(kFull);
+  }
+  tellInTime(host);
+  return true;
+}
+
+// A lane that is at work, until it is done.
+class Working {
+ public:
+  explicit Working(Host& host) : host_(host), watch_(host.pace) {}
+  ~Working() {
+    host_.page->turn.endWork();
+    host_.page->turn.setEnough(host_.pace.mostAtWork());
+  }
+  Working(const Working&) = delete;
+  Working& operator=(const Working&) = delete;
+
+ private:
+  Host& host_;
+  Pace::Watch watch_;
+};
 
 // Whether the job may begin: in time, and with handles of the login that holds. A login begins an epoch.
 bool mayBegin(Host& host, const job::Header& header) {
@@ -147,7 +224,11 @@ void runLane(Host& host, LaneSlot& slot) {
   Session session(host.module);
   std::vector<std::uint8_t> packet;
   std::vector<std::uint8_t> reply;
-  while (nextPacket(host, packet) && serve(host, slot, session, packet, reply)) {
+  bool lingers = false;
+  while (nextPacket(host, lingers, packet)) {
+    const Working working(host);
+    if (!serve(host, slot, session, packet, reply)) return;
+    lingers = true;
   }
 }
 

@@ -3,11 +3,13 @@
 
 #include <atomic>
 #include <cstdint>
+#include <mutex>
 
-#include "common/lane_page.h"
+#include "common/channel_page.h"
 #include "host/gate.h"
 #include "host/held.h"
 #include "host/module.h"
+#include "host/pace.h"
 
 namespace pkcs11ha {
 
@@ -15,18 +17,23 @@ namespace pkcs11ha {
 // must not find its host half gone.
 struct Host {
   int socket;
-  LanePage* page;
+  ChannelPage* page;
   Module module{};
   HeldSessions held{module};
   Gate gate{};
   std::atomic<std::uint32_t> lanes{0};
   std::atomic<std::uint32_t> epoch{0};
+  Pace pace{};
+  // Since when replies wait to be told of, in nanoseconds; 0 where none does.
+  std::atomic<std::uint64_t> untoldSince{0};
+  // The turn of the lane that writes a reply.
+  std::mutex replying{};
 };
 
 // Starts lanes until there are `count`.
 void startLanes(Host& host, std::uint32_t count);
 
-// The work of one lane; returns when the application has closed the channel.
+// The work of one lane; returns when there is nobody to work for any more.
 void runLane(Host& host, LaneSlot& slot);
 
 }  // namespace pkcs11ha

@@ -1,6 +1,6 @@
 // pkcs11-ha-host: the process that loads one member's PKCS#11 library and runs jobs on it.
 //
-//   pkcs11-ha-host PARENT     descriptor 3: the channel's socket, descriptor 4: the lane page
+//   pkcs11-ha-host PARENT     descriptor 3: the channel's socket, descriptor 4: the memory that both share
 #include <cstdio>
 #include <cstdlib>
 #include <sys/mman.h>
@@ -13,7 +13,7 @@
 namespace {
 
 constexpr int kSocket = 3;
-constexpr int kLanePage = 4;
+constexpr int kPage = 4;
 
 }  // namespace
 
@@ -23,14 +23,14 @@ int main(int count, char** arguments) {
     return 2;
   }
   pkcs11ha::followParent(static_cast<pid_t>(std::strtol(arguments[1], nullptr, 10)));
-  pkcs11ha::confine(kLanePage);
-  void* page = ::mmap(nullptr, sizeof(pkcs11ha::LanePage), PROT_READ | PROT_WRITE, MAP_SHARED, kLanePage, 0);
+  pkcs11ha::confine(kPage);
+  void* page = ::mmap(nullptr, sizeof(pkcs11ha::ChannelPage), PROT_READ | PROT_WRITE, MAP_SHARED, kPage, 0);
   if (page == MAP_FAILED) {
-    std::perror("pkcs11-ha-host: lane page");
+    std::perror("pkcs11-ha-host: shared memory");
     return 2;
   }
-  ::close(kLanePage);
-  auto* host = new pkcs11ha::Host{kSocket, static_cast<pkcs11ha::LanePage*>(page)};
+  ::close(kPage);
+  auto* host = new pkcs11ha::Host{kSocket, static_cast<pkcs11ha::ChannelPage*>(page)};
   pkcs11ha::startWatchdog(kSocket, *host->page);
   pkcs11ha::startLanes(*host, 1);
   pkcs11ha::awaitFarewell(*host->page);

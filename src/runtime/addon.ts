@@ -4,12 +4,19 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 /** The application's end of the channel to one host; see native/addon/channel.h. */
 export interface NativeChannel {
   readonly hostSocket: number;
-  readonly lanePage: number;
+  readonly page: number;
   readonly ended: boolean;
+  /** Where `receive` puts packets. */
+  readonly inbox: Buffer;
   closeHostEnds(): void;
   /** 0: sent, 1: would block, 2: the host is gone */
   send(message: Uint8Array, length: number, secret?: NativeSecret): 0 | 1 | 2;
-  receive(): Buffer[];
+  /**
+   * Puts packets into the inbox, each after its size in four bytes, as many as fit; gives how many bytes they are. A
+   * size of 0 stands for one that `takeLarge` gives.
+   */
+  receive(): number;
+  takeLarge(): Buffer;
   lanes(): { lane: number; job: number; since: number; patient: boolean }[];
   watch(callback: () => void): void;
   ref(): void;

@@ -2,10 +2,11 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { constants } from 'node:os';
 import { isMainThread } from 'node:worker_threads';
 import type { BegunJob, HostEnd, HostLink, HostListener, HostOptions } from '../core/port.js';
-import { type Job, readReply, writeJob } from '../spec/job.js';
+import { type Job, writeJob } from '../spec/job.js';
 import { Writer } from '../spec/wire.js';
 import { addon, hostExecutable, type NativeChannel, type NativeSecret } from './addon.js';
 import { environmentFor } from './environment.js';
+import { receiveAll } from './inbox.js';
 
 const writer = new Writer();
 /** See native/common/farewell.h. */
@@ -41,7 +42,7 @@ export class HostProcess implements HostLink {
     this.#surroundings = surroundings;
     this.#child = spawn(hostExecutable, [String(process.pid)], {
       env: environmentFor(options.env, surroundings.hidden),
-      stdio: ['ignore', 'pipe', 'pipe', this.channel.hostSocket, this.channel.lanePage],
+      stdio: ['ignore', 'pipe', 'pipe', this.channel.hostSocket, this.channel.page],
     });
     this.channel.closeHostEnds();
     this.#child.on('error', (error) => {
@@ -77,9 +78,8 @@ export class HostProcess implements HostLink {
   /** Tells what has come since; true if there was anything. */
   drain(): boolean {
     if (this.#hasEnded) return false;
-    const packets = this.channel.receive();
-    for (const packet of packets) this.#listener.replied(readReply(packet));
-    if (!this.channel.ended && !this.#exited) return packets.length > 0;
+    const hasMoved = receiveAll(this.channel, (reply) => this.#listener.replied(reply));
+    if (!this.channel.ended && !this.#exited) return hasMoved;
     this.#hasEnded = true;
     this.#begunAtEnd = this.channel.lanes();
     this.#listener.ended(this.#endOf());

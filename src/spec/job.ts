@@ -114,9 +114,9 @@ export function writeJob(writer: Writer, id: number, deadline: number, job: Job,
   }
 }
 
-/** A host's reply; a RangeError for what is none. */
-export function readReply(packet: Buffer): JobReply {
-  const reader = new Reader(packet);
+/** A host's reply, from `at` to `end` of these bytes; a RangeError for what is none. */
+export function readReply(bytes: Buffer, at?: number, end?: number): JobReply {
+  const reader = new Reader(bytes, at, end);
   const id = reader.u64();
   const status = statuses[reader.u32()] ?? 'malformed';
   const results = reader.list((item): StepResult => {

@@ -60,25 +60,29 @@ export class Writer {
   }
 }
 
-/** Reads one packet; throws a RangeError past its end. Byte strings it gives are views of the packet. */
+/**
+ * Reads one packet, from `at` to `end` of these bytes; throws a RangeError past its end. Byte strings that it gives are
+ * views of a packet of its own, and copies from one that lies among others.
+ */
 export class Reader {
   readonly #bytes: Buffer;
-  #at = 0;
+  #at: number;
+  readonly #end: number;
+  readonly #isShared: boolean;
 
-  constructor(bytes: Buffer) {
+  constructor(bytes: Buffer, at = 0, end: number = bytes.length) {
     this.#bytes = bytes;
+    this.#at = at;
+    this.#end = end;
+    this.#isShared = end - at < bytes.length;
   }
 
   u8(): number {
-    const value = this.#bytes.readUInt8(this.#at);
-    this.#at += 1;
-    return value;
+    return this.#bytes[this.#advance(1)] as number;
   }
 
   u32(): number {
-    const value = this.#bytes.readUInt32LE(this.#at);
-    this.#at += 4;
-    return value;
+    return this.#bytes.readUInt32LE(this.#advance(4));
   }
 
   /** A CK_ULONG; above 2^53 only as exact as a number can be, which is enough for CK_UNAVAILABLE_INFORMATION. */
@@ -88,10 +92,10 @@ export class Reader {
   }
 
   raw(size: number): Buffer {
-    const end = this.#at + size;
-    if (end > this.#bytes.length) throw new RangeError('the packet is too short');
-    const value = this.#bytes.subarray(this.#at, end);
-    this.#at = end;
+    const from = this.#advance(size);
+    if (!this.#isShared) return this.#bytes.subarray(from, from + size);
+    const value = Buffer.allocUnsafe(size);
+    this.#bytes.copy(value, 0, from, from + size);
     return value;
   }
 
@@ -111,5 +115,12 @@ export class Reader {
     const items: T[] = [];
     for (let i = 0; i < count; i += 1) items.push(item(this));
     return items;
+  }
+
+  #advance(size: number): number {
+    const from = this.#at;
+    if (size > this.#end - from) throw new RangeError('the packet is too short');
+    this.#at = from + size;
+    return from;
   }
 }

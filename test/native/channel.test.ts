@@ -12,7 +12,7 @@ describe('the addon', () => {
     expect(() => new addon.Secret('pin' as never)).toThrow('new Secret(bytes: Uint8Array)');
     channel.close();
     expect(channel.send(Buffer.alloc(4), 4)).toBe(2);
-    expect(channel.receive()).toEqual([]);
+    expect(channel.receive()).toBe(0);
     channel.close();
   });
 
@@ -26,13 +26,13 @@ describe('the addon', () => {
   test('an other end that is gone is told', () => {
     const channel = new addon.Channel();
     channel.closeHostEnds();
-    expect(channel.send(Buffer.alloc(4), 4)).toBe(2);
-    expect(channel.receive()).toEqual([]);
+    expect(channel.send(Buffer.alloc(100_000), 100_000)).toBe(2);
+    expect(channel.receive()).toBe(0);
     expect(channel.ended).toBe(true);
     channel.close();
   });
 
-  test('a full socket refuses, and nothing is lost', () => {
+  test('a full channel refuses, and nothing is lost', () => {
     const channel = new addon.Channel();
     let sent = 0;
     while (channel.send(Buffer.alloc(4096), 4096) === 0) sent += 1;

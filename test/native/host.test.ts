@@ -6,8 +6,9 @@ import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { afterAll, afterEach, describe, expect, test } from '@jest/globals';
 import { addon, hostExecutable, type NativeChannel, type NativeSecret } from '../../src/runtime/addon.js';
+import { receiveAll } from '../../src/runtime/inbox.js';
 import { ck } from '../../src/spec/constants.js';
-import { type Job, type JobReply, readReply, resultOf, step, writeJob } from '../../src/spec/job.js';
+import { type Job, type JobReply, resultOf, step, writeJob } from '../../src/spec/job.js';
 import { encodeTemplate } from '../../src/spec/template.js';
 import { Writer } from '../../src/spec/wire.js';
 import { faultyModule } from '../support/faulty/build.js';
@@ -18,12 +19,12 @@ class BareHost {
   readonly channel: NativeChannel = new addon.Channel();
   readonly child: ChildProcess;
   readonly ended: Promise<unknown[]>;
-  readonly #received: Buffer[] = [];
+  readonly #received: JobReply[] = [];
   #nextId = 1;
 
   constructor(env: Readonly<Record<string, string>> = { SOFTHSM2_CONF: '/dev/null' }) {
     this.child = spawn(hostExecutable, [String(process.pid)], {
-      stdio: ['ignore', 'ignore', 'inherit', this.channel.hostSocket, this.channel.lanePage],
+      stdio: ['ignore', 'ignore', 'inherit', this.channel.hostSocket, this.channel.page],
       env: { ...process.env, ...env },
     });
     this.ended = once(this.child, 'exit');
@@ -34,7 +35,7 @@ class BareHost {
   sendBytes(bytes: Uint8Array, secret?: NativeSecret): void {
     while (this.channel.send(bytes, bytes.length, secret) === 1) {
       if (!addon.waitReadable([this.channel], 10_000, 0)) throw new Error('the host takes nothing');
-      this.channel.receive();
+      this.#takeIn();
     }
   }
 
@@ -48,12 +49,16 @@ class BareHost {
 
   receive(): JobReply {
     for (;;) {
-      this.#received.push(...this.channel.receive());
-      const packet = this.#received.shift();
-      if (packet !== undefined) return readReply(packet);
+      this.#takeIn();
+      const reply = this.#received.shift();
+      if (reply !== undefined) return reply;
       if (this.channel.ended) throw new Error('the host has ended');
       if (!addon.waitReadable([this.channel], 10_000, 0)) throw new Error('the host says nothing');
     }
+  }
+
+  #takeIn(): void {
+    receiveAll(this.channel, (reply) => this.#received.push(reply));
   }
 
   call(job: Job, deadline?: number, epoch?: number): JobReply {

@@ -1,0 +1,79 @@
+#include "common/ring.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace pkcs11ha {
+
+void Ring::write(std::uint64_t at, std::span<const std::uint8_t> bytes) {
+  if (bytes.empty()) return;
+  const std::size_t from = at & kMask;
+  const std::size_t first = std::min(bytes.size(), kSize - from);
+  std::memcpy(bytes_.data() + from, bytes.data(), first);
+  std::memcpy(bytes_.data(), bytes.data() + first, bytes.size() - first);
+}
+
+void Ring::read(std::uint64_t at, std::span<std::uint8_t> bytes) const {
+  if (bytes.empty()) return;
+  const std::size_t from = at & kMask;
+  const std::size_t first = std::min(bytes.size(), kSize - from);
+  std::memcpy(bytes.data(), bytes_.data() + from, first);
+  std::memcpy(bytes.data() + first, bytes_.data(), bytes.size() - first);
+}
+
+bool Ring::hasRoomFor(std::size_t size) const {
+  const std::uint64_t used = written_.load(std::memory_order_relaxed) - taken_.load(std::memory_order_acquire);
+  return size <= kSize && used <= kSize && footprint(size) <= kSize - used;
+}
+
+bool Ring::put(std::span<const std::uint8_t> packet) {
+  if (packet.empty() || !hasRoomFor(packet.size())) return false;
+  const std::uint64_t at = written_.load(std::memory_order_relaxed);
+  const auto size = static_cast<std::uint32_t>(packet.size());
+  write(at, {reinterpret_cast<const std::uint8_t*>(&size), sizeof size});
+  write(at + kHeader, packet);
+  written_.store(at + footprint(size));
+  return true;
+}
+
+bool Ring::putElsewhere() {
+  if (!hasRoomFor(0)) return false;
+  const std::uint64_t at = written_.load(std::memory_order_relaxed);
+  const std::uint32_t mark = kElsewhere;
+  write(at, {reinterpret_cast<const std::uint8_t*>(&mark), sizeof mark});
+  written_.store(at + kHeader);
+  return true;
+}
+
+Ring::Next Ring::next() const {
+  const std::uint64_t at = taken_.load(std::memory_order_relaxed);
+  const std::uint64_t there = written_.load(std::memory_order_acquire) - at;
+  if (there == 0) return {Taken::nothing, 0};
+  if (there > kSize || there < kHeader) return {Taken::broken, 0};
+  // Read once: the other side could change it between the check and the use.
+  std::uint32_t size = 0;
+  read(at, {reinterpret_cast<std::uint8_t*>(&size), sizeof size});
+  if (size == kElsewhere) return {Taken::elsewhere, 0};
+  if (size == 0 || footprint(size) > there) return {Taken::broken, 0};
+  return {Taken::packet, size};
+}
+
+void Ring::takeInto(std::span<std::uint8_t> room) {
+  const std::uint64_t at = taken_.load(std::memory_order_relaxed);
+  read(at + kHeader, room);
+  taken_.store(at + footprint(room.size()));
+}
+
+void Ring::skip() { taken_.store(taken_.load(std::memory_order_relaxed) + kHeader); }
+
+Ring::Taken Ring::take(std::vector<std::uint8_t>& packet) {
+  const auto [kind, size] = next();
+  if (kind == Taken::elsewhere) skip();
+  if (kind == Taken::packet) {
+    packet.resize(size);
+    takeInto(packet);
+  }
+  return kind;
+}
+
+}  // namespace pkcs11ha
