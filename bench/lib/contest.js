@@ -5,6 +5,9 @@ import { median, quantile, rounded } from './statistics.js';
 /** Set by `--quick`: enough to see that everything runs, not to believe the figures. */
 export const pace = { rounds: 7, seconds: 0.4 };
 
+/** Until code that is called often has been compiled (s). */
+const WARM_UP = 1;
+
 /**
  * Calls for so long, so many at a time. `call` is given the number of the caller, so that each can have a session of
  * its own. Gives what a round gives.
@@ -55,7 +58,7 @@ export async function contest(contestants, { rounds = pace.rounds, seconds = pac
   const all = contestants.map(() => []);
   for (let round = -1; round < rounds; round += 1) {
     for (const [index, { round: run }] of contestants.entries()) {
-      const result = await run(round < 0 ? seconds / 2 : seconds);
+      const result = await run(round < 0 ? WARM_UP : seconds);
       if (round >= 0) all[index].push(result);
     }
   }

@@ -17,6 +17,9 @@ namespace {
 constexpr std::size_t kInbox = 64 * 1024;
 static_assert(kInbox >= 2 * (kInlineLimit + sizeof(std::uint32_t)));
 
+// After so long the socket is looked at although nobody has said that it has something.
+constexpr auto kUnread = std::chrono::milliseconds(1);
+
 [[noreturn]] void throwErrno(Napi::Env env, const char* what) {
   throw Napi::Error::New(env, std::string(what) + ": " + std::strerror(errno));
 }
@@ -118,12 +121,12 @@ Napi::Value Channel::inbox(const Napi::CallbackInfo& info) { return inbox_.Value
 // Bells, packets, and the end of the host, as far as the socket has any.
 void Channel::readSocket() {
   isSocketReadable_ = false;
+  socketReadAt_ = Clock::now();
   while (socket_ && !ended_) {
-    std::vector<std::uint8_t> packet;
-    const ReceiveResult result = receivePacket(socket_.get(), packet, false);
+    const ReceiveResult result = receivePacket(socket_.get(), incoming_, false);
     if (result == ReceiveResult::wouldBlock) return;
     if (result == ReceiveResult::received) {
-      large_.push_back(std::move(packet));
+      large_.push_back(std::exchange(incoming_, {}));
     } else if (result != ReceiveResult::bell) {
       ended_ = true;
     }
@@ -164,8 +167,9 @@ Napi::Value Channel::receive(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   if (!socket_ || page_ == nullptr) return Napi::Number::New(env, 0);
   if (readiness_ != nullptr && readiness_->takeReadable()) isSocketReadable_ = true;
-  // The end of the host is seen before what it left is taken, so that nothing of that is missed.
-  if (isSocketReadable_ || page_->replies.isEmpty()) readSocket();
+  // The end of the host is seen before what it left is taken, so that nothing of that is missed. Nobody need have told of
+  // it: a caller that never waits would not hear of it otherwise.
+  if (isSocketReadable_ || Clock::now() - socketReadAt_ > kUnread) readSocket();
   page_->wantsBell.store(1);
   return Napi::Number::New(env, takeReplies());
 }

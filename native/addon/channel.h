@@ -3,6 +3,7 @@
 
 #include <napi.h>
 
+#include <chrono>
 #include <deque>
 #include <span>
 #include <vector>
@@ -31,6 +32,8 @@ class Channel : public Napi::ObjectWrap<Channel> {
   void noticeSocket() { isSocketReadable_ = true; }
 
  private:
+  using Clock = std::chrono::steady_clock;
+
   Napi::Value hostSocket(const Napi::CallbackInfo& info);
   Napi::Value page(const Napi::CallbackInfo& info);
   Napi::Value ended(const Napi::CallbackInfo& info);
@@ -62,6 +65,8 @@ class Channel : public Napi::ObjectWrap<Channel> {
   // Packets that came through the socket, in their order.
   std::deque<std::vector<std::uint8_t>> large_;
   std::size_t largeTold_ = 0;
+  std::vector<std::uint8_t> incoming_;
+  std::chrono::steady_clock::time_point socketReadAt_{};
   bool isSocketReadable_ = false;
   bool ended_ = false;
 };

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "addon/channel.h"
-#include "common/relax.h"
+#include "common/linger.h"
 
 namespace pkcs11ha {
 
@@ -39,8 +39,7 @@ Napi::Value waitReadable(const Napi::CallbackInfo& info) {
   };
   wantBells(false);
   do {
-    if (hasReply()) return Napi::Boolean::New(env, true);
-    relax();
+    if (lookOnce(hasReply)) return Napi::Boolean::New(env, true);
   } while (Clock::now() < spinEnd);
   wantBells(true);
   for (;;) {

@@ -13,7 +13,7 @@ namespace pkcs11ha {
 
 class Ring {
  public:
-  static constexpr std::size_t kSize = std::size_t{1} << 18;
+  static constexpr std::size_t kSize = std::size_t{1} << 16;
   // broken: the other side has written what cannot be, and nothing in here can be believed any more.
   enum class Taken { nothing, packet, elsewhere, broken };
 

@@ -27,7 +27,7 @@ class alignas(64) Turn {
   void setEnough(std::uint32_t lanes) { enough_.store(lanes, std::memory_order_relaxed); }
   bool isEnough() const { return working_.load() >= enough_.load(std::memory_order_relaxed); }
 
-  // The lane that looks again in a moment, in case those at work do not come back, and somebody has to take what waits.
+  // The lane that looks now and then, in case those at work do not come back, and somebody has to take what waits.
   bool tryGuard() {
     std::uint32_t none = 0;
     return guarding_.compare_exchange_strong(none, 1);
@@ -40,12 +40,12 @@ class alignas(64) Turn {
     if (listening_.load() == 0 && !(isEnough() && isGuarded())) wake();
   }
 
-  // Parks until somebody has woken a lane since `ticket` was taken, or so many nanoseconds have passed (0: no limit).
+  // Parks until somebody has woken a lane since `ticket` was taken.
   std::uint32_t ticket() {
     waking_.store(0);
     return wakes_.load();
   }
-  void park(std::uint32_t ticket, std::uint32_t nanoseconds = 0);
+  void park(std::uint32_t ticket);
 
  private:
   void wake();

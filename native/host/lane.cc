@@ -6,8 +6,8 @@
 #include <thread>
 #include <vector>
 
+#include "common/linger.h"
 #include "common/packet.h"
-#include "common/relax.h"
 #include "host/farewell.h"
 #include "host/job.h"
 
@@ -15,10 +15,12 @@ namespace pkcs11ha {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-// About what it costs to sleep and be woken: the next job of a steady stream comes sooner.
-constexpr auto kSpin = std::chrono::microseconds(50);
-// A lane that guards looks again after so many nanoseconds.
-constexpr std::uint32_t kGuard = 1'000'000;
+// How long a lane lingers for its next job: about what it costs all to have it woken, and longer while jobs keep coming
+// in time.
+constexpr auto kLinger = std::chrono::microseconds(100);
+constexpr auto kLingerLonger = std::chrono::microseconds(250);
+// A lane that guards looks so often.
+constexpr auto kGuard = std::chrono::milliseconds(2);
 // So long, in nanoseconds, replies may wait for others to be told of with them, while there is more to do.
 constexpr std::uint64_t kHold = 200'000;
 constexpr auto kFull = std::chrono::microseconds(100);
@@ -47,27 +49,34 @@ bool takeFrom(Host& host, Ring::Taken kind, std::vector<std::uint8_t>& packet) {
   return kind == Ring::Taken::packet;
 }
 
-// As the lane that listens: what is there, or comes within a moment where that is worth waiting for.
-Ring::Taken listen(Host& host, bool lingers, std::vector<std::uint8_t>& packet) {
-  Ring& jobs = host.page->jobs;
-  if (lingers && jobs.isEmpty()) {
-    for (const auto end = Clock::now() + kSpin; jobs.isEmpty() && Clock::now() < end;) relax();
-  }
-  return jobs.take(packet);
+// Waits a moment for what comes next.
+void linger(Host& host) {
+  const Ring& jobs = host.page->jobs;
+  const bool isSteady = host.isSteady.load(std::memory_order_relaxed);
+  const auto end = Clock::now() + (isSteady ? kLingerLonger : kLinger);
+  bool hasCome = false;
+  while (!hasCome && Clock::now() < end) hasCome = lookOnce([&jobs] { return !jobs.isEmpty(); });
+  if (hasCome != isSteady) host.isSteady.store(hasCome, std::memory_order_relaxed);
 }
 
-// Waits for a moment whether those at work come back for what is there; true when nobody has.
+// Looks now and then whether those at work still come back for more, for as long as they do; true when they have not,
+// although there is something.
 bool guard(Host& host, std::uint32_t ticket) {
   Turn& turn = host.page->turn;
+  const Ring& jobs = host.page->jobs;
   if (!turn.tryGuard()) {
     turn.park(ticket);
     return false;
   }
-  const std::uint64_t before = host.page->jobs.takenSoFar();
-  turn.park(ticket, kGuard);
+  for (bool hasMoved = true; hasMoved;) {
+    const std::uint64_t before = jobs.takenSoFar();
+    std::this_thread::sleep_for(kGuard);
+    if (!host.page->replies.isEmpty()) tell(host);
+    hasMoved = jobs.takenSoFar() != before;
+  }
   turn.stopGuarding();
   if (!host.page->replies.isEmpty()) tell(host);
-  return host.page->jobs.takenSoFar() == before;
+  return !jobs.isEmpty();
 }
 
 // The next packet for this lane. One that has just been at work lingers: it is the cheapest to be had.
@@ -87,8 +96,9 @@ bool nextPacket(Host& host, bool lingers, std::vector<std::uint8_t>& packet) {
       continue;
     }
     if (lingers && jobs.isEmpty() && !host.page->replies.isEmpty()) tell(host);
-    const Ring::Taken kind = listen(host, lingers, packet);
+    if (lingers && jobs.isEmpty()) linger(host);
     lingers = false;
+    const Ring::Taken kind = jobs.take(packet);
     if (kind == Ring::Taken::nothing) {
       turn.stopListening();
       if (jobs.isEmpty()) turn.park(ticket);

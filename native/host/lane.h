@@ -24,6 +24,8 @@ struct Host {
   std::atomic<std::uint32_t> lanes{0};
   std::atomic<std::uint32_t> epoch{0};
   Pace pace{};
+  // The last that a lane lingered for has come in time.
+  std::atomic<bool> isSteady{false};
   // Since when replies wait to be told of, in nanoseconds; 0 where none does.
   std::atomic<std::uint64_t> untoldSince{0};
   // The turn of the lane that writes a reply.

@@ -1,28 +1,30 @@
 import { ck, codeName } from '../spec/constants.js';
-import { endOf, type JobReply, step } from '../spec/job.js';
+import { endOf, type Job, type JobReply, step } from '../spec/job.js';
 import { CKR_OK, type Verdict, verdictOn } from '../spec/verdict.js';
-import type { Connection } from './connection.js';
+import type { Connection, Ticket } from './connection.js';
 import type { AttemptRecord } from './event.js';
 import type { Group } from './group.js';
 import type { Member } from './member.js';
 import type { VirtualObject } from './object.js';
 import type { Operation } from './operation.js';
-import { Effort, type Failure, failureOf } from './outcome.js';
+import { Effort, type Failure, failureOf, type JobOutcome } from './outcome.js';
 import { resolve } from './resolve.js';
 import { renewLogin } from './session.js';
-import type { Running, Task } from './task.js';
+import { FOREVER, type Running, type Task, type Waiter } from './task.js';
+
+interface CodeEnd {
+  readonly kind: 'code';
+  readonly verdict: Verdict;
+  readonly function: string;
+  readonly code: number;
+  /** It is about what the job itself had begun on its session, so that a new one would not help. */
+  readonly isOwn?: boolean;
+}
 
 /** How an attempt ended. */
 export type AttemptEnd =
   | { readonly kind: 'ok'; readonly reply: JobReply }
-  | {
-      readonly kind: 'code';
-      readonly verdict: Verdict;
-      readonly function: string;
-      readonly code: number;
-      /** It is about what the job itself had begun on its session, so that a new one would not help. */
-      readonly isOwn?: boolean;
-    }
+  | CodeEnd
   | { readonly kind: 'absent' }
   | { readonly kind: 'misaligned' }
   | Exclude<Failure, { readonly kind: 'code' }>;
@@ -65,34 +67,65 @@ function evidenceOf(end: AttemptEnd | undefined): Pick<AttemptRecord, 'function'
   }
 }
 
-/** One try at a call on one member. */
-export class Attempt extends Effort {
+/**
+ * One try at a call on one member. Where all that it needs is known it is one job, and judged when that is replied to;
+ * a task goes on from there only where something has to be found or made new.
+ */
+export class Attempt extends Effort implements Waiter {
+  readonly member: Member;
+  readonly connection: Connection;
+  private readonly group: Group;
   readonly startedAt: number;
   /** The group's count of changes of state when it began. */
   readonly groupMoves: number;
   end: AttemptEnd | undefined;
   /** The login that the handles in its reply are of. */
-  executedIn: number = 0;
-  #running: Running<void> | undefined;
+  executedIn: number;
+  private operation: Operation<unknown> | undefined;
+  private deadline: number;
+  private ticket: Ticket | undefined;
+  private running: Running<void> | undefined;
 
-  constructor(
-    readonly member: Member,
-    readonly connection: Connection,
-    private readonly group: Group,
-  ) {
+  constructor(member: Member, connection: Connection, group: Group) {
     super();
+    this.member = member;
+    this.connection = connection;
+    this.group = group;
     this.startedAt = group.port.now();
     this.groupMoves = group.moves;
+    this.end = undefined;
+    this.executedIn = 0;
+    this.operation = undefined;
+    this.deadline = FOREVER;
+    this.ticket = undefined;
+    this.running = undefined;
   }
 
   start(operation: Operation<unknown>, deadline: number): this {
-    this.#running = this.group.port.start(this.#run(operation, deadline));
+    this.operation = operation;
+    this.deadline = deadline;
+    const handles = this.connection.renewing === undefined ? this.#knownHandles(operation) : undefined;
+    if (handles === undefined) this.running = this.group.port.start(this.#run(operation, undefined));
+    else this.#send(operation, handles);
     return this;
   }
 
   /** Gives the attempt up; what is out at the host runs to its end unheard. */
   cancel(): void {
-    if (!this.settled) this.#running?.cancel(undefined);
+    if (this.settled) return;
+    if (this.running !== undefined) this.running.cancel(undefined);
+    else if (this.ticket !== undefined) this.connection.abandon(this.ticket);
+    this.settle();
+  }
+
+  /** The job has come to its end. */
+  wake(): void {
+    const { ticket, operation } = this;
+    if (this.settled || operation === undefined || ticket?.outcome === undefined) return;
+    this.ticket = undefined;
+    const end = this.#endOf(operation, ticket.outcome);
+    if (end.kind !== 'code' || !this.#mayGoOn(operation, end)) this.#finish(end);
+    else this.running = this.group.port.start(this.#run(operation, end));
   }
 
   get record(): AttemptRecord {
@@ -100,9 +133,40 @@ export class Attempt extends Effort {
     return { member: this.member.name, duration, ...evidenceOf(this.end) };
   }
 
-  *#run(operation: Operation<unknown>, deadline: number): Task<void> {
+  /** The handles of the operation's objects, where all of them are known to be usable. */
+  #knownHandles({ objects }: Operation<unknown>): readonly Uint8Array[] | undefined {
+    const handles: Uint8Array[] = [];
+    for (const object of objects) {
+      const replica = this.connection.replicas.get(object);
+      if (replica?.kind !== 'usable') return undefined;
+      handles.push(replica.handle);
+    }
+    return handles;
+  }
+
+  #send(operation: Operation<unknown>, handles: readonly Uint8Array[]): void {
+    let job: Job;
     try {
-      this.end = yield* this.#perform(operation, deadline);
+      job = operation.job(handles, this);
+    } catch (error) {
+      this.#finish({ kind: 'fault', error });
+      return;
+    }
+    const { connection } = this;
+    this.executedIn = this.epoch ?? connection.epoch;
+    this.ticket = connection.submit(job, operation.kind, this.deadline, this);
+    if (this.ticket.settled) this.wake();
+    else this.ticket.add(this);
+  }
+
+  #finish(end: AttemptEnd): void {
+    this.end = end;
+    this.settle();
+  }
+
+  *#run(operation: Operation<unknown>, first: CodeEnd | undefined): Task<void> {
+    try {
+      this.end = yield* this.#perform(operation, this.deadline, first);
     } catch (error) {
       this.end = { kind: 'fault', error };
     } finally {
@@ -110,15 +174,15 @@ export class Attempt extends Effort {
     }
   }
 
-  *#perform(operation: Operation<unknown>, deadline: number): Task<AttemptEnd> {
+  *#perform(operation: Operation<unknown>, deadline: number, first: CodeEnd | undefined): Task<AttemptEnd> {
     const { connection, member } = this;
     let renewals = 0;
     let refound = false;
-    for (;;) {
-      if (connection.renewing !== undefined) yield* this.follow(connection.renewing);
-      const sentAt = this.group.port.now();
-      const located = yield* this.#locate(operation);
-      const end = 'kind' in located ? located : yield* this.#execute(operation, located, renewals > 0, deadline);
+    let sentAt = this.startedAt;
+    for (let known = first; ; known = undefined) {
+      if (known === undefined && connection.renewing !== undefined) yield* this.follow(connection.renewing);
+      if (known === undefined) sentAt = this.group.port.now();
+      const end: AttemptEnd = known ?? (yield* this.#try(operation, renewals > 0, deadline));
       // It was there a moment ago: somebody destroyed it, or the whole token is not what it was.
       if (end.kind === 'absent' && refound) member.suspect(connection, 'an object has vanished from it');
       if (end.kind !== 'code') return end;
@@ -138,15 +202,21 @@ export class Attempt extends Effort {
     }
   }
 
-  *#execute(
-    operation: Operation<unknown>,
-    handles: readonly Uint8Array[],
-    fresh: boolean,
-    deadline: number,
-  ): Task<AttemptEnd> {
+  *#try(operation: Operation<unknown>, fresh: boolean, deadline: number): Task<AttemptEnd> {
+    const handles = yield* this.#locate(operation);
+    if ('kind' in handles) return handles;
     const job = operation.job(handles, this);
     this.executedIn = this.epoch ?? this.connection.epoch;
     const outcome = yield* this.connection.run(fresh ? { ...job, fresh } : job, operation.kind, deadline, this);
+    return this.#endOf(operation, outcome);
+  }
+
+  /** Whether there is more to be done after that code, here, than to say so. */
+  #mayGoOn(operation: Operation<unknown>, { verdict }: CodeEnd): boolean {
+    return verdict === 'session' || (verdict === 'object' && operation.objects.length > 0);
+  }
+
+  #endOf(operation: Operation<unknown>, outcome: JobOutcome): AttemptEnd {
     if (outcome.kind !== 'reply') return outcome;
     const { reply } = outcome;
     const failure = (verdict: Verdict, code: number): AttemptEnd => ({

@@ -19,20 +19,29 @@ const LEAVE_WITHIN = 100;
 
 /** A job on its way through a connection. */
 export class Ticket extends Signal {
+  readonly id: number;
+  readonly job: Job;
+  readonly kind: string;
+  readonly deadline: number;
+  readonly effort: Effort | undefined;
+  readonly epoch: number;
   outcome: JobOutcome | undefined;
-  sentAt: number = 0;
-  lateAt: number = FOREVER;
-  late: boolean = false;
+  sentAt: number;
+  lateAt: number;
+  late: boolean;
 
-  constructor(
-    readonly id: number,
-    readonly job: Job,
-    readonly kind: string,
-    readonly deadline: number,
-    readonly effort: Effort | undefined,
-    readonly epoch: number,
-  ) {
+  constructor(id: number, job: Job, kind: string, deadline: number, effort: Effort | undefined, epoch: number) {
     super();
+    this.id = id;
+    this.job = job;
+    this.kind = kind;
+    this.deadline = deadline;
+    this.effort = effort;
+    this.epoch = epoch;
+    this.outcome = undefined;
+    this.sentAt = 0;
+    this.lateAt = FOREVER;
+    this.late = false;
   }
 
   end(outcome: JobOutcome): void {
@@ -158,8 +167,13 @@ export class Connection {
       if (!ticket.settled) yield { signals: [ticket], until: FOREVER };
       return ticket.outcome ?? { kind: 'withdrawn' };
     } finally {
-      if (!ticket.settled) this.#abandon(ticket);
+      if (!ticket.settled) this.abandon(ticket);
     }
+  }
+
+  /** Withdraws a job. One that is out stays out: it occupies its lane until it is done, and its reply tells how the member is. */
+  abandon(ticket: Ticket): void {
+    this.#queue = this.#queue.filter((queued) => queued !== ticket);
   }
 
   /** Reads something in several jobs; once more, from the start, where session and login are lost meanwhile. */
@@ -328,10 +342,5 @@ export class Connection {
   #markLate(ticket: Ticket): void {
     ticket.late = true;
     ticket.effort?.markLate();
-  }
-
-  // A job that is out stays out: it occupies its lane until it is done, and its reply tells how the member is.
-  #abandon(ticket: Ticket): void {
-    this.#queue = this.#queue.filter((queued) => queued !== ticket);
   }
 }

@@ -4,7 +4,7 @@ import { endOf, type JobReply, type Step, step } from '../spec/job.js';
 import { type Mechanism, takeReturned } from '../spec/mechanism.js';
 import type { Member } from './member.js';
 import type { VirtualObject } from './object.js';
-import { kindOfOperation, noCodes, type Operation, type Place, refusals } from './operation.js';
+import { kindOfOperation, labelFor, noCodes, type Operation, type Place, refusals } from './operation.js';
 import { type DataKind, functionsOf } from './operation-kind.js';
 
 /** What an Init says. */
@@ -188,6 +188,7 @@ export function joinParts(parts: readonly Part[]): readonly Part[] {
 
 /** What is cached of a check: the function, the mechanism and the shape of its parameter, without its bytes. */
 export function shapeOf(name: string, { type, fields }: Mechanism): string {
+  if (fields.length === 0) return labelFor(name, type);
   const shapes = fields.map((field) =>
     field.kind === 'number' || field.kind === 'flag'
       ? String(field.value)

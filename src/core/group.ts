@@ -79,6 +79,11 @@ export class Group {
   /** How often applications have asked for something: work that nobody waits for gives way to them. */
   requests: number = 0;
   turn: number = 0;
+  /** The member that was asked last, and how often in a row. */
+  warm: Member | undefined;
+  warmth: number = 0;
+  /** What begins now has a caller that waits for it and does nothing else. */
+  isWaitedFor: boolean = false;
 
   constructor(
     config: GroupConfig,

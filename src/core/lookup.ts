@@ -77,7 +77,8 @@ export function* lookAgain(group: Group, objects: readonly VirtualObject[], dead
   }
 }
 
-function visibleObject(group: Group, handle: number): VirtualObject | undefined {
+/** The object of a handle, where this process has met it and the application may know of it. */
+export function visibleObject(group: Group, handle: number): VirtualObject | undefined {
   const known = group.objects.get(handle);
   return known !== undefined && group.isVisible(known) ? known : undefined;
 }

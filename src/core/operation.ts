@@ -37,8 +37,29 @@ export const refusals: ReadonlySet<number> = new Set([ck('CKR_SIGNATURE_INVALID'
 const NO_HANDLE = new Uint8Array(8);
 export const noCodes: ReadonlySet<number> = new Set();
 
+// The same string each time: it is looked up several times a call, and a new one would be hashed anew.
+const MOST_LABELS = 4096;
+const labels = new Map<string, Map<number, string>>();
+
+function labelOf(name: string, number: number, make: () => string): string {
+  const ofName = labels.get(name) ?? new Map<number, string>();
+  if (ofName.size === 0) labels.set(name, ofName);
+  const known = ofName.get(number);
+  if (known !== undefined) return known;
+  if (ofName.size >= MOST_LABELS) ofName.clear();
+  const label = make();
+  ofName.set(number, label);
+  return label;
+}
+
 export function kindOfOperation(name: string, mechanism: number | undefined, size: number): string {
-  return `${name}:${mechanism ?? ''}:${32 - Math.clz32(size >>> 10)}`;
+  const magnitude = 32 - Math.clz32(size >>> 10);
+  return labelOf(name, (mechanism ?? -1) * 64 + magnitude, () => `${name}:${mechanism ?? ''}:${magnitude}`);
+}
+
+/** A function with its mechanism. */
+export function labelFor(name: string, mechanism: number | undefined): string {
+  return labelOf(name, (mechanism ?? -1) * 64 + 63, () => `${name}:${mechanism ?? ''}`);
 }
 
 function operation<T>(

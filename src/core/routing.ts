@@ -12,6 +12,8 @@ export interface Candidate {
   readonly connection:
     | {
         readonly end: unknown;
+        /** Jobs that it has not replied to. */
+        readonly load: number;
         readonly replicas: ReadonlyMap<VirtualObject, { readonly kind: string; readonly until?: number }>;
       }
     | undefined;
@@ -27,10 +29,9 @@ export interface RouteRequest {
   readonly random: () => number;
   /** Counts up from call to call, for round robin. */
   readonly turn: number;
+  /** The one that was asked last, while it may be asked again and again. */
+  readonly warm: unknown;
 }
-
-/** The groups that are tried one after the other: who serves, who waits in reserve, who has missed something. */
-const tiers: readonly (readonly StateName[])[] = [['active'], ['standby'], ['stale']];
 
 /**
  * The named last rule: with nobody in service, try whoever is reachable while the budget lasts. A suspect
@@ -38,13 +39,19 @@ const tiers: readonly (readonly StateName[])[] = [['active'], ['standby'], ['sta
  */
 const lastStand: readonly StateName[] = ['suspect', 'recovering'];
 
+/** The groups that are tried one after the other: who serves, who waits in reserve, who has missed something. */
+const tiers: readonly (readonly StateName[])[] = [['active'], ['standby'], ['stale'], lastStand];
+
+const isActive = ({ state }: Candidate): boolean => state.name === 'active';
+
 function mayServe(candidate: Candidate, request: RouteRequest): boolean {
   const { connection } = candidate;
   if (connection === undefined || connection.end !== undefined) return false;
-  return request.objects.every((object) => {
+  for (const object of request.objects) {
     const replica = connection.replicas.get(object);
-    return replica === undefined || replica.kind === 'usable' || (replica.until ?? 0) <= request.now;
-  });
+    if (replica !== undefined && replica.kind !== 'usable' && (replica.until ?? 0) > request.now) return false;
+  }
+  return true;
 }
 
 /** A member that has no more to do than this, compared with another, is as good as it. */
@@ -59,6 +66,9 @@ function chooseAmong<C extends Candidate>(candidates: readonly C[], request: Rou
     case 'roundRobin':
       return candidates[request.turn % candidates.length];
     case 'leastOutstanding': {
+      // A caller that waits for each answer gains nothing from several members, but a host that is still awake.
+      const warm = candidates.find((candidate) => candidate === request.warm);
+      if (warm?.connection?.load === 0 && candidates.every(({ cost }) => warm.cost <= cost * AS_GOOD)) return warm;
       // Pick two at random, take the one with less to do: no herd on whoever was idle a moment ago. Which is
       // the first of the two is chance, so that members as good as each other share the work.
       const one = Math.floor(request.random() * candidates.length);
@@ -75,20 +85,26 @@ export function route<C extends Candidate>(
   request: RouteRequest,
   excluded: (member: C) => boolean,
 ): C | undefined {
-  const open = members.filter(
-    (member) => member.busyUntil <= request.now && !excluded(member) && mayServe(member, request),
-  );
-  // What a member said it lacks makes it the last to be asked, not one that is never asked again.
-  const lacks = (member: C): boolean => (member.lacking.get(request.ability) ?? 0) > request.now;
-  const able = open.filter((member) => !lacks(member));
-  for (const candidates of able.length === open.length ? [open] : [able, open]) {
-    for (const names of [...tiers, lastStand]) {
-      const chosen = chooseAmong(
-        candidates.filter(({ state }) => names.includes(state.name)),
-        request,
-      );
-      if (chosen !== undefined) return chosen;
-    }
+  const open: C[] = [];
+  const able: C[] = [];
+  for (const member of members) {
+    if (member.busyUntil > request.now || excluded(member) || !mayServe(member, request)) continue;
+    open.push(member);
+    // What a member said it lacks makes it the last to be asked, not one that is never asked again.
+    if (member.lacking.size === 0 || (member.lacking.get(request.ability) ?? 0) <= request.now) able.push(member);
+  }
+  const chosen = chooseByTier(able, request);
+  return chosen === undefined && able.length < open.length ? chooseByTier(open, request) : chosen;
+}
+
+function chooseByTier<C extends Candidate>(candidates: readonly C[], request: RouteRequest): C | undefined {
+  if (candidates.every(isActive)) return chooseAmong(candidates, request);
+  for (const names of tiers) {
+    const chosen = chooseAmong(
+      candidates.filter(({ state }) => names.includes(state.name)),
+      request,
+    );
+    if (chosen !== undefined) return chosen;
   }
   return undefined;
 }

@@ -8,22 +8,31 @@ export interface Waiter {
  * for a settled signal goes on at once.
  */
 export class Signal {
-  // Made when somebody waits: most signals settle before anybody does.
-  #waiters: Set<Waiter> | undefined;
-  settled: boolean = false;
+  // Fields are set in the constructor, and one waiter needs no set: signals are made several times a call.
+  private waiters: Waiter | Set<Waiter> | undefined;
+  settled: boolean;
+
+  constructor() {
+    this.waiters = undefined;
+    this.settled = false;
+  }
 
   add(waiter: Waiter): void {
-    this.#waiters ??= new Set();
-    this.#waiters.add(waiter);
+    const { waiters } = this;
+    if (waiters === undefined) this.waiters = waiter;
+    else if (waiters instanceof Set) waiters.add(waiter);
+    else if (waiters !== waiter) this.waiters = new Set([waiters, waiter]);
   }
 
   remove(waiter: Waiter): void {
-    this.#waiters?.delete(waiter);
+    if (this.waiters instanceof Set) this.waiters.delete(waiter);
+    else if (this.waiters === waiter) this.waiters = undefined;
   }
 
   fire(): void {
-    if (this.#waiters === undefined) return;
-    for (const waiter of this.#waiters) waiter.wake();
+    const { waiters } = this;
+    if (waiters instanceof Set) for (const waiter of waiters) waiter.wake();
+    else waiters?.wake();
   }
 
   settle(): void {

@@ -22,8 +22,14 @@ import { Scheduler } from './scheduler.js';
 import { Secrets } from './secrets.js';
 import { isWriterGone, makeWriter } from './writer.js';
 
-/** How long a synchronous wait spins before it sleeps (µs): longer than most operations of a local token take. */
-const SPIN = 100;
+/**
+ * How long a synchronous wait spins before it sleeps (µs): longer than short waits have been, and hardly at all where
+ * even those take long. To sleep makes a wait longer: so it is the short ones that tell.
+ */
+const LONGEST_SPIN = 500;
+const SHORTEST_SPIN = 50;
+const GAIN_OF_SHORTER = 1 / 4;
+const GAIN_OF_LONGER = 1 / 64;
 const LONGEST_TIMER = 0x7fff_ffff;
 /** How long a closing group waits for its hosts to finalize their libraries (ms). */
 const FINALIZE_WITHIN = 500;
@@ -70,6 +76,8 @@ export class OpenGroup {
   #timer: NodeJS.Timeout | undefined;
   #timerAt: number = FOREVER;
   #calls: number = 0;
+  /** How long short synchronous waits have been (µs). */
+  #shortWait: number = SHORTEST_SPIN;
   /** Tasks that callers wait for. */
   readonly #awaited = new Set<Running<unknown>>();
   #idle: (() => void) | undefined;
@@ -117,30 +125,51 @@ export class OpenGroup {
   }
 
   /** Runs a task to its end; an aborted one rejects with the signal's reason. */
-  async run<T>(task: Task<T>, signal?: AbortSignal): Promise<T> {
-    signal?.throwIfAborted();
-    this.group.requests += 1;
-    const running = this.#scheduler.start(task);
-    this.#stepDrained();
-    if (!running.settled) await this.#settled(running, signal);
-    else this.#settle();
-    return endOf(running);
+  run<T>(task: Task<T>, signal?: AbortSignal): Promise<T> {
+    // Not an async function, and one promise: this is what every call passes through.
+    return new Promise<T>((resolve, reject) => {
+      signal?.throwIfAborted();
+      this.group.requests += 1;
+      const running = this.#scheduler.start(task);
+      this.#stepDrained();
+      if (running.settled) {
+        this.#settle();
+        settleAs(running, resolve, reject);
+        return;
+      }
+      const abort = (): void => {
+        running.cancel(signal?.reason);
+        this.#move();
+      };
+      signal?.addEventListener('abort', abort, { once: true });
+      this.#count(1);
+      this.#awaited.add(running);
+      const wake = (): void => {
+        if (!this.#awaited.delete(running)) return;
+        signal?.removeEventListener('abort', abort);
+        settleAs(running, resolve, reject);
+        this.#count(-1);
+      };
+      running.add({ wake });
+      this.#settle();
+    });
   }
 
   /** Runs a task to its end on this thread, and whatever it depends on; the event loop waits meanwhile. */
   runSync<T>(task: Task<T>): T {
     this.group.requests += 1;
+    this.group.isWaitedFor = true;
     const running = this.#scheduler.start(task);
+    this.group.isWaitedFor = false;
     while (!running.settled) {
       this.#stepDrained();
       if (running.settled) break;
       const wait = Math.max(0, Math.min(this.#scheduler.dueAt - monotonicNow(), LONGEST_TIMER));
-      addon.waitReadable(this.#channels(), wait, SPIN);
+      this.#waitFor(wait);
       this.#drain();
     }
     // What the monitor has due gets its slice, since a synchronous program has no event loop to give it one.
-    this.#drain();
-    this.#scheduler.step();
+    this.#stepDrained();
     this.#settle();
     return endOf(running);
   }
@@ -256,26 +285,6 @@ export class OpenGroup {
     while ([...this.#hosts].some(isAwaited)) yield { signals: [], until: monotonicNow() + LOOK_AGAIN };
   }
 
-  async #settled(running: Running<unknown>, signal: AbortSignal | undefined): Promise<void> {
-    const abort = (): void => {
-      running.cancel(signal?.reason);
-      this.#move();
-    };
-    signal?.addEventListener('abort', abort, { once: true });
-    this.#count(1);
-    this.#awaited.add(running);
-    try {
-      await new Promise<void>((resolve) => {
-        running.add({ wake: resolve });
-        this.#settle();
-      });
-    } finally {
-      this.#awaited.delete(running);
-      this.#count(-1);
-      signal?.removeEventListener('abort', abort);
-    }
-  }
-
   // Only calls under way keep the process alive: an idle group does not.
   #count(change: number): void {
     const before = this.#calls;
@@ -288,6 +297,14 @@ export class OpenGroup {
       this.#timer?.unref();
       this.#idle?.();
     }
+  }
+
+  /** Waits on this thread until something has come, or so long (ms). */
+  #waitFor(time: number): void {
+    const startedAt = monotonicNow();
+    addon.waitReadable(this.#channels(), time, this.#shortWait > LONGEST_SPIN / 2 ? SHORTEST_SPIN : LONGEST_SPIN);
+    const change = (monotonicNow() - startedAt) * 1000 - this.#shortWait;
+    this.#shortWait += change * (change < 0 ? GAIN_OF_SHORTER : GAIN_OF_LONGER);
   }
 
   #channels(): HostProcess['channel'][] {
@@ -376,6 +393,12 @@ export class OpenGroup {
       warn: (error) => process.emitWarning(error instanceof Error ? error : String(error)),
     };
   }
+}
+
+function settleAs<T>(running: Running<T>, resolve: (value: T) => void, reject: (error: unknown) => void): void {
+  const { ended } = running;
+  if (ended?.ok === true) resolve(ended.value);
+  else reject(ended?.error);
 }
 
 function endOf<T>(running: Running<T>): T {

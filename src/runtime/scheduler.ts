@@ -1,19 +1,27 @@
 import { Alarm, type Ended, FOREVER, Running, type Signal, type Task, type Wait, type Waiter } from '../core/task.js';
 import { type Due, DueHeap } from './heap.js';
 
+const NOTHING: readonly Signal[] = [];
+
 /** A started task, and its place in the scheduler. */
 class Execution<T> extends Running<T> implements Waiter, Due {
+  readonly task: Task<T>;
+  private readonly scheduler: Scheduler;
   ended: Ended<T> | undefined;
-  dueAt: number = FOREVER;
-  slot: number = -1;
-  isReady: boolean = false;
-  waitsFor: readonly Signal[] = [];
+  dueAt: number;
+  slot: number;
+  isReady: boolean;
+  waitsFor: readonly Signal[];
 
-  constructor(
-    readonly task: Task<T>,
-    private readonly scheduler: Scheduler,
-  ) {
+  constructor(task: Task<T>, scheduler: Scheduler) {
     super();
+    this.task = task;
+    this.scheduler = scheduler;
+    this.ended = undefined;
+    this.dueAt = FOREVER;
+    this.slot = -1;
+    this.isReady = false;
+    this.waitsFor = NOTHING;
   }
 
   wake(): void {
@@ -168,7 +176,7 @@ export class Scheduler {
 
   #forget(execution: Execution<unknown>): void {
     for (const signal of execution.waitsFor) signal.remove(execution);
-    execution.waitsFor = [];
+    execution.waitsFor = NOTHING;
     this.#dues.remove(execution);
   }
 }

@@ -1,4 +1,9 @@
+const FIRST = 4096;
 const KEPT = 1024 ** 2;
+
+function viewOf({ buffer, byteOffset, length }: Buffer): DataView {
+  return new DataView(buffer, byteOffset, length);
+}
 
 /**
  * Packets of the channel, little endian. The other side is native/host/wire.h.
@@ -6,12 +11,13 @@ const KEPT = 1024 ** 2;
  * A writer is used again for every packet: the bytes it holds are good until the next `reset`.
  */
 export class Writer {
-  bytes: Buffer = Buffer.allocUnsafeSlow(4096);
+  bytes: Buffer = Buffer.allocUnsafeSlow(FIRST);
   length: number = 0;
+  private view: DataView = viewOf(this.bytes);
 
   reset(): this {
     // One large packet is no reason to hold its memory for ever.
-    if (this.bytes.length > KEPT) this.bytes = Buffer.allocUnsafeSlow(4096);
+    if (this.bytes.length > KEPT) this.#hold(Buffer.allocUnsafeSlow(FIRST));
     this.length = 0;
     return this;
   }
@@ -23,18 +29,21 @@ export class Writer {
 
   u32(value: number): void {
     this.#room(4);
-    this.length = this.bytes.writeUInt32LE(value, this.length);
+    this.view.setUint32(this.length, value, true);
+    this.length += 4;
   }
 
   /** A CK_ULONG: as a number as far as that holds it exactly (up to 2^53). */
   u64(value: number | bigint): void {
     this.#room(8);
     if (typeof value === 'bigint') {
-      this.length = this.bytes.writeBigUInt64LE(value, this.length);
-      return;
+      this.view.setBigUint64(this.length, value, true);
+    } else {
+      const high = Math.floor(value / 0x1_0000_0000);
+      this.view.setUint32(this.length, value - high * 0x1_0000_0000, true);
+      this.view.setUint32(this.length + 4, high, true);
     }
-    this.length = this.bytes.writeUInt32LE((value % 0x1_0000_0000) >>> 0, this.length);
-    this.length = this.bytes.writeUInt32LE(Math.floor(value / 0x1_0000_0000), this.length);
+    this.length += 8;
   }
 
   raw(value: Uint8Array): void {
@@ -56,7 +65,12 @@ export class Writer {
     if (this.length + size <= this.bytes.length) return;
     const larger = Buffer.allocUnsafeSlow(Math.max(this.bytes.length * 2, this.length + size));
     larger.set(this.bytes.subarray(0, this.length));
-    this.bytes = larger;
+    this.#hold(larger);
+  }
+
+  #hold(bytes: Buffer): void {
+    this.bytes = bytes;
+    this.view = viewOf(bytes);
   }
 }
 

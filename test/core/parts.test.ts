@@ -130,7 +130,7 @@ describe('routing', () => {
       cost: 1,
       busyUntil: 0,
       lacking: new Map<string, number>(),
-      connection: { end: undefined, replicas: new Map() },
+      connection: { end: undefined, load: 0, replicas: new Map() },
       ...extra,
     }) as Numbered;
   const request = {
@@ -140,6 +140,7 @@ describe('routing', () => {
     balance: 'leastOutstanding',
     random: () => 0,
     turn: 0,
+    warm: undefined,
   } as const;
   const chosen = (members: readonly Numbered[], extra: object = {}): number | undefined =>
     route(members, { ...request, ...extra }, () => false)?.index;
@@ -160,6 +161,17 @@ describe('routing', () => {
   test('of two the one with less to do', () => {
     expect(chosen([candidate(0, 'active', { cost: 9 }), candidate(1, 'active', { cost: 2 })])).toBe(1);
     expect(chosen([candidate(0, 'active', { cost: 2 }), candidate(1, 'active', { cost: 9 })])).toBe(0);
+  });
+
+  test('the one that was asked last, as long as it has nothing to do and is no worse than others', () => {
+    const [other, warm] = [candidate(0, 'active'), candidate(1, 'active')];
+    expect(chosen([other, warm])).toBe(0);
+    expect(chosen([other, warm], { warm })).toBe(1);
+    expect(chosen([other, warm], { warm: candidate(2, 'down') })).toBe(0);
+    const busy = candidate(1, 'active', { connection: { end: undefined, load: 1, replicas: new Map() } });
+    expect(chosen([other, busy], { warm: busy })).toBe(0);
+    const slow = candidate(1, 'active', { cost: 2 });
+    expect(chosen([other, slow], { warm: slow })).toBe(0);
   });
 
   test('primary takes the first that is there, round robin takes turns', () => {

@@ -25,7 +25,7 @@ describe('what goes wrong is one line, with what to do', () => {
   let path: string;
   let text: string;
   beforeAll(() => {
-    path = configure('wrong', [0, 1], `# ${'and so on '.repeat(2000)}\n`);
+    path = configure('wrong', [0, 1], `# ${'and so on '.repeat(20_000)}\n`);
     text = readFileSync(path, 'utf8');
   });
   const everyCommand: readonly (readonly string[])[] = [
@@ -169,12 +169,12 @@ describe('what goes wrong is one line, with what to do', () => {
   });
 
   test('a disk that takes nothing more leaves the file as it was, and the tokens too', async () => {
-    // Files may not grow beyond so many blocks of 512 bytes: what a full disk does, for this process alone. The page
-    // that hosts show their lanes on is a file too, the configuration has more.
+    // Files may not grow beyond so many blocks of 512 bytes: what a full disk does, for this process alone. The memory
+    // that is shared with hosts is a file too, the configuration has more.
     const under = (blocks: number): string[] => ['sh', '-c', `trap '' XFSZ; ulimit -f ${blocks}; exec "$@"`, 'sh'];
     for (const [blocks, ...args] of [
       [0, 'member', 'standby', 'hsm1'],
-      [24, 'member', 'add', 'hsm3', ...tokenOptions(2)],
+      [300, 'member', 'add', 'hsm3', ...tokenOptions(2)],
       [0, 'member', 'remove', 'hsm2', '--yes'],
       [0, 'pin', 'change', '--new-pin-env', 'NEXT_PIN'],
     ] as const) {

@@ -56,8 +56,11 @@ function readBytes(value: unknown, index: number): Uint8Array {
 
 /** A handle's eight bytes as a number; one that no virtual handle can be is none. */
 export function handleIn(bytes: Uint8Array): number {
-  const handle = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).readBigUInt64LE();
-  return handle > 0n && handle <= 0xffff_ffff_ffffn ? Number(handle) : NO_HANDLE;
+  const at = (index: number): number => bytes[index] ?? 0;
+  const low = (at(0) | (at(1) << 8) | (at(2) << 16) | (at(3) << 24)) >>> 0;
+  const high = at(4) | (at(5) << 8);
+  const isSmall = (at(6) | at(7)) === 0;
+  return isSmall && (low | high) !== 0 ? high * 0x1_0000_0000 + low : NO_HANDLE;
 }
 
 function readHandle(value: unknown, index: number): number {

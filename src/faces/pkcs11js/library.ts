@@ -130,9 +130,9 @@ export class Library {
   }
 
   session(handle: number): OpenSession {
-    for (const each of this.slots) {
-      const session = each.slot.find(handle);
-      if (session !== undefined) return { ...each, session };
+    for (const { slot, open } of this.slots) {
+      const session = slot.find(handle);
+      if (session !== undefined) return { slot, open, session };
     }
     throw sessionHandleInvalid('');
   }

@@ -33,13 +33,9 @@ export interface SessionCall extends OpenSession {
   readonly deadline: number;
 }
 
-function deadlineOf({ open }: OpenSession): number {
-  return open.now() + open.group.policy.deadline;
-}
-
 export function at(library: Library, handle: number): SessionCall {
-  const found = library.session(handle);
-  return { ...found, deadline: deadlineOf(found) };
+  const { slot, open, session } = library.session(handle);
+  return { slot, open, session, deadline: open.now() + open.group.policy.deadline };
 }
 
 function checkParameter(mechanism: Mechanism, mayNameObjects: boolean): void {

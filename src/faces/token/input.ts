@@ -45,5 +45,7 @@ export function copyOfTemplate(field: string, template: unknown): readonly Attri
 export function copyOf(field: string, data: unknown): Buffer {
   const bytes = bytesOf(field, data);
   if (bytes.length > MOST_DATA) throw new InputError(field, `at most ${MOST_DATA} bytes`, data);
-  return Buffer.from(bytes);
+  const copy = Buffer.allocUnsafe(bytes.length);
+  copy.set(bytes);
+  return copy;
 }

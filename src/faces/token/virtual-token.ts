@@ -5,7 +5,7 @@ import { TokenError } from '../../core/error.js';
 import type { GroupEvent } from '../../core/event.js';
 import { findObjects } from '../../core/find.js';
 import { CKO } from '../../core/identity.js';
-import { checkClass, findKey } from '../../core/lookup.js';
+import { checkClass, findKey, visibleObject } from '../../core/lookup.js';
 import { copying, creating, deriving, generating, generatingPair, type Making, unwrapping } from '../../core/making.js';
 import { changeAttributes } from '../../core/modification.js';
 import type { VirtualObject } from '../../core/object.js';
@@ -49,6 +49,7 @@ export interface OpenOptions extends CallOptions {
 export type Data = Uint8Array | string;
 
 type Calling<T> = (deadline: number) => Task<T>;
+const NO_OPTIONS: CallOptions = {};
 
 /**
  * A group of PKCS#11 tokens as one. Every call is balanced over the members, survives the loss of any of
@@ -382,7 +383,8 @@ export class VirtualToken extends AdministeredToken {
     return tokenObject(made);
   }
 
-  async #perform<T>(
+  // What follows is not async: one promise for a call, and what is thrown before it is made rejects that of the method.
+  #perform<T>(
     functionName: string,
     mechanism: MechanismInput,
     key: ObjectInput,
@@ -391,10 +393,12 @@ export class VirtualToken extends AdministeredToken {
   ): Promise<T> {
     const encoded = encodeMechanism('mechanism', mechanism);
     const handle = handleOf('key', key);
-    return await this.#run(
-      (deadline) => this.#onObject(functionName, handle, (object) => make(encoded, object), deadline),
-      options,
-    );
+    return this.#run((deadline) => {
+      const { group } = this.#open;
+      const known = visibleObject(group, handle);
+      if (known !== undefined) return runCall(group, make(encoded, known), deadline);
+      return this.#onObject(functionName, handle, (object) => make(encoded, object), deadline);
+    }, options);
   }
 
   *#read(handle: number, types: readonly number[], deadline: number): Task<readonly ReadAttribute[]> {
@@ -414,9 +418,9 @@ export class VirtualToken extends AdministeredToken {
     return yield* runCall(group, make(object), deadline);
   }
 
-  async #run<T>(calling: Calling<T>, options: CallOptions = {}): Promise<T> {
+  #run<T>(calling: Calling<T>, options: CallOptions = NO_OPTIONS): Promise<T> {
     const deadline = this.#open.now() + budgetOf(options, this.#open.group.policy.deadline);
     checkOpen(this.#open);
-    return await this.#open.run(calling(deadline), options.signal);
+    return this.#open.run(calling(deadline), options.signal);
   }
 }
