@@ -1,10 +1,11 @@
 // What benches run on: fresh SoftHSM tokens, or modules that stand for other HSMs, as members of one group.
-import { writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { VirtualToken } from '../../dist/index.js';
 import { buildFaulty, faultyModule } from '../../test/support/faulty/build.js';
 import { makeFolder, makeHsm } from '../../test/support/softhsm.js';
 import { buildEmpty } from '../modules/build.js';
+import { TokenServer } from './token-server.js';
 
 const PIN = 'PKCS11_HA_BENCH_PIN';
 
@@ -26,6 +27,48 @@ export class Bed {
     const hsms = await Promise.all(names.map((label) => makeHsm(folder.path, label, { objects })));
     const members = hsms.map(({ label, serial, module, env }) => ({ name: label, module, token: { serial }, env }));
     return new Bed(folder, members, hsms[0].pin);
+  }
+
+  /** SoftHSM tokens behind the faulty module, which `fault` and `heal` tell what to do. */
+  static async faulty(name, count, objects) {
+    const bed = await Bed.softhsm(name, count, objects);
+    bed.members = bed.members.map((member) => ({
+      ...member,
+      ...faulty(bed.folder, member.name, member.module, member.env),
+    }));
+    return bed;
+  }
+
+  /** SoftHSM tokens behind `p11-kit server` each, as HSMs on the network. */
+  static async remote(name, count, objects) {
+    const bed = await Bed.softhsm(name, count, objects);
+    bed.servers = new Map();
+    bed.members = await Promise.all(
+      bed.members.map(async (member) => {
+        const server = new TokenServer(member, bed.folder.path);
+        await server.start();
+        bed.servers.set(member.name, server);
+        return { ...member, module: server.module, env: server.clientEnv };
+      }),
+    );
+    return bed;
+  }
+
+  /** A member's faults; see test/support/faulty/faulty.c. */
+  fault(name, rule) {
+    const { env } = this.members.find((member) => member.name === name);
+    writeFileSync(`${env.FAULTY_CONTROL}.new`, `${rule}\n`);
+    renameSync(`${env.FAULTY_CONTROL}.new`, env.FAULTY_CONTROL);
+  }
+
+  heal() {
+    for (const { env } of this.members) rmSync(env.FAULTY_CONTROL ?? '', { force: true });
+  }
+
+  /** How many faults a member has met. */
+  faultsOf(name) {
+    const { env } = this.members.find((member) => member.name === name);
+    return existsSync(env.FAULTY_LOG) ? readFileSync(env.FAULTY_LOG, 'latin1').split('\n').length - 1 : 0;
   }
 
   /** Tokens of the module that does nothing; with a service time (ms) each call that uses a key takes so long. */
@@ -60,8 +103,14 @@ export class Bed {
     return token;
   }
 
+  /** Something else that is to be closed with the bed. */
+  closeLater(opened) {
+    this.#toClose.push(opened);
+  }
+
   async close() {
     await Promise.all(this.#toClose.map((token) => token.close()));
+    await Promise.all([...(this.servers?.values() ?? [])].map((server) => server.kill()));
     this.folder.remove();
     delete process.env[PIN];
   }
@@ -74,7 +123,11 @@ export const hostsOf = (token) => token.status().members.flatMap(({ pid }) => (p
 function faulty(folder, name, module, env) {
   buildFaulty();
   const control = join(folder.path, `${name}.control`);
-  return { module: faultyModule, env: { ...env, FAULTY_MODULE: module, FAULTY_CONTROL: control } };
+  const log = join(folder.path, `${name}.log`);
+  return {
+    module: faultyModule,
+    env: { ...env, FAULTY_MODULE: module, FAULTY_CONTROL: control, FAULTY_LOG: log },
+  };
 }
 
 function slowed(folder, name, module, env, serviceTime) {

@@ -47,7 +47,8 @@ bool Ring::putElsewhere() {
 
 Ring::Next Ring::next() const {
   const std::uint64_t at = taken_.load(std::memory_order_relaxed);
-  const std::uint64_t there = written_.load(std::memory_order_acquire) - at;
+  // In one order with what this side has said before of its waiting.
+  const std::uint64_t there = written_.load() - at;
   if (there == 0) return {Taken::nothing, 0};
   if (there > kSize || there < kHeader) return {Taken::broken, 0};
   // Read once: the other side could change it between the check and the use.

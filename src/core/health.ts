@@ -48,9 +48,11 @@ function* keepComing(group: Group, member: Member): Task<void> {
     const { reason, code, lasting, hasJoined } = yield* serveOnce(group, member);
     // Only who goes through a fresh host for it keeps the claim.
     if (reason !== FRESH_HOST && reason !== UNCOMPARED) member.releaseClaim();
+    const hasDied = member.connection?.end !== undefined;
     if (member.connection !== undefined) yield* member.connection.giveUp(group.policy);
     if (group.orderFor(member) !== undefined) continue;
-    // One that goes through a new host to catch up was not lost, and a fresh host is no failure.
+    // One that goes through a new host to catch up was not lost, and a fresh host is no failure; but for one whose host
+    // has ended just then.
     const isDetour = member.isUnsettled || [FRESH_HOST, SOMEBODY_ELSE, UNCOMPARED].includes(reason);
     const isOnItsWay = isDetour && hasJoined;
     if (port.now() - startedAt >= FORGIVEN_AFTER) [failures, detours] = [0, 0];
@@ -59,7 +61,7 @@ function* keepComing(group: Group, member: Member): Task<void> {
     // The first try to come back is made at once; who goes round and round is slowed down too.
     const late = Math.max(reason === FRESH_HOST ? 1 : failures, detours - FREE_DETOURS, 1);
     const wait = rejoinAfter(late, port.random());
-    const waitsForOperator = group.policy.recovery === 'manual' && member.hasServed && !isDetour;
+    const waitsForOperator = group.policy.recovery === 'manual' && member.hasServed && (!isDetour || hasDied);
     const isLasting = lasting || member.refusal !== undefined || waitsForOperator;
     const retryAt = isLasting ? FOREVER : port.now() + wait;
     member.isRecalled = false;

@@ -1,0 +1,136 @@
+// What callers notice when a member fails under load:
+//
+//   npm run bench:failover -- [--only NAME,NAME…] [--json FILE]
+//
+// 64 callers sign steadily with ECDSA, then one member of two fails: with hedging on and off, and driven by the event
+// loop (promises) or by synchronous calls (one caller: there cannot be more).
+import { writeFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { Bed } from '../lib/bed.js';
+import { makeKeys, operationOf } from '../lib/operations.js';
+import { describeMachine, printGoals, printRows } from '../lib/output.js';
+import { callOf } from '../peers/ours.js';
+import { judgeFailover } from './goals.js';
+import { Load, measure } from './measurement.js';
+import { outages } from './outages.js';
+import { openSyncCaller } from './sync-caller.js';
+
+const { values } = parseArgs({ options: { only: { type: 'string' }, json: { type: 'string' } } });
+const wanted = values.only?.split(',') ?? outages.map(({ name }) => name);
+const unknown = wanted.filter((name) => !outages.some((outage) => outage.name === name));
+if (unknown.length > 0) {
+  process.stderr.write(`there is no ${unknown.join(', ')}; there are ${outages.map(({ name }) => name).join(', ')}\n`);
+  process.exit(2);
+}
+
+const CALLERS = 64;
+/** The time-out that is tried besides the adaptive one (ms). */
+const FIXED = 200;
+const operation = operationOf('ECDSA P-256');
+const [victim] = ['hsm1'];
+
+/** Each outage in the ways that it is measured in. */
+function* plan() {
+  for (const outage of outages.filter(({ name }) => wanted.includes(name))) {
+    for (const driver of ['promises', 'synchronous']) {
+      for (const hedge of [true, false]) yield { outage, driver, hedge };
+    }
+    if (outage.name === 'hang') yield { outage, driver: 'promises', hedge: true, attemptTimeout: FIXED };
+  }
+}
+
+async function run({ outage, driver, hedge, attemptTimeout }) {
+  const keys = makeKeys();
+  const bed = await (outage.isRemote ? Bed.remote : Bed.faulty)('failover', 2, keys);
+  const policy = { hedge, ...(attemptTimeout === undefined ? {} : { attemptTimeout }) };
+  try {
+    const { token, call, callers } = await openDriver(bed, driver, policy);
+    const slowness = await usualTime(call, 20);
+    const alone = outage.isSlow && driver === 'promises' ? await rateWithout(bed, policy) : undefined;
+    const load = new Load(callers, call);
+    const shareOf = () => countShare(bed, load);
+    const begin = () => outage.begin({ bed, token, slowness }, victim);
+    const result = await measure({ load, begin, events: token, name: victim, isSlow: outage.isSlow, shareOf });
+    return { outage: outage.name, driver, hedge, attemptTimeout, callers, ...result, alone };
+  } finally {
+    await bed.close();
+  }
+}
+
+async function openDriver(bed, driver, policy) {
+  if (driver === 'synchronous') return { ...(await openSyncCaller(bed, policy, operation)), callers: 1 };
+  const token = await bed.open(policy);
+  return { token, call: await callOf(token, operation), callers: CALLERS };
+}
+
+/** Twenty times what a call takes when nothing else is going on (ms). */
+async function usualTime(call, times) {
+  const took = [];
+  for (let i = 0; i < 200; i += 1) {
+    const startedAt = performance.now();
+    await call();
+    took.push(performance.now() - startedAt);
+  }
+  took.sort((a, b) => a - b);
+  return Math.max(1, Math.round(times * took[100]));
+}
+
+/** Calls a second of a group that has only the members that stay well. */
+async function rateWithout(bed, policy) {
+  const token = await bed.open(
+    policy,
+    bed.members.filter(({ name }) => name !== victim),
+  );
+  const load = new Load(CALLERS, await callOf(token, operation));
+  await new Promise((resolve) => setTimeout(resolve, 2000));
+  const before = load.calls.length;
+  const startedAt = performance.now();
+  await new Promise((resolve) => setTimeout(resolve, 2000));
+  const rate = ((load.calls.length - before) / (performance.now() - startedAt)) * 1000;
+  await load.stop();
+  return rate;
+}
+
+/** How many of the calls after the first hundred went to the slow member, as a part of one. */
+function countShare(bed, load) {
+  const from = load.calls.length;
+  let skipped;
+  const timer = setInterval(() => {
+    if (skipped !== undefined || load.calls.length < from + 100) return;
+    skipped = { calls: load.calls.length, faults: bed.faultsOf(victim) };
+  }, 1);
+  return () => {
+    clearInterval(timer);
+    if (skipped === undefined) return undefined;
+    return (bed.faultsOf(victim) - skipped.faults) / Math.max(1, load.calls.length - skipped.calls);
+  };
+}
+
+const results = { machine: describeMachine(), outages: [] };
+for (const each of plan()) {
+  const { outage, driver, hedge, attemptTimeout } = each;
+  const how = `${driver}, hedging ${hedge ? 'on' : 'off'}${attemptTimeout === undefined ? '' : `, time-out ${attemptTimeout} ms`}`;
+  process.stderr.write(`  ${outage.name}: ${how}\n`);
+  results.outages.push(await run(each));
+}
+printRows(
+  results.outages.map(({ outage, driver, hedge, attemptTimeout, healthy, met, failed, out, back }) => ({
+    outage,
+    driver,
+    hedging: hedge ? 'on' : 'off',
+    'time-out': attemptTimeout ?? '',
+    'healthy p50': healthy.p50,
+    'healthy p99': healthy.p99,
+    'met p50': met.p50,
+    'met p99': met.p99,
+    'met max': met.max,
+    failed,
+    'out after': out,
+    'back after': back,
+  })),
+);
+for (const { outage, errors } of results.outages)
+  for (const error of errors) process.stdout.write(`${outage}: ${error}\n`);
+results.goals = judgeFailover(results.outages);
+printGoals(results.goals);
+if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(results, null, 1)}\n`);

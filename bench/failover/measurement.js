@@ -1,0 +1,88 @@
+// One outage under steady load: what calls took that met it, and when the member was gone and back.
+import { setTimeout as pause } from 'node:timers/promises';
+import { quantile, rounded } from '../lib/statistics.js';
+
+const HEALTHY = 2000;
+/** Calls that were in flight when it began, or came within this time (ms), have met it. */
+const AFTER = 1000;
+const BACK_WITHIN = 20_000;
+
+/** Callers that call one after the other until `stop`; every call is kept with its start, duration and error. */
+export class Load {
+  calls = [];
+  #isOver = false;
+  #callers;
+
+  constructor(count, call) {
+    const caller = async () => {
+      while (!this.#isOver) {
+        const startedAt = performance.now();
+        let error;
+        try {
+          await call();
+        } catch (problem) {
+          error = problem;
+        }
+        this.calls.push({ startedAt, took: performance.now() - startedAt, error });
+        // A purely synchronous caller would never let anything else happen here.
+        if (count === 1) await new Promise((resolve) => setImmediate(resolve));
+      }
+    };
+    this.#callers = Promise.all(Array.from({ length: count }, caller));
+  }
+
+  async stop() {
+    this.#isOver = true;
+    await this.#callers;
+  }
+}
+
+/**
+ * Begins an outage of the member and ends it a second later. Latencies in ms; `out` and `back`: ms until the member was out of
+ * rotation, after the outage had begun, and until it was in again, after it had ended; undefined where that did not happen.
+ */
+export async function measure({ load, begin, events, name, isSlow, shareOf }) {
+  await pause(HEALTHY / 2);
+  const healthyFrom = performance.now();
+  await pause(HEALTHY);
+  const moves = [];
+  const note = (event) => event.member === name && moves.push({ at: performance.now(), to: event.to });
+  events.on('member', note);
+  const startedAt = performance.now();
+  const share = isSlow ? shareOf() : undefined;
+  const end = await begin();
+  await pause(AFTER);
+  const slowShare = share?.();
+  await end();
+  const endedAt = performance.now();
+  const out = moves.find(({ to }) => to !== 'active');
+  const isBack = () => out === undefined || moves.at(-1)?.to === 'active';
+  while (!isBack() && performance.now() < endedAt + BACK_WITHIN) await pause(5);
+  await load.stop();
+  events.off('member', note);
+  const back = out === undefined ? undefined : moves.findLast(({ to }) => to === 'active');
+  const met = load.calls.filter(({ startedAt: from, took }) => from + took > startedAt && from < startedAt + AFTER);
+  const healthy = load.calls.filter(({ startedAt: from, took }) => from > healthyFrom && from + took < startedAt);
+  return {
+    healthy: spreadOf(healthy),
+    met: spreadOf(met),
+    failed: load.calls.filter(({ error }) => error !== undefined).length,
+    errors: [...new Set(load.calls.flatMap(({ error }) => error?.message ?? []))].slice(0, 3),
+    out: out === undefined ? undefined : rounded(out.at - startedAt),
+    back: back === undefined ? undefined : rounded(Math.max(0, back.at - endedAt)),
+    ...(slowShare === undefined ? {} : { slowShare, rate: met.length / (AFTER / 1000) }),
+    timeline: load.calls
+      .filter(({ startedAt: from }) => from > startedAt - 500 && from < startedAt + 2000)
+      .map(({ startedAt: from, took }) => [rounded(from - startedAt), rounded(took)]),
+  };
+}
+
+function spreadOf(calls) {
+  const latencies = calls.map(({ took }) => took);
+  return {
+    calls: calls.length,
+    p50: rounded(quantile(latencies, 0.5)),
+    p99: rounded(quantile(latencies, 0.99)),
+    max: rounded(quantile(latencies, 1)),
+  };
+}

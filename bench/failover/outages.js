@@ -1,0 +1,63 @@
+// What goes wrong with a member: how it begins, and how it ends where it does not by itself.
+import { hostsOf } from '../lib/bed.js';
+
+const hostOf = (token, name) => token.status().members.find((member) => member.name === name)?.pid;
+
+/** `begin` gives what ends it. They are given the bed, the token, and the member's name. */
+export const outages = [
+  {
+    name: 'DEVICE_ERROR',
+    what: 'C_Sign answers CKR_DEVICE_ERROR',
+    begin: ({ bed }, name) => {
+      bed.fault(name, 'C_Sign return=CKR_DEVICE_ERROR');
+      return () => bed.heal();
+    },
+  },
+  {
+    name: 'host killed',
+    what: 'its host is ended by SIGKILL',
+    begin: ({ token }, name) => {
+      process.kill(hostOf(token, name), 'SIGKILL');
+      return () => undefined;
+    },
+  },
+  {
+    name: 'host stopped',
+    what: 'its host is stopped by SIGSTOP',
+    isSilent: true,
+    begin: ({ token }, name) => {
+      const pid = hostOf(token, name);
+      process.kill(pid, 'SIGSTOP');
+      // The group has replaced it long ago, or it goes on.
+      return () => hostsOf(token).includes(pid) && process.kill(pid, 'SIGCONT');
+    },
+  },
+  {
+    name: 'hang',
+    what: 'its library does not return from C_Sign',
+    isSilent: true,
+    begin: ({ bed }, name) => {
+      bed.fault(name, 'C_Sign hang');
+      return () => bed.heal();
+    },
+  },
+  {
+    name: 'slow',
+    what: 'C_Sign takes 20 times as long',
+    isSlow: true,
+    begin: ({ bed, slowness }, name) => {
+      bed.fault(name, `C_Sign delay=${slowness}`);
+      return () => bed.heal();
+    },
+  },
+  {
+    name: 'server killed',
+    what: 'the p11-kit server of its token is killed, and started again a second later',
+    isRemote: true,
+    begin: async ({ bed }, name) => {
+      const server = bed.servers.get(name);
+      await server.kill();
+      return () => server.start();
+    },
+  },
+];

@@ -1,0 +1,24 @@
+// A group that is driven by synchronous calls, as the pkcs11js face drives it, with what the bench asks of a token.
+import { EventEmitter } from 'node:events';
+import { runCall } from '../../dist/core/call.js';
+import { findObjects } from '../../dist/core/find.js';
+import { sign } from '../../dist/core/operation.js';
+import { statusOf } from '../../dist/core/status.js';
+import { OpenGroup, readConfiguration } from '../../dist/runtime/open-group.js';
+import { encodeMechanism } from '../../dist/spec/mechanism.js';
+import { encodeTemplate } from '../../dist/spec/template.js';
+import { classOf, mechanismOf } from '../lib/operations.js';
+
+export async function openSyncCaller(bed, policy, operation) {
+  const open = new OpenGroup(readConfiguration(bed.configuration(policy)));
+  bed.closeLater({ close: () => open.close() });
+  const { group } = open;
+  const deadline = () => open.now() + group.policy.deadline;
+  await open.awaitService(deadline());
+  const template = encodeTemplate('template', { label: operation.key, class: classOf(operation) });
+  const [key] = open.runSync(findObjects(group, template, deadline()));
+  const mechanism = encodeMechanism('mechanism', mechanismOf(operation));
+  const token = Object.assign(new EventEmitter(), { status: () => statusOf(group) });
+  open.onEvent((event) => token.emit(event.type, event));
+  return { token, call: async () => open.runSync(runCall(group, sign(mechanism, key, operation.data), deadline())) };
+}

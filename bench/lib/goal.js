@@ -1,0 +1,15 @@
+// One figure, what it has to be, and whether it is.
+import { rounded } from './statistics.js';
+
+export const atLeast = (name, goal, value) => ({
+  name,
+  goal: `≥ ${rounded(goal)}`,
+  value: rounded(value),
+  met: value >= goal,
+});
+export const atMost = (name, goal, value) => ({
+  name,
+  goal: `≤ ${rounded(goal)}`,
+  value: rounded(value),
+  met: value <= goal,
+});
