@@ -37,6 +37,8 @@ class Ring {
   void skip();
 
   bool isEmpty() const { return written_.load() == taken_.load(); }
+  // How many bytes wait in it.
+  std::uint64_t backlog() const { return written_.load() - taken_.load(); }
   // Counts up with every packet that is taken.
   std::uint64_t takenSoFar() const { return taken_.load(); }
 

@@ -22,21 +22,26 @@ constexpr auto kLingerLonger = std::chrono::microseconds(250);
 // A lane that guards looks so often.
 constexpr auto kGuard = std::chrono::milliseconds(2);
 // So long, in nanoseconds, replies may wait for others to be told of with them, while there is more to do.
-constexpr std::uint64_t kHold = 200'000;
+constexpr std::uint64_t kHold = 1'000'000;
 constexpr auto kFull = std::chrono::microseconds(100);
 
 // Tells the application of replies that it has not been told of.
 void tell(Host& host) {
   host.untoldSince.store(0, std::memory_order_relaxed);
+  host.mostBacklog.store(host.page->jobs.backlog(), std::memory_order_relaxed);
   std::atomic<std::uint32_t>& wantsBell = host.page->wantsBell;
   if (wantsBell.load() != 0 && wantsBell.exchange(0) != 0) ringBell(host.socket);
 }
 
 // After a reply was put: at once, or with others. Waking the application costs more than many a job, so it is woken for
-// several replies where more jobs wait anyway; whoever guards sees to it that none waits for a job that hangs.
+// several replies where more jobs wait anyway, and early enough to bring new ones before those are done. Whoever guards
+// sees to it that no reply waits for a job that hangs.
 void tellInTime(Host& host) {
   if (host.page->wantsBell.load() == 0) return;
-  if (host.page->jobs.isEmpty() || !host.page->turn.isGuarded()) return tell(host);
+  const std::uint64_t backlog = host.page->jobs.backlog();
+  const std::uint64_t most = host.mostBacklog.load(std::memory_order_relaxed);
+  if (backlog > most) host.mostBacklog.store(backlog, std::memory_order_relaxed);
+  if (2 * backlog <= most || !host.page->turn.isGuarded()) return tell(host);
   const std::uint64_t now = monotonicNanoseconds();
   std::uint64_t since = 0;
   if (host.untoldSince.compare_exchange_strong(since, now) || now - since < kHold) return;

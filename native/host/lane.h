@@ -28,6 +28,8 @@ struct Host {
   std::atomic<bool> isSteady{false};
   // Since when replies wait to be told of, in nanoseconds; 0 where none does.
   std::atomic<std::uint64_t> untoldSince{0};
+  // The most that has waited in the ring since the application was last told, in bytes.
+  std::atomic<std::uint64_t> mostBacklog{0};
   // The turn of the lane that writes a reply.
   std::mutex replying{};
 };

@@ -7,7 +7,7 @@ import type { ReadObject } from '../support/softhsm.js';
 
 /** All boundaries take many minutes: `npm test` takes a sample, another one each time. */
 const LONGEST = process.env.EVERY_BOUNDARY === undefined ? 60_000 : 1_800_000;
-const every = process.env.EVERY_BOUNDARY === undefined ? 8 : 1;
+const every = process.env.EVERY_BOUNDARY === undefined ? 24 : 1;
 const first = process.env.EVERY_BOUNDARY === undefined ? Math.floor(Math.random() * every) : 0;
 
 let cluster: Cluster;

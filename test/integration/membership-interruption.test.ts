@@ -7,7 +7,7 @@ import { startService } from '../support/process.js';
  * `npm test` takes a sample of all calls, another one each time. `EVERY_BOUNDARY` takes each call that changes the
  * token: between those nothing differs for whoever comes after. It takes many minutes.
  */
-const every = process.env.EVERY_BOUNDARY === undefined ? 90 : 1;
+const every = process.env.EVERY_BOUNDARY === undefined ? 150 : 1;
 const first = process.env.EVERY_BOUNDARY === undefined ? Math.floor(Math.random() * every) : 0;
 const LONGEST = 3_600_000;
 const calls = process.env.EVERY_BOUNDARY === undefined ? '*' : 'writes';
