@@ -1,5 +1,6 @@
 #include "host/lane.h"
 
+#include <algorithm>
 #include <chrono>
 #include <mutex>
 #include <system_error>
@@ -21,8 +22,9 @@ constexpr auto kLinger = std::chrono::microseconds(100);
 constexpr auto kLingerLonger = std::chrono::microseconds(250);
 // A lane that guards looks so often.
 constexpr auto kGuard = std::chrono::milliseconds(2);
-// So long, in nanoseconds, replies may wait for others to be told of with them, while there is more to do.
-constexpr std::uint64_t kHold = 1'000'000;
+// So long, in nanoseconds, replies may wait for others to be told of with them while there is more to do: a few jobs' time.
+constexpr std::uint64_t kShortestHold = 1'000'000;
+constexpr std::uint64_t kLongestHold = 10'000'000;
 constexpr auto kFull = std::chrono::microseconds(100);
 
 // Tells the application of replies that it has not been told of.
@@ -31,6 +33,12 @@ void tell(Host& host) {
   host.mostBacklog.store(host.page->jobs.backlog(), std::memory_order_relaxed);
   std::atomic<std::uint32_t>& wantsBell = host.page->wantsBell;
   if (wantsBell.load() != 0 && wantsBell.exchange(0) != 0) ringBell(host.socket);
+}
+
+bool isHeldTooLong(const Host& host) {
+  const std::uint64_t since = host.untoldSince.load(std::memory_order_relaxed);
+  const std::uint64_t hold = std::clamp(4 * host.pace.usualTime(), kShortestHold, kLongestHold);
+  return since != 0 && monotonicNanoseconds() - since >= hold;
 }
 
 // After a reply was put: at once, or with others. Waking the application costs more than many a job, so it is woken for
@@ -42,10 +50,9 @@ void tellInTime(Host& host) {
   const std::uint64_t most = host.mostBacklog.load(std::memory_order_relaxed);
   if (backlog > most) host.mostBacklog.store(backlog, std::memory_order_relaxed);
   if (2 * backlog <= most || !host.page->turn.isGuarded()) return tell(host);
-  const std::uint64_t now = monotonicNanoseconds();
-  std::uint64_t since = 0;
-  if (host.untoldSince.compare_exchange_strong(since, now) || now - since < kHold) return;
-  tell(host);
+  std::uint64_t none = 0;
+  host.untoldSince.compare_exchange_strong(none, monotonicNanoseconds());
+  if (isHeldTooLong(host)) tell(host);
 }
 
 // False when nothing can be had from the application any more.
@@ -76,8 +83,8 @@ bool guard(Host& host, std::uint32_t ticket) {
   for (bool hasMoved = true; hasMoved;) {
     const std::uint64_t before = jobs.takenSoFar();
     std::this_thread::sleep_for(kGuard);
-    if (!host.page->replies.isEmpty()) tell(host);
     hasMoved = jobs.takenSoFar() != before;
+    if (!host.page->replies.isEmpty() && (!hasMoved || isHeldTooLong(host))) tell(host);
   }
   turn.stopGuarding();
   if (!host.page->replies.isEmpty()) tell(host);

@@ -28,6 +28,8 @@ class Pace {
     long waits_ = 0;
   };
 
+  // How long jobs have been taking, in nanoseconds.
+  std::uint64_t usualTime() const { return usualTime_.load(std::memory_order_relaxed); }
   // More than that would only be in each other's way: jobs that wait for a device wait beside each other as many as there
   // are lanes, those that compute need processors, and the shortest are done sooner by one lane than handed to another.
   std::uint32_t mostAtWork() const;
