@@ -1,71 +1,16 @@
-import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
 import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, readSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { afterAll, afterEach, describe, expect, test } from '@jest/globals';
-import { addon, hostExecutable, type NativeChannel, type NativeSecret } from '../../src/runtime/addon.js';
-import { receiveAll } from '../../src/runtime/inbox.js';
+import { addon, type NativeSecret } from '../../src/runtime/addon.js';
 import { ck } from '../../src/spec/constants.js';
 import { type Job, type JobReply, resultOf, step, writeJob } from '../../src/spec/job.js';
 import { encodeTemplate } from '../../src/spec/template.js';
 import { Writer } from '../../src/spec/wire.js';
+import { attach, BareHost, slotOf } from '../support/bare-host.js';
 import { faultyModule } from '../support/faulty/build.js';
 import { type Hsm, makeFolder, makeHsm, readToken, softhsmModule } from '../support/softhsm.js';
-
-/** A host driven by hand, below everything that would make up for its faults. */
-class BareHost {
-  readonly channel: NativeChannel = new addon.Channel();
-  readonly child: ChildProcess;
-  readonly ended: Promise<unknown[]>;
-  readonly #received: JobReply[] = [];
-  #nextId = 1;
-
-  constructor(env: Readonly<Record<string, string>> = { SOFTHSM2_CONF: '/dev/null' }) {
-    this.child = spawn(hostExecutable, [String(process.pid)], {
-      stdio: ['ignore', 'ignore', 'inherit', this.channel.hostSocket, this.channel.page],
-      env: { ...process.env, ...env },
-    });
-    this.ended = once(this.child, 'exit');
-    this.channel.closeHostEnds();
-  }
-
-  /** Sends, and takes in what comes meanwhile when the channel is full. */
-  sendBytes(bytes: Uint8Array, secret?: NativeSecret): void {
-    while (this.channel.send(bytes, bytes.length, secret) === 1) {
-      if (!addon.waitReadable([this.channel], 10_000, 0)) throw new Error('the host takes nothing');
-      this.#takeIn();
-    }
-  }
-
-  send(job: Job, deadline = Number.POSITIVE_INFINITY, epoch = 0): number {
-    const writer = new Writer();
-    const id = this.#nextId++;
-    writeJob(writer, id, deadline, job, epoch);
-    this.sendBytes(writer.bytes.subarray(0, writer.length), job.secret as NativeSecret | undefined);
-    return id;
-  }
-
-  receive(): JobReply {
-    for (;;) {
-      this.#takeIn();
-      const reply = this.#received.shift();
-      if (reply !== undefined) return reply;
-      if (this.channel.ended) throw new Error('the host has ended');
-      if (!addon.waitReadable([this.channel], 10_000, 0)) throw new Error('the host says nothing');
-    }
-  }
-
-  #takeIn(): void {
-    receiveAll(this.channel, (reply) => this.#received.push(reply));
-  }
-
-  call(job: Job, deadline?: number, epoch?: number): JobReply {
-    this.send(job, deadline, epoch);
-    return this.receive();
-  }
-}
 
 const hosts: BareHost[] = [];
 const start = (env?: Readonly<Record<string, string>>): BareHost => {
@@ -82,21 +27,6 @@ afterEach(async () => {
 
 const unloaded = 0x190;
 const ok = ck('CKR_OK');
-
-/** Loads the library and attaches the lanes to a token. */
-function attach(bare: BareHost, module: string, label: string): void {
-  bare.call({ steps: [step('X_Load', module, '')], sessionless: true });
-  expect(codeOf(bare.call({ steps: [step('X_Attach', slotOf(bare, label), 1)], sessionless: true }))).toBe(ok);
-}
-
-function slotOf(bare: BareHost, label: string): number {
-  const slots = resultOf(bare.call({ steps: [step('C_GetSlotList', true)], sessionless: true }), 0, 'C_GetSlotList');
-  const slot = slots.find((candidate) => {
-    const info = bare.call({ steps: [step('C_GetTokenInfo', candidate)], sessionless: true });
-    return resultOf(info, 0, 'C_GetTokenInfo').label === label;
-  });
-  return slot ?? -1;
-}
 
 describe('a host', () => {
   /** SCHED_OTHER is 0, SCHED_BATCH 3: field 41 of proc_pid_stat(5), counted after the name. */

@@ -1,0 +1,99 @@
+import { rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
+import { ck } from '../../src/spec/constants.js';
+import { type Job, resultOf, step } from '../../src/spec/job.js';
+import { attach, BareHost } from '../support/bare-host.js';
+import { faultyModule } from '../support/faulty/build.js';
+import { type Folder, type Hsm, makeFolder, makeHsm } from '../support/softhsm.js';
+
+const LANES = 4;
+const digestSha256 = { type: ck('CKM_SHA256'), fields: [] };
+
+const random = (size: number): Job => ({ steps: [step('C_GenerateRandom', size)] });
+const digest = (data: Uint8Array): Job => ({
+  steps: [step('C_DigestInit', digestSha256), step('C_Digest', data)],
+});
+
+describe('lanes', () => {
+  let folder: Folder;
+  let hsm: Hsm;
+  let control: string;
+  let bare: BareHost;
+  beforeAll(async () => {
+    folder = makeFolder('lanes');
+    hsm = await makeHsm(folder.path, 'lanes');
+    control = join(folder.path, 'control');
+  });
+  afterEach(async () => {
+    rmSync(control, { force: true });
+    bare.channel.close();
+    await bare.ended;
+  });
+  afterAll(() => folder.remove());
+
+  const start = (): void => {
+    bare = new BareHost({ ...hsm.env, FAULTY_MODULE: hsm.module, FAULTY_CONTROL: control, FAULTY_LOG: '/dev/null' });
+    attach(bare, faultyModule, hsm.label, LANES);
+  };
+
+  /** Jobs that are over sooner than a lane wakes: from then on one lane is enough. */
+  const runBrief = (): void => {
+    for (let i = 0; i < 200; i += 1) bare.call(random(8));
+  };
+
+  test('give replies of all sizes, each to its job', () => {
+    start();
+    // Small ones, those about the limit of what goes through shared memory, and some that are larger than all of it.
+    const sizes = [1, 100, 8000, 8160, 8170, 8200, 60_000, 70_000, 200_000];
+    const wanted = new Map<number, number>();
+    for (let i = 0; i < 300; i += 1) {
+      const size = sizes[(i * 7) % sizes.length] ?? 1;
+      wanted.set(bare.send(random(size)), size);
+      // As many as a group lets be out.
+      while (wanted.size >= 2 * LANES) take();
+    }
+    while (wanted.size > 0) take();
+
+    function take(): void {
+      const reply = bare.receive();
+      expect(resultOf(reply, 0, 'C_GenerateRandom')).toHaveLength(wanted.get(reply.id) ?? -1);
+      wanted.delete(reply.id);
+    }
+  });
+
+  test('take jobs of all sizes, in their order', () => {
+    start();
+    for (const size of [1, 5000, 8100, 8140, 8200, 65_536, 300_000]) {
+      const data = Buffer.alloc(size, size & 0xff);
+      const [once, again] = [bare.call(digest(data)), bare.call(digest(Buffer.from(data)))];
+      expect(resultOf(once, 1, 'C_Digest')).toEqual(resultOf(again, 1, 'C_Digest'));
+    }
+  });
+
+  test('take over from one whose job turns out to hang, with what waits behind it', () => {
+    start();
+    runBrief();
+    writeFileSync(control, 'C_DigestInit hang times=1\n');
+    const before = [bare.send(random(8)), bare.send(random(8))];
+    const hung = bare.send(digest(Buffer.alloc(8)));
+    const after = Array.from({ length: 5 }, () => bare.send(random(8)));
+    const replied = new Set(Array.from({ length: before.length + after.length }, () => bare.receive().id));
+    expect(replied).toEqual(new Set([...before, ...after]));
+    expect(bare.channel.lanes().map(({ job }) => job)).toEqual([hung]);
+    rmSync(control);
+    expect(bare.receive().id).toBe(hung);
+  });
+
+  test('work beside each other on jobs that wait for a device', () => {
+    start();
+    writeFileSync(control, 'C_DigestInit delay=20\n');
+    // The first ones show what kind they are.
+    for (let i = 0; i < 20; i += 1) bare.call(digest(Buffer.alloc(8)));
+    writeFileSync(control, 'C_DigestInit hang\n');
+    for (let i = 0; i < LANES; i += 1) bare.send(digest(Buffer.alloc(8)));
+    while (bare.channel.lanes().length < LANES);
+    rmSync(control);
+    for (let i = 0; i < LANES; i += 1) bare.receive();
+  });
+});

@@ -1,0 +1,75 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { addon, hostExecutable, type NativeChannel, type NativeSecret } from '../../src/runtime/addon.js';
+import { receiveAll } from '../../src/runtime/inbox.js';
+import { type Job, type JobReply, resultOf, step, writeJob } from '../../src/spec/job.js';
+import { Writer } from '../../src/spec/wire.js';
+
+/** A host driven by hand, below everything that would make up for its faults. */
+export class BareHost {
+  readonly channel: NativeChannel = new addon.Channel();
+  readonly child: ChildProcess;
+  readonly ended: Promise<unknown[]>;
+  readonly #received: JobReply[] = [];
+  #nextId = 1;
+
+  constructor(env: Readonly<Record<string, string>> = { SOFTHSM2_CONF: '/dev/null' }) {
+    this.child = spawn(hostExecutable, [String(process.pid)], {
+      stdio: ['ignore', 'ignore', 'inherit', this.channel.hostSocket, this.channel.page],
+      env: { ...process.env, ...env },
+    });
+    this.ended = once(this.child, 'exit');
+    this.channel.closeHostEnds();
+  }
+
+  /** Sends, and takes in what comes meanwhile when the channel is full. */
+  sendBytes(bytes: Uint8Array, secret?: NativeSecret): void {
+    while (this.channel.send(bytes, bytes.length, secret) === 1) {
+      if (!addon.waitReadable([this.channel], 10_000, 0)) throw new Error('the host takes nothing');
+      this.#takeIn();
+    }
+  }
+
+  send(job: Job, deadline: number = Number.POSITIVE_INFINITY, epoch: number = 0): number {
+    const writer = new Writer();
+    const id = this.#nextId++;
+    writeJob(writer, id, deadline, job, epoch);
+    this.sendBytes(writer.bytes.subarray(0, writer.length), job.secret as NativeSecret | undefined);
+    return id;
+  }
+
+  receive(): JobReply {
+    for (;;) {
+      this.#takeIn();
+      const reply = this.#received.shift();
+      if (reply !== undefined) return reply;
+      if (this.channel.ended) throw new Error('the host has ended');
+      if (!addon.waitReadable([this.channel], 10_000, 0)) throw new Error('the host says nothing');
+    }
+  }
+
+  #takeIn(): void {
+    receiveAll(this.channel, (reply) => this.#received.push(reply));
+  }
+
+  call(job: Job, deadline?: number, epoch?: number): JobReply {
+    this.send(job, deadline, epoch);
+    return this.receive();
+  }
+}
+
+/** Loads the library and attaches the lanes to a token. */
+export function attach(bare: BareHost, module: string, label: string, lanes: number = 1): void {
+  bare.call({ steps: [step('X_Load', module, '')], sessionless: true });
+  const reply = bare.call({ steps: [step('X_Attach', slotOf(bare, label), lanes)], sessionless: true });
+  if (reply.results.at(-1)?.code !== 0) throw new Error('the lanes cannot be attached');
+}
+
+export function slotOf(bare: BareHost, label: string): number {
+  const slots = resultOf(bare.call({ steps: [step('C_GetSlotList', true)], sessionless: true }), 0, 'C_GetSlotList');
+  const slot = slots.find((candidate) => {
+    const info = bare.call({ steps: [step('C_GetTokenInfo', candidate)], sessionless: true });
+    return resultOf(info, 0, 'C_GetTokenInfo').label === label;
+  });
+  return slot ?? -1;
+}
