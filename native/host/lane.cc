@@ -25,6 +25,8 @@ constexpr auto kGuard = std::chrono::milliseconds(2);
 // So long, in nanoseconds, replies may wait for others to be told of with them while there is more to do: a few jobs' time.
 constexpr std::uint64_t kShortestHold = 1'000'000;
 constexpr std::uint64_t kLongestHold = 10'000'000;
+// Where those at work have not come back in that time, they are not counted on for so many nanoseconds.
+constexpr std::uint64_t kStalled = 100'000'000;
 constexpr auto kFull = std::chrono::microseconds(100);
 
 // Tells the application of replies that it has not been told of.
@@ -71,39 +73,48 @@ void linger(Host& host) {
   if (hasCome != isSteady) host.isSteady.store(hasCome, std::memory_order_relaxed);
 }
 
-// Looks now and then whether those at work still come back for more, for as long as they do; true when they have not,
-// although there is something.
-bool guard(Host& host, std::uint32_t ticket) {
+// Looks now and then whether those at work still come back for more, for as long as they do.
+void guard(Host& host, std::uint32_t ticket) {
   Turn& turn = host.page->turn;
   const Ring& jobs = host.page->jobs;
   if (!turn.tryGuard()) {
     turn.park(ticket);
-    return false;
+    return;
   }
-  for (bool hasMoved = true; hasMoved;) {
+  auto movedAt = Clock::now();
+  // Not sooner than what runs may well take.
+  const auto patience = std::max<Clock::duration>(kGuard, std::chrono::nanoseconds(4 * host.pace.usualTime()));
+  for (auto now = movedAt; now - movedAt < patience; now = Clock::now()) {
     const std::uint64_t before = jobs.takenSoFar();
     std::this_thread::sleep_for(kGuard);
-    hasMoved = jobs.takenSoFar() != before;
+    const bool hasMoved = jobs.takenSoFar() != before;
+    if (hasMoved) movedAt = Clock::now();
     if (!host.page->replies.isEmpty() && (!hasMoved || isHeldTooLong(host))) tell(host);
   }
   turn.stopGuarding();
   if (!host.page->replies.isEmpty()) tell(host);
-  return !jobs.isEmpty();
+  if (!jobs.isEmpty()) host.stalledUntil.store(monotonicNanoseconds() + kStalled, std::memory_order_relaxed);
+}
+
+bool isEnough(const Host& host) {
+  if (!host.page->turn.isEnough()) return false;
+  const std::uint64_t until = host.stalledUntil.load(std::memory_order_relaxed);
+  return until == 0 || monotonicNanoseconds() >= until;
 }
 
 // The next packet for this lane. One that has just been at work lingers: it is the cheapest to be had.
 bool nextPacket(Host& host, bool lingers, std::vector<std::uint8_t>& packet) {
   Turn& turn = host.page->turn;
   Ring& jobs = host.page->jobs;
-  for (bool isStalled = false;;) {
+  for (;;) {
     const std::uint32_t ticket = turn.ticket();
     if (!turn.tryListen()) {
       turn.park(ticket);
       continue;
     }
-    if (!isStalled && turn.isEnough() && !jobs.isEmpty()) {
+    if (!jobs.isEmpty() && isEnough(host)) {
       turn.stopListening();
-      isStalled = guard(host, ticket);
+      guard(host, ticket);
       lingers = false;
       continue;
     }

@@ -30,6 +30,8 @@ struct Host {
   std::atomic<std::uint64_t> untoldSince{0};
   // The most that has waited in the ring since the application was last told, in bytes.
   std::atomic<std::uint64_t> mostBacklog{0};
+  // Until then lanes at work are not counted on to come back: one of them has not (in nanoseconds).
+  std::atomic<std::uint64_t> stalledUntil{0};
   // The turn of the lane that writes a reply.
   std::mutex replying{};
 };

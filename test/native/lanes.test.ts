@@ -81,6 +81,10 @@ describe('lanes', () => {
     const replied = new Set(Array.from({ length: before.length + after.length }, () => bare.receive().id));
     expect(replied).toEqual(new Set([...before, ...after]));
     expect(bare.channel.lanes().map(({ job }) => job)).toEqual([hung]);
+    // And go on without it, one after the other and several at once.
+    runBrief();
+    const more = Array.from({ length: LANES }, () => bare.send(random(8)));
+    expect(new Set(more.map(() => bare.receive().id))).toEqual(new Set(more));
     rmSync(control);
     expect(bare.receive().id).toBe(hung);
   });
