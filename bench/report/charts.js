@@ -40,7 +40,14 @@ function throughput({ scenarios }) {
       type: 'bar',
       data: rows.map((row) => Number((row[key] / row.pkcs11js).toFixed(2))),
       ...(key === 'ours'
-        ? { markLine: { symbol: 'none', data: [{ yAxis: 1 }], lineStyle: { color: '#666666' }, label: { formatter: '1' } } }
+        ? {
+            markLine: {
+              symbol: 'none',
+              data: [{ yAxis: 1 }],
+              lineStyle: { color: '#666666' },
+              label: { formatter: '1' },
+            },
+          }
         : {}),
     })),
   });
@@ -70,7 +77,14 @@ function timeline({ outages }, outage) {
   const points = timelineOf(outages, outage);
   const buckets = groupBy(points);
   const times = [...buckets.keys()].sort((a, b) => a - b);
-  const of = (part) => times.map((time) => [time, quantile(buckets.get(time).map(([, took]) => took), part)]);
+  const of = (part) =>
+    times.map((time) => [
+      time,
+      quantile(
+        buckets.get(time).map(([, took]) => took),
+        part,
+      ),
+    ]);
   return render({
     title: titled(`64 callers sign, and at 0 ms: ${outage}`),
     xAxis: { type: 'value', name: 'ms', min: -500, max: 2000 },

@@ -79,7 +79,7 @@ export function page(bench, failures) {
   return `<!-- Written by bench/report. Change that, not this. -->
 # Benchmarks
 
-Measured on ${machine.processors} × ${machine.model}, ${machine.system}, Linux ${machine.kernel}, Node.js ${machine.node}, on ${machine.date}: a small shared
+Measured on ${machine.processors} × ${machine.model}, ${machine.system}, Linux ${machine.kernel.split('-')[0]}, Node.js ${machine.node}, on ${machine.date}: a small shared
 virtual machine, whose processors now and then are not there for it. So what counts are **ratios within one run**, in which all
 contestants take turns; figures of their own are good for nothing but their order. Measure on yours:
 
@@ -93,7 +93,8 @@ it is measured.
 
 ## Throughput
 
-Calls a second on token keys. pkcs11js asynchronous is the best of 1, 4, 8 and 16 sessions, with 16 threads in libuv's pool.
+Calls a second on token keys. pkcs11js asynchronous is the best of 1, 4, 8 and 16 sessions, with 16 threads in libuv's pool;
+random numbers are synchronous there in any case.
 
 ![Throughput](benchmarks/throughput-${IN_FLIGHT}.svg)
 
