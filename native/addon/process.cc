@@ -6,6 +6,7 @@
 #include <cmath>
 #include <poll.h>
 #include <sys/wait.h>
+#include <thread>
 #include <vector>
 
 #include "addon/channel.h"
@@ -57,10 +58,19 @@ Napi::Value waitReadable(const Napi::CallbackInfo& info) {
 
 Napi::Value processEnd(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
-  if (info.Length() != 1 || !info[0].IsNumber()) throw Napi::TypeError::New(env, "processEnd(pid: number)");
-  siginfo_t state{};
+  if (info.Length() != 2 || !info[0].IsNumber() || !info[1].IsNumber()) {
+    throw Napi::TypeError::New(env, "processEnd(pid: number, within: number)");
+  }
   const auto pid = static_cast<id_t>(info[0].As<Napi::Number>().Int64Value());
-  if (::waitid(P_PID, pid, &state, WEXITED | WNOHANG | WNOWAIT) != 0 || state.si_pid == 0) return env.Null();
+  const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(std::clamp(info[1].As<Napi::Number>().Int32Value(), 0, 100));
+  // The kernel closes what a process has open a moment before it can tell how that ended.
+  siginfo_t state{};
+  for (;;) {
+    if (::waitid(P_PID, pid, &state, WEXITED | WNOHANG | WNOWAIT) != 0) return env.Null();
+    if (state.si_pid != 0) break;
+    if (std::chrono::steady_clock::now() >= until) return env.Null();
+    std::this_thread::sleep_for(std::chrono::microseconds(200));
+  }
   Napi::Object end = Napi::Object::New(env);
   const bool exited = state.si_code == CLD_EXITED;
   end["code"] = exited ? Napi::Value(Napi::Number::New(env, state.si_status)) : env.Null();

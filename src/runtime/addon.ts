@@ -46,7 +46,8 @@ interface Addon {
   /** Holds a name of 1 to 106 bytes among the machine's processes; -1 where another one does. See native/addon/claim.h. */
   claim(name: string): number;
   releaseClaim(descriptor: number): void;
-  processEnd(pid: number): { code: number | null; signal: number | null } | null;
+  /** How a child has ended; null when it has not, within so many ms (100 at most). */
+  processEnd(pid: number, within: number): { code: number | null; signal: number | null } | null;
 }
 
 // Tests load the parts that were built with sanitizers.

@@ -9,6 +9,8 @@ import { environmentFor } from './environment.js';
 import { receiveAll } from './inbox.js';
 
 const writer = new Writer();
+/** A host whose channel has ended is gone so soon (ms), if it is. */
+const END_WITHIN = 5;
 /** See native/common/farewell.h. */
 const FAREWELL = 'SIGUSR2';
 
@@ -111,7 +113,7 @@ export class HostProcess implements HostLink {
     if (pid === undefined)
       return { reason: `the host did not start${this.#spawnError === undefined ? '' : `: ${this.#spawnError}`}` };
     const { exitCode, signalCode } = this.#child;
-    const seen = addon.processEnd(pid);
+    const seen = addon.processEnd(pid, END_WITHIN);
     const signal =
       signalCode ?? (seen?.signal == null ? null : (signalNames.get(seen.signal) ?? `signal ${seen.signal}`));
     if (signal !== null) return { reason: `the host was ended by ${signal}` };

@@ -99,6 +99,6 @@ describe('the addon', () => {
   });
 
   test('a process that has not ended is not told to have', () => {
-    expect(addon.processEnd(process.pid)).toBeNull();
+    expect(addon.processEnd(process.pid, 1)).toBeNull();
   });
 });
