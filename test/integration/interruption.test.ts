@@ -1,14 +1,14 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import type { VirtualToken } from '../../src/index.js';
+import { boundaries, isEveryBoundary } from '../support/boundaries.js';
 import { Cluster, untilState } from '../support/cluster.js';
 import { startService } from '../support/process.js';
 import { type Operation, prepare, run } from '../support/programs/operations.js';
 import type { ReadObject } from '../support/softhsm.js';
 
-/** All boundaries take many minutes: `npm test` takes a sample, another one each time. */
-const LONGEST = process.env.EVERY_BOUNDARY === undefined ? 60_000 : 1_800_000;
-const every = process.env.EVERY_BOUNDARY === undefined ? 24 : 1;
-const first = process.env.EVERY_BOUNDARY === undefined ? Math.floor(Math.random() * every) : 0;
+const LONGEST = isEveryBoundary ? 1_800_000 : 60_000;
+/** A destroy makes fewer calls than the others, and this many at least. */
+const sample = { stride: 24, sure: 8 } as const;
 
 let cluster: Cluster;
 beforeEach(async () => {
@@ -97,7 +97,7 @@ describe.each(['hsm1', 'hsm2'])('the host of %s ends at a call', (victim) => {
     async ({ name, outcome }) => {
       const expected: Record<string, number> = {};
       let ends = 0;
-      for (let skip = first; ; skip += every) {
+      for (const skip of boundaries(sample.stride, sample.sure)) {
         const label = `${name} ${victim} ${skip}`;
         // Opened anew: a member that is lost again and again is left alone for longer each time.
         const token = await cluster.open();
@@ -112,7 +112,7 @@ describe.each(['hsm1', 'hsm2'])('the host of %s ends at a call', (victim) => {
         cluster.heal();
         Object.assign(expected, outcome(label, succeeded));
         await Promise.all(['hsm1', 'hsm2'].map((each) => untilState(token, each, 'active')));
-        if (every === 1) {
+        if (isEveryBoundary) {
           await cluster.untilTidy();
           await expectAlike(name, expected);
           await clear(token, expected);
@@ -135,7 +135,7 @@ describe.each(['hsm1', 'hsm2'])('the application ends at a call of %s', (where) 
       const expected: Record<string, number> = {};
       let told: Record<string, readonly number[]> = {};
       let ends = 0;
-      for (let skip = first; ; skip += every) {
+      for (const skip of boundaries(sample.stride, sample.sure)) {
         const label = `${name} ${where} ${skip}`;
         const service = startService(`change:${name}:${label}`, cluster.configuration(), 'pipe');
         // It says when it is ready, and waits for the fault to be there.
@@ -152,7 +152,7 @@ describe.each(['hsm1', 'hsm2'])('the application ends at a call of %s', (where) 
         // Told that it has succeeded, it has; otherwise either will do, but the same on both.
         if (code === 0) Object.assign(expected, yes);
         else for (const each of Object.keys(yes)) told[each] = [yes[each] ?? 0, no[each] ?? 0];
-        if (every === 1) {
+        if (isEveryBoundary) {
           await cluster.untilTidy();
           await expectEither(name, expected, told);
           await clear(token, expected);

@@ -1,16 +1,12 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { createGroup, type GroupConfigInput, type VirtualToken } from '../../src/index.js';
+import { boundaries, isEveryBoundary } from '../support/boundaries.js';
 import { Cluster, pidOf, untilState } from '../support/cluster.js';
 import { startService } from '../support/process.js';
 
-/**
- * `npm test` takes a sample of all calls, another one each time. `EVERY_BOUNDARY` takes each call that changes the
- * token: between those nothing differs for whoever comes after. It takes many minutes.
- */
-const every = process.env.EVERY_BOUNDARY === undefined ? 150 : 1;
-const first = process.env.EVERY_BOUNDARY === undefined ? Math.floor(Math.random() * every) : 0;
 const LONGEST = 3_600_000;
-const calls = process.env.EVERY_BOUNDARY === undefined ? '*' : 'writes';
+/** Of all boundaries those of calls that change the token: between those nothing differs for whoever comes after. */
+const calls = isEveryBoundary ? 'writes' : '*';
 
 const aes = { token: true, valueLen: 32, encrypt: true, sensitive: true };
 const data = 'sixteen bytes...';
@@ -77,7 +73,7 @@ async function interruptEach(
   complete: (cluster: Cluster) => Promise<void>,
 ): Promise<void> {
   let ends = 0;
-  for (let skip = first; ; skip += every) {
+  for (const skip of boundaries(150, 30)) {
     const cluster = from.copy('interrupted');
     try {
       const service = startService(mode, configurationOf(cluster), 'pipe');
@@ -95,8 +91,7 @@ async function interruptEach(
       await cluster.close();
     }
   }
-  // A sample may begin beyond the last call.
-  if (first === 0) expect(ends).toBeGreaterThan(0);
+  expect(ends).toBeGreaterThan(0);
 }
 
 /** Closes the token, once it has tidied up, and compares its members' tokens, read apart. */
