@@ -20,22 +20,28 @@ export async function run() {
   const bed = Bed.empty('overhead', 2);
   try {
     const token = await bed.open();
-    const known = hostsOf(token);
-    const face = openFace(bed.file(), bed.pin);
-    const hosts = childHosts().filter((pid) => !known.includes(pid));
-    const call = syncCall(face, empty);
     const peer = openPkcs11js(bed.members[0], bed.pin);
     const contestants = [
       ...(await Promise.all([1, 16, 64, 256].map((count) => inFlight(token, empty, count)))),
-      { name: 'ours, synchronous', round: async (seconds) => callSyncFor(seconds, call, hosts) },
       ...contestantsOf(peer, empty),
       { name: 'a promise', round: (seconds) => callFor(seconds, 64, async () => undefined) },
     ];
     const rows = await contest(contestants);
-    face.library.C_Finalize();
     peer.library.C_Finalize();
-    return rows;
+    return [...rows, ...(await runSynchronous(bed, hostsOf(token)))];
   } finally {
     await bed.close();
+  }
+}
+
+/** Apart: a process in which pkcs11js's API is open follows all promises, which costs those who have promises. */
+async function runSynchronous(bed, known) {
+  const face = openFace(bed.file(), bed.pin);
+  try {
+    const hosts = childHosts().filter((pid) => !known.includes(pid));
+    const call = syncCall(face, empty);
+    return await contest([{ name: 'ours, synchronous', round: async (seconds) => callSyncFor(seconds, call, hosts) }]);
+  } finally {
+    face.library.C_Finalize();
   }
 }

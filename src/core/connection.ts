@@ -4,6 +4,7 @@ import type { FoundReplica } from './inventory.js';
 import type { RecordsFound } from './ledger.js';
 import type { VirtualObject } from './object.js';
 import { type Effort, type Failure, isFailure, type JobOutcome } from './outcome.js';
+import { Places } from './places.js';
 import type { BegunJob, HostEnd, HostLink, Port } from './port.js';
 import type { Renewal, Replica, Resolution } from './replica.js';
 import type { Stream } from './stream.js';
@@ -16,10 +17,13 @@ const WRITE_LOOK = 20;
 const REAP_WITHIN = 2000;
 /** One that is told to leave is killed after so long (ms): it is stopped, or the machine is very busy. */
 const LEAVE_WITHIN = 100;
+/** More than ever are out at a host: a job's id is its number times this, and its place. */
+const MOST_OUT = 1024;
 
 /** A job on its way through a connection. */
 export class Ticket extends Signal {
-  readonly id: number;
+  /** 0 until it is sent. */
+  id: number;
   readonly job: Job;
   readonly kind: string;
   readonly deadline: number;
@@ -30,9 +34,9 @@ export class Ticket extends Signal {
   lateAt: number;
   late: boolean;
 
-  constructor(id: number, job: Job, kind: string, deadline: number, effort: Effort | undefined, epoch: number) {
+  constructor(job: Job, kind: string, deadline: number, effort: Effort | undefined, epoch: number) {
     super();
-    this.id = id;
+    this.id = 0;
     this.job = job;
     this.kind = kind;
     this.deadline = deadline;
@@ -84,9 +88,9 @@ export class Connection {
   readonly alarm: Alarm;
   /** Makes session and login new, when a failure says that they are lost. */
   renewAfter: (failure: Failure) => Renewal | undefined = () => undefined;
-  readonly #outstanding = new Map<number, Ticket>();
+  readonly #outstanding = new Places<Ticket>();
   #queue: Ticket[] = [];
-  #nextId = 1;
+  #sent = 0;
   #link: HostLink | undefined;
   /** Jobs that may be out at the host at once: 2 × lanes. */
   window: number = 4;
@@ -154,7 +158,7 @@ export class Connection {
 
   submit(job: Job, kind: string, deadline: number, effort?: Effort): Ticket {
     const epoch = effort?.epoch ?? this.epoch;
-    const ticket = new Ticket(this.#nextId++, job, kind, deadline, effort, epoch);
+    const ticket = new Ticket(job, kind, deadline, effort, epoch);
     if (this.end !== undefined || epoch !== this.epoch) ticket.end({ kind: 'withdrawn' });
     else if (this.isFull || this.#queue.length > 0 || !this.#transmit(ticket)) this.#queue.push(ticket);
     return ticket;
@@ -189,9 +193,10 @@ export class Connection {
   }
 
   replied(reply: JobReply): void {
-    const ticket = this.#outstanding.get(reply.id);
-    if (ticket === undefined) return;
-    this.#outstanding.delete(reply.id);
+    const place = reply.id % MOST_OUT;
+    const ticket = this.#outstanding.at(place);
+    if (ticket?.id !== reply.id) return;
+    this.#outstanding.remove(place);
     const now = this.port.now();
     this.lastReplyAt = now;
     if (reply.status === 'done' && endOf(reply).code === CKR_OK)
@@ -205,7 +210,7 @@ export class Connection {
     this.end = end;
     this.alarm.stop();
     const begun = new Map(this.#link?.begun().map((entry) => [entry.job, entry]));
-    for (const ticket of this.#outstanding.values()) {
+    for (const ticket of this.#outstanding.all()) {
       const entry = begun.get(ticket.id);
       const charged =
         entry !== undefined &&
@@ -228,7 +233,7 @@ export class Connection {
   /** Marks every job that waits here as late, so that all of them start a second attempt. */
   moveAll(): void {
     this.withdrawQueued();
-    for (const ticket of this.#outstanding.values()) this.#markLate(ticket);
+    for (const ticket of this.#outstanding.all()) this.#markLate(ticket);
   }
 
   /** Marks what is late by now; true if there is anything, and the member has not said a word since. */
@@ -236,7 +241,7 @@ export class Connection {
     let late = 0;
     let silent = false;
     let next = FOREVER;
-    for (const ticket of this.#outstanding.values()) {
+    for (const ticket of this.#outstanding.all()) {
       if (ticket.late || ticket.lateAt <= now) {
         if (!ticket.late) this.#markLate(ticket);
         late += 1;
@@ -252,7 +257,7 @@ export class Connection {
   /** The time at which the longest running job counts as hung; FOREVER when nothing is out. */
   hungAt(limits: HangLimits): number {
     let first = FOREVER;
-    for (const { sentAt, job } of this.#outstanding.values()) {
+    for (const { sentAt, job } of this.#outstanding.all()) {
       first = Math.min(first, sentAt + (job.patient === true ? limits.writeHangAfter : limits.hangAfter));
     }
     return first;
@@ -314,14 +319,20 @@ export class Connection {
   }
 
   #transmit(ticket: Ticket): boolean {
+    const place = this.#outstanding.add(ticket);
+    ticket.id = (this.#sent + 1) * MOST_OUT + place;
     try {
-      if (this.#link?.send(ticket.id, ticket.deadline, ticket.job, ticket.epoch) !== true) return false;
+      if (this.#link?.send(ticket.id, ticket.deadline, ticket.job, ticket.epoch) !== true) {
+        this.#outstanding.remove(place);
+        return false;
+      }
     } catch (error) {
+      this.#outstanding.remove(place);
       ticket.end({ kind: 'fault', error });
       return true;
     }
+    this.#sent += 1;
     ticket.sentAt = this.port.now();
-    this.#outstanding.set(ticket.id, ticket);
     ticket.lateAt = ticket.job.slow === true ? FOREVER : ticket.sentAt + this.#timeoutOf(ticket);
     if (ticket.lateAt !== FOREVER) this.alarm.ringAt(ticket.lateAt);
     return true;

@@ -79,22 +79,25 @@ function chooseAmong<C extends Candidate>(candidates: readonly C[], request: Rou
   }
 }
 
+const isFree = (candidate: Candidate, request: RouteRequest): boolean =>
+  candidate.busyUntil <= request.now && mayServe(candidate, request);
+
+// What a member said it lacks makes it the last to be asked, not one that is never asked again.
+const isAble = ({ lacking }: Candidate, { ability, now }: RouteRequest): boolean =>
+  lacking.size === 0 || (lacking.get(ability) ?? 0) <= now;
+
 /** The next member to try, or undefined when there is none; `excluded` are those that have been tried. */
 export function route<C extends Candidate>(
   members: readonly C[],
   request: RouteRequest,
   excluded: (member: C) => boolean,
 ): C | undefined {
-  const open: C[] = [];
-  const able: C[] = [];
-  for (const member of members) {
-    if (member.busyUntil > request.now || excluded(member) || !mayServe(member, request)) continue;
-    open.push(member);
-    // What a member said it lacks makes it the last to be asked, not one that is never asked again.
-    if (member.lacking.size === 0 || (member.lacking.get(request.ability) ?? 0) <= request.now) able.push(member);
-  }
-  const chosen = chooseByTier(able, request);
-  return chosen === undefined && able.length < open.length ? chooseByTier(open, request) : chosen;
+  // As it nearly always is: nothing is made for that.
+  if (members.every((member) => isFree(member, request) && isAble(member, request) && !excluded(member)))
+    return chooseByTier(members, request);
+  const open = members.filter((member) => isFree(member, request) && !excluded(member));
+  const able = open.filter((member) => isAble(member, request));
+  return chooseByTier(able, request) ?? (able.length < open.length ? chooseByTier(open, request) : undefined);
 }
 
 function chooseByTier<C extends Candidate>(candidates: readonly C[], request: RouteRequest): C | undefined {

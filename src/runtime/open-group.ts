@@ -5,6 +5,7 @@ import type { GroupEvent } from '../core/event.js';
 import { Group } from '../core/group.js';
 import { awaitService } from '../core/opening.js';
 import { keepPins } from '../core/pin-keeper.js';
+import { Places } from '../core/places.js';
 import type { HostLink, HostListener, HostOptions, Port } from '../core/port.js';
 import { keep, takeUp } from '../core/roster.js';
 import { keepSessionObjects } from '../core/session-keeper.js';
@@ -79,7 +80,7 @@ export class OpenGroup {
   /** How long short synchronous waits have been (µs). */
   #shortWait: number = SHORTEST_SPIN;
   /** Tasks that callers wait for. */
-  readonly #awaited = new Set<Running<unknown>>();
+  readonly #awaited = new Places<Running<unknown>>();
   #idle: (() => void) | undefined;
   #closing: Promise<void> | undefined;
 
@@ -143,9 +144,10 @@ export class OpenGroup {
       };
       signal?.addEventListener('abort', abort, { once: true });
       this.#count(1);
-      this.#awaited.add(running);
+      const place = this.#awaited.add(running);
       const wake = (): void => {
-        if (!this.#awaited.delete(running)) return;
+        if (this.#awaited.at(place) !== running) return;
+        this.#awaited.remove(place);
         signal?.removeEventListener('abort', abort);
         settleAs(running, resolve, reject);
         this.#count(-1);
@@ -233,7 +235,7 @@ export class OpenGroup {
   /** Waits for what callers wait for, and for what goes on behind them. */
   *#underWay(): Task<void> {
     for (;;) {
-      const left = [...this.#awaited, ...this.group.background].filter(({ settled }) => !settled);
+      const left = [...this.#awaited.all(), ...this.group.background].filter(({ settled }) => !settled);
       if (left.length === 0) return;
       yield { signals: left, until: FOREVER };
     }
