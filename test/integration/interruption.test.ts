@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import type { VirtualToken } from '../../src/index.js';
 import { boundaries, isEveryBoundary } from '../support/boundaries.js';
-import { Cluster, untilState } from '../support/cluster.js';
+import { Cluster, untilState, untilTouched } from '../support/cluster.js';
 import { startService } from '../support/process.js';
 import { type Operation, prepare, run } from '../support/programs/operations.js';
 import type { ReadObject } from '../support/softhsm.js';
@@ -50,7 +50,7 @@ async function expectSettled(): Promise<void> {
     expect(await cluster.readOwn(name)).not.toContain('pkcs11-ha:probe');
     // An application that ends takes its hosts with it, in the middle of a write too: what that leaves is swept
     // a moment after the group was opened.
-    while ((await cluster.read(name)).some(isHollow));
+    while ((await cluster.read(name)).some(isHollow)) await untilTouched(cluster.member(name).hsm);
   }
   await token.close();
 }

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, renameSync, rmSync, watch, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, watch, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { GroupConfigInput, GroupStatus, MemberEvent, StateName } from '../../src/index.js';
 import { createGroup, VirtualToken } from '../../src/index.js';
@@ -18,6 +18,23 @@ export interface TestMember {
 export const quickPolicy = { hangAfter: 400, writeHangAfter: 1500, deadline: 20_000 } as const;
 
 let pinCount = 0;
+
+/** So long at most a change of a token is waited for before it is read again (ms): the last one may just have been. */
+const LOOK = 200;
+
+/** Resolves when something of a token's files has changed, or after a moment. */
+export async function untilTouched({ directory }: Hsm): Promise<void> {
+  const [token] = readdirSync(directory, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+  await new Promise<void>((resolve) => {
+    const watcher = watch(join(directory, token?.name ?? ''), () => done());
+    const timer = setTimeout(() => done(), LOOK);
+    const done = (): void => {
+      watcher.close();
+      clearTimeout(timer);
+      resolve();
+    };
+  });
+}
 
 /** Two (or more) SoftHSM instances, each behind a faulty module of its own, and tokens opened on them. */
 export class Cluster {
@@ -94,6 +111,7 @@ export class Cluster {
         if (left.length === 0) break;
         // A loop that goes on beyond its test would keep jest from ending.
         if (Date.now() > until) throw new Error(`${name} is not tidied up: ${left.join(', ')}`);
+        await untilTouched(this.member(name).hsm);
       }
     }
   }

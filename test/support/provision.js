@@ -1,23 +1,13 @@
-// Child of softhsm.js: prepares one token through pkcs11js, or reads what is on it, apart from what is being tested.
-// The request comes on standard input, so that no PIN and no key is among the arguments.
+// Child of softhsm.js: prepares tokens through pkcs11js, or reads what is on them, apart from what is being tested. Requests
+// come on standard input, a line each, so that no PIN and no key is among the arguments; each is answered by a line.
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { createInterface } from 'node:readline';
 import pkcs11js from 'pkcs11js';
 
-const request = JSON.parse(readFileSync(0, 'utf8'));
-const {
-  module,
-  label,
-  pin,
-  soPin,
-  initialize = false,
-  reinitialize = false,
-  objects = [],
-  destroy = [],
-  read = false,
-  values = false,
-} = request;
 const CKF = pkcs11js.CKF_SERIAL_SESSION | pkcs11js.CKF_RW_SESSION;
+
+/** The library, loaded anew for each request. */
+let p11;
 
 const attribute = (session, object, type) => {
   try {
@@ -116,10 +106,17 @@ function valuesOn(session) {
   return handles.map((object) => attribute(session, object, pkcs11js.CKA_VALUE)?.toString('hex') ?? '');
 }
 
-const p11 = new pkcs11js.PKCS11();
-p11.load(module);
-p11.C_Initialize();
-try {
+function perform({
+  label,
+  pin,
+  soPin,
+  initialize = false,
+  reinitialize = false,
+  objects = [],
+  destroy = [],
+  read = false,
+  values = false,
+}) {
   if (initialize) {
     const slot = p11.C_GetSlotList(false).at(-1);
     // pkcs11js does not pad the label.
@@ -150,7 +147,28 @@ try {
   const serial = p11.C_GetTokenInfo(slot).serialNumber.trimEnd();
   const found = read ? readAll(session) : [];
   const bytes = values ? valuesOn(session) : [];
-  process.stdout.write(JSON.stringify({ serial, objects: objects.length, found, values: bytes }));
-} finally {
-  p11.C_Finalize();
+  return { serial, objects: objects.length, found, values: bytes };
+}
+
+/** The library reads its environment and the token's files when it is initialised: so nothing is left of earlier requests. */
+function answer({ env, ...request }) {
+  Object.assign(process.env, env);
+  p11 = new pkcs11js.PKCS11();
+  p11.load(request.module);
+  try {
+    p11.C_Initialize();
+    try {
+      return perform(request);
+    } finally {
+      p11.C_Finalize();
+    }
+  } catch (error) {
+    return { error: error.stack };
+  } finally {
+    p11.close();
+  }
+}
+
+for await (const line of createInterface({ input: process.stdin })) {
+  process.stdout.write(`${JSON.stringify(answer(JSON.parse(line)))}\n`);
 }

@@ -1,9 +1,9 @@
 // SoftHSM tokens that stand for HSMs: each with a token directory and a configuration of its own, so that
 // each is reached by its own host process only. Plain JavaScript, because the demo and the benches use it too.
-import { execFile } from 'node:child_process';
 import { cpSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Provisioner } from './provisioner.js';
 
 const candidates = [
   process.env.SOFTHSM2_MODULE,
@@ -50,22 +50,15 @@ export async function makeHsm(folder, label, { pin = '648219', soPin = '12345678
   return { ...hsm, serial };
 }
 
-/** Runs `request` on a token with pkcs11js, in a process of its own. */
-export function provision(hsm, request) {
-  const script = new URL('./provision.js', import.meta.url).pathname;
-  const { module, label, pin, soPin } = hsm;
-  return new Promise((resolve, reject) => {
-    const child = execFile(
-      process.execPath,
-      [script],
-      { env: { ...process.env, ...hsm.env }, maxBuffer: 2 ** 26 },
-      (error, stdout, stderr) => {
-        if (error !== null) reject(new Error(`provisioning ${label} failed: ${stderr || error.message}`));
-        else resolve(JSON.parse(stdout));
-      },
-    );
-    child.stdin.end(JSON.stringify({ module, label, pin, soPin, ...request }));
+/** The process that works on tokens, while there is something to do. */
+let provisioner;
+
+/** Runs `request` on a token with pkcs11js, in another process. */
+export function provision({ module, label, pin, soPin, env }, request) {
+  provisioner ??= new Provisioner(() => {
+    provisioner = undefined;
   });
+  return provisioner.ask(label, { module, label, pin, soPin, env, ...request });
 }
 
 /** All that is on a token, the group's own objects too. */

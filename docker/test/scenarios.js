@@ -1,0 +1,199 @@
+// Outages that happen to containers, and what has to be so afterwards. Each `run` is given the stack and gives what it
+// has measured; what is not as it has to be it throws.
+import { deepEqual, equal, notEqual, ok } from 'node:assert/strict';
+
+/** So many operations are done before an outage ends, so that it is felt. */
+const OPERATIONS = 300;
+const AWAY = ['suspect', 'down', 'joining'];
+
+/** What the service's report says of a scenario; without any failure unless no HSM could be reached. */
+function summarize(report, { member, begunAt, endedAt } = {}, unreachable = { from: 0, until: 0 }) {
+  const { operations, failed, wrong, longest, failures, members } = report;
+  equal(wrong, 0, `${wrong} operations gave a wrong result`);
+  const unexcused = failures.filter(({ from, until }) => until < unreachable.from || from > unreachable.until);
+  deepEqual(unexcused, [], `${failed} operations failed`);
+  ok(operations > 0, 'nothing was done');
+  const ofMember = members.filter((event) => event.member === member);
+  const out = ofMember.find(({ from, at }) => from === 'active' && at >= begunAt)?.at;
+  const back = ofMember.findLast(({ to }) => to === 'active')?.at;
+  return {
+    operations,
+    failed,
+    longest,
+    ...(out === undefined ? {} : { out: out - begunAt }),
+    ...(back === undefined || endedAt === undefined ? {} : { back: Math.max(0, back - endedAt) }),
+  };
+}
+
+/** A member is lost and comes back, while the service works. */
+async function outage(stack, member, begin, end, meanwhile = async () => undefined) {
+  await stack.ask('mark');
+  const begunAt = Date.now();
+  await begin();
+  await stack.untilState(member, ...AWAY);
+  await stack.ask('work', { operations: OPERATIONS });
+  await meanwhile();
+  await end();
+  const endedAt = Date.now();
+  await stack.untilState(member, 'active');
+  await stack.ask('work', { operations: OPERATIONS });
+  return summarize(await stack.ask('report'), { member, begunAt, endedAt });
+}
+
+const kill = (hsm) => (stack) =>
+  outage(
+    stack,
+    hsm,
+    () => stack.act('kill', hsm),
+    () => stack.act('start', hsm),
+  );
+
+/** Ends p11-kit server with the processes that it has made for its connections; the container goes on. */
+const endServer =
+  'for p in /proc/[0-9]*; do case $(cat $p/comm 2>/dev/null) in p11-kit*) kill -9 $(basename $p) 2>/dev/null;; esac; done; true';
+
+async function sameOn(stack, ...hsms) {
+  const [first, ...others] = await Promise.all(hsms.map((hsm) => stack.labelsOn(hsm)));
+  for (const other of others) deepEqual(other, first);
+  return first;
+}
+
+const named = (prefix, count) => Array.from({ length: count }, (_, index) => `${prefix} ${index + 1}`);
+
+export const scenarios = [
+  {
+    name: 'an application without a registered certificate gets nothing',
+    run: async (stack) => {
+      for (const hsm of ['hsm1', 'hsm2', 'hsm3']) {
+        const { code, output } = await stack.lookAsStranger(hsm);
+        notEqual(code, 0, 'a stranger was served');
+        equal(output, '');
+      }
+      // The same program is served where it is registered.
+      ok((await stack.labelsOn('hsm1')).length > 0);
+      return {};
+    },
+  },
+  { name: 'an HSM loses its power, and gets it back', run: kill('hsm1') },
+  {
+    name: 'an HSM hangs, and goes on',
+    run: (stack) =>
+      outage(
+        stack,
+        'hsm2',
+        () => stack.act('pause', 'hsm2'),
+        () => stack.act('unpause', 'hsm2'),
+      ),
+  },
+  {
+    name: 'an HSM is cut off the network, and connected again',
+    run: (stack) =>
+      outage(
+        stack,
+        'hsm1',
+        () => stack.cutOff('hsm1'),
+        () => stack.connect('hsm1'),
+      ),
+  },
+  {
+    name: "an HSM's p11-kit server restarts",
+    run: (stack) =>
+      outage(
+        stack,
+        'hsm2',
+        () => stack.execute('hsm2', 'bash', '-c', endServer),
+        async () => undefined,
+      ),
+  },
+  {
+    name: 'both HSMs restart at once',
+    run: async (stack) => {
+      await stack.ask('mark');
+      const begunAt = Date.now();
+      await Promise.all(['hsm1', 'hsm2'].map((hsm) => stack.act('kill', hsm)));
+      await Promise.all(['hsm1', 'hsm2'].map((hsm) => stack.untilState(hsm, 'down')));
+      await Promise.all(['hsm1', 'hsm2'].map((hsm) => stack.act('start', hsm)));
+      const endedAt = Date.now();
+      await Promise.all(['hsm1', 'hsm2'].map((hsm) => stack.untilState(hsm, 'active')));
+      await stack.ask('work', { operations: OPERATIONS });
+      const report = await stack.ask('report');
+      const back = ['hsm1', 'hsm2'].map(
+        (hsm) => report.members.findLast((event) => event.member === hsm && event.to === 'active').at,
+      );
+      const unreachable = { from: begunAt, until: Math.min(...back) };
+      return summarize(report, { member: 'hsm1', begunAt, endedAt }, unreachable);
+    },
+  },
+  {
+    name: 'keys that are made and destroyed while an HSM is away are so on it when it is back',
+    run: async (stack) => {
+      const [kept, destroyed, made] = [named('kept', 2), named('destroyed', 2), named('made', 3)];
+      await stack.ask('make', { labels: [...kept, ...destroyed] });
+      const measured = await outage(
+        stack,
+        'hsm2',
+        () => stack.act('kill', 'hsm2'),
+        () => stack.act('start', 'hsm2'),
+        async () => {
+          await stack.ask('make', { labels: made });
+          await stack.ask('destroy', { labels: destroyed });
+        },
+      );
+      const labels = await sameOn(stack, 'hsm1', 'hsm2');
+      for (const label of [...kept, ...made]) ok(labels.includes(label), `${label} is missing`);
+      for (const label of destroyed) ok(!labels.includes(label), `${label} is there`);
+      return measured;
+    },
+  },
+  {
+    name: 'an HSM is replaced by an empty one: remove, add, synchronize',
+    run: async (stack) => {
+      await stack.ask('mark');
+      const begunAt = Date.now();
+      await stack.operate('member', 'remove', 'hsm2', '--wipe', '--yes');
+      const token = ['--module', '/usr/lib/p11-kit-client.so', '--token-label', 'hsm3'];
+      const address = 'P11_KIT_SERVER_ADDRESS=unix:path=/run/app/hsm3.sock';
+      await stack.operate('member', 'add', 'hsm3', ...token, '--env', address);
+      await stack.untilState('hsm3', 'active');
+      await stack.operate('synchronize', '--yes');
+      await stack.ask('work', { operations: OPERATIONS });
+      deepEqual(await stack.labelsOn('hsm2'), [], 'the HSM that has left was not wiped');
+      const labels = await sameOn(stack, 'hsm1', 'hsm3');
+      ok(labels.includes('made 1'), 'the new HSM lacks a key');
+      return summarize(await stack.ask('report'), { member: 'hsm3', begunAt, endedAt: begunAt });
+    },
+  },
+  {
+    name: 'the application restarts in the middle of a recovery',
+    run: async (stack) => {
+      const late = named('late', 30);
+      await stack.ask('mark');
+      const begunAt = Date.now();
+      await stack.act('kill', 'hsm3');
+      await stack.untilState('hsm3', 'down');
+      await stack.ask('make', { labels: late });
+      await stack.act('start', 'hsm3');
+      await stack.untilState('hsm3', 'recovering');
+      const before = summarize(await stack.ask('report'), { member: 'hsm3', begunAt });
+      await stack.act('kill', 'app');
+      const killedAt = Date.now();
+      await stack.act('start', 'app');
+      await stack.untilServing();
+      await stack.untilState('hsm3', 'active');
+      await stack.ask('work', { operations: OPERATIONS });
+      const labels = await sameOn(stack, 'hsm1', 'hsm3');
+      deepEqual(
+        labels.filter((label) => label.startsWith('late')),
+        [...late].sort(),
+      );
+      const after = summarize(await stack.ask('report'), { member: 'hsm3', begunAt: killedAt, endedAt: killedAt });
+      return {
+        ...after,
+        operations: before.operations + after.operations,
+        failed: before.failed + after.failed,
+        longest: Math.max(before.longest, after.longest),
+        out: before.out,
+      };
+    },
+  },
+];

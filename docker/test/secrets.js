@@ -1,0 +1,36 @@
+// The secrets of the stack: PINs, and a key with a certificate of its own for the client and for each HSM. An HSM serves
+// the clients whose certificates are registered with it, and a client trusts the certificates of its HSMs.
+import { randomInt } from 'node:crypto';
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { run } from './engine.js';
+
+const DAYS = 3650;
+const pin = () => String(randomInt(10 ** 11, 10 ** 12));
+
+/** A key and a certificate, PEM, made by openssl in the HSM's image: nothing has to be installed for it. */
+async function certify(name) {
+  const request = `req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days ${DAYS} -subj /CN=${name} -keyout -`;
+  const pem = await run('docker', ['run', '--rm', '--entrypoint', 'openssl', 'pkcs11-ha-hsm', ...request.split(' ')]);
+  const part = (kind) => new RegExp(`-----BEGIN ${kind}-----[^]*?-----END ${kind}-----\n`, 'u').exec(pem)?.[0] ?? '';
+  return { key: part('PRIVATE KEY'), certificate: part('CERTIFICATE') };
+}
+
+/**
+ * Makes what is not there yet, in a folder that only its owner can enter. The files themselves can be read by everybody:
+ * in the containers they are read by users who are not root.
+ */
+export async function makeSecrets(folder, hsms) {
+  mkdirSync(folder, { recursive: true });
+  chmodSync(folder, 0o700);
+  const write = (name, content) => writeFileSync(join(folder, name), content, { mode: 0o444 });
+  for (const name of ['hsm_pin', 'hsm_so_pin']) if (!existsSync(join(folder, name))) write(name, `${pin()}\n`);
+  for (const name of [...hsms, 'client', 'stranger']) {
+    if (existsSync(join(folder, `${name}_certificate`))) continue;
+    const { key, certificate } = await certify(name);
+    write(`${name}_key`, key);
+    write(`${name}_certificate`, certificate);
+  }
+  // The clients that are registered: the stranger is not.
+  if (!existsSync(join(folder, 'clients'))) write('clients', readFileSync(join(folder, 'client_certificate')));
+}

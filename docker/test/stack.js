@@ -1,0 +1,124 @@
+// The containers of compose.yaml, and what is done to them from outside.
+import { fileURLToPath } from 'node:url';
+import { run } from './engine.js';
+import { makeSecrets } from './secrets.js';
+
+const folder = fileURLToPath(new URL('../', import.meta.url));
+const root = fileURLToPath(new URL('../../', import.meta.url));
+export const HSMS = ['hsm1', 'hsm2', 'hsm3'];
+/** Between two looks at something that nobody tells of (ms). */
+const LOOK = 200;
+
+export class Stack {
+  #compose;
+  #project;
+  #secrets;
+
+  /** `project`: what its containers, networks and volumes are called by; `secrets`: the folder of its secrets. */
+  constructor(compose, project, secrets) {
+    this.#compose = compose;
+    this.#project = project;
+    this.#secrets = secrets;
+  }
+
+  /** The images, from this working tree. The host's network, where the package registries are. */
+  async build(say) {
+    say('building the image of an HSM');
+    await run('docker', ['build', '--network', 'host', '-t', 'pkcs11-ha-hsm', `${folder}hsm`]);
+    say('building the image of the service: the package is packed, and installed as npm would');
+    await run('docker', ['build', '--network', 'host', '-t', 'pkcs11-ha-app', '-f', `${folder}app/Dockerfile`, root]);
+  }
+
+  async up() {
+    await makeSecrets(this.#secrets, HSMS);
+    await this.compose('up', '-d', '--no-build');
+  }
+
+  /** Takes away containers, network and volumes. */
+  async down() {
+    await this.compose('down', '-v', '--remove-orphans', '-t', '3');
+  }
+
+  compose(...args) {
+    const [command, ...before] = this.#compose;
+    const file = ['-f', `${folder}compose.yaml`, '-p', this.#project];
+    return run(command, [...before, ...file, ...args], { env: { PKCS11_HA_SECRETS: this.#secrets } });
+  }
+
+  /** A service's container, by its label: compose 1 and 2 name them differently. */
+  async idOf(service) {
+    const filters = [
+      `label=com.docker.compose.project=${this.#project}`,
+      `label=com.docker.compose.service=${service}`,
+    ];
+    const ids = await run('docker', ['ps', '-aq', ...filters.flatMap((filter) => ['--filter', filter])]);
+    return ids.trim().split('\n')[0];
+  }
+
+  /** `docker VERB CONTAINER`: kill, start, stop, pause, unpause, restart. */
+  async act(verb, service) {
+    await run('docker', [verb, await this.idOf(service)]);
+  }
+
+  async cutOff(service) {
+    await run('docker', ['network', 'disconnect', '-f', `${this.#project}_hsms`, await this.idOf(service)]);
+  }
+
+  async connect(service) {
+    await run('docker', ['network', 'connect', '--alias', service, `${this.#project}_hsms`, await this.idOf(service)]);
+  }
+
+  async execute(service, ...command) {
+    return run('docker', ['exec', await this.idOf(service), ...command]);
+  }
+
+  logs(service) {
+    return this.compose('logs', '--no-color', '--tail', '60', service);
+  }
+
+  /** Asks the service for something; see docker/app/service.js. */
+  async ask(name, parameters = {}) {
+    const id = await this.idOf('app');
+    const asked = ['exec', id, 'node', 'control.js', name, JSON.stringify(parameters)];
+    const { code, output, errors } = await run('docker', asked, { code: true });
+    if (code !== 0) throw new Error(`${name}: ${output}${errors}`);
+    return JSON.parse(output);
+  }
+
+  untilState(member, ...states) {
+    return this.ask('await', { member, states });
+  }
+
+  /** Resolves when the service answers, after it was started. */
+  async untilServing(within = 60_000) {
+    for (const until = Date.now() + within; ; await new Promise((resolve) => setTimeout(resolve, LOOK))) {
+      const last = await this.ask('status').catch((error) => error);
+      if (!(last instanceof Error)) return;
+      if (Date.now() > until) throw new Error(`the service does not start: ${last.message}\n${await this.logs('app')}`);
+    }
+  }
+
+  /** The operator's tool, in the service's container. */
+  operate(...args) {
+    return this.execute('app', 'pkcs11-ha', ...args);
+  }
+
+  /** The labels of the secret keys on an HSM's token, read without the group. */
+  async labelsOn(hsm) {
+    return JSON.parse(await this.execute('app', 'node', 'look.js', hsm));
+  }
+
+  /** The same by an application whose certificate is registered nowhere. */
+  lookAsStranger(hsm) {
+    const mounted = { hsm_pin: 'hsm_pin', client_key: 'stranger_key', client_certificate: 'stranger_certificate' };
+    for (const name of HSMS) mounted[`${name}_certificate`] = `${name}_certificate`;
+    const mounts = Object.entries(mounted).flatMap(([target, source]) => [
+      '-v',
+      `${this.#secrets}/${source}:/run/secrets/${target}:ro`,
+    ]);
+    const hsms = HSMS.map((name) => `${name}=${name}:2407`).join(' ');
+    const network = ['--network', `${this.#project}_hsms`];
+    const args = ['run', '--rm', ...network, '-e', `HSMS=${hsms}`, ...mounts, 'pkcs11-ha-app', 'node', 'look.js', hsm];
+    return run('docker', args, { code: true });
+  }
+}
