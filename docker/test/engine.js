@@ -38,7 +38,8 @@ export function findEngine() {
     if (!lab || !works(lab, 'env')) return { missing: 'no Docker API answers' };
     execFileSync(lab, ['up'], { stdio: ['ignore', 'ignore', 'inherit'] });
     // Its networks are made of rules that this program writes, and it does not bring it.
-    if (!works('iptables', '--version')) execFileSync('apt-get', ['install', '-y', '-qq', 'iptables'], { stdio: 'ignore' });
+    if (!works('iptables', '--version'))
+      execFileSync('apt-get', ['install', '-y', '-qq', 'iptables'], { stdio: 'ignore' });
     const [, host] = /DOCKER_HOST=(\S+)/u.exec(execFileSync(lab, ['env'], { encoding: 'utf8' })) ?? [];
     process.env.DOCKER_HOST = host;
     release = () => execFileSync(lab, ['down'], { stdio: 'ignore' });

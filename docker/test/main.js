@@ -12,7 +12,9 @@ import { IMAGES, inspect } from './images.js';
 import { scenarios } from './scenarios.js';
 import { Stack } from './stack.js';
 
-const { values } = parseArgs({ options: { only: { type: 'string' }, json: { type: 'string' }, 'no-build': { type: 'boolean' } } });
+const { values } = parseArgs({
+  options: { only: { type: 'string' }, json: { type: 'string' }, 'no-build': { type: 'boolean' } },
+});
 const say = (text) => process.stdout.write(`${text}\n`);
 
 const engine = findEngine();

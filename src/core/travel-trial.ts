@@ -8,11 +8,12 @@ import { type Errand, runErrand } from './errand.js';
 import type { Group } from './group.js';
 import { CKK, CKO } from './identity.js';
 import type { Member } from './member.js';
+import { fromHex, type GroupRecord } from './record.js';
 import { fail } from './refusal.js';
 import { inSession, Script } from './script.js';
 import type { Task } from './task.js';
 import { flags } from './template-flags.js';
-import { wrapMechanism } from './travel.js';
+import { type Arrival, addWrapping, arrivalOf, forEachMember, wayOf, wrapMechanism } from './travel.js';
 
 const CKA = {
   class: ck('CKA_CLASS'),
@@ -32,7 +33,7 @@ const CKR = {
 /** How keys of a type come from member to member. */
 export type Travel = 'wrapped' | 'for each member' | 'not';
 
-/** The wrapping mechanisms that a group may use, the best first. */
+/** The mechanisms that may wrap a group's keys under its domain key, the best first. */
 export const wrapCandidates: readonly number[] = [0x210a, 0x210b, 0x2109];
 
 interface Trial {
@@ -88,19 +89,19 @@ export interface Proven {
   readonly travels: Readonly<Record<string, Travel>>;
 }
 
-/** Finds out by round trips which mechanism carries which keys unharmed: mechanism lists promise too much. */
+/**
+ * Finds out by round trips which mechanism carries which keys unharmed: mechanism lists promise too much. Where none
+ * wraps AES keys under the domain key, as behind p11-kit's remoting, they go for each member under its transport key.
+ */
 export function* proveTravel(group: Group, deadline: number): Task<Proven> {
   let best: Proven | undefined;
-  for (const wrap of wrapCandidates) {
-    const travels: Record<string, Travel> = {};
-    for (const trial of trials)
-      travels[trial.name] = (yield* travelsWith(group, wrap, trial, deadline)) ? 'wrapped' : 'not';
-    const count = (proven: Proven): number => Object.values(proven.travels).filter((way) => way === 'wrapped').length;
-    const proven: Proven = { wrap, travels, wrapsOddLengths: travels[ODD] === 'wrapped' };
-    if (best === undefined || count(proven) > count(best)) best = proven;
+  for (const wrap of [...wrapCandidates, forEachMember]) {
+    if (wrap === forEachMember && best?.travels.AES === 'wrapped') break;
+    const proven = yield* proveWith(group, wrap, deadline);
+    if (best === undefined || carried(proven) > carried(best)) best = proven;
     if (best.travels.AES === 'wrapped' && best.travels.RSA === 'wrapped') break;
   }
-  if (group.policy.replication === 'wrap' && best?.travels.AES !== 'wrapped')
+  if (group.policy.replication === 'wrap' && (best === undefined || best.travels.AES === 'not'))
     fail(
       CKR.keyNotWrappable,
       "the members cannot wrap an AES key for each other: policy.replication 'external' leaves that to the vendor's tool",
@@ -110,62 +111,70 @@ export function* proveTravel(group: Group, deadline: number): Task<Proven> {
   return { ...rest, travels: isCarriedApart ? { ...travels, [ODD]: 'for each member' } : travels };
 }
 
+const carried = ({ travels }: Proven): number => Object.values(travels).filter((way) => way !== 'not').length;
+
+function* proveWith(group: Group, wrap: number, deadline: number): Task<Proven> {
+  const way: Travel = wrap === forEachMember ? 'for each member' : 'wrapped';
+  const travels: Record<string, Travel> = {};
+  for (const trial of trials) travels[trial.name] = (yield* travelsWith(group, wrap, trial, deadline)) ? way : 'not';
+  return { wrap, travels, wrapsOddLengths: travels[ODD] === 'wrapped' };
+}
+
 /** Whether a key comes from the first member to each of the others, and to itself, as what it was. */
 function* travelsWith(group: Group, wrap: number, trial: Trial, deadline: number): Task<boolean> {
   const { domain, record } = group.ledger;
   const [from] = group.members;
   if (from === undefined || domain === undefined || record === undefined) return false;
+  const tried: GroupRecord = { ...record, wrap };
   const template: readonly Attribute[] = [
     ...trial.template((size) => group.port.randomBytes(size)),
     inSession,
     ...flags({ SENSITIVE: true, EXTRACTABLE: true, PRIVATE: true }),
   ];
-  const mechanism = wrapMechanism({ ...record, wrap });
   const usage: readonly Attribute[] = trial.pair === undefined ? [] : flags({ SIGN: true });
-  const script = (domainKey: Uint8Array): { readonly script: Script; readonly at: number } => {
-    const steps = new Script();
-    const made =
-      trial.pair === undefined
-        ? steps.add(step('C_CreateObject', template))
-        : steps.add(
-            step(
-              'C_GenerateKeyPair',
-              encodeMechanism('trial', trial.pair.mechanism),
-              [...trial.pair.template, inSession],
-              [...template, ...usage],
-            ),
-          );
-    const key: ObjectRef = trial.pair === undefined ? { step: made } : { step: made, second: true };
-    const at = steps.add(step('C_WrapKey', mechanism, domainKey, key));
-    steps.add(...proofSteps(trial, key, group.salt));
-    steps.add(step('C_DestroyObject', key));
-    if (trial.pair !== undefined) steps.add(step('C_DestroyObject', { step: made }));
-    return { script: steps, at };
-  };
+  let read: ReturnType<typeof addWrapping> = () => undefined;
+  let proofsAt = 0;
   const wrapErrand: Errand = {
     function: 'C_WrapKey',
     objects: [domain],
     isSlow: true,
-    job: ([key = new Uint8Array(8)]) => script(key).script,
+    job: ([domainKey = new Uint8Array(8)]) => {
+      const steps = new Script();
+      const made =
+        trial.pair === undefined
+          ? steps.add(step('C_CreateObject', template))
+          : steps.add(
+              step(
+                'C_GenerateKeyPair',
+                encodeMechanism('trial', trial.pair.mechanism),
+                [...trial.pair.template, inSession],
+                [...template, ...usage],
+              ),
+            );
+      const key: ObjectRef = trial.pair === undefined ? { step: made } : { step: made, second: true };
+      read = addWrapping(steps, tried, wayOf(tried, false, undefined), domainKey, key);
+      proofsAt = steps.steps.length;
+      steps.add(...proofSteps(trial, key, group.salt));
+      steps.add(step('C_DestroyObject', key));
+      if (trial.pair !== undefined) steps.add(step('C_DestroyObject', { step: made }));
+      return steps;
+    },
   };
   const end = yield* runErrand(group, from, wrapErrand, deadline);
   if (end.kind === 'gone') fail(CKR.deviceRemoved, `${from.name} was lost while keys were tried`);
   if (end.kind !== 'done') return false;
-  const at = script(new Uint8Array(8)).at;
-  const blob = resultOf(end.reply, at, 'C_WrapKey');
-  const expected = proofOf(end.reply, at + 1, trial);
+  const wrapped = read(end.reply);
+  if (wrapped === undefined) return false;
+  const expected = proofOf(end.reply, proofsAt, trial);
   // A secret that nothing can be proven of may have come out padded.
   if (trial.pair === undefined && expected.length === 0) return trial.name !== ODD;
   for (const to of group.members) {
-    const arrived = yield* arrives(
-      group,
-      to,
-      wrapMechanism({ ...record, wrap }),
-      blob,
-      [...template, ...usage],
-      trial,
-      deadline,
-    );
+    const arrival =
+      'domain' in wrapped
+        ? { mechanism: wrapMechanism(tried), key: domain, blob: fromHex(wrapped.blob) }
+        : arrivalOf(group.ledger, wrapped, to.serial);
+    if (arrival === undefined) return false;
+    const arrived = yield* arrives(group, to, arrival, [...template, ...usage], trial, deadline);
     if (arrived === undefined || (expected.length > 0 && Buffer.compare(arrived, expected) !== 0)) return false;
   }
   return true;
@@ -196,18 +205,15 @@ function proofOf(reply: JobReply, at: number, trial: Trial): Uint8Array {
 function* arrives(
   group: Group,
   member: Member,
-  mechanism: ReturnType<typeof wrapMechanism>,
-  blob: Uint8Array,
+  { mechanism, key: by, blob }: Arrival,
   template: readonly Attribute[],
   trial: Trial,
   deadline: number,
 ): Task<Uint8Array | undefined> {
-  const { domain } = group.ledger;
-  if (domain === undefined) return undefined;
   const wanted = template.filter(({ type }) => type !== CKA.value);
   const errand: Errand = {
     function: 'C_UnwrapKey',
-    objects: [domain],
+    objects: [by],
     job: ([key = new Uint8Array(8)]) => {
       const script = new Script();
       const made = script.add(step('C_UnwrapKey', mechanism, key, blob, wanted));

@@ -42,8 +42,15 @@ export function transportTemplate({ modulus, publicExponent }: MemberNote): read
   ];
 }
 
+/**
+ * What the record has for `wrap` where no mechanism wraps keys under the domain key: each travels for each member under
+ * its transport key, which takes secret keys only.
+ */
+export const forEachMember: number = oaep.type;
+
 /** Which way a secret of that length has to travel; of an unknown length it may be odd. */
 export function wayOf(record: GroupRecord, isGeneric: boolean, length: number | undefined): 'domain' | 'transports' {
+  if (record.wrap === forEachMember) return 'transports';
   if (!isGeneric || record.wrapsOddLengths) return 'domain';
   return length !== undefined && length % 8 === 0 ? 'domain' : 'transports';
 }

@@ -40,6 +40,47 @@ describe('forming a group', () => {
     expect(await cluster.read('hsm1')).toEqual(before);
   });
 
+  test('where nothing wraps under the domain key, as behind p11-kit, secret keys go for each member', async () => {
+    cluster = await Cluster.make('for-each', [[], [], []]);
+    // 0x2109 to 0x210b, of no member.
+    const none = ['0921', '0a21', '0b21'].map((mechanism) => `C_WrapKey return=0x70 data=${mechanism}`);
+    for (const { name } of cluster.members) cluster.fault(name, ...none);
+    const whole = cluster.configuration();
+    const third = whole.members[2];
+    const two = { ...whole, members: whole.members.slice(0, 2) };
+    const { wrap, travels } = await createGroup(two);
+    expect(wrap).toBe('CKM_RSA_PKCS_OAEP');
+    expect(travels).toMatchObject({
+      AES: 'for each member',
+      GENERIC_SECRET: 'for each member',
+      'GENERIC_SECRET of odd length': 'for each member',
+      RSA: 'not',
+      EC: 'not',
+    });
+    const token = await cluster.open(two);
+    const labels = ['at first', 'while hsm2 was away'];
+    const keys = [await token.generateKey('AES_KEY_GEN', { ...aes, label: labels[0] ?? '' })];
+    const pair = token.generateKeyPair(
+      'EC_KEY_PAIR_GEN',
+      { token: true, label: 'pair', verify: true, paramsEC: Buffer.from('06082a8648ce3d030107', 'hex') },
+      { token: true, label: 'pair', sign: true, sensitive: true, extractable: false },
+    );
+    await expect(pair).rejects.toMatchObject({ code: 0x69 });
+    cluster.fault('hsm2', 'C_Initialize return=0x30', ...none);
+    process.kill(pidOf(token, 'hsm2'), 'SIGKILL');
+    await untilState(token, 'hsm2', 'down');
+    keys.push(await token.generateKey('AES_KEY_GEN', { ...aes, label: labels[1] ?? '' }));
+    cluster.fault('hsm2', ...none);
+    await untilState(token, 'hsm2', 'active');
+    // From their sealed forms, which are wrapped anew for the new one.
+    if (third !== undefined) await token.addMember(third);
+    await cluster.untilTidy();
+    const [one, ...others] = await Promise.all(cluster.members.map(({ name }) => cluster.read(name)));
+    expect(one?.map(({ label }) => label).sort()).toEqual(labels);
+    for (const other of others) expect(other).toEqual(one);
+    for (const key of keys) expect(await token.encrypt('AES_ECB', key, 'sixteen bytes...')).toHaveLength(16);
+  });
+
   test('the domain key cannot be taken out, and can do nothing but wrap', async () => {
     cluster = await Cluster.form('domain');
     for (const { hsm } of cluster.members) {

@@ -10,7 +10,7 @@
  *     ACTION     return=CODE | delay=MS | hang | crash | exit=CODE | drop | shuffle | trace | print=LINES | orphan
  *     times      how often it strikes in one process; always when not given
  *     skip       how many matching calls pass unharmed before that
- *     data       only when the input begins with these bytes
+ *     data       only when the input begins with these bytes; of C_WrapKey, the mechanism
  *     when       after: the call is made first, then the harm is done
  *
  *   FAULTY_LOG       a line "PID FUNCTION ACTION" is appended for every rule that strikes
@@ -327,7 +327,7 @@ WRAP(C_DecryptDigestUpdate, (S s, B d, N n, B o, P on), (s, d, n, o, on), d, n)
 WRAP(C_SignEncryptUpdate, (S s, B d, N n, B o, P on), (s, d, n, o, on), d, n)
 WRAP(C_DecryptVerifyUpdate, (S s, B d, N n, B o, P on), (s, d, n, o, on), d, n)
 WRAP_NEW(C_GenerateKey, (S s, M m, A t, N n, CK_OBJECT_HANDLE_PTR o), (s, m, t, n, o), o)
-WRAP(C_WrapKey, (S s, M m, O w, O k, B o, P on), (s, m, masked(w), masked(k), o, on), NULL, 0)
+WRAP(C_WrapKey, (S s, M m, O w, O k, B o, P on), (s, m, masked(w), masked(k), o, on), (B)&m->mechanism, sizeof m->mechanism)
 WRAP_NEW(C_UnwrapKey, (S s, M m, O u, B d, N n, A t, N tn, CK_OBJECT_HANDLE_PTR o), (s, m, masked(u), d, n, t, tn, o), o)
 WRAP_NEW(C_DeriveKey, (S s, M m, O b, A t, N n, CK_OBJECT_HANDLE_PTR o), (s, m, masked(b), t, n, o), o)
 WRAP(C_SeedRandom, (S s, B d, N n), (s, d, n), NULL, 0)
