@@ -7,7 +7,7 @@ const [, , name] = process.argv;
 process.env.P11_KIT_SERVER_ADDRESS = addressOf(name);
 const library = new pkcs11js.PKCS11();
 library.load(module);
-library.C_Initialize();
+library.C_Initialize({ flags: pkcs11js.CKF_OS_LOCKING_OK });
 const labels = [];
 for (const slot of library.C_GetSlotList(true)) {
   const session = library.C_OpenSession(slot, pkcs11js.CKF_SERIAL_SESSION);

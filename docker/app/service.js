@@ -2,6 +2,7 @@
 import { existsSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { json } from 'node:stream/consumers';
+import { setTimeout as pause } from 'node:timers/promises';
 import { createGroup, VirtualToken } from 'pkcs11-ha';
 import { firstConfiguration } from './configuration.js';
 import { Workload } from './workload.js';
@@ -10,13 +11,23 @@ const SOCKET = '/run/app/control.sock';
 const path = process.env.PKCS11_HA_CONFIG;
 /** In ms. Not more than a call may take where no HSM can be reached for a while. */
 const DEADLINE = 30_000;
+const FORM_WITHIN = 60_000;
+const LOOK = 500;
 
 /** The group is formed once; its configuration stands on the volume, where the operator's tool changes it. */
 async function form() {
   if (existsSync(path)) return;
   writeFileSync(`${path}.new`, firstConfiguration(DEADLINE));
-  // Formed already by a start that was interrupted, it is taken as it is.
-  await createGroup(`${path}.new`, { existing: 'copy' });
+  for (const until = Date.now() + FORM_WITHIN; ; await pause(LOOK)) {
+    try {
+      // Formed already by a start that was interrupted, it is taken as it is.
+      await createGroup(`${path}.new`, { existing: 'copy' });
+      break;
+    } catch (error) {
+      // All HSMs have to be there for that, and they may be just starting.
+      if (Date.now() > until) throw error;
+    }
+  }
   renameSync(`${path}.new`, path);
 }
 

@@ -61,7 +61,7 @@ try {
   for (const scenario of scenarios) {
     if (failures === 0 && (values.only === undefined || scenario.name.includes(values.only))) await perform(scenario);
   }
-  for (const image of IMAGES) {
+  for (const image of values.only === undefined ? IMAGES : []) {
     const { megabytes, user, layers } = await inspect(image, secrets);
     say(`${image}: ${megabytes} MB, runs as ${user}, no secret in its ${layers} layers`);
     results.push({ name: image, megabytes });

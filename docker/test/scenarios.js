@@ -66,7 +66,7 @@ export const scenarios = [
     run: async (stack) => {
       for (const hsm of ['hsm1', 'hsm2', 'hsm3']) {
         const { code, output } = await stack.lookAsStranger(hsm);
-        notEqual(code, 0, 'a stranger was served');
+        notEqual(code, 0, `a stranger was served: ${output}`);
         equal(output, '');
       }
       // The same program is served where it is registered.

@@ -108,8 +108,8 @@ export class Stack {
     return JSON.parse(await this.execute('app', 'node', 'look.js', hsm));
   }
 
-  /** The same by an application whose certificate is registered nowhere. */
-  lookAsStranger(hsm) {
+  /** The same by an application whose certificate is registered nowhere: `{ code, output }`. */
+  async lookAsStranger(hsm) {
     const mounted = { hsm_pin: 'hsm_pin', client_key: 'stranger_key', client_certificate: 'stranger_certificate' };
     for (const name of HSMS) mounted[`${name}_certificate`] = `${name}_certificate`;
     const mounts = Object.entries(mounted).flatMap(([target, source]) => [
@@ -118,7 +118,19 @@ export class Stack {
     ]);
     const hsms = HSMS.map((name) => `${name}=${name}:2407`).join(' ');
     const network = ['--network', `${this.#project}_hsms`];
-    const args = ['run', '--rm', ...network, '-e', `HSMS=${hsms}`, ...mounts, 'pkcs11-ha-app', 'node', 'look.js', hsm];
-    return run('docker', args, { code: true });
+    // Said, because not every API tells how a container that is taken away at its end has ended.
+    const look = ['bash', '-c', 'node look.js "$1"; printf "\\n%d" $?', 'bash', hsm];
+    const printed = await run('docker', [
+      'run',
+      '--rm',
+      ...network,
+      '-e',
+      `HSMS=${hsms}`,
+      ...mounts,
+      'pkcs11-ha-app',
+      ...look,
+    ]);
+    const [output, code] = printed.split('\n');
+    return { code: Number(code), output };
   }
 }
