@@ -101,7 +101,9 @@ export class Attempt extends Effort implements Waiter {
     this.running = undefined;
   }
 
-  start(operation: Operation<unknown>, deadline: number): this {
+  /** `since`: when the call began that this is an attempt at. */
+  start(operation: Operation<unknown>, deadline: number, since?: number): this {
+    this.since = since;
     this.operation = operation;
     this.deadline = deadline;
     const handles = this.connection.renewing === undefined ? this.#knownHandles(operation) : undefined;
