@@ -101,9 +101,7 @@ export class Attempt extends Effort implements Waiter {
     this.running = undefined;
   }
 
-  /** `since`: when the call began that this is an attempt at. */
-  start(operation: Operation<unknown>, deadline: number, since?: number): this {
-    this.since = since;
+  start(operation: Operation<unknown>, deadline: number): this {
     this.operation = operation;
     this.deadline = deadline;
     const handles = this.connection.renewing === undefined ? this.#knownHandles(operation) : undefined;

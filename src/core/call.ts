@@ -172,7 +172,7 @@ class Call<T> {
     this.group.warmth = member === this.group.warm ? (this.group.warmth % MOST_IN_A_ROW) + 1 : 1;
     this.group.warm = member;
     if (this.attempts.length > 0) this.group.counters.hedged += 1;
-    const attempt = new Attempt(member, connection, this.group).start(this.operation, this.deadline, this.startedAt);
+    const attempt = new Attempt(member, connection, this.group).start(this.operation, this.deadline);
     this.attempts = this.attempts.length === 0 ? [attempt] : [...this.attempts, attempt];
   }
 

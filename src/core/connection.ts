@@ -30,8 +30,6 @@ export class Ticket extends Signal {
   readonly effort: Effort | undefined;
   readonly epoch: number;
   outcome: JobOutcome | undefined;
-  /** Since when it is waited for, where it waits to be sent. */
-  since: number;
   sentAt: number;
   lateAt: number;
   late: boolean;
@@ -45,7 +43,6 @@ export class Ticket extends Signal {
     this.effort = effort;
     this.epoch = epoch;
     this.outcome = undefined;
-    this.since = 0;
     this.sentAt = 0;
     this.lateAt = FOREVER;
     this.late = false;
@@ -163,16 +160,8 @@ export class Connection {
     const epoch = effort?.epoch ?? this.epoch;
     const ticket = new Ticket(job, kind, deadline, effort, epoch);
     if (this.end !== undefined || epoch !== this.epoch) ticket.end({ kind: 'withdrawn' });
-    else if (this.isFull || this.#queue.length > 0 || !this.#transmit(ticket)) this.#enqueue(ticket);
+    else if (this.isFull || this.#queue.length > 0 || !this.#transmit(ticket)) this.#queue.push(ticket);
     return ticket;
-  }
-
-  /** Who has waited longest is first: a call that comes from a member that failed does not wait all over again. */
-  #enqueue(ticket: Ticket): void {
-    ticket.since = ticket.effort?.since ?? this.port.now();
-    let at = this.#queue.length;
-    while (at > 0 && (this.#queue[at - 1]?.since ?? 0) > ticket.since) at -= 1;
-    this.#queue.splice(at, 0, ticket);
   }
 
   /** Submits a job and waits for it; withdraws it when the task is ended meanwhile. */

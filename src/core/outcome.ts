@@ -8,15 +8,12 @@ const hostMemory = ck('CKR_HOST_MEMORY');
 /** Somebody who waits for a job and wants to know when it takes longer than it should. */
 export class Effort extends Signal {
   late: boolean;
-  /** Since when its caller waits (ms of the port's clock), where one does. */
-  since: number | undefined;
   /** The login that the handles of its jobs are from, where it keeps handles over several jobs. */
   epoch: number | undefined;
 
   constructor() {
     super();
     this.late = false;
-    this.since = undefined;
     this.epoch = undefined;
   }
 
