@@ -27,7 +27,7 @@ const CALLERS = 64;
 /** The time-out that is tried besides the adaptive one (ms). */
 const FIXED = 200;
 const operation = operationOf('ECDSA P-256');
-const [victim] = ['hsm1'];
+const FIRST = 'hsm1';
 
 /** Each outage in the ways that it is measured in. */
 function* plan() {
@@ -44,13 +44,14 @@ async function run({ outage, driver, hedge, attemptTimeout }) {
   const bed = await (outage.isRemote ? Bed.remote : Bed.faulty)('failover', 2, keys);
   const policy = { hedge, ...(attemptTimeout === undefined ? {} : { attemptTimeout }) };
   try {
-    const { token, call, callers } = await openDriver(bed, driver, policy);
+    const { token, call, callers, victim } = await openDriver(bed, driver, policy);
     const slowness = await usualTime(call, 20);
     const alone = outage.isSlow && driver === 'promises' ? await rateWithout(bed, policy) : undefined;
     const load = new Load(callers, call);
-    const shareOf = () => countShare(bed, load);
-    const begin = () => outage.begin({ bed, token, slowness }, victim);
-    const result = await measure({ load, begin, events: token, name: victim, isSlow: outage.isSlow, shareOf });
+    const shareOf = (name) => countShare(bed, load, name);
+    const begin = (name) => outage.begin({ bed, token, slowness }, name);
+    const result = await measure({ load, begin, events: token, victim, isSlow: outage.isSlow, shareOf });
+    if (outage.isFault && bed.faultsOf(result.victim) === 0) throw new Error(`${outage.name} has not struck`);
     return { outage: outage.name, driver, hedge, attemptTimeout, callers, ...result, alone };
   } finally {
     await bed.close();
@@ -60,7 +61,7 @@ async function run({ outage, driver, hedge, attemptTimeout }) {
 async function openDriver(bed, driver, policy) {
   if (driver === 'synchronous') return { ...(await openSyncCaller(bed, policy, operation)), callers: 1 };
   const token = await bed.open(policy);
-  return { token, call: await callOf(token, operation), callers: CALLERS };
+  return { token, call: await callOf(token, operation), callers: CALLERS, victim: () => FIRST };
 }
 
 /** Twenty times what a call takes when nothing else is going on (ms). */
@@ -79,7 +80,7 @@ async function usualTime(call, times) {
 async function rateWithout(bed, policy) {
   const token = await bed.open(
     policy,
-    bed.members.filter(({ name }) => name !== victim),
+    bed.members.filter(({ name }) => name !== FIRST),
   );
   const load = new Load(CALLERS, await callOf(token, operation));
   await new Promise((resolve) => setTimeout(resolve, 2000));
@@ -92,7 +93,7 @@ async function rateWithout(bed, policy) {
 }
 
 /** How many of the calls after the first hundred went to the slow member, as a part of one. */
-function countShare(bed, load) {
+function countShare(bed, load, victim) {
   const from = load.calls.length;
   let skipped;
   const timer = setInterval(() => {

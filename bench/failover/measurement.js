@@ -38,19 +38,20 @@ export class Load {
 }
 
 /**
- * Begins an outage of the member and ends it a second later. Latencies in ms; `out` and `back`: ms until the member was out of
+ * Begins an outage of the member that `victim` gives and ends it a second later. Latencies in ms; `out` and `back`: ms until the member was out of
  * rotation, after the outage had begun, and until it was in again, after it had ended; undefined where that did not happen.
  */
-export async function measure({ load, begin, events, name, isSlow, shareOf }) {
+export async function measure({ load, begin, events, victim, isSlow, shareOf }) {
   await pause(HEALTHY / 2);
   const healthyFrom = performance.now();
   await pause(HEALTHY);
   const moves = [];
+  const name = victim();
   const note = (event) => event.member === name && moves.push({ at: performance.now(), to: event.to });
   events.on('member', note);
   const startedAt = performance.now();
-  const share = isSlow ? shareOf() : undefined;
-  const end = await begin();
+  const share = isSlow ? shareOf(name) : undefined;
+  const end = await begin(name);
   await pause(AFTER);
   const slowShare = share?.();
   await end();
@@ -64,6 +65,7 @@ export async function measure({ load, begin, events, name, isSlow, shareOf }) {
   const met = load.calls.filter(({ startedAt: from, took }) => from + took > startedAt && from < startedAt + AFTER);
   const healthy = load.calls.filter(({ startedAt: from, took }) => from > healthyFrom && from + took < startedAt);
   return {
+    victim: name,
     healthy: spreadOf(healthy),
     met: spreadOf(met),
     failed: load.calls.filter(({ error }) => error !== undefined).length,

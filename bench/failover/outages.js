@@ -3,13 +3,14 @@ import { hostsOf } from '../lib/bed.js';
 
 const hostOf = (token, name) => token.status().members.find((member) => member.name === name)?.pid;
 
-/** `begin` gives what ends it. They are given the bed, the token, and the member's name. */
+/** `begin` gives what ends it. They are given the bed, the token, and the member's name. `isFault`: the faulty module notes each. */
 export const outages = [
   {
     name: 'DEVICE_ERROR',
+    isFault: true,
     what: 'C_Sign answers CKR_DEVICE_ERROR',
     begin: ({ bed }, name) => {
-      bed.fault(name, 'C_Sign return=CKR_DEVICE_ERROR');
+      bed.fault(name, 'C_Sign return=0x30');
       return () => bed.heal();
     },
   },
@@ -34,6 +35,7 @@ export const outages = [
   },
   {
     name: 'hang',
+    isFault: true,
     what: 'its library does not return from C_Sign',
     isSilent: true,
     begin: ({ bed }, name) => {
@@ -43,6 +45,7 @@ export const outages = [
   },
   {
     name: 'slow',
+    isFault: true,
     what: 'C_Sign takes 20 times as long',
     isSlow: true,
     begin: ({ bed, slowness }, name) => {

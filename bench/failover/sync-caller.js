@@ -20,5 +20,11 @@ export async function openSyncCaller(bed, policy, operation) {
   const mechanism = encodeMechanism('mechanism', mechanismOf(operation));
   const token = Object.assign(new EventEmitter(), { status: () => statusOf(group) });
   open.onEvent((event) => token.emit(event.type, event));
-  return { token, call: async () => open.runSync(runCall(group, sign(mechanism, key, operation.data), deadline())) };
+  // A caller that waits for each call stays with one member for a while: it is that one that has to fail.
+  const victim = () => group.warm.name;
+  return {
+    token,
+    victim,
+    call: async () => open.runSync(runCall(group, sign(mechanism, key, operation.data), deadline())),
+  };
 }

@@ -13,12 +13,21 @@ CK_RV Session::ensure() {
 }
 
 void Session::notice(CK_RV rv) {
+  // A failed call ends its operation (PKCS#11 2.40, section 5.2), but one that fails in itself may not get so far.
+  if (rv >= CKR_VENDOR_DEFINED) lost_ = true;
   switch (rv) {
     case CKR_SESSION_HANDLE_INVALID:
     case CKR_SESSION_CLOSED:
     case CKR_CRYPTOKI_NOT_INITIALIZED:
       gone_ = true;
       break;
+    case CKR_HOST_MEMORY:
+    case CKR_GENERAL_ERROR:
+    case CKR_FUNCTION_FAILED:
+    case CKR_CANT_LOCK:
+    case CKR_DEVICE_ERROR:
+    case CKR_DEVICE_MEMORY:
+    case CKR_FUNCTION_CANCELED:
     case CKR_OPERATION_ACTIVE:
     case CKR_DEVICE_REMOVED:
     case CKR_TOKEN_NOT_PRESENT:

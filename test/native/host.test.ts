@@ -6,6 +6,7 @@ import { afterAll, afterEach, describe, expect, test } from '@jest/globals';
 import { addon, type NativeSecret } from '../../src/runtime/addon.js';
 import { ck } from '../../src/spec/constants.js';
 import { type Job, type JobReply, resultOf, step, writeJob } from '../../src/spec/job.js';
+import { encodeMechanism } from '../../src/spec/mechanism.js';
 import { encodeTemplate } from '../../src/spec/template.js';
 import { Writer } from '../../src/spec/wire.js';
 import { attach, BareHost, slotOf } from '../support/bare-host.js';
@@ -173,6 +174,27 @@ describe('a host', () => {
       expect(codeOf(bare.call(find, undefined, 1))).toBe(lost);
       expect(codeOf(bare.call(login(hsm.pin), undefined, 2))).toBe(ok);
       expect(resultOf(bare.call(find, undefined, 2), 0, 'X_Find').length).toBe(1);
+    } finally {
+      folder.remove();
+    }
+  });
+
+  test.each([
+    ['CKR_DEVICE_ERROR', 0x30],
+    ['CKR_HOST_MEMORY', 0x02],
+    ['a code of the vendor', 0x80000123],
+  ])('leaves no operation behind where the token does not end it and says %s', async (_, code) => {
+    const folder = makeFolder('unended');
+    try {
+      const hsm = await makeHsm(folder.path, 'unended', {});
+      const control = join(folder.path, 'control');
+      const bare = start({ ...hsm.env, FAULTY_MODULE: hsm.module, FAULTY_CONTROL: control, FAULTY_LOG: '/dev/null' });
+      attach(bare, faultyModule, hsm.label);
+      writeFileSync(control, `C_Digest return=${code} times=1\n`);
+      const digest: Job = {
+        steps: [step('C_DigestInit', encodeMechanism('mechanism', 'SHA256')), step('C_Digest', Buffer.from('data'))],
+      };
+      expect([codeOf(bare.call(digest)), codeOf(bare.call(digest))]).toEqual([code, ok]);
     } finally {
       folder.remove();
     }

@@ -66,14 +66,16 @@ export class LoadedGroup {
     return found;
   }
 
+  /** Of a member that has no host just now, since it was lost a moment before, nothing is left to be ended. */
   kill(name: string, signal: NodeJS.Signals = 'SIGKILL'): void {
     const pid = this.member(name).connection?.pid;
-    if (pid === undefined) throw new Error(`${name} has no host`);
-    process.kill(pid, signal);
+    if (pid !== undefined) process.kill(pid, signal);
+    else if (signal !== 'SIGKILL') throw new Error(`${name} has no host`);
   }
 
+  /** All of them at once: one may be lost again while another is waited for. */
   async untilActive(): Promise<void> {
-    for (const { name } of this.cluster.members) while (!this.member(name).isActive) await wait(5);
+    while (!this.cluster.members.every(({ name }) => this.member(name).isActive)) await wait(5);
   }
 
   close(): void {

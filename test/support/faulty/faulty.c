@@ -58,6 +58,22 @@ static CK_FUNCTION_LIST *real;
 static CK_FUNCTION_LIST wrapped;
 static CK_SLOT_ID last_slot;
 
+/* A rule that says nothing would be a test that tests nothing. */
+static enum action action_of(const char *word) {
+  for (size_t i = 0; i < sizeof action_names / sizeof *action_names; ++i)
+    if (strcmp(word, action_names[i]) == 0) return (enum action)i;
+  fprintf(stderr, "faulty: %s is no action\n", word);
+  abort();
+}
+
+static unsigned long number_of(const char *value) {
+  char *end = NULL;
+  const unsigned long number = strtoul(value, &end, 0);
+  if (end != value && *end == '\0') return number;
+  fprintf(stderr, "faulty: %s is no number\n", value);
+  abort();
+}
+
 static void parse_rule(char *line) {
   struct rule rule = {.times = -1};
   char *save = NULL, *word = strtok_r(line, " \t\n", &save);
@@ -76,17 +92,8 @@ static void parse_rule(char *line) {
         rule.data[rule.data_len++] = (unsigned char)byte;
       }
     } else {
-      for (size_t i = 0; i < sizeof action_names / sizeof *action_names; ++i) {
-        if (strcmp(word, action_names[i]) == 0) {
-          rule.action = (enum action)i;
-          char *end = value;
-          rule.value = value ? strtoul(value, &end, 0) : 0;
-          if (value != NULL && (end == value || *end != '\0')) {
-            fprintf(stderr, "faulty: %s is no number\n", value);
-            abort();
-          }
-        }
-      }
+      rule.action = action_of(word);
+      rule.value = value ? number_of(value) : 0;
     }
   }
   rules[rule_count++] = rule;
