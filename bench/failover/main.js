@@ -27,6 +27,7 @@ const CALLERS = 64;
 /** The time-out that is tried besides the adaptive one (ms). */
 const FIXED = 200;
 const operation = operationOf('ECDSA P-256');
+/** The member that fails where all are asked alike. */
 const FIRST = 'hsm1';
 
 /** Each outage in the ways that it is measured in. */

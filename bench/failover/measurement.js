@@ -38,8 +38,9 @@ export class Load {
 }
 
 /**
- * Begins an outage of the member that `victim` gives and ends it a second later. Latencies in ms; `out` and `back`: ms until the member was out of
- * rotation, after the outage had begun, and until it was in again, after it had ended; undefined where that did not happen.
+ * Begins an outage of the member that `victim` names then, and ends it a second later. Latencies in ms; `out` and `back`: ms
+ * until the member was out of rotation, after the outage had begun, and until it was in again, after it had ended; undefined
+ * where that did not happen.
  */
 export async function measure({ load, begin, events, victim, isSlow, shareOf }) {
   await pause(HEALTHY / 2);

@@ -3,7 +3,10 @@ import { hostsOf } from '../lib/bed.js';
 
 const hostOf = (token, name) => token.status().members.find((member) => member.name === name)?.pid;
 
-/** `begin` gives what ends it. They are given the bed, the token, and the member's name. `isFault`: the faulty module notes each. */
+/**
+ * `begin` gives what ends it. They are given the bed, the token, and the member's name. `isFault`: the faulty module does it, and
+ * notes each time that it strikes.
+ */
 export const outages = [
   {
     name: 'DEVICE_ERROR',
