@@ -45,8 +45,8 @@ const requests = {
   mark: () => workload.mark(),
   /** What happened to the workload since. */
   report: () => workload.report(),
-  /** Resolves when a member is in one of the states, or has been since the report began. */
-  await: ({ member, states }) => workload.untilState(member, states),
+  /** Resolves when a member is in one of the states, or has been since then. */
+  await: ({ member, states, since }) => workload.untilState(member, states, since),
   /** Resolves when so many operations more have been done. */
   work: ({ operations }) => workload.untilDone(operations),
   make: async ({ labels }) => {

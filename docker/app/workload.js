@@ -4,7 +4,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 const CALLERS = 8;
 /** Between two calls of a caller (ms): the machine does other things as well. */
 const REST = 5;
-const MOST_FAILURES = 10;
+const MOST_FAILURES = 1000;
 
 /**
  * Secret keys: private ones do not pass p11-kit's remoting, and so could not be on both HSMs. They are made once, and never
@@ -66,10 +66,12 @@ export class Workload {
     return { ...this.#report, until: Date.now() };
   }
 
-  async untilState(member, states) {
+  /** `since`: a time of the report's clock, or nothing for the report's beginning. */
+  async untilState(member, states, since = 0) {
     const isThere = () =>
       this.#token.status().members.some(({ name, state }) => name === member && states.includes(state));
-    const hasBeen = () => this.#report.members.some((event) => event.member === member && states.includes(event.to));
+    const hasBeen = () =>
+      this.#report.members.some(({ member: name, to, at }) => name === member && states.includes(to) && at >= since);
     while (!isThere() && !hasBeen()) await new Promise((resolve) => this.#token.once('member', resolve));
   }
 

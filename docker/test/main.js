@@ -57,7 +57,7 @@ try {
   if (!values['no-build']) await stack.build(say);
   await stack.up();
   await stack.untilServing();
-  await Promise.all(['hsm1', 'hsm2'].map((hsm) => stack.untilState(hsm, 'active')));
+  await Promise.all(['hsm1', 'hsm2'].map((hsm) => stack.untilState(hsm, ['active'])));
   for (const scenario of scenarios) {
     if (failures === 0 && (values.only === undefined || scenario.name.includes(values.only))) await perform(scenario);
   }

@@ -12,6 +12,7 @@ function summarize(report, { member, begunAt, endedAt } = {}, unreachable = { fr
   equal(wrong, 0, `${wrong} operations gave a wrong result`);
   const unexcused = failures.filter(({ from, until }) => until < unreachable.from || from > unreachable.until);
   deepEqual(unexcused, [], `${failed} operations failed`);
+  equal(failures.length, failed, 'more operations failed than are told of');
   ok(operations > 0, 'nothing was done');
   const ofMember = members.filter((event) => event.member === member);
   const out = ofMember.find(({ from, at }) => from === 'active' && at >= begunAt)?.at;
@@ -30,12 +31,12 @@ async function outage(stack, member, begin, end, meanwhile = async () => undefin
   await stack.ask('mark');
   const begunAt = Date.now();
   await begin();
-  await stack.untilState(member, ...AWAY);
+  await stack.untilState(member, AWAY);
   await stack.ask('work', { operations: OPERATIONS });
   await meanwhile();
   await end();
   const endedAt = Date.now();
-  await stack.untilState(member, 'active');
+  await stack.untilState(member, ['active'], endedAt);
   await stack.ask('work', { operations: OPERATIONS });
   return summarize(await stack.ask('report'), { member, begunAt, endedAt });
 }
@@ -111,10 +112,10 @@ export const scenarios = [
       await stack.ask('mark');
       const begunAt = Date.now();
       await Promise.all(['hsm1', 'hsm2'].map((hsm) => stack.act('kill', hsm)));
-      await Promise.all(['hsm1', 'hsm2'].map((hsm) => stack.untilState(hsm, 'down')));
+      await Promise.all(['hsm1', 'hsm2'].map((hsm) => stack.untilState(hsm, ['down'])));
       await Promise.all(['hsm1', 'hsm2'].map((hsm) => stack.act('start', hsm)));
       const endedAt = Date.now();
-      await Promise.all(['hsm1', 'hsm2'].map((hsm) => stack.untilState(hsm, 'active')));
+      await Promise.all(['hsm1', 'hsm2'].map((hsm) => stack.untilState(hsm, ['active'], endedAt)));
       await stack.ask('work', { operations: OPERATIONS });
       const report = await stack.ask('report');
       const back = ['hsm1', 'hsm2'].map(
@@ -154,7 +155,7 @@ export const scenarios = [
       const token = ['--module', '/usr/lib/p11-kit-client.so', '--token-label', 'hsm3'];
       const address = 'P11_KIT_SERVER_ADDRESS=unix:path=/run/app/hsm3.sock';
       await stack.operate('member', 'add', 'hsm3', ...token, '--env', address);
-      await stack.untilState('hsm3', 'active');
+      await stack.untilState('hsm3', ['active']);
       await stack.operate('synchronize', '--yes');
       await stack.ask('work', { operations: OPERATIONS });
       deepEqual(await stack.labelsOn('hsm2'), [], 'the HSM that has left was not wiped');
@@ -170,16 +171,16 @@ export const scenarios = [
       await stack.ask('mark');
       const begunAt = Date.now();
       await stack.act('kill', 'hsm3');
-      await stack.untilState('hsm3', 'down');
+      await stack.untilState('hsm3', ['down']);
       await stack.ask('make', { labels: late });
       await stack.act('start', 'hsm3');
-      await stack.untilState('hsm3', 'recovering');
+      await stack.untilState('hsm3', ['recovering']);
       const before = summarize(await stack.ask('report'), { member: 'hsm3', begunAt });
       await stack.act('kill', 'app');
       const killedAt = Date.now();
       await stack.act('start', 'app');
       await stack.untilServing();
-      await stack.untilState('hsm3', 'active');
+      await stack.untilState('hsm3', ['active']);
       await stack.ask('work', { operations: OPERATIONS });
       const labels = await sameOn(stack, 'hsm1', 'hsm3');
       deepEqual(

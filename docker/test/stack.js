@@ -85,8 +85,9 @@ export class Stack {
     return JSON.parse(output);
   }
 
-  untilState(member, ...states) {
-    return this.ask('await', { member, states });
+  /** Resolves when a member is in one of the states, or has been since then (the report's beginning). */
+  untilState(member, states, since) {
+    return this.ask('await', { member, states, since });
   }
 
   /** Resolves when the service answers, after it was started. */
