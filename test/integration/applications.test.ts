@@ -1,13 +1,11 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import type { VirtualToken } from '../../src/index.js';
-import { createGroup } from '../../src/index.js';
 import { Cluster, pidOf, untilState } from '../support/cluster.js';
 
 let cluster: Cluster;
 beforeEach(async () => {
   // Three tokens; the group is formed of the first two.
-  cluster = await Cluster.make('applications', [[], [], []]);
-  await createGroup(twoOf());
+  cluster = await Cluster.form('applications', [[], [], []], 2);
 });
 afterEach(() => cluster.close());
 
@@ -17,11 +15,6 @@ type Configuration = ReturnType<Cluster['configuration']>;
 const policy = { hangAfter: 400, writeHangAfter: 10_000, deadline: 20_000, freshness: 300 } as const;
 const aes = { token: true, valueLen: 32, encrypt: true, decrypt: true, sensitive: true, extractable: false };
 const data = Buffer.from('sixteen bytes...');
-
-function twoOf(): Configuration {
-  const whole = cluster.configuration(policy);
-  return { ...whole, members: whole.members.slice(0, 2) };
-}
 
 function third(): Configuration['members'][number] {
   const [, , member] = cluster.configuration(policy).members;

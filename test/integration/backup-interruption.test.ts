@@ -12,9 +12,8 @@ const LONGEST = isEveryBoundary ? 3_600_000 : 180_000;
 let cluster: Cluster;
 let vault: Vault;
 beforeEach(async () => {
-  cluster = await Cluster.make('backup-interruption', [[], [], []]);
+  cluster = await Cluster.form('backup-interruption', [[], [], []], 2);
   vault = await Vault.make(cluster);
-  await createGroup(partOf(cluster, 0, 2));
 });
 afterEach(async () => {
   vault.heal();

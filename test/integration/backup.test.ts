@@ -10,9 +10,8 @@ let cluster: Cluster;
 let vault: Vault;
 beforeEach(async () => {
   // Four tokens: a group of two, and two that are to be the group that it is restored into.
-  cluster = await Cluster.make('backup', [[], [], [], []]);
+  cluster = await Cluster.form('backup', [[], [], [], []], 2);
   vault = await Vault.make(cluster);
-  await createGroup(partOf(cluster, 0, 2));
 });
 afterEach(async () => {
   vault.heal();

@@ -4,15 +4,14 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import YAML from 'yaml';
 import type { GroupConfigInput } from '../../src/index.js';
-import { createGroup, undrainMember, VirtualToken } from '../../src/index.js';
+import { undrainMember, VirtualToken } from '../../src/index.js';
 import { Cluster, pidOf, stateOf, untilState } from '../support/cluster.js';
 import type { ReadObject } from '../support/softhsm.js';
 
 let cluster: Cluster;
 beforeEach(async () => {
   // Three tokens; the group is formed of the first two.
-  cluster = await Cluster.make('membership', [[], [], []]);
-  await createGroup(twoOf());
+  cluster = await Cluster.form('membership', [[], [], []], 2);
 });
 afterEach(() => cluster.close());
 

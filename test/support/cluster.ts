@@ -1,5 +1,6 @@
 import { existsSync, readdirSync, readFileSync, renameSync, rmSync, watch, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { afterAll } from '@jest/globals';
 import type { GroupConfigInput, GroupStatus, MemberEvent, StateName } from '../../src/index.js';
 import { createGroup, VirtualToken } from '../../src/index.js';
 import { faultyModule } from './faulty/build.js';
@@ -35,6 +36,12 @@ export async function untilTouched({ directory }: Hsm): Promise<void> {
     };
   });
 }
+
+/** Groups of empty tokens that a test file has formed: each test gets a copy. Their key pairs take longer than most tests. */
+const formed = new Map<string, Promise<Cluster>>();
+afterAll(async () => {
+  for (const cluster of formed.values()) await (await cluster).close();
+});
 
 /** Two (or more) SoftHSM instances, each behind a faulty module of its own, and tokens opened on them. */
 export class Cluster {
@@ -77,11 +84,28 @@ export class Cluster {
     return new Cluster(folder, members, pinVariable);
   }
 
-  /** A cluster whose members form a group already: keys can be made on it. */
-  static async form(name: string, objects: readonly (readonly ObjectSpec[])[] = [[], []]): Promise<Cluster> {
+  /** A cluster whose members, the first `count` of them, form a group already: keys can be made on it. */
+  static async form(
+    name: string,
+    objects: readonly (readonly ObjectSpec[])[] = [[], []],
+    count: number = objects.length,
+  ): Promise<Cluster> {
+    if (objects.some((own) => own.length > 0)) return await Cluster.formAnew(name, objects, count);
+    const shape = `${count} of ${objects.length}`;
+    const pattern = formed.get(shape) ?? Cluster.formAnew('formed', objects, count);
+    formed.set(shape, pattern);
+    return (await pattern).copy(name);
+  }
+
+  private static async formAnew(
+    name: string,
+    objects: readonly (readonly ObjectSpec[])[],
+    count: number,
+  ): Promise<Cluster> {
     const cluster = await Cluster.make(name, objects);
     // Key pairs take as long as they take.
-    await createGroup(cluster.configuration({}));
+    const configuration = cluster.configuration({});
+    await createGroup({ ...configuration, members: configuration.members.slice(0, count) });
     return cluster;
   }
 
