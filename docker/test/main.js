@@ -2,7 +2,8 @@
 //
 //   npm run docker:test [-- --only TEXT] [--json FILE] [--no-build]
 //
-// Builds, starts, runs the scenarios and tears down, also after a failure. Where no Docker API is to be had it says so.
+// Builds, starts, runs the scenarios and tears down, also after a failure and when it is interrupted. Where no Docker API
+// is to be had it says so.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -27,6 +28,27 @@ const secrets = mkdtempSync(join(tmpdir(), 'pkcs11-ha-secrets-'));
 const stack = new Stack(engine.compose, `pkcs11-ha-test-${process.pid}`, secrets);
 const results = [];
 let failures = 0;
+
+let tornDown;
+/** Takes all of it away, once. */
+const tearDown = () => {
+  tornDown ??= stack
+    .down()
+    .catch((error) => {
+      failures += 1;
+      say(error.message);
+    })
+    .then(() => {
+      rmSync(secrets, { recursive: true, force: true });
+      engine.release();
+    });
+  return tornDown;
+};
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'])
+  process.once(signal, async () => {
+    await tearDown();
+    process.exit(1);
+  });
 
 /** A line a scenario: what was done, and in ms how long calls took and the member was away. */
 function describe({ operations, failed, longest, out, back }) {
@@ -70,12 +92,7 @@ try {
   failures += 1;
   say(error.stack);
 } finally {
-  await stack.down().catch((error) => {
-    failures += 1;
-    say(error.message);
-  });
-  rmSync(secrets, { recursive: true, force: true });
-  engine.release();
+  await tearDown();
 }
 if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(results, null, 2)}\n`);
 process.exitCode = failures === 0 ? 0 : 1;
