@@ -1,6 +1,6 @@
 // Two network HSMs, a spare one and a service in containers, and outages that happen to containers:
 //
-//   npm run docker:test [-- --only TEXT] [--json FILE] [--no-build]
+//   npm run docker:test [-- --only TEXT] [--json FILE] [--only-build | --no-build]
 //
 // Builds, starts, runs the scenarios and tears down, also after a failure and when it is interrupted. Where no Docker API
 // is to be had it says so.
@@ -14,7 +14,12 @@ import { scenarios } from './scenarios.js';
 import { Stack } from './stack.js';
 
 const { values } = parseArgs({
-  options: { only: { type: 'string' }, json: { type: 'string' }, 'no-build': { type: 'boolean' } },
+  options: {
+    only: { type: 'string' },
+    json: { type: 'string' },
+    'only-build': { type: 'boolean' },
+    'no-build': { type: 'boolean' },
+  },
 });
 const say = (text) => process.stdout.write(`${text}\n`);
 
@@ -75,8 +80,7 @@ async function perform({ name, run }) {
   }
 }
 
-try {
-  if (!values['no-build']) await stack.build(say);
+async function performAll() {
   await stack.up();
   await stack.untilServing();
   await Promise.all(['hsm1', 'hsm2'].map((hsm) => stack.untilState(hsm, ['active'])));
@@ -88,6 +92,11 @@ try {
     say(`${image}: ${megabytes} MB, runs as ${user}, no secret in its ${layers} layers`);
     results.push({ name: image, megabytes });
   }
+}
+
+try {
+  if (!values['no-build']) await stack.build(say);
+  if (!values['only-build']) await performAll();
 } catch (error) {
   failures += 1;
   say(error.stack);

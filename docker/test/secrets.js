@@ -8,12 +8,15 @@ import { run } from './engine.js';
 const DAYS = 3650;
 const pin = () => String(randomInt(10 ** 11, 10 ** 12));
 
-/** A key and a certificate, PEM, made by openssl in the HSM's image: nothing has to be installed for it. */
-async function certify(name) {
-  const request = `req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days ${DAYS} -subj /CN=${name} -keyout -`;
-  const pem = await run('docker', ['run', '--rm', '--entrypoint', 'openssl', 'pkcs11-ha-hsm', ...request.split(' ')]);
-  const part = (kind) => new RegExp(`-----BEGIN ${kind}-----[^]*?-----END ${kind}-----\n`, 'u').exec(pem)?.[0] ?? '';
-  return { key: part('PRIVATE KEY'), certificate: part('CERTIFICATE') };
+/** A key and a certificate for each name, PEM, made by openssl in the HSM's image: nothing has to be installed for it. */
+async function certify(names) {
+  const request = `req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days ${DAYS}`;
+  const each = `for name; do openssl ${request} -subj "/CN=$name" -keyout -; done`;
+  const options = ['--rm', '--entrypoint', 'bash', 'pkcs11-ha-hsm'];
+  const pem = await run('docker', ['run', ...options, '-ec', each, 'bash', ...names]);
+  const parts = (kind) => pem.match(new RegExp(`-----BEGIN ${kind}-----[^]*?-----END ${kind}-----\n`, 'gu')) ?? [];
+  const [keys, certificates] = [parts('PRIVATE KEY'), parts('CERTIFICATE')];
+  return names.map((name, index) => ({ name, key: keys[index], certificate: certificates[index] }));
 }
 
 /**
@@ -25,9 +28,8 @@ export async function makeSecrets(folder, hsms) {
   chmodSync(folder, 0o700);
   const write = (name, content) => writeFileSync(join(folder, name), content, { mode: 0o444 });
   for (const name of ['hsm_pin', 'hsm_so_pin']) if (!existsSync(join(folder, name))) write(name, `${pin()}\n`);
-  for (const name of [...hsms, 'client', 'stranger']) {
-    if (existsSync(join(folder, `${name}_certificate`))) continue;
-    const { key, certificate } = await certify(name);
+  const missing = [...hsms, 'client', 'stranger'].filter((name) => !existsSync(join(folder, `${name}_certificate`)));
+  for (const { name, key, certificate } of missing.length === 0 ? [] : await certify(missing)) {
     write(`${name}_key`, key);
     write(`${name}_certificate`, certificate);
   }

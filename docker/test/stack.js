@@ -109,29 +109,22 @@ export class Stack {
     return JSON.parse(await this.execute('app', 'node', 'look.js', hsm));
   }
 
-  /** The same by an application whose certificate is registered nowhere: `{ code, output }`. */
-  async lookAsStranger(hsm) {
+  /** The same of all HSMs by an application whose certificate is registered nowhere: `[{ hsm, code, output }]`. */
+  async lookAsStranger() {
     const mounted = { hsm_pin: 'hsm_pin', client_key: 'stranger_key', client_certificate: 'stranger_certificate' };
     for (const name of HSMS) mounted[`${name}_certificate`] = `${name}_certificate`;
-    const mounts = Object.entries(mounted).flatMap(([target, source]) => [
-      '-v',
-      `${this.#secrets}/${source}:/run/secrets/${target}:ro`,
-    ]);
+    const mounts = Object.entries(mounted).map(
+      ([target, source]) => `--volume=${this.#secrets}/${source}:/run/secrets/${target}:ro`,
+    );
     const hsms = HSMS.map((name) => `${name}=${name}:2407`).join(' ');
-    const network = ['--network', `${this.#project}_hsms`];
+    const options = [`--network=${this.#project}_hsms`, `--env=HSMS=${hsms}`, ...mounts];
     // Said, because not every API tells how a container that is taken away at its end has ended.
-    const look = ['bash', '-c', 'node look.js "$1"; printf "\\n%d" $?', 'bash', hsm];
-    const printed = await run('docker', [
-      'run',
-      '--rm',
-      ...network,
-      '-e',
-      `HSMS=${hsms}`,
-      ...mounts,
-      'pkcs11-ha-app',
-      ...look,
-    ]);
-    const [output, code] = printed.split('\n');
-    return { code: Number(code), output };
+    const look = ['bash', '-c', 'for hsm; do node look.js "$hsm"; printf "\\t%d\\n" $?; done', 'bash', ...HSMS];
+    const printed = await run('docker', ['run', '--rm', ...options, 'pkcs11-ha-app', ...look]);
+    const lines = printed.trimEnd().split('\n');
+    return HSMS.map((hsm, index) => {
+      const [output, code] = lines[index].split('\t');
+      return { hsm, code: Number(code), output };
+    });
   }
 }
