@@ -5,33 +5,23 @@ import type { GroupEvent } from '../core/event.js';
 import { Group } from '../core/group.js';
 import { awaitService } from '../core/opening.js';
 import { keepPins } from '../core/pin-keeper.js';
-import { Places } from '../core/places.js';
 import type { HostLink, HostListener, HostOptions, Port } from '../core/port.js';
 import { keep, takeUp } from '../core/roster.js';
 import { keepSessionObjects } from '../core/session-keeper.js';
-import { type Alarm, FOREVER, type Running, type Task } from '../core/task.js';
+import { FOREVER, type Running, type Task } from '../core/task.js';
 import { ConfigurationError, checkConfiguration, parseConfiguration } from '../core/validation.js';
 import { type Job, step } from '../spec/job.js';
 import { addon, type NativeSecret } from './addon.js';
 import { monotonicNow } from './clock.js';
 import { ConfigurationFile } from './configuration-file.js';
 import { sha256, verifySignature } from './crypto.js';
+import { Driver } from './driver.js';
 import { HaLog } from './ha-log.js';
 import { HostProcess } from './host.js';
 import { readPin } from './pin.js';
-import { Scheduler } from './scheduler.js';
 import { Secrets } from './secrets.js';
 import { isWriterGone, makeWriter } from './writer.js';
 
-/**
- * How long a synchronous wait spins before it sleeps (µs): longer than short waits have been, and hardly at all where
- * even those take long. To sleep makes a wait longer: so it is the short ones that tell.
- */
-const LONGEST_SPIN = 500;
-const SHORTEST_SPIN = 50;
-const GAIN_OF_SHORTER = 1 / 4;
-const GAIN_OF_LONGER = 1 / 64;
-const LONGEST_TIMER = 0x7fff_ffff;
 /** How long a closing group waits for its hosts to finalize their libraries (ms). */
 const FINALIZE_WITHIN = 500;
 
@@ -59,14 +49,10 @@ export function readConfiguration(source: ConfigurationSource): GroupConfig {
 
 type Listener = (event: GroupEvent) => void;
 
-/**
- * A group with its hosts, clock and scheduler: what every face drives. The event loop steps the tasks when a
- * channel has something or time has come; a synchronous call steps them itself until its own task is done.
- */
+/** A group with its hosts and its driver: what every face works with. */
 export class OpenGroup {
   readonly group: Group;
-  readonly #scheduler = new Scheduler(monotonicNow);
-  readonly #hosts = new Set<HostProcess>();
+  readonly #driver = new Driver();
   readonly #listeners = new Set<Listener>();
   readonly #file: ConfigurationFile | undefined;
   /** The PINs that it knows. */
@@ -74,14 +60,6 @@ export class OpenGroup {
   readonly #beside: readonly Running<void>[];
   #hidden: readonly string[];
   readonly #log: HaLog | undefined;
-  #timer: NodeJS.Timeout | undefined;
-  #timerAt: number = FOREVER;
-  #calls: number = 0;
-  /** How long short synchronous waits have been (µs). */
-  #shortWait: number = SHORTEST_SPIN;
-  /** Tasks that callers wait for. */
-  readonly #awaited = new Places<Running<unknown>>();
-  #idle: (() => void) | undefined;
   #closing: Promise<void> | undefined;
 
   /**
@@ -90,14 +68,14 @@ export class OpenGroup {
    */
   constructor(config: GroupConfig, path?: string, hidden: readonly string[] = []) {
     this.#hidden = config.pin?.env === undefined ? hidden : [...hidden, config.pin.env];
-    this.secrets = new Secrets(config.pin, () => this.#move());
+    this.secrets = new Secrets(config.pin, () => this.#driver.move());
     const pin = config.pin === undefined ? undefined : this.secrets.hold(readPin(config.pin));
     this.#log = config.log === undefined ? undefined : new HaLog(config.log, config.label);
     this.group = new Group(config, this.#port(), pin);
     for (const member of this.group.members) keep(this.group, member);
-    this.#beside = [keepPins(this.group), keepSessionObjects(this.group)].map((task) => this.#scheduler.start(task));
+    this.#beside = [keepPins(this.group), keepSessionObjects(this.group)].map((task) => this.#driver.start(task));
     if (path !== undefined) this.#file = new ConfigurationFile(path, () => this.#reconfigure(path));
-    this.#settle();
+    this.#driver.settle();
   }
 
   get isClosed(): boolean {
@@ -127,53 +105,18 @@ export class OpenGroup {
 
   /** Runs a task to its end; an aborted one rejects with the signal's reason. */
   run<T>(task: Task<T>, signal?: AbortSignal): Promise<T> {
-    // Not an async function, and one promise: this is what every call passes through.
-    return new Promise<T>((resolve, reject) => {
-      signal?.throwIfAborted();
-      this.group.requests += 1;
-      const running = this.#scheduler.start(task);
-      this.#stepDrained();
-      if (running.settled) {
-        this.#settle();
-        settleAs(running, resolve, reject);
-        return;
-      }
-      const abort = (): void => {
-        running.cancel(signal?.reason);
-        this.#move();
-      };
-      signal?.addEventListener('abort', abort, { once: true });
-      this.#count(1);
-      const place = this.#awaited.add(running);
-      const wake = (): void => {
-        if (this.#awaited.at(place) !== running) return;
-        this.#awaited.remove(place);
-        signal?.removeEventListener('abort', abort);
-        settleAs(running, resolve, reject);
-        this.#count(-1);
-      };
-      running.add({ wake });
-      this.#settle();
-    });
+    if (signal?.aborted === true) return Promise.reject(signal.reason);
+    this.group.requests += 1;
+    return this.#driver.settled(this.#driver.start(task), signal);
   }
 
   /** Runs a task to its end on this thread, and whatever it depends on; the event loop waits meanwhile. */
   runSync<T>(task: Task<T>): T {
     this.group.requests += 1;
     this.group.isWaitedFor = true;
-    const running = this.#scheduler.start(task);
+    const running = this.#driver.start(task);
     this.group.isWaitedFor = false;
-    while (!running.settled) {
-      this.#stepDrained();
-      if (running.settled) break;
-      const wait = Math.max(0, Math.min(this.#scheduler.dueAt - monotonicNow(), LONGEST_TIMER));
-      this.#waitFor(wait);
-      this.#drain();
-    }
-    // What the monitor has due gets its slice, since a synchronous program has no event loop to give it one.
-    this.#stepDrained();
-    this.#settle();
-    return endOf(running);
+    return this.#driver.finish(running);
   }
 
   /** The PIN of a token that is none of the members'; whoever asks for it wipes it. */
@@ -215,15 +158,11 @@ export class OpenGroup {
       problem = error instanceof Error ? error.message : String(error);
     }
     this.#emit({ type: 'configuration', problem });
-    this.#move();
+    this.#driver.move();
   }
 
   async #close(): Promise<void> {
-    if (this.#calls > 0) {
-      await new Promise<void>((resolve) => {
-        this.#idle = resolve;
-      });
-    }
+    await this.#driver.idle();
     this.#endWork();
     try {
       await this.run(this.#farewell());
@@ -235,7 +174,7 @@ export class OpenGroup {
   /** Waits for what callers wait for, and for what goes on behind them. */
   *#underWay(): Task<void> {
     for (;;) {
-      const left = [...this.#awaited.all(), ...this.group.background].filter(({ settled }) => !settled);
+      const left = [...this.#driver.awaited(), ...this.group.background].filter(({ settled }) => !settled);
       if (left.length === 0) return;
       yield { signals: left, until: FOREVER };
     }
@@ -254,16 +193,16 @@ export class OpenGroup {
       if (connection !== undefined) yield* connection.awaitWrites(this.group.policy);
     }
     yield* this.#finalize();
-    for (const host of this.#hosts) host.leave();
+    for (const host of this.#driver.hosts) host.leave();
     yield* this.#hostsGone();
   }
 
   #endHosts(): void {
-    for (const host of [...this.#hosts]) {
+    for (const host of [...this.#driver.hosts]) {
       host.kill();
       host.close();
     }
-    clearTimeout(this.#timer);
+    this.#driver.stop();
     this.secrets.wipeAll();
     this.#log?.close();
   }
@@ -284,71 +223,7 @@ export class OpenGroup {
     const isAwaited = (host: HostProcess): boolean =>
       monotonicNow() < until ||
       host.begun().some(({ patient, since }) => patient && monotonicNow() - since < writeHangAfter);
-    while ([...this.#hosts].some(isAwaited)) yield { signals: [], until: monotonicNow() + LOOK_AGAIN };
-  }
-
-  // Only calls under way keep the process alive: an idle group does not.
-  #count(change: number): void {
-    const before = this.#calls;
-    this.#calls += change;
-    if (before === 0) {
-      for (const host of this.#hosts) host.channel.ref();
-      this.#timer?.ref();
-    } else if (this.#calls === 0) {
-      for (const host of this.#hosts) host.channel.unref();
-      this.#timer?.unref();
-      this.#idle?.();
-    }
-  }
-
-  /** Waits on this thread until something has come, or so long (ms). */
-  #waitFor(time: number): void {
-    const startedAt = monotonicNow();
-    addon.waitReadable(this.#channels(), time, this.#shortWait > LONGEST_SPIN / 2 ? SHORTEST_SPIN : LONGEST_SPIN);
-    const change = (monotonicNow() - startedAt) * 1000 - this.#shortWait;
-    this.#shortWait += change * (change < 0 ? GAIN_OF_SHORTER : GAIN_OF_LONGER);
-  }
-
-  #channels(): HostProcess['channel'][] {
-    return [...this.#hosts].map((host) => host.channel);
-  }
-
-  /** Takes in what has come, before anything is judged late (Rule 2). */
-  #drain(): void {
-    for (const host of [...this.#hosts]) host.drain();
-  }
-
-  /** Steps; and before anything that is due may be judged, takes in what has come. */
-  #stepDrained(): void {
-    if (this.#scheduler.dueAt <= monotonicNow()) this.#drain();
-    this.#scheduler.step();
-  }
-
-  /** Something has come, or time has: step the tasks and see to being called again. */
-  #move(): void {
-    this.#drain();
-    this.#scheduler.step();
-    this.#settle();
-  }
-
-  #settle(): void {
-    const { dueAt } = this.#scheduler;
-    if (dueAt === this.#timerAt) return;
-    // A timer that comes too early costs less than setting a new one for every call.
-    if (this.#timer !== undefined && this.#timerAt <= dueAt) return;
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
-    this.#timerAt = dueAt;
-    if (dueAt === FOREVER) return;
-    this.#timer = setTimeout(
-      () => {
-        this.#timer = undefined;
-        this.#timerAt = FOREVER;
-        this.#move();
-      },
-      Math.min(LONGEST_TIMER, Math.max(0, dueAt - monotonicNow())),
-    );
-    if (this.#calls === 0) this.#timer.unref();
+    while ([...this.#driver.hosts].some(isAwaited)) yield { signals: [], until: monotonicNow() + LOOK_AGAIN };
   }
 
   #emit(event: GroupEvent): void {
@@ -363,11 +238,10 @@ export class OpenGroup {
     const host = new HostProcess(options, listener, {
       hidden: this.#hidden,
       printed: (member, text) => this.#emit({ type: 'output', member, text }),
-      moved: () => this.#move(),
-      forget: (ended) => this.#hosts.delete(ended),
+      moved: () => this.#driver.move(),
+      forget: (ended) => this.#driver.remove(ended),
     });
-    this.#hosts.add(host);
-    if (this.#calls > 0) host.channel.ref();
+    this.#driver.add(host);
     return host;
   }
 
@@ -375,11 +249,11 @@ export class OpenGroup {
     return {
       now: monotonicNow,
       random: () => Math.random(),
-      start: (task) => this.#scheduler.start(task),
-      alarm: (): Alarm => this.#scheduler.alarm(),
+      start: (task) => this.#driver.start(task),
+      alarm: () => this.#driver.alarm(),
       startHost: (options, listener) => this.#startHost(options, listener),
-      hold: () => this.#count(1),
-      release: () => this.#count(-1),
+      hold: () => this.#driver.hold(),
+      release: () => this.#driver.release(),
       sha256,
       randomBytes: (size) => randomBytes(size),
       verifySignature,
@@ -395,17 +269,4 @@ export class OpenGroup {
       warn: (error) => process.emitWarning(error instanceof Error ? error : String(error)),
     };
   }
-}
-
-function settleAs<T>(running: Running<T>, resolve: (value: T) => void, reject: (error: unknown) => void): void {
-  const { ended } = running;
-  if (ended?.ok === true) resolve(ended.value);
-  else reject(ended?.error);
-}
-
-function endOf<T>(running: Running<T>): T {
-  const { ended } = running;
-  if (ended === undefined) throw new Error('the task has not ended');
-  if (!ended.ok) throw ended.error;
-  return ended.value;
 }

@@ -87,7 +87,7 @@ describe.each(places)('the application ends at a call of the %s', (where) => {
       const { objects } = await token.backup(vault.input);
       await token.close();
       let ends = 0;
-      for (const skip of where === 'backup' ? boundaries(60, 60) : boundaries(400, 400)) {
+      for (const skip of where === 'backup' ? boundaries(90, 60) : boundaries(600, 400)) {
         const changed = await cluster.open(configuration);
         const more = await changed.createObject({ class: 'DATA', token: true, label: `at ${skip}`, value: data });
         await changed.close();
@@ -128,7 +128,7 @@ describe.each(places)('the application ends at a call of the %s', (where) => {
       const configuration = partOf(cluster, 2, 3, 'new group');
       await createGroup(configuration);
       let ends = 0;
-      for (const skip of where === 'backup' ? boundaries(50, 50) : boundaries(150, 150)) {
+      for (const skip of where === 'backup' ? boundaries(80, 50) : boundaries(240, 150)) {
         const { ended, succeeded } = await interrupt('restore', configuration, where, skip);
         const token = await cluster.open(configuration);
         const { restored, present, failed } = await token.restore(vault.input);

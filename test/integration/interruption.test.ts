@@ -8,7 +8,7 @@ import type { ReadObject } from '../support/softhsm.js';
 
 const LONGEST = isEveryBoundary ? 1_800_000 : 60_000;
 /** A destroy makes fewer calls than the others, and this many at least. */
-const sample = { stride: 24, sure: 8 } as const;
+const sample = { stride: 40, sure: 8 } as const;
 
 let cluster: Cluster;
 beforeEach(async () => {

@@ -73,7 +73,7 @@ async function interruptEach(
   complete: (cluster: Cluster) => Promise<void>,
 ): Promise<void> {
   let ends = 0;
-  for (const skip of boundaries(150, 30)) {
+  for (const skip of boundaries(240, 30)) {
     const cluster = from.copy('interrupted');
     try {
       const service = startService(mode, configurationOf(cluster), 'pipe');

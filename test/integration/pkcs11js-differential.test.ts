@@ -136,7 +136,10 @@ describe('the same script on pkcs11js over a token and on the virtual slot', () 
   });
 
   test.each(['verify is always true', 'another error code'])('notices a class that is broken: %s', async (broken) => {
-    const faults = compare(theirs, await run('pkcs11-ha', group, { broken }), new Set());
-    expect(faults.length).toBeGreaterThan(0);
+    // Those where it shows: what is broken is what C_Verify and C_SignInit say there.
+    const some = [...theirs].filter(([, { log }]) => /SIGNATURE_INVALID|OPERATION_ACTIVE/u.test(JSON.stringify(log)));
+    const seen = await run('pkcs11-ha', group, { broken, only: some.map(([name]) => name) });
+    expect(seen.size).toBe(some.length);
+    expect(compare(new Map(some), seen, new Set()).length).toBeGreaterThan(0);
   });
 });

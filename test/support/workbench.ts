@@ -45,7 +45,7 @@ export class Workbench {
     env: ${JSON.stringify(this.#environmentOf(index))}
 `,
     );
-    const text = `# the group of the tests\nlabel: ${name}\npin: { file: ${pin} }\nmembers:\n${members.join('')}policy:\n  hangAfter: 500ms\n${more}`;
+    const text = `# the group of the tests\nlabel: ${name}\npin: { file: ${pin} }\nmembers:\n${members.join('')}policy:\n  hangAfter: 2s\n${more}`;
     writeFileSync(path, text);
     return path;
   };
