@@ -5,6 +5,8 @@ import { deepEqual, equal, notEqual, ok } from 'node:assert/strict';
 /** So many operations are done before an outage ends, so that it is felt. */
 const OPERATIONS = 300;
 const AWAY = ['suspect', 'down', 'joining'];
+/** Later than all that has been: how a member is, not how it was. */
+const NOW = Number.MAX_SAFE_INTEGER;
 
 /** What the service's report says of a scenario; without any failure unless no HSM could be reached. */
 function summarize(report, { member, begunAt, endedAt } = {}, unreachable = { from: 0, until: 0 }) {
@@ -26,11 +28,17 @@ function summarize(report, { member, begunAt, endedAt } = {}, unreachable = { fr
   };
 }
 
-/** A member is lost and comes back, while the service works. */
-async function outage(stack, member, begin, end, meanwhile = async () => undefined) {
+/** What is done to members is done to a group whose members all serve just then. */
+async function begin(stack, ...members) {
+  await Promise.all(members.map((member) => stack.untilState(member, ['active'], NOW)));
   await stack.ask('mark');
+}
+
+/** A member is lost and comes back, while the service works. */
+async function outage(stack, member, lose, end, meanwhile = async () => undefined) {
+  await begin(stack, 'hsm1', 'hsm2');
   const begunAt = Date.now();
-  await begin();
+  await lose();
   await stack.untilState(member, AWAY);
   await stack.ask('work', { operations: OPERATIONS });
   await meanwhile();
@@ -108,7 +116,7 @@ export const scenarios = [
   {
     name: 'both HSMs restart at once',
     run: async (stack) => {
-      await stack.ask('mark');
+      await begin(stack, 'hsm1', 'hsm2');
       const begunAt = Date.now();
       await Promise.all(['hsm1', 'hsm2'].map((hsm) => stack.act('kill', hsm)));
       await Promise.all(['hsm1', 'hsm2'].map((hsm) => stack.untilState(hsm, ['down'])));
@@ -128,6 +136,7 @@ export const scenarios = [
     name: 'keys that are made and destroyed while an HSM is away are so on it when it is back',
     run: async (stack) => {
       const [kept, destroyed, made] = [named('kept', 2), named('destroyed', 2), named('made', 3)];
+      await begin(stack, 'hsm1', 'hsm2');
       await stack.ask('make', { labels: [...kept, ...destroyed] });
       const measured = await outage(
         stack,
@@ -148,7 +157,7 @@ export const scenarios = [
   {
     name: 'an HSM is replaced by an empty one: remove, add, synchronize',
     run: async (stack) => {
-      await stack.ask('mark');
+      await begin(stack, 'hsm1', 'hsm2');
       const begunAt = Date.now();
       await stack.operate('member', 'remove', 'hsm2', '--wipe', '--yes');
       const token = ['--module', '/usr/lib/p11-kit-client.so', '--token-label', 'hsm3'];
@@ -167,7 +176,7 @@ export const scenarios = [
     name: 'the application restarts in the middle of a recovery',
     run: async (stack) => {
       const late = named('late', 30);
-      await stack.ask('mark');
+      await begin(stack, 'hsm1', 'hsm3');
       const begunAt = Date.now();
       await stack.act('kill', 'hsm3');
       await stack.untilState('hsm3', ['down']);

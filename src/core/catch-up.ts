@@ -27,6 +27,8 @@ interface Entry {
   readonly holders: Member[];
 }
 
+type Done = Omit<Settled, 'heard'>;
+
 /** Does on a member what it has missed, in the order in which it happened. */
 export class CatchUp {
   readonly #group: Group;
@@ -35,6 +37,7 @@ export class CatchUp {
   readonly #untold = new Map<string, ChangeRecord>();
   /** What is done, and not yet noted as such. */
   #done: ChangeRecord[] = [];
+  readonly #heard = new Set<string>();
 
   constructor(
     readonly settlement: Settlement,
@@ -46,6 +49,10 @@ export class CatchUp {
 
   /** With a `refusal` it does nothing, and that is the reason where there is something to do. */
   *run(refusal: string | undefined): Task<Settled> {
+    return { ...(yield* this.#catchUp(refusal)), heard: this.#heard };
+  }
+
+  *#catchUp(refusal: string | undefined): Task<Done> {
     const group = this.#group;
     const member = this.#member;
     const { serial, connection } = member;
@@ -69,7 +76,7 @@ export class CatchUp {
     return { reason: undefined, done };
   }
 
-  *#work(inOrder: readonly Entry[], serial: string): Task<Settled> {
+  *#work(inOrder: readonly Entry[], serial: string): Task<Done> {
     const group = this.#group;
     const member = this.#member;
     const progress = new Progress(group, member.name, 'catching up', inOrder.length);
@@ -107,6 +114,7 @@ export class CatchUp {
     for (const each of this.settlement.reached) {
       const records = each === this.#member ? this.own : yield* this.settlement.records(each);
       if (records === undefined) continue;
+      if (each.serial !== undefined) this.#heard.add(each.serial);
       group.learnMissed(each, records);
       // Another process may have given names since this one has read them.
       group.learnNames([records]);

@@ -208,12 +208,10 @@ export class Group {
     return record.missed.filter((serial) => this.ledger.isMember(serial) && !this.missed.isDone(record, serial));
   }
 
-  /** The serials of the members that can be asked, but for one. */
-  presentBut(member: Member): ReadonlySet<string> {
-    const present = this.members.filter(
-      (other) => other !== member && (other.isServing || other.state.name === 'suspect'),
-    );
-    return new Set(present.flatMap(({ serial }) => serial ?? []));
+  /** The serials of the members that serve, but for one. */
+  servingBut(member: Member): ReadonlySet<string> {
+    const serving = this.members.filter((other) => other !== member && other.isServing);
+    return new Set(serving.flatMap(({ serial }) => serial ?? []));
   }
 
   /** A journal entry that names a member which serves: another process has noted that it missed something. */

@@ -50,14 +50,14 @@ export class Missed {
   }
 
   /**
-   * How many changes a member misses that none of `present` can tell it. Of those that one of them could, and did
-   * not have in writing any more, somebody else has told it.
+   * How many changes a member misses that none of those that it has `heard` could tell it. Of what one of them could,
+   * and did not have in writing any more, somebody else has told it.
    */
-  untold(serial: string, present: ReadonlySet<string>): number {
+  untold(serial: string, heard: ReadonlySet<string>): number {
     let count = 0;
     for (const [deed, { missing, holders }] of [...this.#entries]) {
       if (!missing.has(serial)) continue;
-      if ([...holders].some((holder) => present.has(holder))) this.#settle(deed, serial);
+      if ([...holders].some((holder) => heard.has(holder))) this.#settle(deed, serial);
       else count += 1;
     }
     return count;

@@ -53,7 +53,7 @@ export function* recover(group: Group, member: Member): Task<string | undefined>
     const isClaimed = member.claim !== undefined;
     // Nobody waits for what it does now; the library's own threads are as they were when it serves.
     if (isClaimed) yield* giveWay(connection, true);
-    const reason = yield* catchUp(group, member, isClaimed);
+    const { reason, heard } = yield* catchUp(group, member, isClaimed);
     if (isClaimed && reason === undefined) yield* giveWay(connection, false);
     if (reason === FRESH_HOST) return yield* claimFirst(group, member);
     if (reason !== undefined) return reason;
@@ -64,7 +64,7 @@ export function* recover(group: Group, member: Member): Task<string | undefined>
       yield* resolveKey(group, member, connection, object, new Effort());
     }
     if (connection.end !== undefined) return 'the host ended while it was settling';
-    return judgeStaleness(group, member);
+    return judgeStaleness(group, member, heard);
   } finally {
     connection.forgetSurvey();
   }
@@ -89,28 +89,31 @@ function* claimFirst(group: Group, member: Member): Task<string> {
   return SOMEBODY_ELSE;
 }
 
-function* catchUp(group: Group, member: Member, isClaimed: boolean): Task<string | undefined> {
+type CaughtUp = Pick<Settled, 'reason' | 'heard'>;
+const outOfStep = (reason: string): CaughtUp => ({ reason, heard: new Set() });
+
+function* catchUp(group: Group, member: Member, isClaimed: boolean): Task<CaughtUp> {
   const { ledger } = group;
   const isFilling = ledger.isFilling(member.serial);
-  if (!isClaimed && (isFilling || isBehind(group, member))) return FRESH_HOST;
+  if (!isClaimed && (isFilling || isBehind(group, member))) return outOfStep(FRESH_HOST);
   // What others have in writing for it has to be seen as it is.
   if (isClaimed) yield* cureBlindness(group, othersInService(group, member));
   const outdated = yield* bringUpToDate(group, member);
-  if (outdated !== undefined) return outdated;
+  if (outdated !== undefined) return outOfStep(outdated);
   if (isFilling) {
     const unfilled = yield* fillMember(group, member);
-    if (unfilled !== undefined) return unfilled;
+    if (unfilled !== undefined) return outOfStep(unfilled);
   }
-  const settled = yield* settleAll(group, member, isClaimed);
-  if (settled.reason !== undefined) return settled.reason;
+  let settled = yield* settleAll(group, member, isClaimed);
+  if (settled.reason !== undefined) return settled;
   if (isClaimed && !isFilling && (member.hasServed || settled.done > 0 || member.failedComparisons > 0)) {
     const uncompared = yield* compareWithOthers(group, member);
-    if (uncompared !== undefined) return uncompared;
-    const again = member.isUnsettled ? yield* settleAll(group, member, isClaimed) : settled;
-    if (again.reason !== undefined) return again.reason;
+    if (uncompared !== undefined) return outOfStep(uncompared);
+    if (member.isUnsettled) settled = yield* settleAll(group, member, isClaimed);
+    if (settled.reason !== undefined) return settled;
   }
   if (isFilling) yield* announceFilled(group, member);
-  return undefined;
+  return settled;
 }
 
 function othersInService({ members }: Group, member: Member): readonly Member[] {
@@ -127,17 +130,17 @@ function isBehind({ ledger: { record } }: Group, { connection }: Member): boolea
 /** Settles it, and again, when a call has passed by meanwhile. */
 function* settleAll(group: Group, member: Member, isClaimed: boolean): Task<Settled> {
   let done = 0;
-  do {
+  for (;;) {
     const settled = yield* settle(group, member, isClaimed ? undefined : FRESH_HOST);
     done += settled.done;
-    if (settled.reason !== undefined) return { ...settled, done };
-  } while (member.isUnsettled && member.connection?.end === undefined);
-  return { reason: undefined, done };
+    const isOver = !member.isUnsettled || member.connection?.end !== undefined;
+    if (isOver || settled.reason !== undefined) return { ...settled, done };
+  }
 }
 
-/** Whether it misses changes that nobody can tell it just now. */
-function judgeStaleness(group: Group, member: Member): string | undefined {
-  const untold = member.serial === undefined ? 0 : group.missed.untold(member.serial, group.presentBut(member));
+/** Whether it misses changes that nobody has told it: who could, may be there and not have answered. */
+function judgeStaleness(group: Group, member: Member, heard: ReadonlySet<string>): string | undefined {
+  const untold = member.serial === undefined ? 0 : group.missed.untold(member.serial, heard);
   member.staleFor =
     untold === 0 ? undefined : `it has missed ${untold} changes, and the members that know them are away`;
   return group.policy.stale === 'refuse' ? member.staleFor : undefined;

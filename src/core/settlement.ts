@@ -15,11 +15,20 @@ const STEP_MULTIPLE = 5;
 /** Members that are still on their way are waited for so long, so that what was left behind is settled on all (ms). */
 const AWAIT_OTHERS = 1000;
 
-/** What settling a member has come to: why it may not serve, and how many changes it has caught up with. */
+/** What settling a member has come to. */
 export interface Settled {
+  /** Why it may not serve. */
   readonly reason: string | undefined;
+  /** How many changes it has caught up with. */
   readonly done: number;
+  /** The serials of the members that have said what they have in writing for it. */
+  readonly heard: ReadonlySet<string>;
 }
+
+const NOBODY: ReadonlySet<string> = new Set();
+
+/** Why a member was not settled, before any other one was asked. */
+const unsettled = (reason: string): Settled => ({ reason, done: 0, heard: NOBODY });
 
 /**
  * Settles what replicated calls have left on a member, before it serves: intents whose writers are gone are undone
@@ -37,15 +46,15 @@ function patience({ port, policy }: Group): number {
 
 function* settleInTurn(group: Group, member: Member, refusal: string | undefined): Task<Settled> {
   const { connection } = member;
-  if (connection === undefined) return { reason: 'it has no host', done: 0 };
-  if (connection.end !== undefined) return { reason: connection.end.reason, done: 0 };
+  if (connection === undefined) return unsettled('it has no host');
+  if (connection.end !== undefined) return unsettled(connection.end.reason);
   yield* awaitOthers(group, member, patience(group));
   yield* awaitOwnChanges(group, patience(group));
   // What is missed from here on is noted anew.
   member.isUnsettled = false;
   member.settleAt = FOREVER;
   const own = yield* recordsOn(group, member, patience(group));
-  if (own === undefined) return { reason: 'its records could not be read', done: 0 };
+  if (own === undefined) return unsettled('its records could not be read');
   // Those that have missed what it knows are told when it is done itself: it may need them until then.
   group.learnNames([own]);
   if (member.serial !== undefined) group.missed.forgetDone(member.serial);
@@ -54,7 +63,7 @@ function* settleInTurn(group: Group, member: Member, refusal: string | undefined
   for (const intent of own.changes) {
     if (intent.record.kind !== 'intent' || !isAbandoned(group, member, intent.record)) continue;
     const reason = refusal ?? (yield* settlement.settleIntent(intent));
-    if (reason !== undefined) return { reason, done: 0 };
+    if (reason !== undefined) return unsettled(reason);
   }
   return yield* new CatchUp(settlement, own).run(refusal);
 }

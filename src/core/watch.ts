@@ -147,7 +147,7 @@ export class Watch {
   #mayBeTold(): string | undefined {
     const { staleFor, serial, state } = this.#member;
     if (staleFor === undefined || serial === undefined || state.name !== 'stale') return undefined;
-    if (this.#group.missed.isOutOfReach(serial, this.#group.presentBut(this.#member))) return undefined;
+    if (this.#group.missed.isOutOfReach(serial, this.#group.servingBut(this.#member))) return undefined;
     this.#member.isUnsettled = true;
     return 'those that know what it has missed are back';
   }

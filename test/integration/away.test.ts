@@ -150,6 +150,25 @@ describe('a member that returns while those that know what it has missed are awa
     await expectSettled();
   });
 
+  test('is stale too where who knows what it has missed is there, and does not tell', async () => {
+    const token = await cluster.open();
+    await token.generateKey('AES_KEY_GEN', { ...aes, label: 'old' });
+    await lose(token, 'hsm2');
+    await token.generateKey('AES_KEY_GEN', { ...aes, label: 'meanwhile' });
+    cluster.fault('hsm1', 'C_FindObjectsInit return=0x30');
+    cluster.fault('hsm2');
+    const states: string[] = [];
+    token.on('member', ({ member, to }) => {
+      if (member === 'hsm2') states.push(to);
+    });
+    await untilState(token, 'hsm2', 'active', 'stale');
+    expect(states.filter((state) => state === 'active' || state === 'stale')).toEqual(['stale']);
+    cluster.heal();
+    await Promise.all(['hsm1', 'hsm2'].map((name) => untilState(token, name, 'active')));
+    expect(await labelsOn('hsm2')).toEqual(['meanwhile', 'old']);
+    await expectSettled();
+  });
+
   test('stays out where the policy says so', async () => {
     const policy = { hangAfter: 400, deadline: 20_000, stale: 'refuse' } as const;
     const token = await cluster.open(cluster.configuration(policy));
