@@ -38,7 +38,10 @@ test(
     const env = environment();
     const handles: string[][] = [];
     for (const scene of readScenes(readFileSync(docs('from-luna.md'), 'utf8'))) {
-      const { lines, code } = await play(scene, place, env);
+      let { lines, code } = await play(scene, place, env);
+      // A member that is away and tries again just then is looked at once more.
+      while (scene.command === 'pkcs11-ha status' && lines.some((line) => / joining /u.test(line)))
+        ({ lines, code } = await play(scene, place, env));
       const [shown, wanted] = [comparable(lines), comparable(scene.output)];
       const where = `from-luna.md:${scene.line}`;
       // In a terminal questions are drawn again and again, also within a line: what is shown in the end is among it.

@@ -235,7 +235,7 @@ describe('what another program does on a token', () => {
 
 // Last, because tokens are slow that have so many objects.
 describe('many callers', () => {
-  // A thousand; fewer where every step is watched (scripts/test-native), and in CI.
+  // A thousand; fewer where every step is watched (scripts/test-native).
   const count = Number(process.env.MANY_KEYS ?? 1000);
 
   test('generate a thousand keys: all succeed, and each token has all of them', async () => {
