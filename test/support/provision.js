@@ -106,6 +106,18 @@ function valuesOn(session) {
   return handles.map((object) => attribute(session, object, pkcs11js.CKA_VALUE)?.toString('hex') ?? '');
 }
 
+/** A token's label. SoftHSM cannot read a token that another process is just writing: then it is read again. */
+function labelOf(slot) {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return p11.C_GetTokenInfo(slot).label.trimEnd();
+    } catch (error) {
+      if (error.code !== pkcs11js.CKR_GENERAL_ERROR || tries === 100) throw error;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+    }
+  }
+}
+
 function perform({
   label,
   pin,
@@ -122,7 +134,7 @@ function perform({
     // pkcs11js does not pad the label.
     p11.C_InitToken(slot, soPin, label.padEnd(32));
   }
-  const slot = p11.C_GetSlotList(true).find((candidate) => p11.C_GetTokenInfo(candidate).label.trimEnd() === label);
+  const slot = p11.C_GetSlotList(true).find((candidate) => labelOf(candidate) === label);
   if (reinitialize) p11.C_InitToken(slot, soPin, label.padEnd(32));
   const session = p11.C_OpenSession(slot, CKF);
   if (initialize || reinitialize) {
