@@ -9,7 +9,7 @@ import { announceFilled, bringUpToDate, learnRecord } from './membership-record.
 import { Effort } from './outcome.js';
 import { fail } from './refusal.js';
 import { resolveKey } from './resolve.js';
-import { type Settled, settle } from './settlement.js';
+import { type Settled, settle, unsettled } from './settlement.js';
 import { sweep } from './sweep.js';
 import { FOREVER, type Task } from './task.js';
 
@@ -89,26 +89,23 @@ function* claimFirst(group: Group, member: Member): Task<string> {
   return SOMEBODY_ELSE;
 }
 
-type CaughtUp = Pick<Settled, 'reason' | 'heard'>;
-const outOfStep = (reason: string): CaughtUp => ({ reason, heard: new Set() });
-
-function* catchUp(group: Group, member: Member, isClaimed: boolean): Task<CaughtUp> {
+function* catchUp(group: Group, member: Member, isClaimed: boolean): Task<Settled> {
   const { ledger } = group;
   const isFilling = ledger.isFilling(member.serial);
-  if (!isClaimed && (isFilling || isBehind(group, member))) return outOfStep(FRESH_HOST);
+  if (!isClaimed && (isFilling || isBehind(group, member))) return unsettled(FRESH_HOST);
   // What others have in writing for it has to be seen as it is.
   if (isClaimed) yield* cureBlindness(group, othersInService(group, member));
   const outdated = yield* bringUpToDate(group, member);
-  if (outdated !== undefined) return outOfStep(outdated);
+  if (outdated !== undefined) return unsettled(outdated);
   if (isFilling) {
     const unfilled = yield* fillMember(group, member);
-    if (unfilled !== undefined) return outOfStep(unfilled);
+    if (unfilled !== undefined) return unsettled(unfilled);
   }
   let settled = yield* settleAll(group, member, isClaimed);
   if (settled.reason !== undefined) return settled;
   if (isClaimed && !isFilling && (member.hasServed || settled.done > 0 || member.failedComparisons > 0)) {
     const uncompared = yield* compareWithOthers(group, member);
-    if (uncompared !== undefined) return outOfStep(uncompared);
+    if (uncompared !== undefined) return unsettled(uncompared);
     if (member.isUnsettled) settled = yield* settleAll(group, member, isClaimed);
     if (settled.reason !== undefined) return settled;
   }

@@ -27,8 +27,8 @@ export interface Settled {
 
 const NOBODY: ReadonlySet<string> = new Set();
 
-/** Why a member was not settled, before any other one was asked. */
-const unsettled = (reason: string): Settled => ({ reason, done: 0, heard: NOBODY });
+/** Why a member is not settled, with nobody heard. */
+export const unsettled = (reason: string): Settled => ({ reason, done: 0, heard: NOBODY });
 
 /**
  * Settles what replicated calls have left on a member, before it serves: intents whose writers are gone are undone
