@@ -63,11 +63,13 @@ describe('a host', () => {
   test('that is stopped is left aside, killed and replaced', async () => {
     const [token, key] = await openAndFind();
     const work = keepSigning(token, key);
-    process.kill(pidOf(token, 'hsm2'), 'SIGSTOP');
-    await untilState(token, 'hsm2', 'suspect');
+    const before = pidOf(token, 'hsm2');
+    process.kill(before, 'SIGSTOP');
+    // It is suspect before, but where this process got no time for so long.
     await untilState(token, 'hsm2', 'down');
     await untilState(token, 'hsm2', 'active');
     expect(await work.stop()).toBeGreaterThan(0);
+    expect(pidOf(token, 'hsm2')).not.toBe(before);
     await token.close();
   });
 
