@@ -17,18 +17,7 @@
   "targets": [
     {
       "target_name": "pkcs11_ha",
-      "sources": [
-        "native/common/packet.cc",
-        "native/common/ring.cc",
-        "native/common/turn.cc",
-        "native/addon/addon.cc",
-        "native/addon/channel.cc",
-        "native/addon/claim.cc",
-        "native/addon/orphans.cc",
-        "native/addon/process.cc",
-        "native/addon/readiness.cc",
-        "native/addon/secret.cc"
-      ],
+      "sources": ["native/addon/unity.cc"],
       "include_dirs": ["native", "<!(node -p \"require('node-addon-api').include_dir\")"],
       "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_DISABLE_DEPRECATED"],
       "cflags_cc": ["-fvisibility=hidden"],
@@ -37,28 +26,7 @@
     {
       "target_name": "pkcs11-ha-host",
       "type": "executable",
-      "sources": [
-        "native/common/packet.cc",
-        "native/common/ring.cc",
-        "native/common/turn.cc",
-        "native/host/calls_cipher.cc",
-        "native/host/calls_key.cc",
-        "native/host/calls_object.cc",
-        "native/host/calls_sign.cc",
-        "native/host/calls_token.cc",
-        "native/host/confinement.cc",
-        "native/host/farewell.cc",
-        "native/host/held.cc",
-        "native/host/job.cc",
-        "native/host/lane.cc",
-        "native/host/main.cc",
-        "native/host/mechanism.cc",
-        "native/host/module.cc",
-        "native/host/pace.cc",
-        "native/host/priority.cc",
-        "native/host/session.cc",
-        "native/host/wire.cc"
-      ],
+      "sources": ["native/host/unity.cc"],
       "include_dirs": ["native", "<(pkcs11_headers)"],
       "ldflags": ["-pthread"],
       "libraries": ["-ldl"]
