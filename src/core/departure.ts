@@ -29,6 +29,8 @@ const CKR = {
   deviceRemoved: ck('CKR_DEVICE_REMOVED'),
 } as const;
 
+const UNREACHED = 'it could not be reached';
+
 /** How often it is looked whether something has come about (ms). */
 const LOOK_AGAIN = 20;
 
@@ -90,7 +92,7 @@ export function* removeMember(
     }
     let cleaned = false;
     let removed = 0;
-    let reason = 'it could not be reached';
+    let reason = UNREACHED;
     const leaving = member === undefined ? undefined : yield* visit(group, member, deadline);
     if (leaving !== undefined) {
       try {
@@ -102,7 +104,7 @@ export function* removeMember(
       } catch (error) {
         // It is no member any more, whatever it says to that.
         if (!(error instanceof TokenError)) throw error;
-        reason = error.message;
+        reason = error.code === CKR.deviceRemoved || !isReachable(leaving) ? UNREACHED : error.message;
       } finally {
         // One that has left before, in a try that was interrupted, was visited once more.
         if (leaving !== member) dismiss(leaving, 'it was removed from the group');
