@@ -43,8 +43,7 @@ export class Watch {
   readonly #group: Group;
   readonly #member: Member;
   readonly #connection: Connection;
-  /** Failed probes and relapses, for the back-off between looks. */
-  #failures = 0;
+  /** How often in a row it was suspect again soon after it had been well. */
   #relapses = 0;
   #wellSince: number;
   #canary: VirtualObject | undefined;
@@ -210,31 +209,45 @@ export class Watch {
     this.#relapses = port.now() - this.#wellSince > FORGIVEN_AFTER ? 0 : this.#relapses + 1;
     member.move({ name: 'suspect', since: port.now(), reason });
     connection.moveAll();
-    this.#failures = 0;
+    // Whoever relapses again and again is left out of service a little longer each time. It is probed before as well: what
+    // has failed for good is not waited for.
+    const restUntil = port.now() + backoff(this.#relapses - 1, PROBE_FIRST, PROBE_MOST, port.random());
+    let failures = 0;
+    let probesAt = port.now();
     for (;;) {
       if (member.refusal !== undefined) return `its PIN was refused with ${codeName(member.refusal)}`;
-      // Whoever relapses again and again is left out of service a little longer each time.
-      const restUntil =
-        port.now() + backoff(Math.max(this.#failures, this.#relapses - 1), PROBE_FIRST, PROBE_MOST, port.random());
-      while (port.now() < restUntil) {
-        const lost = this.#look();
-        if (lost !== undefined) return lost;
-        yield { signals: [connection.ended, connection.alarm], until: Math.min(restUntil, this.#nextLook()) };
-      }
+      const lost = yield* this.#pause(probesAt);
+      if (lost !== undefined) return lost;
       const probed = yield* this.#probe();
       if (connection.end !== undefined) return connection.end.reason;
       if (probed === 'hung') return this.#look() ?? reason;
-      if (probed === 'well') {
-        // What it has missed, or left half done, it makes good on a fresh host (Rule 14).
-        if (member.isUnsettled && this.#group.ledger.record !== undefined) return `${reason}; it catches up`;
-        member.suspectedFor = undefined;
-        this.#wellSince = port.now();
-        member.serve();
-        return undefined;
+      if (probed !== 'well') {
+        failures += 1;
+        if (failures >= MOST_FAILED_PROBES) return probed;
+        probesAt = port.now() + backoff(failures, PROBE_FIRST, PROBE_MOST, port.random());
+        continue;
       }
-      this.#failures += 1;
-      if (this.#failures >= MOST_FAILED_PROBES) return probed;
+      // What it has missed, or left half done, it makes good on a fresh host (Rule 14).
+      if (member.isUnsettled && this.#group.ledger.record !== undefined) return `${reason}; it catches up`;
+      if (port.now() >= restUntil) break;
+      failures = 0;
+      probesAt = restUntil;
     }
+    member.suspectedFor = undefined;
+    this.#wellSince = port.now();
+    member.serve();
+    return undefined;
+  }
+
+  /** Lets time pass, and gives the reason when the connection is lost meanwhile. */
+  *#pause(until: number): Task<string | undefined> {
+    const connection = this.#connection;
+    while (this.#group.port.now() < until) {
+      const lost = this.#look();
+      if (lost !== undefined) return lost;
+      yield { signals: [connection.ended, connection.alarm], until: Math.min(until, this.#nextLook()) };
+    }
+    return undefined;
   }
 
   /**

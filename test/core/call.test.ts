@@ -40,6 +40,30 @@ describe('failing over', () => {
     expect(a.signatures).toBeGreaterThan(before);
   });
 
+  test('whoever fails again and again rests, and its host is replaced all the same once it has failed for good', () => {
+    const { a, b } = twoTokens();
+    const world = World.open({ a, b }, { balance: 'primary' });
+    const call = signing(world, objectIn(world));
+    const rests: number[] = [];
+    const fail = (behaviour: Behaviour, until: () => boolean): void => {
+      a.behave = behaviour;
+      many(call, 2);
+      const failedAt = world.now;
+      expect(world.stateOf('a')).toBe('suspect');
+      world.until(until);
+      rests.push(world.now - failedAt);
+    };
+    const deviceError = { code: ck('CKR_DEVICE_ERROR') };
+    for (let i = 0; i < 9; i += 1) fail(on('C_Sign', deviceError), () => world.stateOf('a') === 'active');
+    expect(rests[0]).toBeLessThan(100);
+    expect(rests.at(-1)).toBeGreaterThan(2000);
+    expect(a.hosts).toBe(1);
+    // Four probes, with pauses of up to 50, 100 and 200 ms.
+    const isDead: Behaviour = (name) => (name === 'C_Sign' || name === 'C_GetSessionInfo' ? deviceError : undefined);
+    fail(isDead, () => a.hosts === 2);
+    expect(rests.at(-1)).toBeLessThan(400);
+  });
+
   test('never sleeps: the next member is asked in the same instant', () => {
     const { a, b } = twoTokens();
     const world = World.open({ a, b }, { balance: 'primary' });
