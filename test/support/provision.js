@@ -106,16 +106,20 @@ function valuesOn(session) {
   return handles.map((object) => attribute(session, object, pkcs11js.CKA_VALUE)?.toString('hex') ?? '');
 }
 
-/** A token's label. SoftHSM cannot read a token that another process is just writing: then it is read again. */
-function labelOf(slot) {
-  for (let tries = 1; ; tries += 1) {
+/** SoftHSM cannot read a token that another process is just writing, or does not see it at all. */
+class Unreadable extends Error {}
+
+function slotOf(label) {
+  const labelOf = (slot) => {
     try {
       return p11.C_GetTokenInfo(slot).label.trimEnd();
     } catch (error) {
-      if (error.code !== pkcs11js.CKR_GENERAL_ERROR || tries === 100) throw error;
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+      throw error.code === pkcs11js.CKR_GENERAL_ERROR ? new Unreadable(error.message) : error;
     }
-  }
+  };
+  const found = p11.C_GetSlotList(true).find((slot) => labelOf(slot) === label);
+  if (found === undefined) throw new Unreadable(`there is no token ${label}`);
+  return found;
 }
 
 function perform({
@@ -134,7 +138,7 @@ function perform({
     // pkcs11js does not pad the label.
     p11.C_InitToken(slot, soPin, label.padEnd(32));
   }
-  const slot = p11.C_GetSlotList(true).find((candidate) => labelOf(candidate) === label);
+  const slot = slotOf(label);
   if (reinitialize) p11.C_InitToken(slot, soPin, label.padEnd(32));
   const session = p11.C_OpenSession(slot, CKF);
   if (initialize || reinitialize) {
@@ -163,8 +167,7 @@ function perform({
 }
 
 /** The library reads its environment and the token's files when it is initialised: so nothing is left of earlier requests. */
-function answer({ env, ...request }) {
-  Object.assign(process.env, env);
+function performOnce(request) {
   p11 = new pkcs11js.PKCS11();
   p11.load(request.module);
   try {
@@ -174,10 +177,20 @@ function answer({ env, ...request }) {
     } finally {
       p11.C_Finalize();
     }
-  } catch (error) {
-    return { error: error.stack };
   } finally {
     p11.close();
+  }
+}
+
+function answer({ env, ...request }) {
+  Object.assign(process.env, env);
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return performOnce(request);
+    } catch (error) {
+      if (!(error instanceof Unreadable) || request.initialize || tries === 100) return { error: error.stack };
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+    }
   }
 }
 
