@@ -13,7 +13,7 @@ if (engine.missing !== undefined) {
   say(`${engine.missing}: install Docker, with its compose plugin`);
   process.exit(1);
 }
-const stack = new Stack(engine.compose, 'pkcs11-ha', secrets);
+const stack = new Stack(engine, 'pkcs11-ha', secrets);
 
 if (values.down) {
   await stack.down();

@@ -1,72 +1,28 @@
 // The Docker API that there is, or one that can be made reachable.
-import { execFileSync, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { readFileSync, writeFileSync } from 'node:fs';
-import { text } from 'node:stream/consumers';
+import { Lab } from './lab.js';
+import { run, works } from './run.js';
 
-const LONGEST = 15 * 60_000;
-
-/**
- * Runs a command and gives what it printed. With `code: true` it gives `{ code, output, errors }` instead and does not
- * throw where the command fails.
- */
-export async function run(command, args, { input = '', code: wantsCode = false, env = {} } = {}) {
-  const child = spawn(command, args, { env: { ...process.env, ...env }, timeout: LONGEST });
-  child.stdin.on('error', () => undefined).end(input);
-  const [output, errors, [code]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')]);
-  if (wantsCode) return { code, output, errors };
-  if (code !== 0) throw new Error(`${command} ${args.slice(0, 3).join(' ')}: ${code}\n${errors.slice(-4000)}`);
-  return output;
-}
-
-const works = (command, ...args) => {
-  try {
-    execFileSync(command, args, { stdio: 'ignore' });
-    return true;
-  } catch {
-    return false;
-  }
-};
-
-/** Whether the kernel tells its neighbours where one of its network devices has another hardware address. */
-const ARP_NOTIFY = '/proc/sys/net/ipv4/conf/all/arp_notify';
+/** `docker build`, on the host's network: that is where package registries can be reached. */
+const build = (tag, context, dockerfile) =>
+  run('docker', ['build', '--network', 'host', '-t', tag, '-f', `${context}/${dockerfile}`, context]);
 
 /**
- * Starts a Docker API with the program that CONTAINER_LAB names: `up` starts it, `env` tells where it is, `down` ends it.
- * Gives what ends it.
- */
-function startLab(lab) {
-  execFileSync(lab, ['up'], { stdio: ['ignore', 'ignore', 'inherit'] });
-  // Its networks are made of rules that this program writes, and it does not bring it.
-  if (!works('iptables', '--version'))
-    execFileSync('apt-get', ['install', '-y', '-qq', 'iptables'], { stdio: 'ignore' });
-  // Its networks are bridges, and a bridge takes another address when a container leaves it. A container that is not
-  // told goes on to ask the old one for names, for up to a minute. (A Docker engine answers inside the container.)
-  const notifies = readFileSync(ARP_NOTIFY);
-  writeFileSync(ARP_NOTIFY, '1');
-  const [, host] = /DOCKER_HOST=(\S+)/u.exec(execFileSync(lab, ['env'], { encoding: 'utf8' })) ?? [];
-  process.env.DOCKER_HOST = host;
-  return () => {
-    execFileSync(lab, ['down'], { stdio: 'ignore' });
-    writeFileSync(ARP_NOTIFY, notifies);
-  };
-}
-
-/**
- * Makes a Docker API reachable; gives `{ compose, release }`, or `{ missing }` with what there is not. Where none
- * answers, the program that CONTAINER_LAB names starts one.
+ * Makes a Docker API reachable; gives `{ compose, build, release }`, or `{ missing }` with what there is not. Where none
+ * answers, the program that CONTAINER_LAB names starts one. `build(tag, context, dockerfile)` builds an image, the file being
+ * named as it is in the context.
  */
 export function findEngine() {
-  let release = () => undefined;
+  let lab;
   if (!works('docker', 'version')) {
-    const lab = process.env.CONTAINER_LAB;
-    if (!lab || !works(lab, 'env')) return { missing: 'no Docker API answers' };
+    const program = process.env.CONTAINER_LAB;
+    if (!program || !works(program, 'env')) return { missing: 'no Docker API answers' };
     try {
-      release = startLab(lab);
+      lab = new Lab(program);
     } catch (error) {
       return { missing: `no Docker API answers, and none could be started: ${error.message}` };
     }
   }
+  const release = () => lab?.release();
   const compose = [['docker', 'compose'], ['docker-compose']].find(([command, ...args]) =>
     works(command, ...args, 'version'),
   );
@@ -74,5 +30,5 @@ export function findEngine() {
     release();
     return { missing: 'neither docker compose nor docker-compose is there' };
   }
-  return { compose, release };
+  return { compose, build: lab === undefined ? build : (...image) => lab.build(...image), release };
 }

@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { run } from './engine.js';
+import { run } from './run.js';
 
 export const IMAGES = ['pkcs11-ha-hsm', 'pkcs11-ha-app'];
 

@@ -30,7 +30,7 @@ if (engine.missing !== undefined) {
 }
 
 const secrets = mkdtempSync(join(tmpdir(), 'pkcs11-ha-secrets-'));
-const stack = new Stack(engine.compose, `pkcs11-ha-test-${process.pid}`, secrets);
+const stack = new Stack(engine, `pkcs11-ha-test-${process.pid}`, secrets);
 const results = [];
 let failures = 0;
 

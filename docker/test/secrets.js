@@ -3,7 +3,7 @@
 import { randomInt } from 'node:crypto';
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { run } from './engine.js';
+import { run } from './run.js';
 
 const DAYS = 3650;
 const pin = () => String(randomInt(10 ** 11, 10 ** 12));

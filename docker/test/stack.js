@@ -1,6 +1,6 @@
 // The containers of compose.yaml, and what is done to them from outside.
 import { fileURLToPath } from 'node:url';
-import { run } from './engine.js';
+import { run } from './run.js';
 import { makeSecrets } from './secrets.js';
 
 const folder = fileURLToPath(new URL('../', import.meta.url));
@@ -10,23 +10,23 @@ export const HSMS = ['hsm1', 'hsm2', 'hsm3'];
 const LOOK = 200;
 
 export class Stack {
-  #compose;
+  #engine;
   #project;
   #secrets;
 
   /** `project`: what its containers, networks and volumes are called by; `secrets`: the folder of its secrets. */
-  constructor(compose, project, secrets) {
-    this.#compose = compose;
+  constructor(engine, project, secrets) {
+    this.#engine = engine;
     this.#project = project;
     this.#secrets = secrets;
   }
 
-  /** The images, from this working tree. The host's network, where the package registries are. */
+  /** The images, from this working tree. */
   async build(say) {
     say('building the image of an HSM');
-    await run('docker', ['build', '--network', 'host', '-t', 'pkcs11-ha-hsm', `${folder}hsm`]);
+    await this.#engine.build('pkcs11-ha-hsm', `${folder}hsm`, 'Dockerfile');
     say('building the image of the service: the package is packed, and installed as npm would');
-    await run('docker', ['build', '--network', 'host', '-t', 'pkcs11-ha-app', '-f', `${folder}app/Dockerfile`, root]);
+    await this.#engine.build('pkcs11-ha-app', root, 'docker/app/Dockerfile');
   }
 
   async up() {
@@ -40,7 +40,7 @@ export class Stack {
   }
 
   compose(...args) {
-    const [command, ...before] = this.#compose;
+    const [command, ...before] = this.#engine.compose;
     const file = ['-f', `${folder}compose.yaml`, '-p', this.#project];
     return run(command, [...before, ...file, ...args], { env: { PKCS11_HA_SECRETS: this.#secrets } });
   }
