@@ -3,7 +3,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 
 const CALLERS = 8;
 /** Between two calls of a caller (ms): the machine does other things as well. */
-const REST = 20;
+const REST = 40;
 const MOST_FAILURES = 1000;
 
 /**
