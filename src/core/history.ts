@@ -50,4 +50,18 @@ export class History {
     );
     return changes.length === 0 ? undefined : { ...record, changes };
   }
+
+  /** Whether a member has taken part in a later creation of what a call was to create. */
+  isMadeAgain({ operation, notes, time }: ChangeRecord, serial: string): boolean {
+    return notes.some(({ handle }) =>
+      this.about(handle).some(
+        (other) =>
+          other.what === 'create' &&
+          other.undoes !== true &&
+          other.operation !== operation &&
+          other.time > time &&
+          !other.missed.includes(serial),
+      ),
+    );
+  }
 }

@@ -53,20 +53,28 @@ export function* recover(group: Group, member: Member): Task<string | undefined>
     const isClaimed = member.claim !== undefined;
     // Nobody waits for what it does now; the library's own threads are as they were when it serves.
     if (isClaimed) yield* giveWay(connection, true);
-    const { reason, heard } = yield* catchUp(group, member, isClaimed);
-    if (isClaimed && reason === undefined) yield* giveWay(connection, false);
-    if (reason === FRESH_HOST) return yield* claimFirst(group, member);
-    if (reason !== undefined) return reason;
-    port.start(sweep(group, member, connection));
-    // Session objects of the application live on the host that they were made on.
-    for (const object of [...group.objects.values()]) {
-      if (object.session === undefined || connection.end !== undefined) continue;
-      yield* resolveKey(group, member, connection, object, new Effort());
+    let settled = yield* catchUp(group, member, isClaimed);
+    if (isClaimed && settled.reason === undefined) yield* giveWay(connection, false);
+    if (settled.reason === undefined) {
+      port.start(sweep(group, member, connection));
+      yield* bringSessionObjects(group, member, connection);
+      // A call may have passed by meanwhile. From here on nothing is waited for until it serves.
+      if (member.isUnsettled && connection.end === undefined) settled = yield* settleAll(group, member, isClaimed);
     }
+    if (settled.reason === FRESH_HOST) return yield* claimFirst(group, member);
+    if (settled.reason !== undefined) return settled.reason;
     if (connection.end !== undefined) return 'the host ended while it was settling';
-    return judgeStaleness(group, member, heard);
+    return judgeStaleness(group, member, settled.heard);
   } finally {
     connection.forgetSurvey();
+  }
+}
+
+/** Session objects of the application live on the host that they were made on. */
+function* bringSessionObjects(group: Group, member: Member, connection: Connection): Task<void> {
+  for (const object of [...group.objects.values()]) {
+    if (object.session === undefined || connection.end !== undefined) continue;
+    yield* resolveKey(group, member, connection, object, new Effort());
   }
 }
 

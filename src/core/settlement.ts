@@ -2,6 +2,7 @@ import { step } from '../spec/job.js';
 import { CatchUp } from './catch-up.js';
 import { type Errand, isReachable, readingRecords, runErrand } from './errand.js';
 import type { Group } from './group.js';
+import { History } from './history.js';
 import { type FoundRecord, foundIn, type RecordsFound, recordsIn } from './ledger.js';
 import type { Member } from './member.js';
 import { type ChangeRecord, labelTemplate, reversalOf, summariesOf } from './record.js';
@@ -143,31 +144,40 @@ export class Settlement {
   *settleIntent({ record }: FoundRecord<ChangeRecord>): Task<string | undefined> {
     const { group } = this;
     const { operation } = record;
-    const fate = yield* this.#fateOf(record);
-    if (fate !== 'committed') {
-      const reached = this.reached;
-      const isForward = fate === 'open' && record.what !== 'create';
-      const isBegun =
-        !isForward ||
-        (yield* this.redo.isBegun(
-          record,
-          reached.filter((each) => this.#wasInStep(each)),
-        ));
-      const task = isForward ? record : reversalOf(record);
-      const left = this.#serials(record).filter((serial) => !reached.some((each) => each.serial === serial));
-      for (const each of reached) {
-        const isDone = isBegun ? yield* this.redo.apply(task, each) : yield* this.redo.keep(record, each);
-        if (!isDone && each.serial !== undefined) left.push(each.serial);
-      }
-      if (isBegun && left.length > 0 && !(yield* this.#write({ ...task, kind: 'journal', missed: left })))
-        return 'a call that was interrupted could not be settled';
-      const what = isForward && isBegun ? 'finished' : 'undone';
-      group.emit({ type: 'sync', member: this.member.name, what, objects: summariesOf(record) });
-    }
+    const { fate, journals } = yield* this.#fateOf(record);
+    // What was undone is so on all that could be asked then, and is noted for the others. Calls may have followed that
+    // have succeeded.
+    if (fate === 'open' && !(yield* this.#settleOpen(record, new History(journals))))
+      return 'a call that was interrupted could not be settled';
     yield* this.remove(this.member, record);
     group.dropped.delete(operation);
     group.kept.delete(operation);
     return undefined;
+  }
+
+  /** A creation is undone, all else is finished where it has begun, but for what later calls have made void. */
+  *#settleOpen(record: ChangeRecord, history: History): Task<boolean> {
+    const { group, redo } = this;
+    redo.history = history;
+    const isForward = record.what !== 'create';
+    const inStep = this.reached.filter((each) => this.#wasInStep(each));
+    const isBegun = !isForward || (yield* redo.isBegun(record, inStep));
+    const task = isForward ? history.leftOf(record) : reversalOf(record);
+    if (task !== undefined) {
+      const { reached } = this;
+      const isConcerned = (serial: string | undefined): boolean =>
+        isForward || serial === undefined || !history.isMadeAgain(record, serial);
+      const away = this.#serials(record).filter((serial) => !reached.some((each) => each.serial === serial));
+      const left = away.filter(isConcerned);
+      for (const each of reached.filter(({ serial }) => isConcerned(serial))) {
+        const isDone = isBegun ? yield* redo.apply(task, each) : yield* redo.keep(record, each);
+        if (!isDone && each.serial !== undefined) left.push(each.serial);
+      }
+      if (isBegun && left.length > 0 && !(yield* this.#write({ ...task, kind: 'journal', missed: left }))) return false;
+    }
+    const what = isForward && isBegun ? 'finished' : 'undone';
+    group.emit({ type: 'sync', member: this.member.name, what, objects: summariesOf(record) });
+    return true;
   }
 
   /** One that has missed changes tells nothing about whether a call had begun. */
@@ -181,16 +191,21 @@ export class Settlement {
     return [...new Set([...all, ...missed])];
   }
 
-  /** What has become of a call, as this process knows it or a journal entry of it says, here or elsewhere. */
-  *#fateOf({ operation }: ChangeRecord): Task<'committed' | 'undone' | 'open'> {
-    if (this.group.kept.has(operation)) return 'committed';
-    if (this.group.dropped.has(operation)) return 'undone';
+  /** What has become of a call, as this process knows it or a journal entry of it says; and the entries that it has seen. */
+  *#fateOf({ operation }: ChangeRecord): Task<{
+    readonly fate: 'committed' | 'undone' | 'open';
+    readonly journals: readonly ChangeRecord[];
+  }> {
+    const journals: ChangeRecord[] = [];
+    if (this.group.kept.has(operation)) return { fate: 'committed', journals };
+    if (this.group.dropped.has(operation)) return { fate: 'undone', journals };
     for (const each of this.reached) {
       const records = each === this.member ? this.own : yield* this.records(each);
-      const entry = records?.changes.find(({ record }) => record.kind === 'journal' && record.operation === operation);
-      if (entry !== undefined) return entry.record.undoes === true ? 'undone' : 'committed';
+      for (const { record } of records?.changes ?? []) if (record.kind === 'journal') journals.push(record);
     }
-    return 'open';
+    const entry = journals.find((record) => record.operation === operation);
+    if (entry === undefined) return { fate: 'open', journals };
+    return { fate: entry.undoes === true ? 'undone' : 'committed', journals };
   }
 
   /** Notes an entry on all members that can be reached; false when none of them took it. */

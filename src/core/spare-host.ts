@@ -17,29 +17,41 @@ const NO_LIMITS = { hangAfter: 0, writeHangAfter: 0 } as const;
 export function* startSpareHost(group: Group, model: Member, deadline: number, logsIn = true): Task<Member | string> {
   const member = spareFor(group, model);
   member.staysOut = !logsIn;
-  return (yield* joinApart(group, member, deadline))?.reason ?? member;
+  try {
+    return (yield* joinApart(group, member, deadline))?.reason ?? member;
+  } finally {
+    tellOfLogins(model, member);
+  }
 }
 
 /** Reads what the token of a member that does not serve says of the group, once. */
 export function* lookIn(group: Group, model: Member, deadline: number): Task<void> {
   const member = spareFor(group, model);
-  member.unknownLogins = model.unknownLogins;
   try {
     yield* join(group, member, deadline);
   } finally {
-    // A PIN that it has refused is not tried there again (Rule 6).
-    model.refusal ??= member.refusal;
-    for (const pin of member.refusedPins) model.refusedPins.add(pin);
-    model.unknownLogins = member.unknownLogins;
-    model.pin = member.pin;
+    tellOfLogins(model, member);
     endSpareHost(member);
   }
+}
+
+/** A PIN that a token has refused is not tried there again, by whichever host (Rule 6). */
+function tellOfLogins(model: Member, spare: Member): void {
+  // While it is being changed a refusal says nothing.
+  if (model.isPinInDoubt) return;
+  model.refusal ??= spare.refusal;
+  for (const pin of spare.refusedPins) model.refusedPins.add(pin);
+  model.unknownLogins = spare.unknownLogins;
+  model.pin = spare.pin;
 }
 
 function spareFor(group: Group, model: Member): Member {
   const member = new Member({ ...model.config, lanes: 1 }, group.port, group.timing, () => {});
   member.serial = model.serial;
   member.pin = model.pin;
+  member.refusal = model.refusal;
+  for (const pin of model.refusedPins) member.refusedPins.add(pin);
+  member.unknownLogins = model.unknownLogins;
   return member;
 }
 

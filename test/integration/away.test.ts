@@ -55,6 +55,43 @@ test('a key that takes the place of one that was destroyed survives everywhere, 
   expect(await alone.encrypt('AES_ECB', successor.handle, data)).toEqual(ofNew);
 });
 
+test('what is destroyed in a second try stays so when the member returns that holds what the first one was about', async () => {
+  const token = await cluster.open();
+  const object = await token.createObject({ class: 'DATA', token: true, label: 'D', value: Buffer.from('data') });
+  await lose(token, 'hsm2');
+  cluster.heal();
+  await untilState(token, 'hsm2', 'active');
+  cluster.fault('hsm1', 'C_DestroyObject hang times=1');
+  const leaving = new AbortController();
+  const first = token.destroyObject(object, { signal: leaving.signal });
+  await cluster.untilMet('hsm1', /C_DestroyObject hang/u);
+  leaving.abort();
+  await expect(first).rejects.toThrow();
+  await lose(token, 'hsm1');
+  await untilState(token, 'hsm2', 'active');
+  await token.destroyObject(object);
+  cluster.heal();
+  await untilState(token, 'hsm1', 'active');
+  expect([await labelsOn('hsm1'), await labelsOn('hsm2')]).toEqual([[], []]);
+  await expectSettled();
+});
+
+// Two of the places where nothing else bounds how long it is waited for.
+test.each([4, 8])('one whose recovery does not return from a call is ended, and comes back (%s)', async (skip) => {
+  const token = await cluster.open();
+  const keys = [await token.generateKey('AES_KEY_GEN', { ...aes, label: 'before' })];
+  await lose(token, 'hsm2');
+  keys.push(await token.generateKey('AES_KEY_GEN', { ...aes, label: 'meanwhile' }));
+  cluster.fault('hsm2', `C_FindObjects hang skip=${skip}`);
+  await cluster.untilMet('hsm2', /C_FindObjects hang/u);
+  expect(stateOf(token.status(), 'hsm2')).toBe('recovering');
+  await untilState(token, 'hsm2', 'down');
+  cluster.heal();
+  await untilState(token, 'hsm2', 'active');
+  expect(await labelsOn('hsm2')).toEqual(['before', 'meanwhile']);
+  for (const key of keys) expect(await token.encrypt('AES_ECB', key, data)).toHaveLength(16);
+});
+
 test('two applications that saw different members die converge', async () => {
   const before = await cluster.open();
   const x = await before.generateKey('AES_KEY_GEN', { ...aes, label: 'X' });
