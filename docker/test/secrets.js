@@ -12,7 +12,8 @@ const pin = () => String(randomInt(10 ** 11, 10 ** 12));
 async function certify(names) {
   const request = `req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days ${DAYS}`;
   const each = `for name; do openssl ${request} -subj "/CN=$name" -keyout -; done`;
-  const options = ['--rm', '--entrypoint', 'bash', 'pkcs11-ha-hsm'];
+  // What it prints is nobody else's business: no log of it is kept.
+  const options = ['--rm', '--log-driver', 'none', '--entrypoint', 'bash', 'pkcs11-ha-hsm'];
   const pem = await run('docker', ['run', ...options, '-ec', each, 'bash', ...names]);
   const parts = (kind) => pem.match(new RegExp(`-----BEGIN ${kind}-----[^]*?-----END ${kind}-----\n`, 'gu')) ?? [];
   const [keys, certificates] = [parts('PRIVATE KEY'), parts('CERTIFICATE')];

@@ -44,6 +44,8 @@ export function* learnKeyRecord(group: Group, object: VirtualObject, effort?: Ef
     if (read.kind !== 'record') continue;
     answers += 1;
     if (read.record === undefined) continue;
+    // What is based on it is later, whatever the clock here says.
+    group.witness(read.record.time);
     object.record = read.record;
     return true;
   }
