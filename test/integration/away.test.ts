@@ -76,6 +76,20 @@ test('what is destroyed in a second try stays so when the member returns that ho
   await expectSettled();
 });
 
+test('a call that ends just before a member serves is not missed by it', async () => {
+  const token = await cluster.open();
+  const value = { class: 'SECRET_KEY', keyType: 'AES', value: randomBytes(32), encrypt: true } as const;
+  await token.createObject({ ...value, token: false, label: 'of the session' });
+  await lose(token, 'hsm2');
+  // All that it has to do by then is to get the session object.
+  cluster.fault('hsm2', 'C_UnwrapKey delay=700 times=1');
+  await cluster.untilMet('hsm2', /C_UnwrapKey delay/u);
+  await token.generateKey('AES_KEY_GEN', { ...aes, label: 'late' });
+  expect(stateOf(token.status(), 'hsm2')).toBe('recovering');
+  await untilState(token, 'hsm2', 'active');
+  expect(await labelsOn('hsm2')).toEqual(['late']);
+});
+
 // Two of the places where nothing else bounds how long it is waited for.
 test.each([4, 8])('one whose recovery does not return from a call is ended, and comes back (%s)', async (skip) => {
   const token = await cluster.open();

@@ -116,3 +116,10 @@ test('a member that comes back gets what it lost meanwhile, also where no journa
   await untilState(token, 'hsm2', 'active');
   expect(await cluster.read('hsm2')).toEqual(await cluster.read('hsm1'));
 });
+
+test('a PIN that a token refuses meanwhile is tried there once, however often it is looked at', async () => {
+  const token = await cluster.open();
+  cluster.fault('hsm2', 'C_Login return=0xa0');
+  for (let i = 0; i < 3; i += 1) await token.synchronize({ dryRun: true }).catch(() => undefined);
+  expect(cluster.met('hsm2').filter((line) => line.includes('C_Login'))).toHaveLength(1);
+});
