@@ -20,7 +20,7 @@ export function* startSpareHost(group: Group, model: Member, deadline: number, l
   try {
     return (yield* joinApart(group, member, deadline))?.reason ?? member;
   } finally {
-    tellOfLogins(model, member);
+    if (logsIn) tellOfRefusals(model, member);
   }
 }
 
@@ -30,19 +30,19 @@ export function* lookIn(group: Group, model: Member, deadline: number): Task<voi
   try {
     yield* join(group, member, deadline);
   } finally {
-    tellOfLogins(model, member);
+    tellOfRefusals(model, member);
+    model.pin = member.pin;
     endSpareHost(member);
   }
 }
 
 /** A PIN that a token has refused is not tried there again, by whichever host (Rule 6). */
-function tellOfLogins(model: Member, spare: Member): void {
+function tellOfRefusals(model: Member, spare: Member): void {
   // While it is being changed a refusal says nothing.
   if (model.isPinInDoubt) return;
   model.refusal ??= spare.refusal;
   for (const pin of spare.refusedPins) model.refusedPins.add(pin);
   model.unknownLogins = spare.unknownLogins;
-  model.pin = spare.pin;
 }
 
 function spareFor(group: Group, model: Member): Member {
