@@ -205,6 +205,8 @@ export class Change {
     group.dropped.add(this.operation);
     const entry = this.#reversal(this.#serials());
     if (entry !== undefined) group.abort(entry);
+    // Those too that are back by now: each takes it back when it settles.
+    for (const member of done) this.#unsettle(member);
     throw this.failure(CKR.functionFailed, 'the last member was lost before it was certain');
   }
 
