@@ -1,6 +1,5 @@
 import { rejoinAfter } from './backoff.js';
 import { UNCOMPARED } from './comparison.js';
-import type { Connection } from './connection.js';
 import type { Group } from './group.js';
 import { join } from './join.js';
 import { tidyJournals } from './journal.js';
@@ -18,10 +17,6 @@ const LOOK_AGAIN = 2000;
 const FREE_DETOURS = 4;
 /** A join takes at most so many times `hangAfter`. */
 const JOIN_MULTIPLE = 5;
-/** A call of a recovery takes at most so many times `hangAfter`, besides a write. */
-const RECOVERY_MULTIPLE = 5;
-/** How often a host that has not replied for longer is looked at (ms). */
-const WATCH_INTERVAL = 50;
 
 /**
  * Keeps one member in service, beside the application's calls (Rule 10): joins it, watches it, probes it
@@ -120,7 +115,7 @@ function* serveOnce(group: Group, member: Member): Task<Lost> {
     const refused = yield* awaitAdmission(group, member);
     if (refused !== undefined) return lost(refused);
     if (group.orderFor(member) === undefined) {
-      const unsettled = yield* recoverOrEnd(group, member);
+      const unsettled = yield* recover(group, member);
       if (unsettled !== undefined) return lost(unsettled);
       member.releaseClaim();
       member.suspectedFor = undefined;
@@ -134,29 +129,6 @@ function* serveOnce(group: Group, member: Member): Task<Lost> {
   } finally {
     member.connection?.forgetSurvey();
   }
-}
-
-/** Nobody watches a member that does not serve yet: where a call of its recovery does not return, its host is ended. */
-function* recoverOrEnd(group: Group, member: Member): Task<string | undefined> {
-  const { connection } = member;
-  const guard = connection === undefined ? undefined : group.port.start(endWhereItHangs(group, connection));
-  try {
-    return yield* recover(group, member);
-  } finally {
-    if (guard?.settled === false) guard.cancel(undefined);
-  }
-}
-
-function* endWhereItHangs({ port, policy }: Group, connection: Connection): Task<void> {
-  const patience = policy.hangAfter * RECOVERY_MULTIPLE + policy.writeHangAfter;
-  const limits = { hangAfter: patience, writeHangAfter: patience };
-  while (!connection.isHung(port.now(), limits)) {
-    const hungAt = connection.hungAt(limits);
-    const until = port.now() + Math.max(WATCH_INTERVAL, Math.min(patience, hungAt - port.now()));
-    yield { signals: [connection.ended], until };
-    if (connection.end !== undefined) return;
-  }
-  yield* connection.giveUp(policy);
 }
 
 /** A token that is being made a member waits until the group knows it. */

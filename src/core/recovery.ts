@@ -9,11 +9,11 @@ import { announceFilled, bringUpToDate, learnRecord } from './membership-record.
 import { Effort } from './outcome.js';
 import { fail } from './refusal.js';
 import { resolveKey } from './resolve.js';
-import { type Settled, settle, unsettled } from './settlement.js';
+import { type Settled, settle, stepLimit, unsettled } from './settlement.js';
 import { sweep } from './sweep.js';
 import { FOREVER, type Task } from './task.js';
 
-/** Whoever else works on the same member is looked at again so often (ms). */
+/** Whoever else works on the same member, or a call that is late, is looked at again so often (ms). */
 const LOOK_AGAIN = 25;
 
 /** Hosts can be blind to what others have just written: who makes something good does it on one that starts after it has the claim. */
@@ -49,6 +49,8 @@ export function* recover(group: Group, member: Member): Task<string | undefined>
   const { connection } = member;
   if (ledger.record === undefined || group.pin === undefined || isForming || connection === undefined) return undefined;
   member.move({ name: 'recovering', since: port.now() });
+  // Nobody else watches it until it serves.
+  const guard = port.start(endWhereItHangs(group, connection));
   try {
     const isClaimed = member.claim !== undefined;
     // Nobody waits for what it does now; the library's own threads are as they were when it serves.
@@ -66,8 +68,23 @@ export function* recover(group: Group, member: Member): Task<string | undefined>
     if (connection.end !== undefined) return 'the host ended while it was settling';
     return judgeStaleness(group, member, settled.heard);
   } finally {
+    if (!guard.settled) guard.cancel(undefined);
     connection.forgetSurvey();
   }
+}
+
+/** Where one of its calls does not return, the host is ended. */
+function* endWhereItHangs(group: Group, connection: Connection): Task<void> {
+  const { port, policy } = group;
+  const patience = stepLimit(group);
+  const limits = { hangAfter: patience, writeHangAfter: patience };
+  while (!connection.isHung(port.now(), limits)) {
+    const hungAt = connection.hungAt(limits);
+    const until = port.now() + Math.max(LOOK_AGAIN, Math.min(patience, hungAt - port.now()));
+    yield { signals: [connection.ended], until };
+    if (connection.end !== undefined) return;
+  }
+  yield* connection.giveUp(policy);
 }
 
 /** Session objects of the application live on the host that they were made on. */

@@ -40,9 +40,14 @@ export function* settle(group: Group, member: Member, refusal?: string): Task<Se
   return yield* group.settling.take(settleInTurn(group, member, refusal));
 }
 
+/** How long a step of a settlement may take (ms). */
+export function stepLimit({ policy }: Group): number {
+  return policy.hangAfter * STEP_MULTIPLE + policy.writeHangAfter;
+}
+
 /** Every step of a settlement is waited for so long: how many there are nobody knows before. */
-function patience({ port, policy }: Group): number {
-  return port.now() + policy.hangAfter * STEP_MULTIPLE + policy.writeHangAfter;
+function patience(group: Group): number {
+  return group.port.now() + stepLimit(group);
 }
 
 function* settleInTurn(group: Group, member: Member, refusal: string | undefined): Task<Settled> {
