@@ -3,20 +3,14 @@ import { ck } from '../spec/constants.js';
 import { optional, step } from '../spec/job.js';
 import { attributeIn } from '../spec/rules.js';
 import { useTypes } from './copies.js';
-import type { Errand } from './errand.js';
+import type { Errand } from './errand-type.js';
 import type { Group } from './group.js';
 import { type Description, describe, describedTypes, identityOf } from './identity.js';
+import type { KeyRecord } from './key-note.js';
 import { aliasOf } from './naming.js';
+import { noteAttributes, noteObject } from './note.js';
 import type { VirtualObject } from './object.js';
-import {
-  type AliasRecord,
-  type AnyRecord,
-  type KeyRecord,
-  keyRecordTemplate,
-  labelTemplate,
-  noteAttributes,
-  noteObject,
-} from './record.js';
+import { type AliasRecord, type AnyRecord, keyRecordTemplate, labelTemplate } from './record.js';
 import { Script } from './script.js';
 
 const CKA_LABEL = ck('CKA_LABEL');

@@ -2,16 +2,8 @@ import { type Attribute, ulongBytes } from '../spec/attribute.js';
 import { ck } from '../spec/constants.js';
 import type { KeyLabels } from './domain-key.js';
 import { CKO, RESERVED_LABEL } from './identity.js';
-import {
-  type DomainNote,
-  FORMAT,
-  type GroupRecord,
-  type MemberNote,
-  type NotedAttribute,
-  type ObjectNote,
-  readRecord,
-  type Wrapped,
-} from './record.js';
+import type { NotedAttribute, ObjectNote, Wrapped } from './key-note.js';
+import { type DomainNote, FORMAT, type GroupRecord, type MemberNote, readRecord } from './record.js';
 
 const CKA = {
   class: ck('CKA_CLASS'),

@@ -14,14 +14,16 @@ import {
 } from './backup-record.js';
 import type { MemberConfig } from './configuration.js';
 import { makeTransport, ownTransportTemplate } from './domain-key.js';
-import { type Errand, insist, isReachable, type Login } from './errand.js';
+import { insist, isReachable } from './errand.js';
+import type { Errand, Login } from './errand-type.js';
 import { TokenError } from './error.js';
 import type { AttemptRecord } from './event.js';
 import type { Group } from './group.js';
 import { RESERVED_LABEL } from './identity.js';
 import { findRecords, foundIn, ownKeyTemplate, recordsIn } from './ledger.js';
 import { Member } from './member.js';
-import { hex, keyRecordTemplate, type MemberNote, recordTypes } from './record.js';
+import { hex } from './note.js';
+import { keyRecordTemplate, type MemberNote, recordTypes } from './record.js';
 import { removeOwn } from './removal.js';
 import { Script } from './script.js';
 import { endSpareHost, joinApart } from './spare-host.js';

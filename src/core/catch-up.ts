@@ -1,14 +1,15 @@
-import type { Errand } from './errand.js';
+import type { Errand } from './errand-type.js';
 import type { Group } from './group.js';
 import { History } from './history.js';
 import type { RecordsFound } from './ledger.js';
 import type { Member } from './member.js';
+import { hex } from './note.js';
 import { isFailure } from './outcome.js';
 import { Pace } from './pace.js';
 import { Progress } from './progress.js';
-import { type ChangeRecord, type DoneRecord, deedOf, hex, summariesOf } from './record.js';
+import { type ChangeRecord, type DoneRecord, deedOf, summariesOf } from './record.js';
 import { Script } from './script.js';
-import type { Settled, Settlement } from './settlement.js';
+import type { Settled, Settling } from './settled.js';
 import { surveyKeyRecords, surveyMember } from './survey.js';
 import type { Task } from './task.js';
 
@@ -40,7 +41,7 @@ export class CatchUp {
   readonly #heard = new Set<string>();
 
   constructor(
-    readonly settlement: Settlement,
+    readonly settlement: Settling,
     readonly own: RecordsFound,
   ) {
     this.#group = settlement.group;

@@ -1,14 +1,16 @@
 import type { Attribute } from '../spec/attribute.js';
 import { ck } from '../spec/constants.js';
 import { type JobReply, resultOf, step } from '../spec/job.js';
-import { type Errand, type ErrandEnd, isReachable, type Login, runErrand, together } from './errand.js';
+import { type ErrandEnd, isReachable, runErrand, together } from './errand.js';
+import type { Errand, Login } from './errand-type.js';
 import { TokenError } from './error.js';
 import type { AttemptRecord } from './event.js';
 import type { Group } from './group.js';
 import { lookAgain } from './lookup.js';
 import type { Member } from './member.js';
+import { hex, noteAttributes, noteObject } from './note.js';
 import type { VirtualObject } from './object.js';
-import { type ChangeRecord, hex, labelTemplate, noteAttributes, noteObject, reversalOf } from './record.js';
+import { type ChangeRecord, labelTemplate, reversalOf } from './record.js';
 import { Script } from './script.js';
 import type { Task } from './task.js';
 
@@ -151,7 +153,7 @@ export class Change {
     dropped.add(this.operation);
     const isTracked = changes.delete(this.operation);
     this.operation = newOperation(this.group);
-    if (isTracked) changes.set(this.operation, this);
+    if (isTracked) changes.add(this.operation);
   }
 
   /** Runs an errand of this change; what kept it from being done is evidence. */
@@ -364,7 +366,7 @@ export function* carryOut<T>(change: Change, body: Task<T>): Task<T> {
 
 function* tracked<T>(change: Change, body: Task<T>): Task<T> {
   const { changes } = change.group;
-  changes.set(change.operation, change);
+  changes.add(change.operation);
   try {
     return yield* body;
   } finally {

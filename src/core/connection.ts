@@ -1,14 +1,12 @@
 import { endOf, type Job, type JobReply } from '../spec/job.js';
 import { CKR_OK } from '../spec/verdict.js';
-import type { FoundReplica } from './inventory.js';
+import type { FoundReplica, Survey } from './found-object.js';
 import type { RecordsFound } from './ledger.js';
 import type { VirtualObject } from './object.js';
 import { type Effort, type Failure, isFailure, type JobOutcome } from './outcome.js';
 import { Places } from './places.js';
 import type { BegunJob, HostEnd, HostLink, Port } from './port.js';
-import type { Renewal, Replica, Resolution } from './replica.js';
-import type { Stream } from './stream.js';
-import type { Survey } from './survey.js';
+import type { Renewal, Replica, Resolution } from './replica-state.js';
 import { type Alarm, FOREVER, Signal, type Task } from './task.js';
 
 /** A write that is under way is looked at so often before its host is killed (ms). */
@@ -54,6 +52,14 @@ export class Ticket extends Signal {
   }
 }
 
+/** A multi-part operation as its connection sees it: it holds a session there. */
+export interface HeldStream {
+  /** Whether its session can be given up for another operation's sake. */
+  readonly mayMove: boolean;
+  /** Gives the session back. */
+  leave(): void;
+}
+
 /** What a connection asks of its member: how long an operation may take, and where to note how long it took. */
 export interface Timing {
   timeoutOf(kind: string): number;
@@ -81,7 +87,7 @@ export class Connection {
   /** The session objects of the application that were made here, by their real handles in hexadecimal. */
   readonly sessionObjects: Map<string, VirtualObject> = new Map<string, VirtualObject>();
   /** Multi-part operations that hold a session here, the one that was used last at the end. */
-  readonly streams: Set<Stream> = new Set<Stream>();
+  readonly streams: Set<HeldStream> = new Set<HeldStream>();
   readonly resolutions: Map<VirtualObject, Resolution> = new Map<VirtualObject, Resolution>();
   readonly ended: Signal = new Signal();
   /** Rings when a job may have become late. */

@@ -9,13 +9,15 @@ import { TokenError } from './error.js';
 import type { Group } from './group.js';
 import { templateOf as findTemplate } from './identity.js';
 import type { Origin, Piece } from './installation.js';
+import type { KeyRecord } from './key-note.js';
 import { relearnKeyRecord } from './key-record.js';
 import { isPrivatePart, isSecretPart, isTrueIn, type Making } from './making.js';
 import type { Member } from './member.js';
 import { refreshForChange } from './membership-record.js';
 import { nameObject } from './naming.js';
+import { noteAttributes, noteObject } from './note.js';
 import type { VirtualObject } from './object.js';
-import { type AliasRecord, type AnyRecord, type KeyRecord, noteAttributes, noteObject } from './record.js';
+import type { AliasRecord, AnyRecord } from './record.js';
 import { installAndCommit, installOn, keepReplica, problemOf } from './replication.js';
 import type { Task } from './task.js';
 

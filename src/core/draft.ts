@@ -6,7 +6,7 @@ import { attributeIn } from '../spec/rules.js';
 import { CKR_OK } from '../spec/verdict.js';
 import { forgottenTypes, materialTypes, secretTypes, statedTypes } from './attribute-sets.js';
 import { runCall } from './call.js';
-import type { Errand } from './errand.js';
+import type { Errand } from './errand-type.js';
 import type { Group } from './group.js';
 import {
   CKK,
@@ -19,11 +19,11 @@ import {
   publicValueTypes,
   templateOf,
 } from './identity.js';
+import type { ProofKind, Wrapped } from './key-note.js';
 import { isSecretPart, isTrueIn, lengthIn, type Making, type PartRequest, refOf } from './making.js';
-import type { ProofKind, VirtualObject } from './object.js';
+import type { VirtualObject } from './object.js';
 import { noCodes, type Operation } from './operation.js';
 import { comparedProvers, mayBeProbed, type Prover } from './proof.js';
-import type { Wrapped } from './record.js';
 import { inSession, Script, withAttribute, withoutLate } from './script.js';
 import type { Task } from './task.js';
 import { addWrapping, wayOf } from './travel.js';

@@ -2,13 +2,12 @@ import { ck } from '../spec/constants.js';
 import type { JobReply } from '../spec/job.js';
 import type { Verdict } from '../spec/verdict.js';
 import { Attempt } from './attempt.js';
-import type { Connection } from './connection.js';
+import type { Errand, Login } from './errand-type.js';
 import { TokenError } from './error.js';
 import type { AttemptRecord } from './event.js';
 import type { Group } from './group.js';
 import { findRecords } from './ledger.js';
 import type { Member } from './member.js';
-import type { VirtualObject } from './object.js';
 import { noCodes, type Operation } from './operation.js';
 import { FOREVER, type Task } from './task.js';
 
@@ -16,22 +15,6 @@ const deviceRemoved = ck('CKR_DEVICE_REMOVED');
 const cancelled = ck('CKR_FUNCTION_CANCELED');
 /** What was not to be had just now is asked for again after so long (ms). */
 const ASK_AGAIN = 25;
-
-/** Something that has to be done on one member and no other. */
-export interface Errand {
-  readonly function: string;
-  readonly mechanism?: number | undefined;
-  /** It writes nothing: it may run beside others. */
-  readonly isReading?: boolean;
-  /** It makes a key pair. */
-  readonly isSlow?: boolean;
-  /** The objects it needs there; the job gets their real handles in their order. */
-  readonly objects: readonly VirtualObject[];
-  readonly job: Operation<unknown>['job'];
-  /** The login that handles within the job are of: without it the job is not run. */
-  readonly login?: Login;
-}
-
 /** Reads the records of the whole group on a member. */
 export const readingRecords: Errand = {
   function: 'C_FindObjects',
@@ -39,13 +22,6 @@ export const readingRecords: Errand = {
   isReading: true,
   job: () => ({ steps: [findRecords] }),
 };
-
-/** One login of a connection: real handles are good for it only (Rule 13). */
-export interface Login {
-  readonly connection: Connection;
-  readonly epoch: number;
-}
-
 /** How an errand ended. */
 export type ErrandEnd =
   | { readonly kind: 'done'; readonly reply: JobReply; readonly login: Login }

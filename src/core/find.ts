@@ -4,17 +4,17 @@ import { Attempt, type AttemptEnd } from './attempt.js';
 import type { Connection } from './connection.js';
 import { TokenError } from './error.js';
 import type { AttemptRecord } from './event.js';
+import type { FoundReplica } from './found-object.js';
 import type { Group } from './group.js';
 import { isProvenByIdentity, isReserved } from './identity.js';
-import { completeInventory, type FoundReplica, findJob, readInventory } from './inventory.js';
-import { hasUnneeded, tidyJournals } from './journal.js';
+import { completeInventory, findJob, readInventory } from './inventory.js';
 import { findRecords, foundIn, type RecordsFound, recordsIn } from './ledger.js';
 import { Meeting } from './meeting.js';
 import type { Member } from './member.js';
+import { hex } from './note.js';
 import type { VirtualObject } from './object.js';
 import { noCodes, type Operation } from './operation.js';
 import { Effort, type Failure, failureOf, isFailure } from './outcome.js';
-import { hex } from './record.js';
 import { renewLogin } from './session.js';
 import type { Task } from './task.js';
 
@@ -286,7 +286,7 @@ function merge(group: Group, answered: readonly Search[]): readonly VirtualObjec
 function learn(group: Group, answered: readonly Search[]): void {
   const records = answered.flatMap(({ records: read }) => read ?? []);
   if (records.length > 0) group.learn(records);
-  if (hasUnneeded(group, records)) tidyJournals(group);
+  group.onRecordsRead(records);
   for (const { meeting } of answered) {
     for (const object of meeting.moved) {
       if (answered.some((each) => each.meeting.intact.has(object)) || isProvenByIdentity(object.description)) continue;

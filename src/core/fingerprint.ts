@@ -1,12 +1,13 @@
 import { verdictOn } from '../spec/verdict.js';
 import type { Connection } from './connection.js';
+import type { FoundReplica } from './found-object.js';
 import type { Group } from './group.js';
-import { type Description, publicHalfTemplate } from './identity.js';
-import { type FoundReplica, MOST_TWINS, readInventory } from './inventory.js';
-import type { ProofKind, VirtualObject } from './object.js';
+import { publicHalfTemplate } from './identity.js';
+import { MOST_TWINS, readInventory } from './inventory.js';
+import type { ProofKind } from './key-note.js';
+import type { VirtualObject } from './object.js';
 import { type Effort, type Failure, failureOf, isFailure } from './outcome.js';
-import type { PublicMaterial } from './port.js';
-import { comparedProvers, mayBeProbed, type Prover, proves, signatureProver } from './proof.js';
+import { comparedProvers, mayBeProbed, type Prover, proves, publicMaterialOf, signatureProver } from './proof.js';
 import { FOREVER, type Task } from './task.js';
 
 /** Runs a proof; undefined when the token cannot do it that way, a failure when it did not do it this time. */
@@ -63,14 +64,6 @@ export function* compare(
     if (proves(prover.kind)) return 'same';
   }
   return unsaid ?? 'unknown';
-}
-
-/** What a signature of a private key is checked with, given its public point or value. */
-export function publicMaterialOf(
-  { type, ecParams, prime, subprime, base }: Description,
-  point: Uint8Array,
-): PublicMaterial {
-  return { keyType: type, params: ecParams, point, prime, subprime, base };
 }
 
 /** Has the key sign a fresh challenge; gives those of the points that it verifies with, undefined if it cannot sign. */

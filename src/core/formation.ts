@@ -1,13 +1,15 @@
 import { ck, mechanismName } from '../spec/constants.js';
 import { resultOf, step } from '../spec/job.js';
 import { bearDomain, installDomain, makeTransport } from './domain-key.js';
-import { type Errand, insist, readingRecords } from './errand.js';
+import { insist, readingRecords } from './errand.js';
+import type { Errand } from './errand-type.js';
 import { TokenError } from './error.js';
 import type { Group } from './group.js';
 import { findRecords, foundIn } from './ledger.js';
 import type { Member } from './member.js';
 import { writeGroupRecord } from './membership-record.js';
-import { type GroupRecord, hex, keyRecordTemplate, type MemberNote, membersBeyond, readRecord } from './record.js';
+import { hex } from './note.js';
+import { type GroupRecord, keyRecordTemplate, type MemberNote, membersBeyond, readRecord } from './record.js';
 import { fail } from './refusal.js';
 import { removeOwn } from './removal.js';
 import { checkStorage } from './storage-check.js';

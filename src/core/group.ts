@@ -1,19 +1,19 @@
 import type { SecretRef } from '../spec/job.js';
-import type { Change } from './change.js';
 import type { GroupConfig, MemberConfig, Policy } from './configuration.js';
 import type { GroupEvent } from './event.js';
 import { HedgeBudget } from './hedge.js';
-import { InitChecks } from './init-check.js';
+import { InitChecks } from './init-checks.js';
 import { LatencyTable } from './latency.js';
 import { Ledger, type RecordsFound } from './ledger.js';
 import { LoginGate } from './login.js';
 import { type GroupTiming, Member } from './member.js';
 import { Missed } from './missed.js';
+import { fromHex } from './note.js';
 import { ObjectTable, type Standing, type VirtualObject } from './object.js';
 import type { Effort } from './outcome.js';
 import { Pins } from './pins.js';
 import type { Port } from './port.js';
-import { type ChangeRecord, fromHex, type GroupRecord } from './record.js';
+import type { ChangeRecord, GroupRecord } from './record.js';
 import { reasonOf } from './state.js';
 import { type Running, Signal } from './task.js';
 import { Turns } from './turns.js';
@@ -51,6 +51,8 @@ export class Group {
   readonly missed: Missed = new Missed();
   /** Journal entries, or what says that members are done with them, were seen on some member. */
   hasTraces: boolean = false;
+  /** Called when a find has read records: the journal removes what no member needs. Set by `keepAll`. */
+  onRecordsRead: (records: readonly RecordsFound[]) => void = () => undefined;
   /** What takes them off again. */
   tidying: Running<void> | undefined;
   /** The turns of work on the group: changes of the membership, backups, the PIN, synchronizing. */
@@ -58,7 +60,7 @@ export class Group {
   /** The turn of those that write the group's record. */
   readonly publishing: Turns = new Turns();
   /** Replicated calls under way, by operation. */
-  readonly changes: Map<string, Change> = new Map<string, Change>();
+  readonly changes: Set<string> = new Set<string>();
   /** What goes on without a caller; a group that closes waits for it. */
   readonly background: Set<Running<unknown>> = new Set<Running<unknown>>();
   /** What could be noted nowhere: members have to undo it when they are met again. */

@@ -1,5 +1,6 @@
+import { proofsIn } from './note.js';
 import { areOfOneKey } from './object.js';
-import { type ChangeRecord, proofsIn } from './record.js';
+import type { ChangeRecord } from './record.js';
 
 /** Whether two changes are about the same key: a successor of the same name has other proofs. */
 function areOfSameKey(one: ChangeRecord, other: ChangeRecord): boolean {

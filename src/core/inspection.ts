@@ -1,9 +1,9 @@
-import type { TokenInfo } from '../spec/calls.js';
+import type { MechanismTable, TokenInfo } from '../spec/calls.js';
 import { ck } from '../spec/constants.js';
 import { resultOf, step } from '../spec/job.js';
 import { TokenError } from './error.js';
 import type { Group } from './group.js';
-import { type MechanismTable, mechanismsOn } from './mechanisms.js';
+import { mechanismsOn } from './mechanisms.js';
 import type { Member } from './member.js';
 import { failureOf } from './outcome.js';
 import type { GroupRecord } from './record.js';

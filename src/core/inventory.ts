@@ -3,8 +3,8 @@ import { ck } from '../spec/constants.js';
 import { type Job, type JobReply, resultOf, step } from '../spec/job.js';
 import { CKR_OK } from '../spec/verdict.js';
 import type { Connection } from './connection.js';
+import type { FoundReplica } from './found-object.js';
 import {
-  type Description,
   describe,
   describedTypes,
   hasPublicValue,
@@ -17,17 +17,6 @@ import {
 import type { VirtualObject } from './object.js';
 import { type Effort, type Failure, failureOf } from './outcome.js';
 import { FOREVER, type Task } from './task.js';
-
-/** An object as it was found on a member. */
-export interface FoundReplica {
-  readonly handle: Uint8Array;
-  readonly description: Description;
-  readonly identity: Uint8Array;
-  /** The digest of its public value, where that is part of the identity. */
-  readonly valueDigest: Uint8Array;
-  /** What signatures of its private half are checked with: the EC point, or the DSA public value. */
-  readonly publicPoint: Uint8Array;
-}
 
 export type Inventory = { readonly kind: 'objects'; readonly objects: readonly FoundReplica[] } | Failure;
 

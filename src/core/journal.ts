@@ -1,5 +1,6 @@
 import { optional, step } from '../spec/job.js';
-import { type Errand, isReachable, type Login, readingRecords, runErrand } from './errand.js';
+import { isReachable, readingRecords, runErrand } from './errand.js';
+import type { Errand, Login } from './errand-type.js';
 import type { Group } from './group.js';
 import { type FoundRecord, foundIn, type RecordsFound, recordsIn } from './ledger.js';
 import type { Member } from './member.js';

@@ -1,9 +1,11 @@
 import { resultOf, step } from '../spec/job.js';
 import type { Connection } from './connection.js';
 import type { Group } from './group.js';
+import type { KeyRecord } from './key-note.js';
+import { proofsIn } from './note.js';
 import { areOfOneKey, type VirtualObject } from './object.js';
 import { type Effort, type Failure, failureOf } from './outcome.js';
-import { type KeyRecord, keyRecordTemplate, proofsIn, readRecord, recordTypes } from './record.js';
+import { keyRecordTemplate, readRecord, recordTypes } from './record.js';
 import { FOREVER, type Task } from './task.js';
 
 /** More records of one key are never there, but for the moment when one takes another's place. */

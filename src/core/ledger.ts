@@ -4,20 +4,18 @@ import { ck } from '../spec/constants.js';
 import type { JobReply } from '../spec/job.js';
 import { resultOf, step } from '../spec/job.js';
 import { CKK, CKO, describe, describedTypes, identityOf, RESERVED_LABEL } from './identity.js';
+import { fromHex, noteProofs, proofsIn } from './note.js';
 import { type Alias, VirtualObject } from './object.js';
-import type { PinNote } from './pins.js';
 import {
   type AliasRecord,
   type ChangeRecord,
   type DomainNote,
   type DoneRecord,
-  fromHex,
   type GroupRecord,
   type GroupwideRecord,
   groupwideTemplate,
   isLater,
-  noteProofs,
-  proofsIn,
+  type PinNote,
   readRecord,
   recordTypes,
 } from './record.js';

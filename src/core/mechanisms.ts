@@ -1,4 +1,4 @@
-import type { MechanismInfo } from '../spec/calls.js';
+import type { MechanismInfo, MechanismTable } from '../spec/calls.js';
 import { ck } from '../spec/constants.js';
 import { resultOf, step } from '../spec/job.js';
 import { TokenError } from './error.js';
@@ -6,9 +6,6 @@ import type { Group } from './group.js';
 import type { Member } from './member.js';
 import { failureOf } from './outcome.js';
 import type { Task } from './task.js';
-
-/** The mechanisms of a token by their numbers. */
-export type MechanismTable = ReadonlyMap<number, MechanismInfo>;
 
 /** What every member has to be able to do, because it is done on each of them. */
 const ON_ALL = ck('CKF_UNWRAP') | ck('CKF_DERIVE');

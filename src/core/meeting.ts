@@ -2,14 +2,15 @@ import { verdictOn } from '../spec/verdict.js';
 import type { Connection } from './connection.js';
 import { readUses } from './copies.js';
 import { proofsOf } from './fingerprint.js';
+import type { FoundReplica } from './found-object.js';
 import type { Group } from './group.js';
 import { isProvenByIdentity, isRenamed, isReserved } from './identity.js';
-import type { FoundReplica } from './inventory.js';
+import type { ProofKind } from './key-note.js';
 import type { RecordsFound } from './ledger.js';
 import type { Member } from './member.js';
-import { type Alias, areOfOneKey, fingerprintOf, type ProofKind, type VirtualObject } from './object.js';
+import { hex, proofsIn } from './note.js';
+import { type Alias, areOfOneKey, fingerprintOf, type VirtualObject } from './object.js';
 import { Effort, type Failure, isFailure } from './outcome.js';
-import { hex, proofsIn } from './record.js';
 import type { Task } from './task.js';
 
 interface ProvenTwin {

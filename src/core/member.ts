@@ -1,10 +1,9 @@
-import type { TokenInfo } from '../spec/calls.js';
+import type { MechanismTable, TokenInfo } from '../spec/calls.js';
 import type { SecretRef } from '../spec/job.js';
 import { backoff } from './backoff.js';
 import type { MemberConfig } from './configuration.js';
 import { Connection, type Timing } from './connection.js';
 import { attemptTimeout, LatencyTable, patientTimeout } from './latency.js';
-import type { MechanismTable } from './mechanisms.js';
 import type { Port } from './port.js';
 import { type MemberState, moved, reasonOf, type StateName } from './state.js';
 import { Signal } from './task.js';

@@ -1,12 +1,14 @@
 import { ck } from '../spec/constants.js';
 import { optional, resultOf, step } from '../spec/job.js';
 import { domainTemplate, installDomain } from './domain-key.js';
-import { type Errand, type ErrandEnd, insist, isReachable, runErrand, together } from './errand.js';
+import { type ErrandEnd, insist, isReachable, runErrand, together } from './errand.js';
+import type { Errand } from './errand-type.js';
 import { TokenError } from './error.js';
 import type { Group } from './group.js';
 import { DOMAIN_LABEL, foundIn, ownKeyTemplate, recordsIn } from './ledger.js';
 import type { Member } from './member.js';
-import { fromHex, type GroupRecord, groupTemplate, hex, isLater, readRecord, recordTypes } from './record.js';
+import { fromHex, hex } from './note.js';
+import { type GroupRecord, groupTemplate, isLater, readRecord, recordTypes } from './record.js';
 import { fail } from './refusal.js';
 import { Script } from './script.js';
 import { FOREVER, type Task } from './task.js';

@@ -4,10 +4,11 @@ import type { DraftPart } from './draft.js';
 import { findObjects } from './find.js';
 import type { Group } from './group.js';
 import { isProvenByIdentity, templateOf } from './identity.js';
+import { hex, noteProofs } from './note.js';
 import { areOfOneKey, type VirtualObject } from './object.js';
 import { readAttributes } from './operation.js';
 import { Effort } from './outcome.js';
-import { type AliasRecord, hex, noteProofs } from './record.js';
+import type { AliasRecord } from './record.js';
 import { establishReference } from './reference.js';
 import type { Task } from './task.js';
 

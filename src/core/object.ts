@@ -1,11 +1,7 @@
 import type { Attribute } from '../spec/attribute.js';
 import type { ObjectSummary } from './event.js';
 import type { Description } from './identity.js';
-import type { KeyRecord } from './record.js';
-
-/** What proves that two replicas are the same key, in the order of preference (Rule 12). */
-export type ProofKind = 'digest' | 'mac' | 'signature' | 'derive' | 'checkValue';
-
+import type { KeyRecord, ProofKind } from './key-note.js';
 /** How an object stands on one member, for the status. */
 export type Standing = 'proven' | 'unproven' | 'misaligned' | 'absent';
 

@@ -6,12 +6,13 @@ import type { Group } from './group.js';
 import type { Member } from './member.js';
 import { recordOf } from './membership.js';
 import { learnRecord } from './membership-record.js';
+import { hex } from './note.js';
 import { clearNotes, everything, holdersIn, writeNote } from './pin-notes.js';
 import { learnFromAll } from './pin-record.js';
 import { settlePin, spread } from './pin-settlement.js';
 import { turnPin } from './pin-trial.js';
-import type { PinNote, PinPair } from './pins.js';
-import { hex } from './record.js';
+import type { PinPair } from './pins.js';
+import type { PinNote } from './record.js';
 import { FOREVER, type Task } from './task.js';
 
 const CKR = {

@@ -3,7 +3,7 @@ import { claimName } from './pin-change.js';
 import { holdersIn } from './pin-notes.js';
 import { learnFromAll } from './pin-record.js';
 import { clearRest, mayBeSettled, settlePin } from './pin-settlement.js';
-import type { PinNote } from './pins.js';
+import type { PinNote } from './record.js';
 import { FOREVER, type Task } from './task.js';
 
 /** What another process may just be doing is looked at again so often (ms). */

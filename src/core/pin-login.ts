@@ -9,7 +9,7 @@ import type { Member } from './member.js';
 import { failureOf, type JobOutcome } from './outcome.js';
 import { acceptPin, alternativeTo, maySpendTry } from './pin-alternative.js';
 import { readNotes } from './pin-record.js';
-import type { PinNote } from './pins.js';
+import type { PinNote } from './record.js';
 import { loginJob } from './session.js';
 import type { Signal, Task } from './task.js';
 

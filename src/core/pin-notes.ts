@@ -1,9 +1,11 @@
 import { optional, resultOf, step } from '../spec/job.js';
-import { type Errand, insist, isReachable, runErrand } from './errand.js';
+import { insist, isReachable, runErrand } from './errand.js';
+import type { Errand } from './errand-type.js';
 import type { Group } from './group.js';
 import type { Member } from './member.js';
 import { findNotes, findPairLabels, noteIn, operationIn, writingJob } from './pin-record.js';
-import type { PinNote, PinPair } from './pins.js';
+import type { PinPair } from './pins.js';
+import type { PinNote } from './record.js';
 import type { Task } from './task.js';
 
 /** A member is waited for so long to take a note in, times `hangAfter`, besides its write. */

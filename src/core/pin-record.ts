@@ -6,9 +6,9 @@ import type { Connection } from './connection.js';
 import type { Group } from './group.js';
 import { CKO, RESERVED_LABEL } from './identity.js';
 import { failureOf } from './outcome.js';
-import type { PinNote, PinPair } from './pins.js';
+import type { PinPair } from './pins.js';
 import type { SecretStore } from './port.js';
-import { FORMAT, readRecord } from './record.js';
+import { FORMAT, type PinNote, readRecord } from './record.js';
 import { Script } from './script.js';
 import type { Task } from './task.js';
 

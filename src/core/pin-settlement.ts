@@ -2,10 +2,11 @@ import type { SecretRef } from '../spec/job.js';
 import { TokenError } from './error.js';
 import type { Group } from './group.js';
 import type { Member } from './member.js';
+import { hex } from './note.js';
 import { allBut, clearNotes, everything, holdersIn, writeNote } from './pin-notes.js';
 import { turnPin } from './pin-trial.js';
-import type { PinNote, PinPair } from './pins.js';
-import { hex } from './record.js';
+import type { PinPair } from './pins.js';
+import type { PinNote } from './record.js';
 import type { Task } from './task.js';
 
 /**

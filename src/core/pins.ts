@@ -1,35 +1,14 @@
 import type { SecretRef } from '../spec/job.js';
 import type { Member } from './member.js';
 import type { SecretStore } from './port.js';
+import type { PinNote } from './record.js';
 import { Signal } from './task.js';
-
-/**
- * Says on a token, without any secret and readable before a login, that the PIN is being changed: `changing`, a
- * participant has the one or the other; `pending`, all have the new one but for those in `missed`.
- */
-export interface PinNote {
-  readonly kind: 'pin';
-  readonly operation: string;
-  readonly state: 'changing' | 'pending';
-  /** Serials of the members that are changed, and of those that were away. */
-  readonly participants: readonly string[];
-  readonly missed: readonly string[];
-  readonly writer: string;
-  readonly time: number;
-  /** When its writer has given up for certain (ms of the wall clock). */
-  readonly expires: number;
-}
 
 /** The two PINs of a change. */
 export interface PinPair {
   readonly operation: string;
   readonly former: SecretRef;
   readonly next: SecretRef;
-}
-
-/** The PIN being read from its source; settles with it, or without where it could not be had. */
-export class PinReading extends Signal {
-  secret: SecretRef | undefined;
 }
 
 /** The PIN of the members, and the one that some may have instead while it is being changed. */

@@ -3,10 +3,12 @@ import { useIn } from './copies.js';
 import { findObjects } from './find.js';
 import type { Group } from './group.js';
 import { isProvenByIdentity, templateOf } from './identity.js';
+import type { ProofKind } from './key-note.js';
 import { aliasOf, useOf } from './naming.js';
-import { type Alias, areOfOneKey, type ProofKind, type VirtualObject } from './object.js';
+import { attributesOf, hex, objectOf } from './note.js';
+import { type Alias, areOfOneKey, type VirtualObject } from './object.js';
 import { Effort } from './outcome.js';
-import { type AliasRecord, attributesOf, hex, objectOf } from './record.js';
+import type { AliasRecord } from './record.js';
 import { establishReference } from './reference.js';
 import type { Task } from './task.js';
 

@@ -1,7 +1,6 @@
 import type { Job, JobReply, SecretRef } from '../spec/job.js';
 import type { GroupEvent } from './event.js';
-import type { PinReading } from './pins.js';
-import type { Alarm, Running, Task } from './task.js';
+import { type Alarm, type Running, Signal, type Task } from './task.js';
 
 /** A public key as PKCS#11 attributes hold it. */
 export interface PublicMaterial {
@@ -102,4 +101,9 @@ export interface Port {
   emit(event: GroupEvent): void;
   /** Something went wrong here that no caller waits for. */
   warn(error: unknown): void;
+}
+
+/** The PIN being read from its source; settles with it, or without where it could not be had. */
+export class PinReading extends Signal {
+  secret: SecretRef | undefined;
 }

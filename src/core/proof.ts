@@ -5,7 +5,8 @@ import { type JobReply, resultOf, type Step, step } from '../spec/job.js';
 import { encodeMechanism, type Mechanism } from '../spec/mechanism.js';
 import { CKR_OK } from '../spec/verdict.js';
 import { CKK, CKO, type Description } from './identity.js';
-import type { ProofKind } from './object.js';
+import type { ProofKind } from './key-note.js';
+import type { PublicMaterial } from './port.js';
 
 /** Kept truncated: enough to tell keys apart, too little to be of use. */
 const PROOF_LENGTH = 16;
@@ -186,4 +187,12 @@ export function comparedProvers(description: Description, salt: Uint8Array): rea
 /** Whether equal results prove that it is the same key. */
 export function proves(kind: ProofKind): boolean {
   return kind !== 'checkValue';
+}
+
+/** What a signature of a private key is checked with, given its public point or value. */
+export function publicMaterialOf(
+  { type, ecParams, prime, subprime, base }: Description,
+  point: Uint8Array,
+): PublicMaterial {
+  return { keyType: type, params: ecParams, point, prime, subprime, base };
 }

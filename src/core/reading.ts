@@ -5,9 +5,9 @@ import type { Group } from './group.js';
 import { learnKeyRecord } from './key-record.js';
 import { isSecretPart } from './making.js';
 import type { Member } from './member.js';
+import { fromHex } from './note.js';
 import type { VirtualObject } from './object.js';
 import { readAttributes } from './operation.js';
-import { fromHex } from './record.js';
 import type { Task } from './task.js';
 
 const forgotten: ReadonlySet<number> = new Set(forgottenTypes);

@@ -1,9 +1,8 @@
 import { type Attribute, ulongBytes } from '../spec/attribute.js';
 import { ck } from '../spec/constants.js';
 import type { ObjectSummary } from './event.js';
-import { CKO, describe, describedTypes, identityOf, RESERVED_LABEL } from './identity.js';
-import { type ProofKind, VirtualObject } from './object.js';
-import type { PinNote } from './pins.js';
+import { CKO, describedTypes, RESERVED_LABEL } from './identity.js';
+import type { KeyRecord, NotedAttribute, ObjectNote, ProofKind } from './key-note.js';
 
 /** The format that this version writes; whoever meets a newer one does not write. */
 export const FORMAT = 1;
@@ -16,22 +15,6 @@ const CKA = {
   application: ck('CKA_APPLICATION'),
   value: ck('CKA_VALUE'),
 } as const;
-
-/** An attribute as records hold it: its type, and its value in hexadecimal. */
-export type NotedAttribute = readonly [type: number, value: string];
-
-/** Which object: enough to find it on a token and to prove that it is the one. */
-export interface ObjectNote {
-  readonly handle: number;
-  readonly ordinal: number;
-  /** What identifies it, as `describedTypes` are read; null for what it does not have. */
-  readonly described: readonly (string | null)[];
-  /** The digest of its public value, where that identifies it. */
-  readonly valueDigest: string;
-  /** What it may be used for, where that tells it from copies. */
-  readonly use: string | null;
-  readonly proofs: Readonly<Partial<Record<ProofKind, string>>>;
-}
 
 /** A member of the group: its token, and the public half of the key pair that keys travel to it under. */
 export interface MemberNote {
@@ -79,25 +62,6 @@ export interface GroupRecord {
   readonly wrap: number;
   /** Whether secrets of a length that is no multiple of eight come through it unharmed. */
   readonly wrapsOddLengths: boolean;
-}
-
-/** How a key of the group travels: wrapped under the domain key, or for each member under its transport key. */
-export type Wrapped =
-  | { readonly domain: string; readonly blob: string }
-  | { readonly transports: Readonly<Record<string, string>> };
-
-/** A key that the group has made: what tokens forget of it, and its wrapped form where that is kept. */
-export interface KeyRecord {
-  readonly kind: 'key';
-  readonly note: ObjectNote;
-  readonly template: readonly NotedAttribute[];
-  /** What is answered instead of a token's own answer: members made it in different ways. */
-  readonly answers: readonly NotedAttribute[];
-  readonly sealed: Wrapped | undefined;
-  /** The call that has made it. */
-  readonly operation: string;
-  readonly writer: string;
-  readonly time: number;
 }
 
 /**
@@ -176,61 +140,6 @@ export type AnyRecord = GroupwideRecord | KeyRecord;
 export function reversalOf(record: ChangeRecord): ChangeRecord {
   const what = record.what === 'create' ? 'destroy' : record.what === 'destroy' ? 'create' : 'set';
   return { ...record, what, changes: record.former, former: record.changes, undoes: true };
-}
-
-export const hex = (bytes: Uint8Array): string =>
-  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex');
-export const fromHex = (text: string): Uint8Array => new Uint8Array(Buffer.from(text, 'hex'));
-
-export function noteAttributes(attributes: readonly Attribute[]): NotedAttribute[] {
-  return attributes.map(({ type, value }) => [type, hex(value)]);
-}
-
-export function attributesOf(noted: readonly NotedAttribute[]): Attribute[] {
-  return noted.map(([type, value]) => ({ type, value: fromHex(value) }));
-}
-
-export function noteProofs(proofs: ReadonlyMap<ProofKind, Uint8Array>): ObjectNote['proofs'] {
-  return Object.fromEntries([...proofs].map(([kind, proof]) => [kind, hex(proof)]));
-}
-
-export function proofsIn(noted: ObjectNote['proofs']): Map<ProofKind, Uint8Array> {
-  return new Map(Object.entries(noted).map(([kind, proof]) => [kind as ProofKind, fromHex(proof)]));
-}
-
-/** Notes an object; `described` as its `describedTypes` were read. */
-export function noteObject(object: VirtualObject): ObjectNote {
-  return {
-    handle: object.handle,
-    ordinal: object.ordinal,
-    described: object.described.map((value) => (value === undefined ? null : hex(value))),
-    valueDigest: hex(object.valueDigest),
-    use: object.use ?? null,
-    proofs: noteProofs(object.reference),
-  };
-}
-
-/** The object of a note, apart from the group's table: to look for it on a member. */
-export function objectOf(note: ObjectNote): VirtualObject {
-  const described = describedTypes.map((_type, index) => {
-    const value = note.described[index];
-    return value === undefined || value === null ? undefined : fromHex(value);
-  });
-  const description = describe(
-    described.map((value) =>
-      value === undefined
-        ? { presence: 'invalid', value: Buffer.alloc(0) }
-        : { presence: 'present', value: Buffer.from(value) },
-    ),
-  );
-  const valueDigest = fromHex(note.valueDigest);
-  const object = new VirtualObject(note.handle, identityOf(description, valueDigest), description, note.ordinal);
-  object.described = described;
-  object.valueDigest = valueDigest;
-  object.use = note.use ?? undefined;
-  for (const [kind, proof] of proofsIn(note.proofs)) object.reference.set(kind, proof);
-  object.referenced = true;
-  return object;
 }
 
 const labelAt = describedTypes.indexOf(CKA.label);
@@ -329,4 +238,21 @@ export function readRecord(value: Uint8Array): AnyRecord | 'newer' | undefined {
   } catch {
     return undefined;
   }
+}
+
+/**
+ * Says on a token, without any secret and readable before a login, that the PIN is being changed: `changing`, a
+ * participant has the one or the other; `pending`, all have the new one but for those in `missed`.
+ */
+export interface PinNote {
+  readonly kind: 'pin';
+  readonly operation: string;
+  readonly state: 'changing' | 'pending';
+  /** Serials of the members that are changed, and of those that were away. */
+  readonly participants: readonly string[];
+  readonly missed: readonly string[];
+  readonly writer: string;
+  readonly time: number;
+  /** When its writer has given up for certain (ms of the wall clock). */
+  readonly expires: number;
 }

@@ -9,7 +9,8 @@ import { announceFilled, bringUpToDate, learnRecord } from './membership-record.
 import { Effort } from './outcome.js';
 import { fail } from './refusal.js';
 import { resolveKey } from './resolve.js';
-import { type Settled, settle, stepLimit, unsettled } from './settlement.js';
+import { type Settled, stepLimit, unsettled } from './settled.js';
+import { settle } from './settlement.js';
 import { sweep } from './sweep.js';
 import { FOREVER, type Task } from './task.js';
 

@@ -2,13 +2,15 @@ import type { Attribute } from '../spec/attribute.js';
 import type { ReadAttribute } from '../spec/calls.js';
 import { ck } from '../spec/constants.js';
 import { resultOf, step } from '../spec/job.js';
-import { type Errand, insist } from './errand.js';
+import { insist } from './errand.js';
+import type { Errand } from './errand-type.js';
 import type { Group } from './group.js';
 import { isReserved, RESERVED_LABEL } from './identity.js';
 import { DOMAIN_LABEL, TRANSPORT_LABEL } from './ledger.js';
 import type { Member } from './member.js';
+import { hex } from './note.js';
 import { pairTemplate } from './pin-record.js';
-import { groupwideTemplate, hex, keyRecordTemplate, readRecord } from './record.js';
+import { groupwideTemplate, keyRecordTemplate, readRecord } from './record.js';
 import type { Task } from './task.js';
 
 const MOST_OBJECTS = 0x7fff_ffff;

@@ -2,29 +2,8 @@ import type { Connection } from './connection.js';
 import type { Group } from './group.js';
 import type { Member } from './member.js';
 import type { Standing, VirtualObject } from './object.js';
-import type { Effort, Failure } from './outcome.js';
-
-/** What is known of a virtual object on one connection. */
-export type Replica =
-  | {
-      readonly kind: 'usable';
-      /** The real handle: eight bytes as the token gave them. */
-      readonly handle: Uint8Array;
-      /** Whether it was proven to be the group's key, or nothing could be proven. */
-      readonly proven: boolean;
-    }
-  /** Another key of that name is there, or nothing; believed until `until`, since somebody may put it right. */
-  | { readonly kind: 'misaligned' | 'absent'; readonly until: number };
-
-/** A login being made new, shared by all that found theirs lost. */
-export interface Renewal extends Effort {
-  readonly failure: Failure | undefined;
-}
-
-/** A search for a replica under way, shared by all that need it. */
-export interface Resolution extends Effort {
-  readonly result: Replica | Failure | undefined;
-}
+import type { Failure } from './outcome.js';
+import type { Replica } from './replica-state.js';
 
 /** Keeps what was found of an object on a connection, and how it stands there. */
 export function remember(

@@ -1,13 +1,15 @@
 import { ck } from '../spec/constants.js';
 import type { Change, Written } from './change.js';
-import { type ErrandEnd, type Login, together } from './errand.js';
+import { type ErrandEnd, together } from './errand.js';
+import type { Login } from './errand-type.js';
 import type { TokenError } from './error.js';
 import type { Group } from './group.js';
 import { isProvenByIdentity } from './identity.js';
 import { Installation, type InstallationResult, type Installed, type Piece } from './installation.js';
 import type { Member } from './member.js';
+import { hex } from './note.js';
 import type { VirtualObject } from './object.js';
-import { type AnyRecord, hex } from './record.js';
+import type { AnyRecord } from './record.js';
 import type { Task } from './task.js';
 
 const CKR = {

@@ -2,23 +2,17 @@ import type { Attribute } from '../spec/attribute.js';
 import { ck } from '../spec/constants.js';
 import { optional, resultOf, step } from '../spec/job.js';
 import { runCall } from './call.js';
-import { type Errand, isReachable, runErrand } from './errand.js';
+import { isReachable, runErrand } from './errand.js';
+import type { Errand } from './errand-type.js';
 import type { Group } from './group.js';
+import type { KeyRecord, Wrapped } from './key-note.js';
 import { readKeyRecord } from './key-record.js';
 import type { Member } from './member.js';
+import { attributesOf, fromHex, hex } from './note.js';
 import { noCodes, type Operation } from './operation.js';
 import { isFailure } from './outcome.js';
 import { Progress } from './progress.js';
-import {
-  attributesOf,
-  fromHex,
-  hex,
-  type KeyRecord,
-  labelTemplate,
-  readRecord,
-  recordTypes,
-  type Wrapped,
-} from './record.js';
+import { labelTemplate, readRecord, recordTypes } from './record.js';
 import { inSession, Script, withAttribute, withoutLate } from './script.js';
 import { surveyKeyRecords } from './survey.js';
 import type { Task } from './task.js';

@@ -2,14 +2,16 @@ import { ck } from '../spec/constants.js';
 import type { Connection } from './connection.js';
 import { pickCopy } from './copies.js';
 import { compare } from './fingerprint.js';
+import type { FoundReplica } from './found-object.js';
 import type { Group } from './group.js';
 import { isProvenByIdentity } from './identity.js';
-import { candidatesOn, type FoundReplica } from './inventory.js';
+import { candidatesOn } from './inventory.js';
 import type { Member } from './member.js';
 import type { VirtualObject } from './object.js';
 import { Effort, type Failure } from './outcome.js';
 import { establishReference } from './reference.js';
-import { type Replica, type Resolution, remember } from './replica.js';
+import { remember } from './replica.js';
+import type { Replica, Resolution } from './replica-state.js';
 import { restoreSessionObject } from './session-object.js';
 import type { Task } from './task.js';
 

@@ -5,29 +5,23 @@ import { type BackupHead, type BackupRecord, backupLabels } from './backup-recor
 import { type BackupPlace, BackupToken } from './backup-token.js';
 import { placeObject } from './creation.js';
 import { addProofs, type BornDomain, ownTransportTemplate, passingTemplate } from './domain-key.js';
-import { type Errand, runErrand } from './errand.js';
+import { runErrand } from './errand.js';
+import type { Errand } from './errand-type.js';
 import { TokenError } from './error.js';
 import type { ObjectSummary } from './event.js';
 import { findObjects } from './find.js';
 import type { Group } from './group.js';
 import { CKO } from './identity.js';
 import { type Piece, PieceReader } from './installation.js';
+import type { KeyRecord, ProofKind, Wrapped } from './key-note.js';
 import { isSecretPart } from './making.js';
 import { recordOf } from './membership.js';
-import type { ProofKind, VirtualObject } from './object.js';
+import { attributesOf, fromHex, noteObject, objectOf } from './note.js';
+import type { VirtualObject } from './object.js';
 import { cross, openPassage } from './passage.js';
 import { Placement } from './placement.js';
 import { Progress } from './progress.js';
-import {
-  type AliasRecord,
-  type AnyRecord,
-  attributesOf,
-  fromHex,
-  type KeyRecord,
-  noteObject,
-  objectOf,
-  type Wrapped,
-} from './record.js';
+import type { AliasRecord, AnyRecord } from './record.js';
 import { openTemplate } from './resealing.js';
 import { Script } from './script.js';
 import type { Task } from './task.js';

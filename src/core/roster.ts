@@ -1,10 +1,19 @@
 import type { MemberConfig } from './configuration.js';
 import type { Group } from './group.js';
 import { keepMember } from './health.js';
+import { hasUnneeded, tidyJournals } from './journal.js';
 import type { Member } from './member.js';
 
+/** Keeps all members in service from now on, and their journals short. */
+export function keepAll(group: Group): void {
+  group.onRecordsRead = (records) => {
+    if (hasUnneeded(group, records)) tidyJournals(group);
+  };
+  for (const member of group.members) keep(group, member);
+}
+
 /** Keeps a member in service from now on. */
-export function keep(group: Group, member: Member): void {
+function keep(group: Group, member: Member): void {
   const running = group.port.start(keepMember(group, member));
   if (running.settled) return;
   group.keepers.set(member, running);

@@ -1,6 +1,6 @@
 import type { Group } from './group.js';
+import { noteAttributes } from './note.js';
 import type { SessionMaterial, VirtualObject } from './object.js';
-import { noteAttributes } from './record.js';
 import { isCurrent, rewrap } from './resealing.js';
 import { FOREVER, type Task } from './task.js';
 

@@ -3,10 +3,10 @@ import type { Connection } from './connection.js';
 import type { Group } from './group.js';
 import { Installation, type Piece } from './installation.js';
 import type { Member } from './member.js';
+import { hex } from './note.js';
 import type { VirtualObject } from './object.js';
 import { type Effort, type Failure, failureOf } from './outcome.js';
-import { hex } from './record.js';
-import type { Replica } from './replica.js';
+import type { Replica } from './replica-state.js';
 import { FOREVER, type Task } from './task.js';
 
 /**

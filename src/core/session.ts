@@ -6,7 +6,7 @@ import type { Group } from './group.js';
 import type { Member } from './member.js';
 import { Effort, type Failure, failureOf } from './outcome.js';
 import { acceptPin, alternativeTo } from './pin-alternative.js';
-import type { Renewal } from './replica.js';
+import type { Renewal } from './replica-state.js';
 import { FOREVER, type Task } from './task.js';
 
 const CKU_USER = ck('CKU_USER');

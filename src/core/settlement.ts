@@ -1,6 +1,7 @@
 import { step } from '../spec/job.js';
 import { CatchUp } from './catch-up.js';
-import { type Errand, isReachable, readingRecords, runErrand } from './errand.js';
+import { isReachable, readingRecords, runErrand } from './errand.js';
+import type { Errand } from './errand-type.js';
 import type { Group } from './group.js';
 import { History } from './history.js';
 import { type FoundRecord, foundIn, type RecordsFound, recordsIn } from './ledger.js';
@@ -8,28 +9,11 @@ import type { Member } from './member.js';
 import { type ChangeRecord, labelTemplate, reversalOf, summariesOf } from './record.js';
 import { Redo } from './redo.js';
 import { Script } from './script.js';
+import { type Settled, type Settling, stepLimit, unsettled } from './settled.js';
 import { FOREVER, type Task } from './task.js';
-
-/** One step of a settlement takes at most so many times `hangAfter`, besides its write. */
-const STEP_MULTIPLE = 5;
 
 /** Members that are still on their way are waited for so long, so that what was left behind is settled on all (ms). */
 const AWAIT_OTHERS = 1000;
-
-/** What settling a member has come to. */
-export interface Settled {
-  /** Why it may not serve. */
-  readonly reason: string | undefined;
-  /** How many changes it has caught up with. */
-  readonly done: number;
-  /** The serials of the members that have said what they have in writing for it. */
-  readonly heard: ReadonlySet<string>;
-}
-
-const NOBODY: ReadonlySet<string> = new Set();
-
-/** Why a member is not settled, with nobody heard. */
-export const unsettled = (reason: string): Settled => ({ reason, done: 0, heard: NOBODY });
 
 /**
  * Settles what replicated calls have left on a member, before it serves: intents whose writers are gone are undone
@@ -38,11 +22,6 @@ export const unsettled = (reason: string): Settled => ({ reason, done: 0, heard:
  */
 export function* settle(group: Group, member: Member, refusal?: string): Task<Settled> {
   return yield* group.settling.take(settleInTurn(group, member, refusal));
-}
-
-/** How long a step of a settlement may take (ms). */
-export function stepLimit({ policy }: Group): number {
-  return policy.hangAfter * STEP_MULTIPLE + policy.writeHangAfter;
 }
 
 /** Every step of a settlement is waited for so long: how many there are nobody knows before. */
@@ -118,7 +97,7 @@ export function* hasAbandoned(group: Group, member: Member, deadline: number): T
 }
 
 /** The settling of one member. */
-export class Settlement {
+class Settlement implements Settling {
   readonly redo: Redo;
 
   constructor(

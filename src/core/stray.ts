@@ -1,12 +1,12 @@
 import { resultOf, step } from '../spec/job.js';
 import type { Connection } from './connection.js';
 import { compare } from './fingerprint.js';
+import type { FoundReplica } from './found-object.js';
 import type { Group } from './group.js';
 import { describedTypes, isProvenByIdentity, isRenamed } from './identity.js';
-import type { FoundReplica } from './inventory.js';
+import { hex, objectOf } from './note.js';
 import { VirtualObject } from './object.js';
 import { Effort, failureOf, isFailure } from './outcome.js';
-import { hex, objectOf } from './record.js';
 import { surveyKeyRecords, surveyMember } from './survey.js';
 import { FOREVER, type Task } from './task.js';
 

@@ -2,7 +2,7 @@ import { ck, codeName } from '../spec/constants.js';
 import { endOf, type Job, type JobReply, type Step, step } from '../spec/job.js';
 import { verdictOn } from '../spec/verdict.js';
 import { runCall } from './call.js';
-import type { Connection } from './connection.js';
+import type { Connection, HeldStream } from './connection.js';
 import { type Beginning, type DataResult, finalStep, initStep, outputIn, updateStep } from './data-operation.js';
 import { TokenError } from './error.js';
 import type { Group } from './group.js';
@@ -41,7 +41,7 @@ let numbers = 0;
  * become too long to be kept. While it is kept, up to `replayLimit`, it goes on elsewhere when the member is lost: all
  * of it is run again there, and what the application was given already has to come out again.
  */
-export class Stream {
+export class Stream implements HeldStream {
   readonly #group: Group;
   readonly #beginning: Beginning;
   readonly #pin: ((place: Place) => { readonly length: number }) | undefined;

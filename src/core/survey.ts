@@ -4,6 +4,7 @@ import { ck } from '../spec/constants.js';
 import { resultOf, step } from '../spec/job.js';
 import { CKR_OK } from '../spec/verdict.js';
 import type { Connection } from './connection.js';
+import { type FoundReplica, Survey } from './found-object.js';
 import {
   describe,
   describedTypes,
@@ -13,10 +14,10 @@ import {
   isReserved,
   publicValueTypes,
 } from './identity.js';
-import type { FoundReplica } from './inventory.js';
+import type { KeyRecord } from './key-note.js';
 import { Effort, type Failure, failureOf, isFailure } from './outcome.js';
 import type { Pace } from './pace.js';
-import { type KeyRecord, keyRecordTemplate, readRecord, recordTypes } from './record.js';
+import { keyRecordTemplate, readRecord, recordTypes } from './record.js';
 import { FOREVER, type Task } from './task.js';
 
 /** So many objects are read in one job: none takes long, and others get their turn in between (Rule 17). */
@@ -27,41 +28,6 @@ const MOST_OBJECTS = 0x7fff_ffff;
 const gone = ck('CKR_OBJECT_HANDLE_INVALID');
 const CKA_LABEL = ck('CKA_LABEL');
 const nothing = new Uint8Array();
-
-const keyOf = (identity: Uint8Array): string =>
-  Buffer.from(identity.buffer, identity.byteOffset, identity.byteLength).toString('latin1');
-
-/** All token objects of the applications on a member, as they were found under one login. */
-export class Survey {
-  readonly #byIdentity = new Map<string, FoundReplica[]>();
-
-  constructor(
-    readonly objects: readonly FoundReplica[],
-    readonly epoch: number,
-  ) {
-    for (const found of objects) this.add(found);
-  }
-
-  /** What was put there since. */
-  add(found: FoundReplica): void {
-    const key = keyOf(found.identity);
-    const same = this.#byIdentity.get(key);
-    if (same === undefined) this.#byIdentity.set(key, [found]);
-    else same.push(found);
-  }
-
-  /** What was taken away since. */
-  remove(identity: Uint8Array, handle: Uint8Array): void {
-    const same = this.#byIdentity.get(keyOf(identity)) ?? [];
-    const left = same.filter((found) => Buffer.compare(found.handle, handle) !== 0);
-    this.#byIdentity.set(keyOf(identity), left);
-  }
-
-  of(identity: Uint8Array): readonly FoundReplica[] {
-    return this.#byIdentity.get(keyOf(identity)) ?? [];
-  }
-}
-
 type ReadObject = readonly [handle: Uint8Array, read: readonly ReadAttribute[]];
 
 function* handlesOf(

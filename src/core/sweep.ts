@@ -1,9 +1,10 @@
 import { resultOf, step } from '../spec/job.js';
 import type { Connection } from './connection.js';
-import { type Errand, type ErrandEnd, runErrand } from './errand.js';
+import { type ErrandEnd, runErrand } from './errand.js';
+import type { Errand } from './errand-type.js';
 import type { Group } from './group.js';
 import type { Member } from './member.js';
-import { hex } from './record.js';
+import { hex } from './note.js';
 import type { Task } from './task.js';
 
 const looking: Errand = {

@@ -5,9 +5,11 @@ import { type JobReply, optional, resultOf, step } from '../spec/job.js';
 import { encodeMechanism, type Mechanism } from '../spec/mechanism.js';
 import { CKR_OK } from '../spec/verdict.js';
 import { CKO } from './identity.js';
+import type { Wrapped } from './key-note.js';
 import type { Ledger } from './ledger.js';
+import { fromHex, hex } from './note.js';
 import type { VirtualObject } from './object.js';
-import { fromHex, type GroupRecord, hex, type MemberNote, type Wrapped } from './record.js';
+import type { GroupRecord, MemberNote } from './record.js';
 import { inSession, type Script } from './script.js';
 
 const CKA = {

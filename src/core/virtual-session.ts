@@ -8,15 +8,16 @@ import type { DataResult } from './data-operation.js';
 import { destroyObject, letGo } from './destruction.js';
 import { TokenError } from './error.js';
 import { findObjects } from './find.js';
-import type { Flow } from './flow.js';
+import type { Flow, Flows } from './flow.js';
+import type { Group } from './group.js';
 import { checkInit } from './init-check.js';
 import { findKey } from './lookup.js';
 import type { Making } from './making.js';
+import type { Member } from './member.js';
 import { changeAttributes } from './modification.js';
 import type { VirtualObject } from './object.js';
 import { type CipherKind, type DataKind, functionsOf, mayGoTogether, type OperationKind } from './operation-kind.js';
 import type { Task } from './task.js';
-import type { VirtualSlot } from './virtual-slot.js';
 
 const CKF_RW_SESSION = ck('CKF_RW_SESSION');
 
@@ -40,6 +41,18 @@ const states = {
 
 /** Operations that one session has under way for different flows of the application. */
 const MOST_OPERATIONS = 4096;
+
+/** The slot of a session, as the session sees it; virtual-slot.ts implements it. */
+export interface SlotOfSession {
+  readonly id: number;
+  readonly group: Group;
+  readonly flows: Flows;
+  /** The member whose own slot it is; undefined for the slot of the whole group. */
+  readonly only?: Member | undefined;
+  isPin(pin: SecretRef): boolean;
+  /** Called when an object was destroyed: no session of the slot keeps it. */
+  forget(object: VirtualObject): void;
+}
 
 /** What a search found, and how much of it was given. */
 interface Search {
@@ -72,7 +85,7 @@ export class VirtualSession {
   isClosed: boolean = false;
 
   constructor(
-    readonly slot: VirtualSlot,
+    readonly slot: SlotOfSession,
     readonly handle: number,
     readonly flags: number,
   ) {}

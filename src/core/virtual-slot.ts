@@ -8,7 +8,7 @@ import type { VirtualObject } from './object.js';
 import { changePin } from './pin-change.js';
 import { presentPin } from './pin-presentation.js';
 import type { Task } from './task.js';
-import { VirtualSession } from './virtual-session.js';
+import { type SlotOfSession, VirtualSession } from './virtual-session.js';
 
 const CKR = {
   functionNotSupported: ck('CKR_FUNCTION_NOT_SUPPORTED'),
@@ -29,7 +29,7 @@ const CKF_SERIAL_SESSION = ck('CKF_SERIAL_SESSION');
  * A group as a PKCS#11 application sees it: a slot with a token, its sessions and its login (section 2.6). The slots of its
  * members, where they are shown, have the same login.
  */
-export class VirtualSlot {
+export class VirtualSlot implements SlotOfSession {
   readonly #sessions = new Map<number, VirtualSession>();
 
   constructor(
@@ -41,7 +41,7 @@ export class VirtualSlot {
     /** The slots of the same group, which have the same login; this one is added. */
     private readonly peers: Set<VirtualSlot>,
     /** The member whose own slot it is: everything is done there, and nothing is changed. */
-    readonly only?: Member,
+    readonly only?: Member | undefined,
   ) {
     peers.add(this);
     group.isLoggedIn = false;

@@ -6,7 +6,7 @@ import { Group } from '../core/group.js';
 import { awaitService } from '../core/opening.js';
 import { keepPins } from '../core/pin-keeper.js';
 import type { HostLink, HostListener, HostOptions, Port } from '../core/port.js';
-import { keep, takeUp } from '../core/roster.js';
+import { keepAll, takeUp } from '../core/roster.js';
 import { keepSessionObjects } from '../core/session-keeper.js';
 import { FOREVER, type Running, type Task } from '../core/task.js';
 import { ConfigurationError, checkConfiguration, parseConfiguration } from '../core/validation.js';
@@ -72,7 +72,7 @@ export class OpenGroup {
     const pin = config.pin === undefined ? undefined : this.secrets.hold(readPin(config.pin));
     this.#log = config.log === undefined ? undefined : new HaLog(config.log, config.label);
     this.group = new Group(config, this.#port(), pin);
-    for (const member of this.group.members) keep(this.group, member);
+    keepAll(this.group);
     this.#beside = [keepPins(this.group), keepSessionObjects(this.group)].map((task) => this.#driver.start(task));
     if (path !== undefined) this.#file = new ConfigurationFile(path, () => this.#reconfigure(path));
     this.#driver.settle();

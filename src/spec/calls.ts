@@ -306,3 +306,6 @@ export const calls: { readonly [C in CallName]: CallDefinition<C> } = {
   C_VerifyRecoverInit: { number: 80, arguments: [mechanism, object], result: nothing },
   C_VerifyRecover: { number: 81, arguments: [bytes], result: sized },
 };
+
+/** The mechanisms of a token by their numbers. */
+export type MechanismTable = ReadonlyMap<number, MechanismInfo>;

@@ -1,6 +1,7 @@
 import { constantsOf } from './constants.js';
 import { InputError, integerOf } from './input.js';
-import { type Field, fieldsOf } from './parameter.js';
+import { fieldsOf } from './parameter.js';
+import type { Field } from './parameter-field.js';
 import type { Writer } from './wire.js';
 
 /** pkcs11js's form: `{ mechanism: CKM_AES_CBC, parameter }`. */

@@ -1,4 +1,4 @@
-import type { Field } from './parameter.js';
+import type { Field } from './parameter-field.js';
 import { takesIvOnly } from './parameter-fit.js';
 
 interface KindRow {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { bindObjects, handlesIn, takeReturned } from '../../src/spec/mechanism.js';
-import type { Field } from '../../src/spec/parameter.js';
+import type { Field } from '../../src/spec/parameter-field.js';
 import { fieldsOfKind } from '../../src/spec/parameter-kind.js';
 
 const bytes = (...values: readonly number[]): Buffer => Buffer.from(values);

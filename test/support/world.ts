@@ -2,11 +2,10 @@ import { createHash } from 'node:crypto';
 import type { GroupConfigInput } from '../../src/core/configuration.js';
 import type { GroupEvent } from '../../src/core/event.js';
 import { Group } from '../../src/core/group.js';
-import { keepMember } from '../../src/core/health.js';
 import { describedTypes } from '../../src/core/identity.js';
 import { awaitService } from '../../src/core/opening.js';
-import { PinReading } from '../../src/core/pins.js';
-import type { BegunJob, HostLink, HostListener, Port } from '../../src/core/port.js';
+import { type BegunJob, type HostLink, type HostListener, PinReading, type Port } from '../../src/core/port.js';
+import { keepAll } from '../../src/core/roster.js';
 import { FOREVER, type Running, type Task } from '../../src/core/task.js';
 import { checkConfiguration } from '../../src/core/validation.js';
 import { Scheduler } from '../../src/runtime/scheduler.js';
@@ -243,7 +242,7 @@ export class World {
       policy,
     });
     this.group = new Group(config, this.#port(), { length: 4 });
-    for (const member of this.group.members) this.scheduler.start(keepMember(this.group, member));
+    keepAll(this.group);
   }
 
   /** A world whose group is in service. */

@@ -3,7 +3,7 @@ import type { Attribute } from '../../spec/attribute.js';
 import { ck } from '../../spec/constants.js';
 import type { SecretRef } from '../../spec/job.js';
 import type { Mechanism } from '../../spec/mechanism.js';
-import type { Field } from '../../spec/parameter.js';
+import type { Field } from '../../spec/parameter-field.js';
 import { fitsKind, hasPointers } from '../../spec/parameter-fit.js';
 import { fieldsOfKind } from '../../spec/parameter-kind.js';
 import { nestedTypes } from '../../spec/template.js';

@@ -1,9 +1,10 @@
 import { runCall } from '../../core/call.js';
 import { TokenError } from '../../core/error.js';
-import { type MechanismTable, mechanismsOf, mechanismsOn } from '../../core/mechanisms.js';
+import { mechanismsOf, mechanismsOn } from '../../core/mechanisms.js';
 import { random } from '../../core/operation.js';
 import { seedRandom } from '../../core/seeding.js';
 import type { Task } from '../../core/task.js';
+import type { MechanismTable } from '../../spec/calls.js';
 import { ck } from '../../spec/constants.js';
 import type { Kinds } from './arguments.js';
 import { handleOf } from './handle.js';
