@@ -1,5 +1,5 @@
-import { TokenError } from './core/error.js';
-import { ConfigurationError } from './core/validation.js';
+import { TokenError } from './core/base/error.js';
+import { ConfigurationError } from './core/configuration/validation.js';
 import pkcs11js from './faces/pkcs11js/index.js';
 import { TokenObject } from './faces/token/object.js';
 import { VirtualToken } from './faces/token/virtual-token.js';

@@ -1,16 +1,11 @@
 // biome-ignore lint/style/noDefaultExport: in pkcs11js's place it is imported as that is
 export { everything as default, everything as 'module.exports' } from './commonjs.js';
-export type { BackupReport } from './core/backup.js';
-export type {
-  Balance,
-  GroupConfigInput,
-  MemberConfig,
-  NonExtractable,
-  PinReference,
-  TokenSelector,
-} from './core/configuration.js';
-export type { RemovalReport } from './core/departure.js';
-export { TokenError } from './core/error.js';
+export type { RemovalReport } from './core/administration/departure.js';
+export type { Existing, FormationReport } from './core/administration/formation.js';
+export type { Difference, DifferenceKind, SynchronizationReport } from './core/administration/synchronization.js';
+export type { BackupReport } from './core/backup/backup.js';
+export type { RestoreReport } from './core/backup/restore.js';
+export { TokenError } from './core/base/error.js';
 export type {
   AttemptRecord,
   ConfigurationEvent,
@@ -24,16 +19,21 @@ export type {
   PinEvent,
   ProgressEvent,
   SyncEvent,
-} from './core/event.js';
-export type { Existing, FormationReport } from './core/formation.js';
-export type { Standing } from './core/object.js';
-export type { PinReport } from './core/pin-change.js';
-export type { RestoreReport } from './core/restore.js';
-export type { StateName } from './core/state.js';
-export type { DriftStatus, GroupStatus, MemberStatus } from './core/status.js';
-export type { Difference, DifferenceKind, SynchronizationReport } from './core/synchronization.js';
-export type { Travel } from './core/travel-trial.js';
-export { ConfigurationError } from './core/validation.js';
+} from './core/base/event.js';
+export type { StateName } from './core/base/state.js';
+export type {
+  Balance,
+  GroupConfigInput,
+  MemberConfig,
+  NonExtractable,
+  PinReference,
+  TokenSelector,
+} from './core/configuration/configuration.js';
+export { ConfigurationError } from './core/configuration/validation.js';
+export type { Standing } from './core/objects/object.js';
+export type { PinReport } from './core/pin/pin-change.js';
+export type { DriftStatus, GroupStatus, MemberStatus } from './core/status/status.js';
+export type { Travel } from './core/wrapping/travel-trial.js';
 export { PKCS11 } from './faces/pkcs11js/index.js';
 export type {
   AddMemberOptions,

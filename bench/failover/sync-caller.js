@@ -1,12 +1,12 @@
 // A group that is driven by synchronous calls, as the pkcs11js face drives it, with what the bench asks of a token.
 import { EventEmitter } from 'node:events';
-import { runCall } from '../../dist/core/call.js';
-import { findObjects } from '../../dist/core/find.js';
-import { sign } from '../../dist/core/operation.js';
-import { statusOf } from '../../dist/core/status.js';
-import { OpenGroup, readConfiguration } from '../../dist/runtime/open-group.js';
-import { encodeMechanism } from '../../dist/spec/mechanism.js';
-import { encodeTemplate } from '../../dist/spec/template.js';
+import { runCall } from '../../dist/core/call/call.js';
+import { findObjects } from '../../dist/core/call/find.js';
+import { sign } from '../../dist/core/jobs/operation.js';
+import { statusOf } from '../../dist/core/status/status.js';
+import { OpenGroup, readConfiguration } from '../../src/runtime/open-group.js';
+import { encodeMechanism } from '../../src/spec/mechanism.js';
+import { encodeTemplate } from '../../src/spec/template.js';
 import { classOf, mechanismOf } from '../lib/operations.js';
 
 export async function openSyncCaller(bed, policy, operation) {

@@ -1,5 +1,5 @@
 import { createHash, createPublicKey, type KeyObject, verify } from 'node:crypto';
-import type { PublicMaterial } from '../core/port.js';
+import type { PublicMaterial } from '../core/base/port.js';
 import { ck } from '../spec/constants.js';
 
 export function sha256(bytes: Uint8Array): Uint8Array {

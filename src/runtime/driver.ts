@@ -1,5 +1,5 @@
-import { Places } from '../core/places.js';
-import { type Alarm, FOREVER, type Running, type Task } from '../core/task.js';
+import { Places } from '../core/base/places.js';
+import { type Alarm, FOREVER, type Running, type Task } from '../core/base/task.js';
 import { addon } from './addon.js';
 import { monotonicNow } from './clock.js';
 import type { HostProcess } from './host.js';

@@ -1,5 +1,5 @@
 import { createHook, executionAsyncId, executionAsyncResource } from 'node:async_hooks';
-import type { Flow, Flows } from '../core/flow.js';
+import type { Flow, Flows } from '../core/sessions/flow.js';
 
 const own = Symbol('pkcs11-ha flow');
 

@@ -1,4 +1,4 @@
-import { undrainAlone } from '../core/duty.js';
+import { undrainAlone } from '../core/administration/duty.js';
 import {
   awaitAll,
   checkNoneNewer,
@@ -7,11 +7,11 @@ import {
   type Existing,
   type FormationReport,
   formGroup,
-} from '../core/formation.js';
-import type { Group } from '../core/group.js';
-import { calledBy } from '../core/refusal.js';
-import { removeOwn } from '../core/removal.js';
-import type { Task } from '../core/task.js';
+} from '../core/administration/formation.js';
+import { calledBy } from '../core/base/refusal.js';
+import type { Task } from '../core/base/task.js';
+import type { Group } from '../core/group/group.js';
+import { removeOwn } from '../core/wrapping/removal.js';
 import { integerOf } from '../spec/input.js';
 import { type ConfigurationSource, OpenGroup, readConfiguration } from './open-group.js';
 

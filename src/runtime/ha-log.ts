@@ -1,5 +1,5 @@
-import type { LogConfig } from '../core/configuration.js';
-import type { GroupEvent } from '../core/event.js';
+import type { GroupEvent } from '../core/base/event.js';
+import type { LogConfig } from '../core/configuration/configuration.js';
 import { LogFile } from './log-file.js';
 
 /** After so many events the log is written at once: a program that only calls synchronously has no event loop. */

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { constants } from 'node:os';
 import { isMainThread } from 'node:worker_threads';
-import type { BegunJob, HostEnd, HostLink, HostListener, HostOptions } from '../core/port.js';
+import type { BegunJob, HostEnd, HostLink, HostListener, HostOptions } from '../core/base/port.js';
 import { type Job, writeJob } from '../spec/job.js';
 import { Writer } from '../spec/wire.js';
 import { addon, hostExecutable, type NativeChannel, type NativeSecret } from './addon.js';

@@ -1,6 +1,6 @@
 import { type BigIntStats, closeSync, constants, fstatSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { resolve } from 'node:path';
-import type { LogConfig } from '../core/configuration.js';
+import type { LogConfig } from '../core/configuration/configuration.js';
 import { FileLock, isSameFile, statOf } from './file-lock.js';
 
 // Not waiting: opening a pipe that nobody reads would stop the application.

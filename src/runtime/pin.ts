@@ -1,6 +1,6 @@
 import { execFile, execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import type { PinReference } from '../core/configuration.js';
+import type { PinReference } from '../core/configuration/configuration.js';
 import { InputError } from '../spec/input.js';
 import { addon, type NativeSecret } from './addon.js';
 import { environmentFor } from './environment.js';

@@ -1,4 +1,13 @@
-import { Alarm, type Ended, FOREVER, Running, type Signal, type Task, type Wait, type Waiter } from '../core/task.js';
+import {
+  Alarm,
+  type Ended,
+  FOREVER,
+  Running,
+  type Signal,
+  type Task,
+  type Wait,
+  type Waiter,
+} from '../core/base/task.js';
 import { type Due, DueHeap } from './heap.js';
 
 const NOTHING: readonly Signal[] = [];

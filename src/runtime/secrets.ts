@@ -1,5 +1,5 @@
-import type { PinReference } from '../core/configuration.js';
-import { PinReading, type SecretStore } from '../core/port.js';
+import { PinReading, type SecretStore } from '../core/base/port.js';
+import type { PinReference } from '../core/configuration/configuration.js';
 import type { SecretRef } from '../spec/job.js';
 import { addon, type NativeSecret } from './addon.js';
 import { fetchPin } from './pin.js';

@@ -1,8 +1,8 @@
 import { describe, expect, test } from '@jest/globals';
-import { runCall } from '../../src/core/call.js';
-import { findObjects } from '../../src/core/find.js';
-import { encrypt, type Operation, sign } from '../../src/core/operation.js';
-import type { Running } from '../../src/core/task.js';
+import type { Running } from '../../src/core/base/task.js';
+import { runCall } from '../../src/core/call/call.js';
+import { findObjects } from '../../src/core/call/find.js';
+import { encrypt, type Operation, sign } from '../../src/core/jobs/operation.js';
 import { ck } from '../../src/spec/constants.js';
 import { encodeMechanism } from '../../src/spec/mechanism.js';
 import { caught, hmac, key, many, objectIn, on, signing, twoTokens } from '../support/signing.js';

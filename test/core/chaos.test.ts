@@ -1,9 +1,9 @@
 import { expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { runCall } from '../../src/core/call.js';
-import { findObjects } from '../../src/core/find.js';
-import { sign } from '../../src/core/operation.js';
-import type { Running } from '../../src/core/task.js';
+import type { Running } from '../../src/core/base/task.js';
+import { runCall } from '../../src/core/call/call.js';
+import { findObjects } from '../../src/core/call/find.js';
+import { sign } from '../../src/core/jobs/operation.js';
 import type { CallName } from '../../src/spec/calls.js';
 import { ck } from '../../src/spec/constants.js';
 import { encodeMechanism } from '../../src/spec/mechanism.js';

@@ -1,7 +1,7 @@
 import { expect, test } from '@jest/globals';
-import { Connection } from '../../src/core/connection.js';
-import type { HostLink, Port } from '../../src/core/port.js';
-import { FOREVER } from '../../src/core/task.js';
+import type { HostLink, Port } from '../../src/core/base/port.js';
+import { FOREVER } from '../../src/core/base/task.js';
+import { Connection } from '../../src/core/group/connection.js';
 import { Scheduler } from '../../src/runtime/scheduler.js';
 import type { Job, JobReply } from '../../src/spec/job.js';
 

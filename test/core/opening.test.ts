@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
-import { refreshForChange } from '../../src/core/membership-record.js';
-import { awaitService } from '../../src/core/opening.js';
-import { type GroupRecord, type MemberNote, recordTemplate } from '../../src/core/record.js';
+import { awaitService } from '../../src/core/health/opening.js';
+import { type GroupRecord, type MemberNote, recordTemplate } from '../../src/core/records/record.js';
+import { refreshForChange } from '../../src/core/wrapping/membership-record.js';
 import { type Behaviour, ScriptedToken, World } from '../support/world.js';
 
 const key = { label: 'key', secret: 'same' };

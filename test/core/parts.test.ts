@@ -1,18 +1,18 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { backoff } from '../../src/core/backoff.js';
-import { HedgeBudget } from '../../src/core/hedge.js';
-import { CKK, CKO, type Description, identityOf, isProvenByIdentity } from '../../src/core/identity.js';
-import { attemptTimeout, LatencyTable } from '../../src/core/latency.js';
-import { LoginGate } from '../../src/core/login.js';
-import { Missed } from '../../src/core/missed.js';
-import { ObjectTable } from '../../src/core/object.js';
-import type { ChangeRecord } from '../../src/core/record.js';
-import { type Candidate, route } from '../../src/core/routing.js';
-import { type MemberState, moved } from '../../src/core/state.js';
-import type { Task } from '../../src/core/task.js';
-import { Turns } from '../../src/core/turns.js';
+import { backoff } from '../../src/core/base/backoff.js';
+import { type MemberState, moved } from '../../src/core/base/state.js';
+import type { Task } from '../../src/core/base/task.js';
+import { Turns } from '../../src/core/base/turns.js';
+import { type Candidate, route } from '../../src/core/call/routing.js';
+import { HedgeBudget } from '../../src/core/group/hedge.js';
+import { attemptTimeout, LatencyTable } from '../../src/core/group/latency.js';
+import { LoginGate } from '../../src/core/group/login.js';
+import { CKK, CKO, type Description, identityOf, isProvenByIdentity } from '../../src/core/objects/identity.js';
+import { ObjectTable } from '../../src/core/objects/object.js';
+import { Missed } from '../../src/core/records/missed.js';
+import type { ChangeRecord } from '../../src/core/records/record.js';
 import { Scheduler } from '../../src/runtime/scheduler.js';
 
 describe('back-off', () => {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
-import { runCall } from '../../src/core/call.js';
-import { sign } from '../../src/core/operation.js';
+import { runCall } from '../../src/core/call/call.js';
+import { sign } from '../../src/core/jobs/operation.js';
 import { ck } from '../../src/spec/constants.js';
 import { caught, hmac, many, objectIn, on, signing, twoTokens } from '../support/signing.js';
 import { type Behaviour, type Mischief, World } from '../support/world.js';

@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import { ConfigurationError, checkConfiguration, parseConfiguration } from '../../src/core/validation.js';
+import { ConfigurationError, checkConfiguration, parseConfiguration } from '../../src/core/configuration/validation.js';
 
 const good = `label: linotp
 members:

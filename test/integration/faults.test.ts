@@ -1,8 +1,8 @@
 import { createPublicKey, verify } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
-import { runCall } from '../../src/core/call.js';
-import { findObjects } from '../../src/core/find.js';
-import { sign } from '../../src/core/operation.js';
+import { runCall } from '../../src/core/call/call.js';
+import { findObjects } from '../../src/core/call/find.js';
+import { sign } from '../../src/core/jobs/operation.js';
 import type { VirtualToken } from '../../src/index.js';
 import { OpenGroup, readConfiguration } from '../../src/runtime/open-group.js';
 import { encodeMechanism } from '../../src/spec/mechanism.js';

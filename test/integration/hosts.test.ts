@@ -1,8 +1,8 @@
 import { createPublicKey, verify } from 'node:crypto';
 import { renameSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
-import { runCall } from '../../src/core/call.js';
-import { random } from '../../src/core/operation.js';
+import { runCall } from '../../src/core/call/call.js';
+import { random } from '../../src/core/jobs/operation.js';
 import type { TokenObject, VirtualToken } from '../../src/index.js';
 import { OpenGroup, readConfiguration } from '../../src/runtime/open-group.js';
 import { Cluster, pidOf, stateOf, untilState } from '../support/cluster.js';

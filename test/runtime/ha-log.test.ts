@@ -13,8 +13,8 @@ import fs, {
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
-import type { LogConfig } from '../../src/core/configuration.js';
-import type { GroupEvent } from '../../src/core/event.js';
+import type { GroupEvent } from '../../src/core/base/event.js';
+import type { LogConfig } from '../../src/core/configuration/configuration.js';
 import { HaLog } from '../../src/runtime/ha-log.js';
 import { type Folder, makeFolder } from '../support/softhsm.js';
 

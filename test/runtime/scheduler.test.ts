@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { FOREVER, Signal, type Task } from '../../src/core/task.js';
+import { FOREVER, Signal, type Task } from '../../src/core/base/task.js';
 import { type Due, DueHeap } from '../../src/runtime/heap.js';
 import { Scheduler } from '../../src/runtime/scheduler.js';
 

@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
-import type { Member } from '../../src/core/member.js';
+import type { Member } from '../../src/core/group/member.js';
 import pkcs11, { PKCS11 } from '../../src/faces/pkcs11js/index.js';
 import { Library } from '../../src/faces/pkcs11js/library.js';
 import type { GroupConfigInput } from '../../src/index.js';

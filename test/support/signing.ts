@@ -1,9 +1,9 @@
 import { expect } from '@jest/globals';
-import { runCall } from '../../src/core/call.js';
-import type { TokenError } from '../../src/core/error.js';
-import { findObjects } from '../../src/core/find.js';
-import type { VirtualObject } from '../../src/core/object.js';
-import { sign } from '../../src/core/operation.js';
+import type { TokenError } from '../../src/core/base/error.js';
+import { runCall } from '../../src/core/call/call.js';
+import { findObjects } from '../../src/core/call/find.js';
+import { sign } from '../../src/core/jobs/operation.js';
+import type { VirtualObject } from '../../src/core/objects/object.js';
 import { encodeMechanism, type Mechanism } from '../../src/spec/mechanism.js';
 import { type Behaviour, type Mischief, ScriptedToken, type World } from './world.js';
 

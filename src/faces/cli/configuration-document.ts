@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer';
 import { readFileSync } from 'node:fs';
-import { parseConfiguration } from '../../core/validation.js';
+import { parseConfiguration } from '../../core/configuration/validation.js';
 import { hasMember, NotEditable, withMember, withoutMember, withSetting } from './configuration-edit.js';
 import { Failure } from './failure.js';
 import { type PreparedFile, prepareFile } from './prepared-file.js';

@@ -1,4 +1,4 @@
-import type { PinReference, TokenSelector } from '../../core/configuration.js';
+import type { PinReference, TokenSelector } from '../../core/configuration/configuration.js';
 
 export interface WrittenMember {
   readonly name: string;

@@ -1,6 +1,6 @@
-import { TokenError } from '../../core/error.js';
-import { JoinFailure } from '../../core/join-failure.js';
-import { ConfigurationError } from '../../core/validation.js';
+import { TokenError } from '../../core/base/error.js';
+import { ConfigurationError } from '../../core/configuration/validation.js';
+import { JoinFailure } from '../../core/joining/join-failure.js';
 import { PinError } from '../../runtime/pin.js';
 import { ck, codeName } from '../../spec/constants.js';
 import { InputError } from '../../spec/input.js';

@@ -1,4 +1,4 @@
-import type { ProgressEvent } from '../../core/event.js';
+import type { ProgressEvent } from '../../core/base/event.js';
 
 const WIDTH = 24;
 

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { parse } from 'yaml';
-import type { GroupConfig, GroupConfigInput } from '../../core/configuration.js';
-import type { Group } from '../../core/group.js';
-import type { Task } from '../../core/task.js';
+import type { Task } from '../../core/base/task.js';
+import type { GroupConfig, GroupConfigInput } from '../../core/configuration/configuration.js';
+import type { Group } from '../../core/group/group.js';
 import { administer } from '../../runtime/administration.js';
 import { OWN_PREFIX } from '../../runtime/environment.js';
 import { type ConfigurationSource, OpenGroup, readConfiguration } from '../../runtime/open-group.js';

@@ -1,8 +1,8 @@
 import { resolve } from 'node:path';
-import type { GroupConfig, PinReference, TokenSelector } from '../../core/configuration.js';
-import { type FoundToken, isMeant } from '../../core/library.js';
-import { listTokens } from '../../core/spare-host.js';
-import { checkConfiguration } from '../../core/validation.js';
+import type { GroupConfig, PinReference, TokenSelector } from '../../core/configuration/configuration.js';
+import { checkConfiguration } from '../../core/configuration/validation.js';
+import { type FoundToken, isMeant } from '../../core/joining/library.js';
+import { listTokens } from '../../core/joining/spare-host.js';
 import { ck } from '../../spec/constants.js';
 import { type OptionSpec, textOf } from './command.js';
 import { Failure, UsageError } from './failure.js';

@@ -1,6 +1,6 @@
-import { TokenError } from '../../core/error.js';
-import { type DataKind, functionsOf } from '../../core/operation-kind.js';
-import type { Task } from '../../core/task.js';
+import { TokenError } from '../../core/base/error.js';
+import type { Task } from '../../core/base/task.js';
+import { type DataKind, functionsOf } from '../../core/jobs/operation-kind.js';
 import { type Method, onSession, onSessionNow, outputOf, queriesFor, unsupported } from './methods.js';
 
 function* verified(functionName: string, task: Task<{ readonly code: number }>): Task<true> {

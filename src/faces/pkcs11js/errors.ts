@@ -1,5 +1,5 @@
 import pkcs11js from '#pkcs11js';
-import { TokenError } from '../../core/error.js';
+import { TokenError } from '../../core/base/error.js';
 import { findConstant, namesOf } from '../../spec/constants.js';
 
 const { NativeError, Pkcs11Error } = pkcs11js as unknown as {

@@ -1,6 +1,6 @@
 import { createRequire } from 'node:module';
-import type { VirtualSession } from '../../core/virtual-session.js';
-import type { VirtualSlot } from '../../core/virtual-slot.js';
+import type { VirtualSession } from '../../core/sessions/virtual-session.js';
+import type { VirtualSlot } from '../../core/sessions/virtual-slot.js';
 import type { MechanismInfo } from '../../spec/calls.js';
 import { ck } from '../../spec/constants.js';
 import { handleOf } from './handle.js';

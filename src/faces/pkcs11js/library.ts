@@ -1,9 +1,9 @@
 import { realpathSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { TokenError } from '../../core/error.js';
-import type { Member } from '../../core/member.js';
-import type { VirtualSession } from '../../core/virtual-session.js';
-import { sessionHandleInvalid, VirtualSlot } from '../../core/virtual-slot.js';
+import { TokenError } from '../../core/base/error.js';
+import type { Member } from '../../core/group/member.js';
+import type { VirtualSession } from '../../core/sessions/virtual-session.js';
+import { sessionHandleInvalid, VirtualSlot } from '../../core/sessions/virtual-slot.js';
 import { sha256 } from '../../runtime/crypto.js';
 import { flows } from '../../runtime/flows.js';
 import { OpenGroup, readConfiguration } from '../../runtime/open-group.js';

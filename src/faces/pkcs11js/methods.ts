@@ -1,7 +1,7 @@
-import type { DataResult } from '../../core/data-operation.js';
-import { TokenError } from '../../core/error.js';
-import type { DataKind } from '../../core/operation-kind.js';
-import type { Task } from '../../core/task.js';
+import { TokenError } from '../../core/base/error.js';
+import type { Task } from '../../core/base/task.js';
+import type { DataResult } from '../../core/jobs/data-operation.js';
+import type { DataKind } from '../../core/jobs/operation-kind.js';
 import type { OpenGroup } from '../../runtime/open-group.js';
 import { ck } from '../../spec/constants.js';
 import { handlesIn, type Mechanism } from '../../spec/mechanism.js';

@@ -1,12 +1,20 @@
-import { runCall } from '../../core/call.js';
-import { TokenError } from '../../core/error.js';
-import { CKO } from '../../core/identity.js';
-import { checkClass, findKey } from '../../core/lookup.js';
-import { copying, creating, deriving, generating, generatingPair, type Making, unwrapping } from '../../core/making.js';
-import type { VirtualObject } from '../../core/object.js';
-import { sizeOf, wrapKey } from '../../core/operation.js';
-import { readObject } from '../../core/reading.js';
-import type { Task } from '../../core/task.js';
+import { TokenError } from '../../core/base/error.js';
+import type { Task } from '../../core/base/task.js';
+import { runCall } from '../../core/call/call.js';
+import { checkClass, findKey } from '../../core/call/lookup.js';
+import { readObject } from '../../core/call/reading.js';
+import {
+  copying,
+  creating,
+  deriving,
+  generating,
+  generatingPair,
+  type Making,
+  unwrapping,
+} from '../../core/jobs/making.js';
+import { sizeOf, wrapKey } from '../../core/jobs/operation.js';
+import { CKO } from '../../core/objects/identity.js';
+import type { VirtualObject } from '../../core/objects/object.js';
 import { ck } from '../../spec/constants.js';
 import { handlesIn, type Mechanism } from '../../spec/mechanism.js';
 import { handleIn, type Kinds } from './arguments.js';

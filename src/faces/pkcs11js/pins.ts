@@ -1,4 +1,4 @@
-import type { Task } from '../../core/task.js';
+import type { Task } from '../../core/base/task.js';
 import type { NativeSecret } from '../../runtime/addon.js';
 import type { OpenGroup } from '../../runtime/open-group.js';
 import type { SecretRef } from '../../spec/job.js';

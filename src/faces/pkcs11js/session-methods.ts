@@ -1,9 +1,9 @@
-import { runCall } from '../../core/call.js';
-import { TokenError } from '../../core/error.js';
-import { mechanismsOf, mechanismsOn } from '../../core/mechanisms.js';
-import { random } from '../../core/operation.js';
-import { seedRandom } from '../../core/seeding.js';
-import type { Task } from '../../core/task.js';
+import { TokenError } from '../../core/base/error.js';
+import type { Task } from '../../core/base/task.js';
+import { runCall } from '../../core/call/call.js';
+import { random } from '../../core/jobs/operation.js';
+import { mechanismsOf, mechanismsOn } from '../../core/sessions/mechanisms.js';
+import { seedRandom } from '../../core/sessions/seeding.js';
 import type { MechanismTable } from '../../spec/calls.js';
 import { ck } from '../../spec/constants.js';
 import type { Kinds } from './arguments.js';

@@ -1,10 +1,11 @@
 import { EventEmitter } from 'node:events';
-import { addMember } from '../../core/admission.js';
-import { type BackupReport, backUp } from '../../core/backup.js';
-import type { BackupPlace } from '../../core/backup-token.js';
-import type { MemberConfig, PinReference, TokenSelector } from '../../core/configuration.js';
-import { type RemovalReport, removeMember } from '../../core/departure.js';
-import { assign, recoverMember, setDrained } from '../../core/duty.js';
+import { addMember } from '../../core/administration/admission.js';
+import { type RemovalReport, removeMember } from '../../core/administration/departure.js';
+import { assign, recoverMember, setDrained } from '../../core/administration/duty.js';
+import { type SynchronizationReport, synchronize } from '../../core/administration/synchronization.js';
+import { type BackupReport, backUp } from '../../core/backup/backup.js';
+import type { BackupPlace } from '../../core/backup/backup-token.js';
+import { type RestoreReport, restoreBackup } from '../../core/backup/restore.js';
 import type {
   ConfigurationEvent,
   FailoverEvent,
@@ -16,14 +17,13 @@ import type {
   PinEvent,
   ProgressEvent,
   SyncEvent,
-} from '../../core/event.js';
-import type { Group } from '../../core/group.js';
-import type { PinReport } from '../../core/pin-change.js';
-import { calledBy } from '../../core/refusal.js';
-import { type RestoreReport, restoreBackup } from '../../core/restore.js';
-import { type SynchronizationReport, synchronize } from '../../core/synchronization.js';
-import type { Task } from '../../core/task.js';
-import { checkBackupToken, checkMember, checkPinReference } from '../../core/validation.js';
+} from '../../core/base/event.js';
+import { calledBy } from '../../core/base/refusal.js';
+import type { Task } from '../../core/base/task.js';
+import type { MemberConfig, PinReference, TokenSelector } from '../../core/configuration/configuration.js';
+import { checkBackupToken, checkMember, checkPinReference } from '../../core/configuration/validation.js';
+import type { Group } from '../../core/group/group.js';
+import type { PinReport } from '../../core/pin/pin-change.js';
 import { administer, administerWith, changePin } from '../../runtime/administration.js';
 import type { OpenGroup } from '../../runtime/open-group.js';
 import { fetchPin, guardPin } from '../../runtime/pin.js';

@@ -1,5 +1,5 @@
-import { TokenError } from '../../core/error.js';
-import type { VirtualObject } from '../../core/object.js';
+import { TokenError } from '../../core/base/error.js';
+import type { VirtualObject } from '../../core/objects/object.js';
 import type { OpenGroup } from '../../runtime/open-group.js';
 import type { Attribute } from '../../spec/attribute.js';
 import { ck } from '../../spec/constants.js';

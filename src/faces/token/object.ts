@@ -1,4 +1,4 @@
-import type { VirtualObject } from '../../core/object.js';
+import type { VirtualObject } from '../../core/objects/object.js';
 import { namesOf } from '../../spec/constants.js';
 import { InputError } from '../../spec/input.js';
 

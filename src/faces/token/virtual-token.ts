@@ -1,18 +1,26 @@
-import { runCall } from '../../core/call.js';
-import { createObjects } from '../../core/creation.js';
-import { destroyObject } from '../../core/destruction.js';
-import { TokenError } from '../../core/error.js';
-import type { GroupEvent } from '../../core/event.js';
-import { findObjects } from '../../core/find.js';
-import { CKO } from '../../core/identity.js';
-import { checkClass, findKey, visibleObject } from '../../core/lookup.js';
-import { copying, creating, deriving, generating, generatingPair, type Making, unwrapping } from '../../core/making.js';
-import { changeAttributes } from '../../core/modification.js';
-import type { VirtualObject } from '../../core/object.js';
-import { decrypt, digest, encrypt, type Operation, random, sign, verify, wrapKey } from '../../core/operation.js';
-import { readObject } from '../../core/reading.js';
-import { type GroupStatus, statusOf } from '../../core/status.js';
-import type { Task } from '../../core/task.js';
+import { TokenError } from '../../core/base/error.js';
+import type { GroupEvent } from '../../core/base/event.js';
+import type { Task } from '../../core/base/task.js';
+import { runCall } from '../../core/call/call.js';
+import { findObjects } from '../../core/call/find.js';
+import { checkClass, findKey, visibleObject } from '../../core/call/lookup.js';
+import { readObject } from '../../core/call/reading.js';
+import {
+  copying,
+  creating,
+  deriving,
+  generating,
+  generatingPair,
+  type Making,
+  unwrapping,
+} from '../../core/jobs/making.js';
+import { decrypt, digest, encrypt, type Operation, random, sign, verify, wrapKey } from '../../core/jobs/operation.js';
+import { CKO } from '../../core/objects/identity.js';
+import type { VirtualObject } from '../../core/objects/object.js';
+import { createObjects } from '../../core/replication/creation.js';
+import { destroyObject } from '../../core/replication/destruction.js';
+import { changeAttributes } from '../../core/replication/modification.js';
+import { type GroupStatus, statusOf } from '../../core/status/status.js';
 import { type ConfigurationSource, OpenGroup, readConfiguration } from '../../runtime/open-group.js';
 import { type AttributeValue, attributeOf, decodeAttribute } from '../../spec/attribute.js';
 import type { ReadAttribute } from '../../spec/calls.js';

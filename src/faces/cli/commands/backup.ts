@@ -1,10 +1,10 @@
-import { backUp } from '../../../core/backup.js';
-import type { BackupPlace } from '../../../core/backup-token.js';
-import type { BackupTokenConfig } from '../../../core/configuration.js';
-import type { Group } from '../../../core/group.js';
-import { restoreBackup } from '../../../core/restore.js';
-import type { Task } from '../../../core/task.js';
-import { checkBackupToken } from '../../../core/validation.js';
+import { backUp } from '../../../core/backup/backup.js';
+import type { BackupPlace } from '../../../core/backup/backup-token.js';
+import { restoreBackup } from '../../../core/backup/restore.js';
+import type { Task } from '../../../core/base/task.js';
+import type { BackupTokenConfig } from '../../../core/configuration/configuration.js';
+import { checkBackupToken } from '../../../core/configuration/validation.js';
+import type { Group } from '../../../core/group/group.js';
 import { administerWith } from '../../../runtime/administration.js';
 import type { CommandSpec } from '../command.js';
 import { EXIT } from '../exit-code.js';

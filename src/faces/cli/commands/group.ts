@@ -1,11 +1,11 @@
 import { existsSync, rmSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { parse } from 'yaml';
-import type { GroupConfigInput, PinReference } from '../../../core/configuration.js';
-import { TokenError } from '../../../core/error.js';
-import type { FormationReport } from '../../../core/formation.js';
-import { recordOf } from '../../../core/membership.js';
-import { parseConfiguration } from '../../../core/validation.js';
+import type { FormationReport } from '../../../core/administration/formation.js';
+import { recordOf } from '../../../core/administration/membership.js';
+import { TokenError } from '../../../core/base/error.js';
+import type { GroupConfigInput, PinReference } from '../../../core/configuration/configuration.js';
+import { parseConfiguration } from '../../../core/configuration/validation.js';
 import { createGroup, deleteGroup } from '../../../runtime/formation.js';
 import { type ConfigurationSource, readConfiguration } from '../../../runtime/open-group.js';
 import { ck, mechanismName } from '../../../spec/constants.js';

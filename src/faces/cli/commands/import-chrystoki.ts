@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import type { PinReference } from '../../../core/configuration.js';
-import { parseConfiguration } from '../../../core/validation.js';
+import type { PinReference } from '../../../core/configuration/configuration.js';
+import { parseConfiguration } from '../../../core/configuration/validation.js';
 import { type ChrystokiGroup, type ChrystokiSections, groupsIn, readChrystoki } from '../chrystoki.js';
 import { type CommandSpec, textOf } from '../command.js';
 import { writeConfiguration } from '../configuration-text.js';

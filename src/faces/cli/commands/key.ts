@@ -1,10 +1,10 @@
-import { createObjects } from '../../../core/creation.js';
-import { destroyObject } from '../../../core/destruction.js';
-import { findObjects } from '../../../core/find.js';
-import { CKO } from '../../../core/identity.js';
-import { findKey } from '../../../core/lookup.js';
-import { generating, generatingPair } from '../../../core/making.js';
-import type { VirtualObject } from '../../../core/object.js';
+import { findObjects } from '../../../core/call/find.js';
+import { findKey } from '../../../core/call/lookup.js';
+import { generating, generatingPair } from '../../../core/jobs/making.js';
+import { CKO } from '../../../core/objects/identity.js';
+import type { VirtualObject } from '../../../core/objects/object.js';
+import { createObjects } from '../../../core/replication/creation.js';
+import { destroyObject } from '../../../core/replication/destruction.js';
 import type { OpenGroup } from '../../../runtime/open-group.js';
 import { ck } from '../../../spec/constants.js';
 import { encodeMechanism } from '../../../spec/mechanism.js';

@@ -1,8 +1,8 @@
-import { addMember } from '../../../core/admission.js';
-import type { GroupConfig } from '../../../core/configuration.js';
-import { removeMember } from '../../../core/departure.js';
-import { setDrained } from '../../../core/duty.js';
-import { checkMember } from '../../../core/validation.js';
+import { addMember } from '../../../core/administration/admission.js';
+import { removeMember } from '../../../core/administration/departure.js';
+import { setDrained } from '../../../core/administration/duty.js';
+import type { GroupConfig } from '../../../core/configuration/configuration.js';
+import { checkMember } from '../../../core/configuration/validation.js';
 import { undrainMember } from '../../../runtime/formation.js';
 import { type CommandSpec, textOf } from '../command.js';
 import { ConfigurationDocument } from '../configuration-document.js';

@@ -1,6 +1,6 @@
-import { findObjects } from '../../../core/find.js';
-import type { VirtualObject } from '../../../core/object.js';
-import { proveStandings } from '../../../core/standings.js';
+import { findObjects } from '../../../core/call/find.js';
+import type { VirtualObject } from '../../../core/objects/object.js';
+import { proveStandings } from '../../../core/status/standings.js';
 import { type Attribute, ulongBytes } from '../../../spec/attribute.js';
 import { ck, findConstant, namesOf } from '../../../spec/constants.js';
 import { type CommandSpec, idOf, textOf } from '../command.js';

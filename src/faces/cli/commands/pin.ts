@@ -1,4 +1,4 @@
-import type { PinReference } from '../../../core/configuration.js';
+import type { PinReference } from '../../../core/configuration/configuration.js';
 import { changePin } from '../../../runtime/administration.js';
 import { fetchPinBytes, guardPin } from '../../../runtime/pin.js';
 import type { CommandSpec } from '../command.js';

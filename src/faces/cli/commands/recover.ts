@@ -1,6 +1,6 @@
-import { recoverMember } from '../../../core/duty.js';
-import { TokenError } from '../../../core/error.js';
-import { reasonOf } from '../../../core/state.js';
+import { recoverMember } from '../../../core/administration/duty.js';
+import { TokenError } from '../../../core/base/error.js';
+import { reasonOf } from '../../../core/base/state.js';
 import type { CommandSpec } from '../command.js';
 import { EXIT } from '../exit-code.js';
 import { Failure } from '../failure.js';

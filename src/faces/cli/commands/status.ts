@@ -1,10 +1,10 @@
-import { runCall } from '../../../core/call.js';
-import { TokenError } from '../../../core/error.js';
-import { findObjects } from '../../../core/find.js';
-import type { Member } from '../../../core/member.js';
-import { random } from '../../../core/operation.js';
-import { membersBeyond } from '../../../core/record.js';
-import { type MemberStatus, statusOf } from '../../../core/status.js';
+import { TokenError } from '../../../core/base/error.js';
+import { runCall } from '../../../core/call/call.js';
+import { findObjects } from '../../../core/call/find.js';
+import type { Member } from '../../../core/group/member.js';
+import { random } from '../../../core/jobs/operation.js';
+import { membersBeyond } from '../../../core/records/record.js';
+import { type MemberStatus, statusOf } from '../../../core/status/status.js';
 import type { OpenGroup } from '../../../runtime/open-group.js';
 import { type CommandSpec, textOf } from '../command.js';
 import { EXIT, type ExitCode } from '../exit-code.js';

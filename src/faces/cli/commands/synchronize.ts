@@ -2,7 +2,7 @@ import {
   type Difference,
   type SynchronizationReport,
   synchronize as synchronizeMembers,
-} from '../../../core/synchronization.js';
+} from '../../../core/administration/synchronization.js';
 import type { CommandSpec } from '../command.js';
 import { EXIT, type ExitCode } from '../exit-code.js';
 import type { Output } from '../output.js';

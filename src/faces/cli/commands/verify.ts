@@ -1,10 +1,10 @@
-import type { GroupConfig } from '../../../core/configuration.js';
-import { TokenError } from '../../../core/error.js';
-import { awaitSettled } from '../../../core/formation.js';
-import { type Inspection, inspectMember } from '../../../core/inspection.js';
-import { membersBeyond } from '../../../core/record.js';
-import { reasonOf } from '../../../core/state.js';
-import { proveTravel, type Travel } from '../../../core/travel-trial.js';
+import { awaitSettled } from '../../../core/administration/formation.js';
+import { TokenError } from '../../../core/base/error.js';
+import { reasonOf } from '../../../core/base/state.js';
+import type { GroupConfig } from '../../../core/configuration/configuration.js';
+import { membersBeyond } from '../../../core/records/record.js';
+import { type Inspection, inspectMember } from '../../../core/status/inspection.js';
+import { proveTravel, type Travel } from '../../../core/wrapping/travel-trial.js';
 import { ck, mechanismName } from '../../../spec/constants.js';
 import type { CommandSpec } from '../command.js';
 import { EXIT } from '../exit-code.js';

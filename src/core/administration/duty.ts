@@ -1,0 +1,162 @@
+import { ck } from '../../spec/constants.js';
+import { rejoinAfter } from '../base/backoff.js';
+import { fail } from '../base/refusal.js';
+import { reasonOf } from '../base/state.js';
+import { FOREVER, type Running, type Task } from '../base/task.js';
+import { isReachable } from '../call/errand.js';
+import type { Group } from '../group/group.js';
+import type { Member } from '../group/member.js';
+import { dismiss } from '../health/roster.js';
+import type { GroupRecord } from '../records/record.js';
+import { learnLatest, publish } from '../wrapping/membership-record.js';
+import { visit } from './admission.js';
+import { alone, checkSomebodyServes, recordOf } from './membership.js';
+
+const CKR = {
+  actionProhibited: ck('CKR_ACTION_PROHIBITED'),
+  argumentsBad: ck('CKR_ARGUMENTS_BAD'),
+  deviceRemoved: ck('CKR_DEVICE_REMOVED'),
+} as const;
+
+/** How often it is looked whether something has come about (ms). */
+const LOOK_AGAIN = 20;
+
+/** Takes a member out of service, or back into it, for all processes that use the group. */
+export function* setDrained(group: Group, name: string, drained: boolean, deadline: number): Task<void> {
+  recordOf(group);
+  // Another process may have changed it just now.
+  yield* learnLatest(group, deadline);
+  const record = recordOf(group);
+  const serial =
+    group.members.find((member) => member.name === name)?.serial ??
+    record.members.find((note) => note.name === name)?.serial;
+  if (serial === undefined || !record.members.some((note) => note.serial === serial))
+    fail(CKR.argumentsBad, `no member of the group has the name ${name}`);
+  const member = group.members.find((each) => each.serial === serial);
+  if (!drained && member?.config.drained === true)
+    fail(CKR.actionProhibited, `${name} is configured as drained: change the configuration`);
+  const before = record.drained ?? [];
+  if (before.includes(serial) !== drained) {
+    if (drained && !group.members.some((other) => other !== member && other.isActive))
+      fail(CKR.actionProhibited, `${name} is the last member that serves: ${group.whereabouts}`);
+    const change = (now: GroupRecord): Partial<GroupRecord> => {
+      const others = (now.drained ?? []).filter((each) => each !== serial);
+      const wanted = drained ? [...others, serial] : others;
+      if (drained) checkSomebodyServes(name, now.members, wanted);
+      return { drained: wanted };
+    };
+    yield* publishAnywhere(group, member, change, deadline);
+  }
+  if (member === undefined) return;
+  const isDone = (): boolean =>
+    drained
+      ? member.state.name === 'drained' && (member.connection?.end !== undefined || member.connection === undefined)
+      : member.isServing;
+  while (!isDone()) {
+    const { state } = member;
+    if (!drained && state.name === 'down' && state.retryAt === FOREVER)
+      fail(CKR.deviceRemoved, `${name} cannot come back: ${reasonOf(state)}`);
+    if (group.port.now() >= deadline) {
+      const why = reasonOf(state) === '' ? '' : ` (${reasonOf(state)})`;
+      fail(CKR.deviceRemoved, `${name} is still ${state.name}${why}`);
+    }
+    yield { signals: [group.changed], until: Math.min(deadline, group.port.now() + LOOK_AGAIN) };
+  }
+}
+
+/**
+ * Where nobody serves, or none does any more, the group's record can only be changed on the drained member itself: it
+ * is visited for that, again and again for as long as a call may take.
+ */
+function* publishAnywhere(
+  group: Group,
+  member: Member | undefined,
+  change: (record: GroupRecord) => Partial<GroupRecord>,
+  deadline: number,
+): Task<void> {
+  const { port, policy } = group;
+  const visitUntil = Math.min(deadline, port.now() + policy.deadline);
+  let visitor: Member | undefined;
+  let visits = 0;
+  let visitAt = port.now();
+  const wantsVisit = (): boolean =>
+    member !== undefined &&
+    visitor === undefined &&
+    port.now() < visitUntil &&
+    !group.members.some(({ isServing }) => isServing);
+  let publishing: Running<void> | undefined;
+  try {
+    while (publishing?.settled !== true) {
+      if (member !== undefined && wantsVisit() && port.now() >= visitAt) {
+        visitor = yield* visitDrained(group, member, visitUntil);
+        visits += 1;
+        visitAt = port.now() + rejoinAfter(visits + 1, port.random());
+      } else if (publishing === undefined && !wantsVisit()) {
+        publishing = port.start(publishSoon(group, change, deadline));
+      } else {
+        const signals = publishing === undefined ? [group.changed] : [publishing, group.changed];
+        yield { signals, until: wantsVisit() ? Math.min(visitAt, visitUntil) : FOREVER };
+      }
+    }
+  } finally {
+    publishing?.cancel(undefined);
+    if (visitor !== undefined && visitor !== member) dismiss(visitor, 'its visit is over');
+  }
+  if (publishing.ended?.ok !== true) throw publishing.ended?.error ?? new Error('it was given up');
+}
+
+/** As soon as its turn has come; then it takes no longer than calls do. */
+function* publishSoon(
+  group: Group,
+  change: (record: GroupRecord) => Partial<GroupRecord>,
+  deadline: number,
+): Task<void> {
+  const { port, policy } = group;
+  yield* alone(group, deadline, () => publish(group, change, Math.min(deadline, port.now() + 2 * policy.deadline)));
+}
+
+/** One that was drained just now has a host for a moment, which takes nothing new. */
+function* visitDrained(group: Group, member: Member, deadline: number): Task<Member | undefined> {
+  while (isReachable(member) && group.port.now() < deadline)
+    yield { signals: [group.changed], until: group.port.now() + LOOK_AGAIN };
+  return yield* visit(group, member, deadline);
+}
+
+/** The same where nobody serves: waits until what members there are have said what the group is. */
+export function* undrainAlone(group: Group, name: string, deadline: number): Task<void> {
+  const isComing = (): boolean =>
+    group.members.some(({ state }) => state.name === 'joining' || state.name === 'recovering');
+  while (isComing() && group.port.now() < deadline) yield { signals: [group.changed], until: deadline };
+  if (group.ledger.record === undefined)
+    fail(CKR.deviceRemoved, `no member has said what the group is: ${group.whereabouts}`);
+  yield* setDrained(group, name, false, deadline);
+}
+
+/** Has a member serve, or wait in reserve, in this process. */
+export function assign(group: Group, name: string, duty: 'active' | 'standby'): void {
+  const member = group.members.find((each) => each.name === name);
+  if (member === undefined) fail(CKR.argumentsBad, `no member has the name ${name}`);
+  if (duty === 'standby' && !group.members.some((other) => other !== member && other.isActive))
+    fail(CKR.actionProhibited, `${name} is the last member that serves: ${group.whereabouts}`);
+  member.duty = duty;
+  member.directed.fire();
+  member.suspicion.fire();
+}
+
+/** Has a member that is away try to come back now, and waits until it has or cannot. */
+export function* recoverMember(group: Group, name: string, deadline: number): Task<void> {
+  const member = group.members.find((each) => each.name === name);
+  if (member === undefined) fail(CKR.argumentsBad, `no member has the name ${name}`);
+  if (group.orderFor(member) !== undefined) fail(CKR.actionProhibited, `${name}: ${group.orderFor(member)}`);
+  if (member.isServing && member.state.name !== 'stale') return;
+  member.isRecalled = true;
+  const before = member.moves;
+  member.directed.fire();
+  for (;;) {
+    if (member.isServing) return;
+    if (member.state.name === 'down' && member.moves > before)
+      fail(CKR.deviceRemoved, `${name} does not come back: ${reasonOf(member.state)}`);
+    if (group.port.now() >= deadline) fail(CKR.deviceRemoved, `${name} is still ${member.state.name}`);
+    yield { signals: [group.changed], until: deadline };
+  }
+}

@@ -1,0 +1,238 @@
+import type { Attribute } from '../../spec/attribute.js';
+import type { FoundObject } from '../../spec/calls.js';
+import { ck } from '../../spec/constants.js';
+import { type JobReply, resultOf, type SecretRef, type Step, step } from '../../spec/job.js';
+import { TokenError } from '../base/error.js';
+import type { AttemptRecord } from '../base/event.js';
+import type { Task } from '../base/task.js';
+import { insist, isReachable } from '../call/errand.js';
+import type { MemberConfig } from '../configuration/configuration.js';
+import type { Group } from '../group/group.js';
+import { Member } from '../group/member.js';
+import type { Errand, Login } from '../jobs/errand-type.js';
+import { Script } from '../jobs/script.js';
+import { endSpareHost, joinApart } from '../joining/spare-host.js';
+import { RESERVED_LABEL } from '../objects/identity.js';
+import { hex } from '../objects/note.js';
+import { findRecords, foundIn, ownKeyTemplate, recordsIn } from '../records/ledger.js';
+import { keyRecordTemplate, type MemberNote, recordTypes } from '../records/record.js';
+import { makeTransport, ownTransportTemplate } from '../wrapping/domain-key.js';
+import { removeOwn } from '../wrapping/removal.js';
+import {
+  type BackupHead,
+  type BackupRecord,
+  backupLabels,
+  backupRecordTemplate,
+  backupTemplate,
+  headTemplate,
+  readBackupRecord,
+  runOf,
+} from './backup-record.js';
+
+/** A token that cannot be reached is tried for so long (ms). */
+const OPEN_WITHIN = 10_000;
+const MOST_OBJECTS = 0x7fff_ffff;
+/** So many objects are read or destroyed in one job. */
+const BATCH = 64;
+
+const CKA = { label: ck('CKA_LABEL'), id: ck('CKA_ID') } as const;
+const CKR = {
+  actionProhibited: ck('CKR_ACTION_PROHIBITED'),
+  deviceRemoved: ck('CKR_DEVICE_REMOVED'),
+} as const;
+
+/** The token that a backup is on, and its PIN, where that is another than the group's. */
+export interface BackupPlace {
+  readonly config: MemberConfig;
+  readonly pin: SecretRef | undefined;
+}
+
+/** A head as it was found. */
+export interface FoundHead {
+  readonly handle: Uint8Array;
+  readonly head: BackupHead;
+}
+
+/** A token that holds backups: on a host of its own, and none of the members. */
+export class BackupToken {
+  /** What the handles that were found are of. */
+  #login: Login | undefined;
+
+  private constructor(
+    readonly group: Group,
+    readonly member: Member,
+    /** The call that it was opened for. */
+    readonly method: 'backup' | 'restore',
+    readonly deadline: number,
+  ) {}
+
+  static *open(
+    group: Group,
+    { config, pin }: BackupPlace,
+    method: 'backup' | 'restore',
+    deadline: number,
+  ): Task<BackupToken> {
+    const member = new Member({ ...config, lanes: 1 }, group.port, group.timing, () => {});
+    member.isApplicant = true;
+    member.ownPin = pin;
+    const token = new BackupToken(group, member, method, deadline);
+    try {
+      const until = Math.min(deadline, group.port.now() + OPEN_WITHIN);
+      const failed = yield* joinApart(group, member, until);
+      if (failed !== undefined)
+        token.refuse(failed.code ?? CKR.deviceRemoved, `the backup's token cannot be used: ${failed.reason}`);
+      if (group.ledger.record?.members.some(({ serial }) => serial === member.serial) === true)
+        token.refuse(CKR.actionProhibited, 'the token is a member of the group: a backup is for when these are lost');
+      return token;
+    } catch (error) {
+      token.close();
+      throw error;
+    }
+  }
+
+  close(): void {
+    endSpareHost(this.member);
+  }
+
+  get serial(): string {
+    return this.member.serial ?? '';
+  }
+
+  get isThere(): boolean {
+    return isReachable(this.member);
+  }
+
+  refuse(code: number, explanation: string): never {
+    throw new TokenError(code, this.method, explanation);
+  }
+
+  /** The error where the token was lost on the way. */
+  lost(record: AttemptRecord): TokenError {
+    const text = "the backup's token was lost: what was begun is gone on with by the same call";
+    return new TokenError(record.code ?? CKR.deviceRemoved, this.method, text, [record], record.member);
+  }
+
+  /** Refuses a token that somebody else's keys are on; with `remove` they are taken away. */
+  *clearFor(groupId: string, existing: 'remove' | undefined): Task<void> {
+    const { group, member, deadline } = this;
+    const reply = yield* this.#read([findRecords, step('X_Find', keyRecordTemplate(), 1, [])]);
+    const records = recordsIn(foundIn(reply, 0));
+    if (records.newer) this.refuse(CKR.actionProhibited, 'a later version has written records on the token');
+    const isOfGroup = foundIn(reply, 0).length > 0 || resultOf(reply, 1, 'X_Find').length > 0;
+    const others = (yield* this.heads()).filter(({ head }) => head.group !== groupId);
+    if (existing !== 'remove') {
+      const advice = "existing: 'remove' takes them away";
+      if (isOfGroup) {
+        const label = records.group?.record.label ?? '';
+        this.refuse(CKR.actionProhibited, `the token holds records of a group ${label}; ${advice}`);
+      }
+      const [other] = others;
+      if (other !== undefined)
+        this.refuse(CKR.actionProhibited, `the token holds a backup of the group ${other.head.label}; ${advice}`);
+    }
+    if (isOfGroup) yield* removeOwn(group, member, deadline);
+    if (others.length > 0) yield* this.#destroy(others.map(({ handle }) => handle));
+  }
+
+  /** The heads on the token, the newest first. */
+  *heads(): Task<readonly FoundHead[]> {
+    const heads: FoundHead[] = [];
+    for (const { handle, attributes } of yield* this.#find(headTemplate, recordTypes)) {
+      const head = readBackupRecord(attributes[0]?.value ?? new Uint8Array());
+      if (head === 'newer') this.refuse(CKR.actionProhibited, 'a later version has written a backup on the token');
+      if (head?.kind === 'backup head') heads.push({ handle: new Uint8Array(handle), head });
+    }
+    return heads.sort((a, b) => b.head.time - a.head.time);
+  }
+
+  /** The key pair that keys travel to the token under: that of a backup that is there, or a new one. */
+  *transport(former: MemberNote | undefined): Task<MemberNote> {
+    const { group, member, deadline } = this;
+    if (former !== undefined && former.serial === this.serial) {
+      const found = yield* this.#find(ownTransportTemplate(former, backupLabels.transport), []);
+      if (found.length > 0) return former;
+    }
+    return yield* makeTransport(group, member, group.port.randomBytes(8), deadline, backupLabels.transport);
+  }
+
+  /** The handles of a backup's records. */
+  *recordsOf(run: string): Task<readonly Uint8Array[]> {
+    const found = yield* this.#find(backupTemplate, [CKA.label]);
+    return found
+      .filter(({ attributes: [label] }) => runOf(label?.value ?? new Uint8Array()) === run)
+      .map(({ handle }) => new Uint8Array(handle));
+  }
+
+  *readRecords(handles: readonly Uint8Array[]): Task<readonly BackupRecord[]> {
+    const steps = handles.map((handle) => step('C_GetAttributeValue', handle, recordTypes));
+    const reply = yield* this.#read(steps, this.#login);
+    return steps.flatMap((_step, index) => {
+      const [value] = resultOf(reply, index, 'C_GetAttributeValue');
+      const record = readBackupRecord(value?.value ?? new Uint8Array());
+      return typeof record === 'object' && record.kind === 'backup' ? [record] : [];
+    });
+  }
+
+  /** Makes the backup valid. */
+  *writeHead(head: BackupHead): Task<void> {
+    const script = new Script();
+    addRecord(script, head.domain.id, head);
+    yield* this.#write(script.steps);
+  }
+
+  /** Takes away what belongs to none of the backups that are to stay: what was interrupted, and what is replaced. */
+  *tidy(valid: readonly BackupHead[]): Task<void> {
+    const runs = new Set(valid.map(({ domain }) => domain.id));
+    const transports = new Set(valid.map(({ transport }) => transport.transport));
+    // A backup is void before anything of it goes.
+    const heads = (yield* this.heads()).filter(({ head }) => !runs.has(head.domain.id));
+    yield* this.#destroy(heads.map(({ handle }) => handle));
+    const idOf = ({ attributes: [id] }: FoundObject): string => hex(id?.value ?? new Uint8Array());
+    const records = yield* this.#find(backupTemplate, [CKA.label]);
+    const keys = yield* this.#find(ownKeyTemplate(backupLabels.domain), [CKA.id]);
+    const pairs = yield* this.#find(ownKeyTemplate(backupLabels.transport), [CKA.id]);
+    const probes = yield* this.#find(ownKeyTemplate(`${RESERVED_LABEL}probe`), []);
+    const old = [
+      ...records.filter(({ attributes: [label] }) => !runs.has(runOf(label?.value ?? new Uint8Array()))),
+      ...keys.filter((key) => !runs.has(idOf(key))),
+      ...pairs.filter((key) => !transports.has(idOf(key))),
+      ...probes,
+    ];
+    yield* this.#destroy(old.map(({ handle }) => handle));
+  }
+
+  *#find(template: readonly Attribute[], types: readonly number[]): Task<readonly FoundObject[]> {
+    const { connection } = this.member;
+    const login = connection === undefined ? undefined : { connection, epoch: connection.epoch };
+    this.#login = login;
+    return resultOf(yield* this.#read([step('X_Find', template, MOST_OBJECTS, types)]), 0, 'X_Find');
+  }
+
+  *#read(steps: readonly Step[], login?: Login): Task<JobReply> {
+    const job = { function: 'C_FindObjects', objects: [], isReading: true, job: () => ({ steps }) };
+    return yield* this.run(login === undefined ? job : { ...job, login });
+  }
+
+  *#write(steps: readonly Step[]): Task<void> {
+    yield* this.run({ function: 'C_CreateObject', objects: [], job: () => ({ steps }) });
+  }
+
+  *#destroy(handles: readonly Uint8Array[]): Task<void> {
+    for (let from = 0; from < handles.length; from += BATCH) {
+      const steps = handles.slice(from, from + BATCH).map((handle) => step('C_DestroyObject', handle));
+      const errand: Errand = { function: 'C_DestroyObject', objects: [], job: () => ({ steps }) };
+      yield* this.run(this.#login === undefined ? errand : { ...errand, login: this.#login });
+    }
+  }
+
+  /** Runs an errand there, and nothing else may come of it than was asked. */
+  run(errand: Errand): Task<JobReply> {
+    return insist(this.group, this.member, errand, this.deadline);
+  }
+}
+
+/** Adds the steps that write a record; gives the step whose object it is. */
+export function addRecord(script: Script, run: string, record: BackupRecord | BackupHead): number {
+  const made = script.add(step('C_CreateObject', backupRecordTemplate(run, record)));
+  return script.keep({ step: made });
+}

@@ -1,0 +1,314 @@
+import type { Attribute } from '../../spec/attribute.js';
+import { ck } from '../../spec/constants.js';
+import { step } from '../../spec/job.js';
+import { recordOf } from '../administration/membership.js';
+import { TokenError } from '../base/error.js';
+import type { ObjectSummary } from '../base/event.js';
+import type { Task } from '../base/task.js';
+import { runCall } from '../call/call.js';
+import { runErrand } from '../call/errand.js';
+import { findObjects } from '../call/find.js';
+import type { Group } from '../group/group.js';
+import { Effort } from '../group/outcome.js';
+import { Progress } from '../group/progress.js';
+import type { Errand } from '../jobs/errand-type.js';
+import { type Piece, PieceReader } from '../jobs/installation.js';
+import { isSecretPart } from '../jobs/making.js';
+import { readAttributes } from '../jobs/operation.js';
+import { Script } from '../jobs/script.js';
+import { addWrapping, arrivalOf, oaep, wayOf, wrapMechanism } from '../jobs/travel.js';
+import { forgottenTypes, statedTypes } from '../objects/attribute-sets.js';
+import { CKO, isProvenByIdentity, templateOf } from '../objects/identity.js';
+import type { Wrapped } from '../objects/key-note.js';
+import { attributesOf, fromHex, noteAttributes, noteObject } from '../objects/note.js';
+import type { VirtualObject } from '../objects/object.js';
+import type { GroupRecord } from '../records/record.js';
+import { relearnKeyRecord } from '../replicas/key-record.js';
+import { establishReference } from '../replicas/reference.js';
+import { describeObject, publicPiece, valuesIn } from '../replication/restoration.js';
+import { type BornDomain, domainTemplate, installDomain, ownTransportTemplate } from '../wrapping/domain-key.js';
+import { openTemplate } from '../wrapping/resealing.js';
+import { checkStorage } from '../wrapping/storage-check.js';
+import { type BackupHead, type BackupRecord, backupLabels, beyond } from './backup-record.js';
+import { addRecord, type BackupPlace, BackupToken } from './backup-token.js';
+import { type Crossing, cross, openPassage } from './passage.js';
+
+const CKA = {
+  class: ck('CKA_CLASS'),
+  keyType: ck('CKA_KEY_TYPE'),
+  token: ck('CKA_TOKEN'),
+  valueLen: ck('CKA_VALUE_LEN'),
+} as const;
+const CKR = {
+  deviceError: ck('CKR_DEVICE_ERROR'),
+  functionNotSupported: ck('CKR_FUNCTION_NOT_SUPPORTED'),
+  keyHandleInvalid: ck('CKR_KEY_HANDLE_INVALID'),
+  objectHandleInvalid: ck('CKR_OBJECT_HANDLE_INVALID'),
+} as const;
+const genericSecret = ck('CKK_GENERIC_SECRET');
+/** What an object may be told to refuse for ever. */
+const lateTypes: readonly number[] = [ck('CKA_COPYABLE'), ck('CKA_DESTROYABLE')];
+
+export interface BackupOptions {
+  /** What to do with records of a group, or a backup of another group, on the token. */
+  readonly existing?: 'remove' | undefined;
+}
+
+export interface BackupReport {
+  /** How many objects the backup holds, keys too. */
+  readonly objects: number;
+  /** How many of them are secret or private keys. */
+  readonly keys: number;
+  /** Keys that could not be taken along: they cannot be taken out of a token, and no sealed form was kept. */
+  readonly left: readonly ObjectSummary[];
+}
+
+/** Throws where the group's keys are not ours to carry. */
+export function checkCarriable(group: Group, method: string): void {
+  if (group.policy.replication === 'external')
+    throw new TokenError(
+      CKR.functionNotSupported,
+      method,
+      "with policy.replication: external keys are copied by the vendor's own tool, into backups too",
+    );
+}
+
+/** Puts all that the group has on a token that is none of its members. */
+export function* backUp(
+  group: Group,
+  place: BackupPlace,
+  { existing }: BackupOptions,
+  deadline: number,
+): Task<BackupReport> {
+  const record = recordOf(group);
+  checkCarriable(group, 'backup');
+  const token: BackupToken = yield* BackupToken.open(group, place, 'backup', deadline);
+  try {
+    yield* token.clearFor(record.id, existing);
+    const former = (yield* token.heads()).slice(0, 1).map(({ head }) => head);
+    yield* token.tidy(former);
+    yield* checkStorage(group, token.member, deadline);
+    const transport = yield* token.transport(former[0]?.transport);
+    const born = yield* openPassage(group, transport, deadline);
+    const form = born.forms.get(token.serial) ?? new Uint8Array();
+    yield* installDomain(group, token.member, transport, born.note, form, group.salt, deadline, backupLabels);
+    const backup = new Backup(group, token, born, beyond(record, transport, born.note));
+    yield* backup.run();
+    const head: BackupHead = {
+      kind: 'backup head',
+      group: record.id,
+      label: record.label,
+      salt: record.salt,
+      domain: born.note,
+      wrap: record.wrap,
+      wrapsOddLengths: record.wrapsOddLengths,
+      transport,
+      count: backup.objects,
+      // The newest counts, whatever the clocks of two machines say.
+      time: Math.max(group.tick(), (former[0]?.time ?? 0) + 1),
+    };
+    if ((yield* token.recordsOf(born.note.id)).length !== backup.objects)
+      token.refuse(CKR.deviceError, 'not all that was written is there: somebody else writes on the token');
+    yield* token.writeHead(head);
+    yield* token.tidy([head]);
+    return { objects: backup.objects, keys: backup.keys, left: backup.left };
+  } finally {
+    token.close();
+  }
+}
+
+/** One run of a backup: its records are named after its key. */
+class Backup {
+  objects = 0;
+  keys = 0;
+  readonly left: ObjectSummary[] = [];
+
+  constructor(
+    readonly group: Group,
+    readonly token: BackupToken,
+    readonly born: BornDomain,
+    readonly outside: GroupRecord,
+  ) {}
+
+  *run(): Task<void> {
+    const { group, token } = this;
+    const all = yield* findObjects(group, [], token.deadline);
+    const objects = all.filter(({ description, session }) => description.token && session === undefined);
+    const progress = new Progress(group, token.member.name, 'backing up', objects.length);
+    for (const object of objects) {
+      try {
+        yield* this.#take(object);
+      } catch (error) {
+        if (!(yield* this.#isGone(object, error))) throw error;
+      }
+      progress.advance();
+    }
+    progress.finish();
+  }
+
+  /** Somebody may destroy an object before its turn has come. */
+  *#isGone(object: VirtualObject, error: unknown): Task<boolean> {
+    if (!(error instanceof TokenError)) return false;
+    if (error.code !== CKR.objectHandleInvalid && error.code !== CKR.keyHandleInvalid) return false;
+    const found = yield* findObjects(this.group, templateOf(object.description), this.token.deadline);
+    return !found.includes(object);
+  }
+
+  *#take(object: VirtualObject): Task<void> {
+    const { group, token } = this;
+    const { deadline } = token;
+    yield* relearnKeyRecord(group, object);
+    if (!object.referenced && !isProvenByIdentity(object.description))
+      yield* establishReference(group, object, new Effort());
+    yield* describeObject(group, object, deadline);
+    const isSecret = isSecretPart(object.description);
+    const record: BackupRecord = {
+      kind: 'backup',
+      note: noteObject(object),
+      template: noteAttributes(isSecret ? yield* this.#templateOf(object) : yield* this.#publicTemplateOf(object)),
+      answers: isSecret ? yield* this.#answersOf(object) : [],
+      wrapped: undefined,
+      sealed: object.record?.sealed !== undefined,
+      alias: group.ledger.hasAliases(object.handle),
+    };
+    if (!isSecret) yield* this.#write(record);
+    else if (yield* this.#takeKey(object, record)) this.keys += 1;
+    else {
+      this.left.push(object.summary);
+      return;
+    }
+    this.objects += 1;
+  }
+
+  *#read(object: VirtualObject, types: readonly number[]): Task<readonly Attribute[]> {
+    return valuesIn(types, yield* runCall(this.group, readAttributes(object, types), this.token.deadline));
+  }
+
+  /** What an object refuses for ever; where nothing is said it does not. */
+  *#refusalsOf(object: VirtualObject): Task<readonly Attribute[]> {
+    return (yield* this.#read(object, lateTypes)).filter(({ value }) => value[0] === 0);
+  }
+
+  *#templateOf(object: VirtualObject): Task<readonly Attribute[]> {
+    const { record } = object;
+    const template =
+      record === undefined || record === null
+        ? [
+            ...(yield* this.#read(object, [CKA.class, CKA.keyType, ...statedTypes])),
+            ...(yield* this.#refusalsOf(object)),
+          ]
+        : attributesOf(record.template);
+    return template.filter(({ type }) => type !== CKA.token);
+  }
+
+  *#publicTemplateOf(object: VirtualObject): Task<readonly Attribute[]> {
+    const piece = yield* publicPiece(this.group, object, this.token.deadline);
+    if (piece === undefined) throw new TokenError(CKR.objectHandleInvalid, 'backup', `${object.label} is not there`);
+    return [...piece.template, ...(yield* this.#refusalsOf(object))];
+  }
+
+  *#answersOf(object: VirtualObject): Task<BackupRecord['answers']> {
+    return object.record?.answers ?? noteAttributes(yield* this.#read(object, forgottenTypes));
+  }
+
+  /** Wraps a key for the token, and puts it there where it came out as the key that it is; false where it cannot be. */
+  *#takeKey(object: VirtualObject, record: BackupRecord): Task<boolean> {
+    const { description } = object;
+    const isGeneric = description.class === CKO.secretKey && description.type === genericSecret;
+    const [length] = yield* this.#read(object, [CKA.valueLen]);
+    const known = length?.value.length === 8 ? Number(Buffer.from(length.value).readBigUInt64LE()) : 0;
+    const way = wayOf(this.outside, isGeneric, known === 0 ? undefined : known);
+    // What comes out of the first way as something else may travel the other way.
+    const ways = way === 'domain' && description.class === CKO.secretKey ? ([way, 'transports'] as const) : [way];
+    for (const each of ways) {
+      const wrapped = yield* cross(
+        this.group,
+        this.born,
+        (member) => this.#crossing(object, record, each, member.serial),
+        this.token.deadline,
+      );
+      if (wrapped !== undefined && (yield* this.#writeKey(object, { ...record, wrapped }, wrapped))) return true;
+    }
+    return false;
+  }
+
+  /** From its sealed form where there is one, else by taking the key out. */
+  #crossing(
+    object: VirtualObject,
+    record: BackupRecord,
+    way: 'domain' | 'transports',
+    serial: string | undefined,
+  ): Crossing<Wrapped> | undefined {
+    const sealed = object.record?.sealed;
+    if (sealed === undefined)
+      return {
+        objects: [object],
+        cross: (script, passing, [handle = new Uint8Array(8)]) =>
+          addWrapping(script, this.outside, way, passing, handle),
+      };
+    const arrival = arrivalOf(this.group.ledger, sealed, serial);
+    if (arrival === undefined) return undefined;
+    return {
+      objects: [arrival.key],
+      cross: (script, passing, [handle = new Uint8Array(8)]) => {
+        const { mechanism, blob } = arrival;
+        const opened = script.add(step('C_UnwrapKey', mechanism, handle, blob, openTemplate(record)));
+        const read = addWrapping(script, this.outside, way, passing, { step: opened });
+        script.add(step('C_DestroyObject', { step: opened }));
+        return read;
+      },
+    };
+  }
+
+  *#write(record: BackupRecord): Task<void> {
+    const script = new Script();
+    addRecord(script, this.born.note.id, record);
+    yield* this.token.run({ function: 'C_CreateObject', objects: [], job: () => script });
+  }
+
+  /** Opens the key on the token as a restore would, and writes its record if it is the one. */
+  *#writeKey(object: VirtualObject, record: BackupRecord, wrapped: Wrapped): Task<boolean> {
+    const { group, token, outside } = this;
+    const [transport] = outside.members;
+    if (transport === undefined) return false;
+    let reader: PieceReader | undefined;
+    const errand: Errand = {
+      function: 'C_UnwrapKey',
+      objects: [],
+      job: () => {
+        const script = new Script();
+        const opened = addOpening(script, { wrap: outside.wrap, domain: outside.domain, transport }, record, wrapped);
+        const template = attributesOf(record.template);
+        const piece: Piece = { object, origin: { kind: 'unwrapped', wrapped }, template, token: true };
+        reader = new PieceReader(group, piece, script, { step: opened });
+        script.add(step('C_DestroyObject', { step: opened }));
+        return script;
+      },
+    };
+    const end = yield* runErrand(group, token.member, errand, token.deadline);
+    // What the token cannot open is no backup.
+    if (end.kind === 'refused') return false;
+    if (end.kind !== 'done') throw token.lost(end.record);
+    if (reader?.judge(end.reply) === false) return false;
+    yield* this.#write(record);
+    return true;
+  }
+}
+
+/** Adds the steps that open a backed up key on the backup's token as a session object; gives the step that does. */
+export function addOpening(
+  script: Script,
+  { wrap, transport, domain }: Pick<BackupHead, 'wrap' | 'transport' | 'domain'>,
+  { template }: Pick<BackupRecord, 'template'>,
+  wrapped: Wrapped,
+): number {
+  const open = openTemplate({ template });
+  if ('domain' in wrapped) {
+    const key = script.add(step('X_Find', domainTemplate(domain.id, backupLabels.domain), 1, []));
+    const mechanism = wrapMechanism({ wrap });
+    return script.add(step('C_UnwrapKey', mechanism, { step: key }, fromHex(wrapped.blob), open));
+  }
+  const blob = fromHex(wrapped.transports[transport.serial] ?? '');
+  const key = script.add(step('X_Find', ownTransportTemplate(transport, backupLabels.transport), 1, []));
+  return script.add(step('C_UnwrapKey', oaep, { step: key }, blob, open));
+}

@@ -1,0 +1,295 @@
+import { type Document, LineCounter, parseDocument } from 'yaml';
+import { z } from 'zod';
+import { constantsOf } from '../../spec/constants.js';
+import { InputError, kindOf } from '../../spec/input.js';
+import type { Verdict } from '../../spec/verdict.js';
+import type { BackupTokenConfig, GroupConfig, MemberConfig, PinReference } from './configuration.js';
+
+const MOST_LANES = 64;
+const MOST_OLD_LOGS = 100;
+const WRITE_HANG_AFTER = 10_000;
+
+const durationUnits: Readonly<Record<string, number>> = { ms: 1, s: 1000, min: 60_000 };
+const sizeUnits: Readonly<Record<string, number>> = { B: 1, KiB: 1024, MiB: 1024 ** 2 };
+
+function quantity(units: Readonly<Record<string, number>>, expected: string): z.ZodType<number> {
+  return z.union([z.number(), z.string()]).transform((value, context) => {
+    const match = typeof value === 'string' ? /^(\d+(?:\.\d+)?)\s*([A-Za-z]+)$/u.exec(value) : null;
+    const factor = match === null ? undefined : units[match[2] ?? ''];
+    const result = typeof value === 'number' ? value : factor === undefined ? Number.NaN : Number(match?.[1]) * factor;
+    if (Number.isFinite(result) && result > 0) return result;
+    context.addIssue({ code: 'custom', message: `expected ${expected}` });
+    return z.NEVER;
+  }) as unknown as z.ZodType<number>;
+}
+
+const duration = quantity(durationUnits, "a duration such as '500ms', '10s' or a number of ms above 0");
+const size = quantity(sizeUnits, "a size such as '512KiB', '1MiB' or a number of bytes above 0");
+
+function exactlyOne(names: string): (value: object) => boolean {
+  const wanted = names.split(', ');
+  return (value) => wanted.filter((name) => (value as Record<string, unknown>)[name] !== undefined).length === 1;
+}
+
+const text = (expected: string, most = 4096): z.ZodString =>
+  z.string().min(1, `expected ${expected}`).max(most, `expected ${expected}`);
+
+const memberSchema = z.strictObject({
+  name: text('a name of 1 to 64 characters', 64),
+  module: text('the path of a PKCS#11 library'),
+  token: z
+    .strictObject({
+      serial: text('a serial of 1 to 16 characters', 16).optional(),
+      label: text('a label of 1 to 32 characters', 32).optional(),
+      slot: z.int().min(0, 'expected a slot index from 0').optional(),
+    })
+    .refine(exactlyOne('serial, label, slot'), 'expected exactly one of serial, label and slot'),
+  env: z.record(z.string(), z.string()).default({}),
+  libraryParameters: z.string().default(''),
+  weight: z
+    .number()
+    .min(0.01, 'expected a number from 0.01 to 100')
+    .max(100, 'expected a number from 0.01 to 100')
+    .default(1),
+  standby: z.boolean().default(false),
+  drained: z.boolean().default(false),
+  lanes: z
+    .int()
+    .min(1, `expected an integer from 1 to ${MOST_LANES}`)
+    .max(MOST_LANES, `expected an integer from 1 to ${MOST_LANES}`)
+    .default(8),
+  exclusiveWrites: z.union([z.boolean(), z.literal('auto')]).default('auto'),
+});
+
+const pinSchema = z
+  .strictObject({
+    env: text('the name of an environment variable').optional(),
+    file: text('the path of a file').optional(),
+    command: z.union([text('a command'), z.array(z.string()).min(1, 'expected a program')]).optional(),
+  })
+  .refine(
+    exactlyOne('env, file, command'),
+    'expected exactly one of env, file and command; a PIN is never written here',
+  );
+
+const verdictNames = [
+  'ok',
+  'caller',
+  'mechanism',
+  'session',
+  'object',
+  'busy',
+  'member',
+  'ambiguous',
+  'credential',
+] as const;
+
+const policySchema = z.strictObject({
+  deadline: duration.default(10_000),
+  hangAfter: duration.default(2000),
+  writeHangAfter: duration.optional(),
+  balance: z.enum(['leastOutstanding', 'roundRobin', 'primary']).default('leastOutstanding'),
+  hedge: z.boolean().default(true),
+  attemptTimeout: z.union([z.literal('adaptive'), duration]).default('adaptive'),
+  replayLimit: size.default(1024 ** 2),
+  verdicts: z.record(z.string(), z.enum(verdictNames)).default({}),
+  freshness: duration.default(1000),
+  nonExtractable: z.enum(['sealed', 'unsealed', 'refuse']).default('sealed'),
+  clearCopy: z.enum(['allow', 'refuse']).default('refuse'),
+  replication: z.enum(['wrap', 'external']).default('wrap'),
+  durability: z.union([z.literal('all'), z.int().min(1, "expected 'all' or an integer from 1")]).default('all'),
+  recovery: z.enum(['auto', 'manual']).default('auto'),
+  stale: z.enum(['serve', 'refuse']).default('serve'),
+});
+
+const groupSchema = z.strictObject({
+  label: text('a label of 1 to 32 characters', 32).refine(
+    (label) => Buffer.byteLength(label) <= 32,
+    'expected at most 32 bytes of UTF-8',
+  ),
+  serial: text('a serial of 1 to 16 characters', 16).optional(),
+  members: z
+    .array(memberSchema)
+    .min(1, 'expected at least one member')
+    .max(64, 'expected at most 64 members')
+    .superRefine((members, context) => {
+      members.forEach(({ name }, index) => {
+        if (members.findIndex((other) => other.name === name) < index) {
+          context.addIssue({
+            code: 'custom',
+            path: [index, 'name'],
+            message: `expected a name that no other member has (not '${name}')`,
+          });
+        }
+      });
+    }),
+  pin: pinSchema.optional(),
+  log: z
+    .strictObject({
+      file: text('the path of a file'),
+      maxSize: size.default(10 * 1024 ** 2),
+      keep: z
+        .int()
+        .min(0, `expected an integer from 0 to ${MOST_OLD_LOGS}`)
+        .max(MOST_OLD_LOGS, `expected an integer from 0 to ${MOST_OLD_LOGS}`)
+        .default(5),
+    })
+    .optional(),
+  slots: z.enum(['virtual', 'all'], "expected 'virtual' or 'all'").default('virtual'),
+  policy: policySchema.prefault({}),
+});
+
+/** Everything that is wrong with a configuration; nothing was started. */
+export class ConfigurationError extends Error {
+  readonly problems: readonly string[];
+
+  constructor(source: string, problems: readonly string[]) {
+    super(`${source}: ${problems.join('; ')}`);
+    this.name = 'ConfigurationError';
+    this.problems = problems;
+  }
+}
+
+function pathText(path: readonly PropertyKey[]): string {
+  const joined = path.map((part) => (typeof part === 'number' ? `[${part}]` : `.${String(part)}`)).join('');
+  return joined.replace(/^\./u, '') || 'the configuration';
+}
+
+function valueAt(value: unknown, path: readonly PropertyKey[]): unknown {
+  return path.reduce<unknown>((at, part) => (at as Record<PropertyKey, unknown> | undefined)?.[part], value);
+}
+
+function expectedOf(issue: z.core.$ZodIssue): string {
+  switch (issue.code) {
+    case 'invalid_type':
+      return `expected ${/^[aeiou]/u.test(issue.expected) ? 'an' : 'a'} ${issue.expected === 'record' ? 'map' : issue.expected}`;
+    case 'invalid_value':
+      return `expected one of ${issue.values.map(String).join(', ')}`;
+    case 'invalid_union':
+      return issue.errors
+        .flat()
+        .map(expectedOf)
+        .filter((text, index, all) => all.indexOf(text) === index)
+        .join(' or ')
+        .replaceAll(' or expected', ' or');
+    default:
+      return issue.message;
+  }
+}
+
+type Locate = (path: readonly PropertyKey[]) => string;
+
+function problemsOf(error: z.ZodError, input: unknown, locate: Locate): string[] {
+  return error.issues.flatMap((issue) => {
+    if (issue.code === 'unrecognized_keys') {
+      return issue.keys.map((key) => {
+        const path = [...issue.path, key];
+        return `${locate(path)}${pathText(path)}: unknown setting`;
+      });
+    }
+    const message = expectedOf(issue);
+    const given =
+      issue.code === 'custom' || message.includes('got ') ? '' : `, got ${kindOf(valueAt(input, issue.path))}`;
+    return [`${locate(issue.path)}${pathText(issue.path)}: ${message}${given}`];
+  });
+}
+
+function codeOf(name: string): number | undefined {
+  const known = constantsOf('CKR_').get(name.replace(/^CKR_/u, ''));
+  if (known !== undefined) return known;
+  return /^(0x[0-9a-f]+|\d+)$/iu.test(name) ? Number(name) : undefined;
+}
+
+function validate(source: string, input: unknown, locate: Locate): GroupConfig {
+  const result = groupSchema.safeParse(input);
+  if (!result.success) throw new ConfigurationError(source, problemsOf(result.error, input, locate));
+  const { policy, ...rest } = result.data;
+  const verdicts = new Map<number, Verdict>();
+  for (const [name, verdict] of Object.entries(policy.verdicts)) {
+    const code = codeOf(name);
+    if (code === undefined) {
+      const path = ['policy', 'verdicts', name];
+      throw new ConfigurationError(source, [
+        `${locate(path)}${pathText(path)}: expected the name or number of a CKR code`,
+      ]);
+    }
+    verdicts.set(code, verdict);
+  }
+  // What may take longer never gets less.
+  const writeHangAfter = Math.max(policy.hangAfter, policy.writeHangAfter ?? WRITE_HANG_AFTER);
+  return {
+    ...rest,
+    serial: rest.serial,
+    pin: rest.pin,
+    log: rest.log,
+    slots: rest.slots,
+    policy: { ...policy, writeHangAfter, verdicts },
+  };
+}
+
+function lineLocator(document: Document, lines: LineCounter): Locate {
+  return (path) => {
+    // The nearest node that is there: a missing setting is reported where it should be.
+    for (let length = path.length; length >= 0; length -= 1) {
+      const node = length === 0 ? document.contents : document.getIn(path.slice(0, length), true);
+      const range = (node as { range?: readonly number[] } | undefined)?.range;
+      if (range?.[0] !== undefined) return `line ${lines.linePos(range[0]).line}: `;
+    }
+    return '';
+  };
+}
+
+/** A group's configuration from the text of its YAML file; `source` names the file in messages. */
+export function parseConfiguration(yaml: string, source: string): GroupConfig {
+  const lines = new LineCounter();
+  const document = parseDocument(yaml, { lineCounter: lines, prettyErrors: false });
+  if (document.errors.length > 0) {
+    throw new ConfigurationError(
+      source,
+      document.errors.map(({ message, pos }) => `line ${lines.linePos(pos[0]).line}: ${message}`),
+    );
+  }
+  return validate(source, document.toJS() as unknown, lineLocator(document, lines));
+}
+
+/** A group's configuration from an object of the same shape. */
+export function checkConfiguration(input: unknown, source = 'configuration'): GroupConfig {
+  return validate(source, input, () => '');
+}
+
+/** A member's configuration from an object of the shape that it has in a group's. */
+export function checkMember(input: unknown): MemberConfig {
+  const result = memberSchema.safeParse(input);
+  if (!result.success)
+    throw new ConfigurationError(
+      'member',
+      problemsOf(result.error, input, () => ''),
+    );
+  return result.data;
+}
+
+/** Where a PIN is to be read from, in the shape that it has in a configuration; InputError for anything else. */
+export function checkPinReference(field: string, input: unknown): PinReference {
+  const result = pinSchema.safeParse(input);
+  if (!result.success) throw new InputError(field, 'a PIN, or where it is: one of env, file and command', input);
+  return result.data;
+}
+
+const backupTokenSchema = z.strictObject({
+  module: memberSchema.shape.module,
+  token: memberSchema.shape.token,
+  env: memberSchema.shape.env,
+  libraryParameters: memberSchema.shape.libraryParameters,
+  pin: pinSchema.optional(),
+});
+
+export function checkBackupToken(input: unknown, source: string): BackupTokenConfig {
+  const result = backupTokenSchema.safeParse(input);
+  if (!result.success)
+    throw new ConfigurationError(
+      source,
+      problemsOf(result.error, input, () => ''),
+    );
+  const { pin, ...place } = result.data;
+  return { config: checkMember({ name: 'backup', ...place }), pin };
+}

@@ -1,0 +1,217 @@
+import type { Attribute } from '../../spec/attribute.js';
+import type { ObjectRef, ReadAttribute } from '../../spec/calls.js';
+import { ck } from '../../spec/constants.js';
+import { type JobReply, optional, resultOf, step } from '../../spec/job.js';
+import { CKR_OK } from '../../spec/verdict.js';
+import type { Group } from '../group/group.js';
+import type { Member } from '../group/member.js';
+import { describe, describedTypes, hasPublicValue, identityOf, publicValueTypes } from '../objects/identity.js';
+import type { Wrapped } from '../objects/key-note.js';
+import type { VirtualObject } from '../objects/object.js';
+import type { AnyRecord } from '../records/record.js';
+import type { Errand, Login } from './errand-type.js';
+import { isTrueIn, type Making } from './making.js';
+import { comparedProvers, mayBeProbed, type Prover, proves, publicMaterialOf, signatureProver } from './proof.js';
+import { inSession, lateIn, onToken, Script, withAttribute, withoutLate } from './script.js';
+import { arrivalOf } from './travel.js';
+
+const CKA_COPYABLE = ck('CKA_COPYABLE');
+
+/** Where an object comes from on a member. */
+export type Origin =
+  /** The call itself makes it there too. */
+  | { readonly kind: 'made'; readonly making: Making }
+  /** It comes wrapped. */
+  | { readonly kind: 'unwrapped'; readonly wrapped: Wrapped }
+  /** It is there as a session object already. */
+  | { readonly kind: 'kept'; readonly handle: Uint8Array; readonly login: Login }
+  /** It is public, or may be copied in the clear: the template holds its value. */
+  | { readonly kind: 'created' };
+
+/** An object that is to be on a member. */
+export interface Piece {
+  readonly object: VirtualObject;
+  readonly origin: Origin;
+  /** The whole template, without CKA_TOKEN. */
+  readonly template: readonly Attribute[];
+  readonly token: boolean;
+}
+
+/** How an object stands where it was just put. */
+export interface Installed {
+  readonly piece: Piece;
+  readonly handle: Uint8Array;
+  readonly proven: boolean;
+}
+
+export interface InstallationResult {
+  readonly installed: readonly Installed[];
+  /** All token objects that were written, records too. */
+  readonly handles: readonly Uint8Array[];
+  /** One that did not come out as it should. */
+  readonly wrong: VirtualObject | undefined;
+}
+
+/** Reads what came of a piece, and judges whether it is the object that it should be. */
+export class PieceReader {
+  readonly #described: number;
+  readonly #valueAt: number | undefined;
+  readonly #prover: Prover | undefined;
+  readonly #proofAt: number;
+  readonly #challenge: Uint8Array;
+
+  constructor(
+    readonly group: Group,
+    readonly piece: Piece,
+    script: Script,
+    ref: ObjectRef,
+    /** What the object's proofs were taken with. */
+    readonly salt: Uint8Array = group.salt,
+  ) {
+    const { object } = piece;
+    const { description } = object;
+    this.#described = script.add(step('C_GetAttributeValue', ref, describedTypes));
+    if (hasPublicValue(description)) this.#valueAt = script.add(step('C_GetAttributeValue', ref, publicValueTypes));
+    this.#challenge = group.port.randomBytes(32);
+    this.#prover = this.#proverOf(object);
+    this.#proofAt = script.steps.length;
+    if (this.#prover !== undefined) script.add(...this.#prover.steps(ref, this.#proofAt).map(optional));
+  }
+
+  #proverOf({ description, reference }: VirtualObject): Prover | undefined {
+    if (!mayBeProbed(description)) return undefined;
+    if (reference.has('signature')) {
+      return signatureProver(description, this.#challenge, (bytes) => this.group.port.sha256(bytes));
+    }
+    return comparedProvers(description, this.salt).find(({ kind }) => reference.has(kind) && proves(kind));
+  }
+
+  /** Whether it is the object that it should be; undefined where that cannot be told. */
+  judge(reply: JobReply): boolean | undefined {
+    const { object } = this.piece;
+    const read: readonly ReadAttribute[] = resultOf(reply, this.#described, 'C_GetAttributeValue');
+    const value = this.#valueAt === undefined ? undefined : resultOf(reply, this.#valueAt, 'C_GetAttributeValue')[0];
+    const description = describe(read);
+    const digest = value === undefined ? new Uint8Array() : this.group.port.sha256(value.value);
+    if (Buffer.compare(identityOf(description, digest), object.identity) !== 0) return false;
+    if (this.#prover === undefined) return undefined;
+    const proof = this.#prover.read(reply, this.#proofAt);
+    if (proof.length === 0) return undefined;
+    const expected = object.reference.get(this.#prover.kind) ?? new Uint8Array();
+    if (this.#prover.kind !== 'signature') return Buffer.compare(proof, expected) === 0;
+    return this.group.port.verifySignature(publicMaterialOf(description, expected), this.#challenge, proof);
+  }
+}
+
+/**
+ * Puts objects on one member, in one job: makes each as a session object, asks for what proves it, keeps it as a
+ * token object, and writes the records. A job that fails leaves nothing behind.
+ */
+export class Installation {
+  readonly #group: Group;
+  readonly #member: Member;
+  readonly #pieces: readonly Piece[];
+  readonly #records: readonly AnyRecord[];
+  readonly #function: string;
+  #readers: { readonly reader: PieceReader; readonly kept: number }[] = [];
+  #written: number[] = [];
+
+  constructor(
+    group: Group,
+    member: Member,
+    functionName: string,
+    pieces: readonly Piece[],
+    records: readonly AnyRecord[],
+  ) {
+    this.#group = group;
+    this.#member = member;
+    this.#function = functionName;
+    this.#pieces = pieces;
+    this.#records = records;
+  }
+
+  /** Undefined when the member cannot be reached by a wrapped key. */
+  errand(): Errand | undefined {
+    const { ledger } = this.#group;
+    const objects: VirtualObject[] = [];
+    for (const { origin } of this.#pieces) {
+      if (origin.kind === 'made') objects.push(...origin.making.uses);
+      if (origin.kind === 'unwrapped') {
+        const arrival = arrivalOf(ledger, origin.wrapped, this.#member.serial);
+        if (arrival === undefined) return undefined;
+        objects.push(arrival.key);
+      }
+    }
+    const anchored = this.#pieces.some(({ token }) => !token);
+    const [kept] = this.#pieces.flatMap(({ origin }) => (origin.kind === 'kept' ? [origin.login] : []));
+    return {
+      function: this.#function,
+      objects,
+      ...(kept === undefined ? {} : { login: kept }),
+      job: (handles) => ({ steps: this.#script(handles).steps, anchored }),
+    };
+  }
+
+  #script(handles: readonly Uint8Array[]): Script {
+    const script = new Script();
+    this.#readers = [];
+    let next = 0;
+    for (const piece of this.#pieces) {
+      const { origin, token } = piece;
+      const isDirect = !token || isUncopyable(piece) || (origin.kind === 'made' && origin.making.isCopy);
+      const template = isDirect
+        ? withAttribute(piece.template, token ? onToken : inSession)
+        : withAttribute(withoutLate(piece.template), inSession);
+      if (origin.kind === 'kept') {
+        const kept = script.add(step('C_CopyObject', origin.handle, [onToken]));
+        this.#readers.push({ reader: new PieceReader(this.#group, piece, script, { step: kept }), kept });
+        continue;
+      }
+      let made: number;
+      if (origin.kind === 'made') {
+        const { uses } = origin.making;
+        made = script.add(origin.making.step(handles.slice(next, next + uses.length), [template]));
+        next += uses.length;
+      } else if (origin.kind === 'unwrapped') {
+        const arrival = arrivalOf(this.#group.ledger, origin.wrapped, this.#member.serial);
+        if (arrival === undefined) throw new Error('a key was not wrapped for the member that is to get it');
+        const handle = handles[next] ?? new Uint8Array(8);
+        made = script.add(step('C_UnwrapKey', arrival.mechanism, handle, arrival.blob, template));
+        next += 1;
+      } else {
+        made = script.add(step('C_CreateObject', template));
+      }
+      const reader = new PieceReader(this.#group, piece, script, { step: made });
+      const kept = isDirect ? made : script.keep({ step: made }, lateIn(piece.template));
+      this.#readers.push({ reader, kept });
+    }
+    this.#written = this.#records.map((record) => script.write(record));
+    return script;
+  }
+
+  read(reply: JobReply): InstallationResult {
+    const installed: Installed[] = [];
+    let wrong: VirtualObject | undefined;
+    for (const { reader, kept } of this.#readers) {
+      const judgement = reader.judge(reply);
+      if (judgement === false) wrong = reader.piece.object;
+      installed.push({ piece: reader.piece, handle: handleAt(reply, kept), proven: judgement === true });
+    }
+    const written = this.#written.map((at) => handleAt(reply, at));
+    const own = installed.map(({ handle }) => handle);
+    return { installed, handles: [...own, ...written], wrong };
+  }
+}
+
+/** What may not be copied cannot come from a session object: it has to be written piece by piece. */
+function isUncopyable({ template }: Piece): boolean {
+  return isTrueIn(template, CKA_COPYABLE) === false;
+}
+
+/** The object that a step made. */
+function handleAt(reply: JobReply, index: number): Uint8Array {
+  const result = reply.results[index];
+  if (result?.code !== CKR_OK || !(result.value instanceof Uint8Array))
+    throw new RangeError(`step ${index} made no object`);
+  return result.value;
+}

@@ -1,0 +1,174 @@
+import type { TokenInfo } from '../../spec/calls.js';
+import { ck } from '../../spec/constants.js';
+import { step } from '../../spec/job.js';
+import { verdictOn } from '../../spec/verdict.js';
+import { FOREVER, type Task } from '../base/task.js';
+import type { Connection } from '../group/connection.js';
+import type { Group } from '../group/group.js';
+import type { Member } from '../group/member.js';
+import { findRecords, foundIn, recordsIn } from '../records/ledger.js';
+import { isLater } from '../records/record.js';
+import { JoinFailure } from './join-failure.js';
+import { findToken, perform, replyIn, startLibrary, tryJob } from './library.js';
+import { logIn, logInApart } from './pin-login.js';
+import { learnFrom } from './pin-record.js';
+import { renewLogin } from './session.js';
+
+const actionProhibited = ck('CKR_ACTION_PROHIBITED');
+const CKF_TOKEN_INITIALIZED = ck('CKF_TOKEN_INITIALIZED');
+/** Members that may still bring the group's record are looked at again so often (ms). */
+const LOOK_AGAIN = 25;
+/** Session counts that are no counts: effectively infinite, unavailable. */
+const isLimit = (count: number): boolean => count > 0 && count < 0xffff_ffff;
+
+/** `lasting`: trying again cannot help, only an operator can. */
+export type JoinResult =
+  | { readonly ok: true }
+  | { readonly ok: false; readonly reason: string; readonly lasting: boolean; readonly code: number | undefined };
+
+/**
+ * Brings a member into service: starts its host, loads the library, finds the token, opens the lanes, logs
+ * in. Ends by `deadline`; on a failure the host is left for the caller to end.
+ */
+export function* join(group: Group, member: Member, deadline: number): Task<JoinResult> {
+  const connection = member.connect();
+  member.isToRejoin = false;
+  connection.renewAfter = (failure) =>
+    failure.kind === 'code' && verdictOn(failure.code, group.policy.verdicts) === 'session'
+      ? renewLogin(group, member, connection)
+      : undefined;
+  const { config } = member;
+  try {
+    yield* startLibrary(group, member, connection, deadline);
+    const { slot, token } = yield* findToken(connection, config.token, deadline);
+    checkToken(group, member, token);
+    connection.slot = slot;
+    member.manufacturer = token.manufacturerID;
+    member.token = token;
+    member.mechanisms = undefined;
+    connection.lanes = lanesOf(config.lanes, token);
+    connection.seats = seatsOf(connection.lanes, token);
+    yield* perform(connection, { steps: [step('X_Attach', slot, connection.lanes)], sessionless: true }, deadline);
+    connection.window = connection.lanes * 2;
+    connection.isAttached = true;
+    if (member.staysOut) return { ok: true };
+    if (member.ownPin !== undefined) yield* logInApart(group, member, connection, member.ownPin, deadline);
+    else if (group.pin !== undefined) yield* logIn(group, member, connection, token, deadline);
+    if (member.ownPin !== undefined || group.pin !== undefined)
+      yield* learnRecords(group, member, connection, token, deadline);
+    member.serial = token.serialNumber;
+    member.lacking.clear();
+    return { ok: true };
+  } catch (error) {
+    if (error instanceof JoinFailure)
+      return { ok: false, reason: error.message, lasting: error.lasting, code: error.code };
+    return {
+      ok: false,
+      reason: error instanceof Error ? error.message : String(error),
+      lasting: false,
+      code: undefined,
+    };
+  }
+}
+
+function checkToken(group: Group, member: Member, token: TokenInfo): void {
+  if ((token.flags & CKF_TOKEN_INITIALIZED) === 0) throw new JoinFailure('the token is not initialized');
+  if (member.serial !== undefined && member.serial !== token.serialNumber) {
+    throw new JoinFailure(`another token is there: serial ${token.serialNumber} instead of ${member.serial}`);
+  }
+  const twin = group.members.find(({ serial, name }) => name !== member.name && serial === token.serialNumber);
+  if (twin !== undefined)
+    throw new JoinFailure(
+      `it is the same token as that of ${twin.name} (serial ${token.serialNumber})`,
+      true,
+      actionProhibited,
+    );
+}
+
+/** Reads the group's records: whether the member is one of the group, and under which names its objects go. */
+function* learnRecords(
+  group: Group,
+  member: Member,
+  connection: Connection,
+  token: TokenInfo,
+  deadline: number,
+): Task<void> {
+  const job = { steps: [findRecords] };
+  const end = yield* connection.insist(() => tryJob(connection, job, deadline), deadline);
+  const records = recordsIn(foundIn(replyIn(connection, job, end), 0));
+  const own = records.group?.record;
+  connection.records = records;
+  member.isOfGroup = false;
+  // What an applicant holds is none of the group's.
+  if (records.newer && !member.isApplicant) group.ledger.isNewer = true;
+  if (group.isForming || member.isApplicant) return;
+  group.changed.fire();
+  if (own === undefined) yield* awaitRecord(group, member, connection, deadline);
+  const known = group.ledger.record;
+  const { serialNumber } = token;
+  // A new member that the others know gets its record from them.
+  const isExpected = known !== undefined && group.ledger.isFilling(serialNumber);
+  if (own === undefined) {
+    if (known !== undefined && !isExpected)
+      throw new JoinFailure(`it has no group record, the others are of group ${known.label}`);
+    if (isExpected) member.isOfGroup = true;
+    return;
+  }
+  if (known !== undefined && known.id !== own.id)
+    throw new JoinFailure(`it belongs to another group: ${own.label}`, true);
+  const newest = known === undefined || isLater(own, known) ? own : known;
+  if (!newest.members.some(({ serial }) => serial === serialNumber)) {
+    if (own.members.some(({ serial }) => serial === serialNumber))
+      throw new JoinFailure('it was removed from the group', true);
+    throw new JoinFailure(`the group ${own.label} does not know this token (serial ${serialNumber})`, true);
+  }
+  group.adopt(own);
+  for (const { record } of records.aliases) group.objects.learnAliases(group.ledger.addAlias(record));
+  if (records.pins.length > 0) yield* learnFrom(group, connection, deadline);
+  member.isOfGroup = true;
+  for (const other of group.members) {
+    if (other.isActive && !other.isOfGroup && other.connection !== undefined)
+      other.suspect(other.connection, 'it has no group record');
+  }
+}
+
+/**
+ * A member without a group record is of a group without records, or it is a blank token in a member's place: the
+ * others tell which. It is not known before each of them has been read once, or could not be, or hangs.
+ */
+function* awaitRecord(group: Group, member: Member, connection: Connection, deadline: number): Task<void> {
+  const { port, policy, ledger, members } = group;
+  if (!members.includes(member) || member.hasServed) return;
+  for (;;) {
+    const now = port.now();
+    const awaited = members.filter(
+      (other) => isJoiningFirst(other) && other !== member && other.connection?.isHung(now, policy) !== true,
+    );
+    if (ledger.record !== undefined || awaited.length === 0 || now >= deadline) return;
+    if (connection.end !== undefined) throw new JoinFailure(connection.end.reason);
+    const hungAt = awaited.map((other) => other.connection?.hungAt(policy) ?? FOREVER);
+    const lookAt = Math.max(now + LOOK_AGAIN, Math.min(...hungAt));
+    yield { signals: [group.changed, connection.ended], until: Math.min(deadline, lookAt) };
+  }
+}
+
+/** Whether nothing is known yet of what its token says of the group. */
+function isJoiningFirst({ state, hasServed, connection }: Member): boolean {
+  return state.name === 'joining' && !hasServed && connection?.records === undefined;
+}
+
+/** The token's sessions but for the one that is kept for the login. */
+function sessionsOf({ maxSessionCount, maxRwSessionCount }: TokenInfo): number {
+  return Math.min(...[maxSessionCount, maxRwSessionCount].filter(isLimit).map((limit) => limit - 1), FOREVER);
+}
+
+/** One lane must remain, and a session for streams where there is one. */
+function lanesOf(wanted: number, token: TokenInfo): number {
+  const sessions = sessionsOf(token);
+  return Math.max(1, Math.min(wanted, sessions > 2 ? sessions - 1 : sessions));
+}
+
+/** How many sessions may be held beside the lanes'. */
+function seatsOf(lanes: number, token: TokenInfo): number {
+  return Math.max(1, Math.min(lanes, sessionsOf(token) - lanes));
+}

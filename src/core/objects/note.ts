@@ -1,0 +1,60 @@
+import type { Attribute } from '../../spec/attribute.js';
+import { describe, describedTypes, identityOf } from './identity.js';
+import type { NotedAttribute, ObjectNote, ProofKind } from './key-note.js';
+import { VirtualObject } from './object.js';
+
+export const hex = (bytes: Uint8Array): string =>
+  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex');
+
+export const fromHex = (text: string): Uint8Array => new Uint8Array(Buffer.from(text, 'hex'));
+
+export function noteAttributes(attributes: readonly Attribute[]): NotedAttribute[] {
+  return attributes.map(({ type, value }) => [type, hex(value)]);
+}
+
+export function attributesOf(noted: readonly NotedAttribute[]): Attribute[] {
+  return noted.map(([type, value]) => ({ type, value: fromHex(value) }));
+}
+
+export function noteProofs(proofs: ReadonlyMap<ProofKind, Uint8Array>): ObjectNote['proofs'] {
+  return Object.fromEntries([...proofs].map(([kind, proof]) => [kind, hex(proof)]));
+}
+
+export function proofsIn(noted: ObjectNote['proofs']): Map<ProofKind, Uint8Array> {
+  return new Map(Object.entries(noted).map(([kind, proof]) => [kind as ProofKind, fromHex(proof)]));
+}
+
+/** Notes an object; `described` as its `describedTypes` were read. */
+export function noteObject(object: VirtualObject): ObjectNote {
+  return {
+    handle: object.handle,
+    ordinal: object.ordinal,
+    described: object.described.map((value) => (value === undefined ? null : hex(value))),
+    valueDigest: hex(object.valueDigest),
+    use: object.use ?? null,
+    proofs: noteProofs(object.reference),
+  };
+}
+
+/** The object of a note, apart from the group's table: to look for it on a member. */
+export function objectOf(note: ObjectNote): VirtualObject {
+  const described = describedTypes.map((_type, index) => {
+    const value = note.described[index];
+    return value === undefined || value === null ? undefined : fromHex(value);
+  });
+  const description = describe(
+    described.map((value) =>
+      value === undefined
+        ? { presence: 'invalid', value: Buffer.alloc(0) }
+        : { presence: 'present', value: Buffer.from(value) },
+    ),
+  );
+  const valueDigest = fromHex(note.valueDigest);
+  const object = new VirtualObject(note.handle, identityOf(description, valueDigest), description, note.ordinal);
+  object.described = described;
+  object.valueDigest = valueDigest;
+  object.use = note.use ?? undefined;
+  for (const [kind, proof] of proofsIn(note.proofs)) object.reference.set(kind, proof);
+  object.referenced = true;
+  return object;
+}

@@ -1,0 +1,255 @@
+import { ck } from '../../spec/constants.js';
+import type { Task } from '../base/task.js';
+import { isReachable, readingRecords, runErrand } from '../call/errand.js';
+import { meetAll } from '../call/meeting.js';
+import type { Connection } from '../group/connection.js';
+import type { Group } from '../group/group.js';
+import type { Member } from '../group/member.js';
+import { Effort, isFailure } from '../group/outcome.js';
+import { Pace } from '../group/pace.js';
+import { Progress } from '../group/progress.js';
+import { isSecretPart } from '../jobs/making.js';
+import { Script } from '../jobs/script.js';
+import type { Survey } from '../objects/found-object.js';
+import { CKO } from '../objects/identity.js';
+import type { KeyRecord } from '../objects/key-note.js';
+import type { VirtualObject } from '../objects/object.js';
+import { foundIn, recordsIn } from '../records/ledger.js';
+import type { AnyRecord } from '../records/record.js';
+import { isShortOfCopies } from '../replicas/copies.js';
+import { candidatesOn } from '../replicas/inventory.js';
+import { learnKeyRecord } from '../replicas/key-record.js';
+import { establishReference } from '../replicas/reference.js';
+import { resolveKey } from '../replicas/resolve.js';
+import { surveyKeyRecords, surveyMember } from '../replicas/survey.js';
+import { alteringTo } from '../replication/alteration.js';
+import { restoreObject } from '../replication/restoration.js';
+import { Strays } from './stray.js';
+
+const CKA_LABEL = ck('CKA_LABEL');
+const CKA_ID = ck('CKA_ID');
+/** One object is waited for so many times `hangAfter`. */
+const COPY_MULTIPLE = 2;
+
+/** So often it is tried to give a member all, before it serves without what nobody can give. */
+const MOST_TRIES = 3;
+/** Why a member tries again to come back. */
+export const UNCOMPARED = 'it could not be compared with the others';
+
+/** A member that has all that the group has, to compare others with. */
+function sourceFor(group: Group, member: Member): Member | undefined {
+  const others = group.members.filter(
+    (other) => other !== member && isReachable(other) && !group.ledger.isFilling(other.serial),
+  );
+  return (
+    others.find(({ isActive, isUnsettled, unable }) => isActive && !isUnsettled && unable.size === 0) ??
+    others.find(({ isActive }) => isActive) ??
+    others.find(({ state }) => state.name === 'standby')
+  );
+}
+
+/** Gives a new member all that the others have. Ends with the reason when it cannot. */
+export function* fillMember(group: Group, member: Member): Task<string | undefined> {
+  const source = sourceFor(group, member);
+  if (source === undefined) return 'no member is there that it could get its objects from';
+  const lacking = yield* compareWith(group, member, source, 'copying');
+  if (lacking === undefined) return UNCOMPARED;
+  member.fillings += 1;
+  if (lacking.length === 0) return undefined;
+  if (member.fillings < MOST_TRIES) return `${lacking.length} objects could not be copied yet`;
+  // What nobody can give, it does without: keys that cannot be taken out, and of which no sealed form was kept.
+  const objects = lacking.map(({ summary }) => summary);
+  group.emit({ type: 'sync', member: member.name, what: 'lacking', objects });
+  return undefined;
+}
+
+/**
+ * What a member that comes back lacks for no known reason is copied to it; what it has beyond is reported. Ends with the
+ * reason when that cannot be now; after a few times it serves without.
+ */
+export function* compareWithOthers(group: Group, member: Member): Task<string | undefined> {
+  const source = sourceFor(group, member);
+  if (source === undefined) return undefined;
+  const isCompared = (yield* compareWith(group, member, source, 'comparing')) !== undefined;
+  member.failedComparisons = isCompared ? 0 : member.failedComparisons + 1;
+  return !isCompared && member.failedComparisons < MOST_TRIES ? UNCOMPARED : undefined;
+}
+
+/** Copies what the member lacks, and gives what nobody could give; undefined where they could not be compared. */
+function* compareWith(
+  group: Group,
+  member: Member,
+  source: Member,
+  what: 'copying' | 'comparing',
+): Task<readonly VirtualObject[] | undefined> {
+  const target = member.connection;
+  const giving = source.connection;
+  if (target === undefined || giving === undefined) return undefined;
+  const pace = new Pace(group);
+  const theirs = yield* surveyMember(giving, pace);
+  const own = yield* surveyMember(target, pace);
+  if (isFailure(own) || isFailure(theirs)) return undefined;
+  const differing = theirs.objects.filter(({ identity }) => own.of(identity).length < theirs.of(identity).length);
+  const foreign = own.objects.filter(({ identity }) => theirs.of(identity).length < own.of(identity).length);
+  if (foreign.length > 0) {
+    const objects = foreign.map(({ description }) => ({
+      handle: 0,
+      label: Buffer.from(description.label).toString(),
+      id: Buffer.from(description.id).toString('hex'),
+    }));
+    group.emit({ type: 'sync', member: member.name, what: 'foreign', objects });
+  }
+  if (differing.length === 0 && what === 'comparing') return [];
+  target.survey = { found: own, isWhole: true };
+  giving.survey = { found: theirs, isWhole: false };
+  try {
+    const wanted = what === 'copying' ? theirs.objects : differing;
+    const copying = new Copying(group, member, source, target, giving, what === 'comparing');
+    return yield* copying.run(theirs, wanted, what);
+  } finally {
+    giving.forgetSurvey();
+    target.forgetSurvey();
+  }
+}
+
+/** The copying of objects from one member to another. */
+class Copying {
+  readonly #strays: Strays;
+
+  constructor(
+    readonly group: Group,
+    readonly member: Member,
+    readonly source: Member,
+    readonly target: Connection,
+    readonly giving: Connection,
+    /** Other processes may work on the member as well: nothing is believed that was not looked at just now. */
+    readonly isShared: boolean,
+  ) {
+    this.#strays = new Strays(group, target, giving);
+  }
+
+  *run(
+    theirs: Survey,
+    wanted: Survey['objects'],
+    what: 'copying' | 'comparing',
+  ): Task<readonly VirtualObject[] | undefined> {
+    const { group, source, giving } = this;
+    // By which names objects go now: other processes may have renamed them.
+    const read = yield* runErrand(group, source, readingRecords, group.port.now() + group.policy.hangAfter);
+    if (read.kind === 'done') group.learnSome([recordsIn(foundIn(read.reply, 0))]);
+    const pace = new Pace(group);
+    const records = yield* surveyKeyRecords(giving, pace);
+    const ownRecords = yield* surveyKeyRecords(this.target, pace);
+    const objects = yield* meetAll(group, source, giving, theirs.epoch, wanted);
+    if (isFailure(objects)) return undefined;
+    const progress = new Progress(group, this.member.name, what, objects.length);
+    const copied: VirtualObject[] = [];
+    const lacking: VirtualObject[] = [];
+    for (const object of objects) {
+      if (this.target.end !== undefined) break;
+      // As it stands there now: what was once read may be older than a change by another process.
+      object.record = isFailure(records) ? undefined : records.get(object.handle);
+      const outcome = yield* this.#copy(object, isFailure(ownRecords) ? undefined : ownRecords);
+      if (outcome === 'copied') copied.push(object);
+      if (outcome === 'lacking') lacking.push(object);
+      progress.advance();
+      if (outcome === 'copied') yield* pace.rest();
+    }
+    progress.finish();
+    if (copied.length > 0)
+      group.emit({
+        type: 'sync',
+        member: this.member.name,
+        what: 'copied',
+        objects: copied.map(({ summary }) => summary),
+      });
+    return lacking;
+  }
+
+  *#copy(
+    object: VirtualObject,
+    ownRecords: ReadonlyMap<number, KeyRecord> | undefined,
+  ): Task<'there' | 'copied' | 'lacking'> {
+    const { group, member, target } = this;
+    const located = yield* resolveKey(group, member, target, object, new Effort());
+    if (located instanceof Uint8Array && !(yield* isShortOfCopies(group, target, this.giving, object, new Effort()))) {
+      yield* this.#completeRecords(object, ownRecords);
+      return 'there';
+    }
+    const replica = target.replicas.get(object);
+    // What could not be asked is no reason to put another one there.
+    if (replica === undefined) return 'lacking';
+    if (group.policy.replication === 'external' && isSecretPart(object.description)) return 'lacking';
+    if (this.isShared && !(yield* this.#isStillDifferent(object))) return 'there';
+    const until = group.port.now() + group.policy.hangAfter * COPY_MULTIPLE + group.policy.writeHangAfter;
+    try {
+      if (yield* this.#rename(object, until)) return 'there';
+      return (yield* restoreObject(group, object, member, until)) ? 'copied' : 'lacking';
+    } catch {
+      return 'lacking';
+    }
+  }
+
+  /** Where the member has it under another name, it only gets the one that it has elsewhere. */
+  *#rename(object: VirtualObject, until: number): Task<boolean> {
+    const { group, member } = this;
+    yield* learnKeyRecord(group, object);
+    if (!object.referenced) yield* establishReference(group, object, new Effort());
+    const stray = yield* this.#strays.find(object, false);
+    if (stray === undefined) return false;
+    const { label, id } = object.description;
+    const changes = [
+      { type: CKA_LABEL, value: label },
+      ...(object.description.class === CKO.data ? [] : [{ type: CKA_ID, value: id }]),
+    ];
+    const { errand } = alteringTo(group, stray, changes);
+    return (yield* runErrand(group, member, errand, until)).kind === 'done';
+  }
+
+  /**
+   * Whether nobody is just making or destroying it, and it is there and not here now: between two surveys another
+   * process may have done either.
+   */
+  *#isStillDifferent(object: VirtualObject): Task<boolean> {
+    const { group, target, giving, source, member } = this;
+    target.forgetSurvey();
+    giving.forgetSurvey();
+    if (object.isDestroyed) return false;
+    for (const each of [source, member]) {
+      const end = yield* runErrand(group, each, readingRecords, group.port.now() + group.policy.hangAfter);
+      if (end.kind !== 'done') return false;
+      const { changes } = recordsIn(foundIn(end.reply, 0));
+      const isOpen = changes.some(
+        ({ record }) =>
+          record.notes.some(({ handle }) => handle === object.handle) &&
+          (record.kind === 'intent' || group.missing(record).length > 0),
+      );
+      if (isOpen) return false;
+    }
+    const effort = new Effort();
+    const there = yield* candidatesOn(giving, object, effort);
+    const here = yield* candidatesOn(target, object, effort);
+    if (there.kind !== 'candidates' || here.kind !== 'candidates') return false;
+    return there.list.length > here.list.length;
+  }
+
+  /** An object that was copied in an earlier try may have come without its records. */
+  *#completeRecords(object: VirtualObject, ownRecords: ReadonlyMap<number, KeyRecord> | undefined): Task<void> {
+    const { group, member } = this;
+    const missing: AnyRecord[] = [];
+    const { record } = object;
+    if (record !== undefined && record !== null && ownRecords?.has(object.handle) === false) missing.push(record);
+    const alias = group.ledger.aliasOf(object.handle);
+    if (alias !== undefined && member.connection?.hasAlias(object.handle) === false) missing.push(alias);
+    if (missing.length === 0) return;
+    const script = new Script();
+    for (const each of missing) script.write(each);
+    const until = group.port.now() + group.policy.hangAfter + group.policy.writeHangAfter;
+    yield* runErrand(
+      group,
+      member,
+      { function: 'C_CreateObject', objects: [], job: () => ({ steps: script.steps }) },
+      until,
+    );
+  }
+}

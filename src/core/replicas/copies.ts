@@ -1,0 +1,102 @@
+import type { Attribute } from '../../spec/attribute.js';
+import { ck } from '../../spec/constants.js';
+import { resultOf, step } from '../../spec/job.js';
+import { attributeIn } from '../../spec/rules.js';
+import { FOREVER, type Task } from '../base/task.js';
+import type { Connection } from '../group/connection.js';
+import type { Group } from '../group/group.js';
+import { type Effort, type Failure, failureOf } from '../group/outcome.js';
+import type { FoundReplica } from '../objects/found-object.js';
+import { isProvenByIdentity } from '../objects/identity.js';
+import { areOfOneKey, type VirtualObject } from '../objects/object.js';
+import { compare } from './fingerprint.js';
+import { candidatesOn } from './inventory.js';
+
+/** What a key may be used for: the attributes that tell exact copies of one key apart. */
+export const useTypes: readonly number[] = [
+  'SENSITIVE',
+  'EXTRACTABLE',
+  'ENCRYPT',
+  'DECRYPT',
+  'SIGN',
+  'VERIFY',
+  'WRAP',
+  'UNWRAP',
+  'DERIVE',
+].map((name) => ck(`CKA_${name}`));
+
+/** The use that a template states: a digit an attribute. */
+export function useIn(template: readonly Attribute[]): string {
+  return useTypes.map((type) => (attributeIn(template, type)?.[0] === 1 ? '1' : '0')).join('');
+}
+
+/** The uses of objects on a member, in their order. */
+export function* readUses(
+  connection: Connection,
+  copies: readonly FoundReplica[],
+  effort: Effort,
+): Task<readonly string[] | Failure> {
+  const steps = copies.map(({ handle }) => step('C_GetAttributeValue', handle, useTypes));
+  const outcome = yield* connection.run({ steps }, 'copies', FOREVER, effort);
+  const failure = failureOf(outcome);
+  if (failure !== undefined || outcome.kind !== 'reply') return failure ?? { kind: 'withdrawn' };
+  const { reply } = outcome;
+  return copies.map((_copy, index) =>
+    resultOf(reply, index, 'C_GetAttributeValue')
+      .map(({ presence, value }) => (presence === 'present' && value[0] === 1 ? '1' : '0'))
+      .join(''),
+  );
+}
+
+/** Which of several exact copies on a member an object is: one of its use; where it has none, by its ordinal. */
+export function* pickCopy(
+  connection: Connection,
+  object: VirtualObject,
+  copies: readonly FoundReplica[],
+  effort: Effort,
+): Task<FoundReplica | undefined | Failure> {
+  const otherwise = copies[Math.min(object.ordinal, copies.length - 1)];
+  if (copies.length < 2 || object.use === undefined) return otherwise;
+  const uses = yield* readUses(connection, copies, effort);
+  if ('kind' in uses) return uses;
+  return copies.find((_copy, index) => uses[index] === object.use) ?? otherwise;
+}
+
+/** How many copies of an object's key a member has, of that use; undefined when it could not be asked. */
+function* countCopies(
+  group: Group,
+  connection: Connection,
+  object: VirtualObject,
+  effort: Effort,
+): Task<number | undefined> {
+  const candidates = yield* candidatesOn(connection, object, effort);
+  if (candidates.kind !== 'candidates') return undefined;
+  const same: FoundReplica[] = [];
+  for (const candidate of candidates.list) {
+    const comparison = isProvenByIdentity(object.description)
+      ? 'same'
+      : yield* compare(group, connection, object, candidate, effort);
+    if (comparison === 'same') same.push(candidate);
+  }
+  if (object.use === undefined || same.length === 0) return same.length;
+  const uses = yield* readUses(connection, same, effort);
+  return 'kind' in uses ? undefined : uses.filter((use) => use === object.use).length;
+}
+
+/**
+ * Whether a member has fewer copies of an object than another member: one copy is as good as the other, so that it
+ * is found there proves nothing.
+ */
+export function* isShortOfCopies(
+  group: Group,
+  member: Connection,
+  source: Connection,
+  object: VirtualObject,
+  effort: Effort,
+): Task<boolean> {
+  const copies = group.objects.aliasesOf(object.identity).filter(({ proofs }) => areOfOneKey(proofs, object.reference));
+  if (copies.length < 2) return false;
+  const own = yield* countCopies(group, member, object, effort);
+  const theirs = yield* countCopies(group, source, object, effort);
+  return own !== undefined && theirs !== undefined && own < theirs;
+}

@@ -1,0 +1,149 @@
+import { ck } from '../../spec/constants.js';
+import { optional, step } from '../../spec/job.js';
+import type { Task } from '../base/task.js';
+import { isReachable } from '../call/errand.js';
+import type { Group } from '../group/group.js';
+import type { Member } from '../group/member.js';
+import type { Errand } from '../jobs/errand-type.js';
+import { isSecretPart } from '../jobs/making.js';
+import { Script } from '../jobs/script.js';
+import { hex } from '../objects/note.js';
+import type { VirtualObject } from '../objects/object.js';
+import { aliasTemplate, keyRecordTemplate } from '../records/record.js';
+import { relearnKeyRecord } from '../replicas/key-record.js';
+import { refreshForChange } from '../wrapping/membership-record.js';
+import { Change, carryOut } from './change.js';
+import { checkWritable } from './creation.js';
+import { describeObject, restoreObject } from './restoration.js';
+
+const CKR = {
+  deviceRemoved: ck('CKR_DEVICE_REMOVED'),
+  functionFailed: ck('CKR_FUNCTION_FAILED'),
+} as const;
+
+/**
+ * Destroys an object on all members, one after the other. What cannot be finished now is finished when the
+ * members that are away are met again: a key that was destroyed stays destroyed (Rule 16).
+ */
+export function* destroyObject(group: Group, object: VirtualObject, deadline: number): Task<void> {
+  const name = 'C_DestroyObject';
+  checkWritable(group, name);
+  group.counters.calls += 1;
+  const change = new Change(group, name, deadline);
+  yield* carryOut(change, object.session === undefined ? destroy(change, object) : release(change, object));
+}
+
+function* destroy(change: Change, object: VirtualObject): Task<void> {
+  const { group } = change;
+  yield* refreshForChange(group, change.deadline);
+  yield* relearnKeyRecord(group, object);
+  yield* describeObject(group, object, change.deadline);
+  const participants = yield* change.participants();
+  const going = yield* change.announce(participants, 'destroy', [object]);
+  const done: Member[] = [];
+  const doubtful: Member[] = [];
+  for (const member of going) {
+    if (!isReachable(member)) continue;
+    const isLate = done.length === 0 && (change.givenUp || group.port.now() >= change.deadline);
+    if (isLate) {
+      yield* change.leaveUndone([], doubtful);
+      throw change.failure(CKR.functionFailed, 'the time was over before any member had done it');
+    }
+    // Once one of them has done it, there is no way back: the others get the time that it takes.
+    const until = done.length === 0 ? change.deadline : change.settleBy;
+    const end = yield* change.run(member, destroyingOn(group, object), until);
+    if (end.kind === 'done') {
+      done.push(member);
+      change.decide(undefined);
+    } else if (end.kind === 'refused' && done.length === 0) {
+      yield* change.leaveUndone([], doubtful);
+      throw change.refusal(end);
+    } else if (end.kind === 'gone' && end.begun) {
+      doubtful.push(member);
+    } else if (end.kind === 'refused' && !change.givenUp) {
+      yield* restoreAll(change, done, doubtful, object);
+      throw change.refusal(end);
+    }
+  }
+  if (done.length === 0) {
+    yield* change.leaveUndone([], doubtful);
+    throw change.failure(CKR.deviceRemoved, `no member has done it: ${group.whereabouts}`);
+  }
+  group.objects.remove(object);
+  group.objects.learnAliases(group.ledger.dropAliases(object.handle));
+  yield* change.commit(done);
+}
+
+/** One of them may not: those that have done it get it back. */
+function* restoreAll(
+  change: Change,
+  members: readonly Member[],
+  doubtful: readonly Member[],
+  object: VirtualObject,
+): Task<void> {
+  change.decided = undefined;
+  const left = [...doubtful];
+  for (const member of members) {
+    try {
+      if (!(yield* restoreObject(change.group, object, member, change.settleBy))) left.push(member);
+    } catch {
+      left.push(member);
+    }
+  }
+  yield* change.leaveUndone(
+    members.filter((member) => !left.includes(member)),
+    left,
+  );
+}
+
+/** Destroys the object and the records of it on one member. */
+function destroyingOn(group: Group, object: VirtualObject): Errand {
+  return {
+    function: 'C_DestroyObject',
+    objects: [object],
+    job: ([handle = new Uint8Array(8)]) => {
+      const script = new Script();
+      script.add(step('C_DestroyObject', handle));
+      addForgetting(group, object, script);
+      return { steps: script.steps };
+    },
+  };
+}
+
+/** Takes the records of an object off a member. */
+export function addForgetting(group: Group, object: VirtualObject, script: Script): void {
+  const templates = [];
+  if (isSecretPart(object.description)) templates.push(keyRecordTemplate(object.handle));
+  if (group.ledger.hasAliases(object.handle)) templates.push(aliasTemplate(object.handle));
+  for (const template of templates) {
+    // Twice: there are two of them while one takes the other's place.
+    for (let i = 0; i < 2; i += 1) {
+      const at = script.add(optional(step('X_Find', template, 1, [])));
+      script.add(optional(step('C_DestroyObject', { step: at })));
+    }
+  }
+}
+
+/** A session object goes, whoever has logged in by now. */
+export function* letGo(group: Group, object: VirtualObject): Task<void> {
+  const change = new Change(group, 'C_DestroyObject', group.port.now() + group.policy.deadline);
+  yield* carryOut(change, release(change, object));
+}
+
+/** A session object goes on every member that has it; for the application it is gone at once. */
+function* release(change: Change, object: VirtualObject): Task<void> {
+  const { group } = change;
+  group.objects.remove(object);
+  const places = group.members.flatMap((member) => {
+    const { connection } = member;
+    const replica = connection?.replicas.get(object);
+    if (connection === undefined || replica?.kind !== 'usable') return [];
+    connection.sessionObjects.delete(hex(replica.handle));
+    connection.replicas.delete(object);
+    return [{ member, login: { connection, epoch: connection.epoch }, handle: replica.handle }];
+  });
+  for (const { member, login, handle } of places) {
+    const steps = [step('C_DestroyObject', handle)];
+    yield* change.run(member, { function: 'C_DestroyObject', objects: [], login, job: () => ({ steps }) });
+  }
+}

@@ -1,0 +1,94 @@
+import type { MechanismInfo, MechanismTable } from '../../spec/calls.js';
+import { ck } from '../../spec/constants.js';
+import { resultOf, step } from '../../spec/job.js';
+import { TokenError } from '../base/error.js';
+import type { Task } from '../base/task.js';
+import type { Group } from '../group/group.js';
+import type { Member } from '../group/member.js';
+import { failureOf } from '../group/outcome.js';
+
+/** What every member has to be able to do, because it is done on each of them. */
+const ON_ALL = ck('CKF_UNWRAP') | ck('CKF_DERIVE');
+const deviceRemoved = ck('CKR_DEVICE_REMOVED');
+const CKF_HW = ck('CKF_HW');
+
+/**
+ * What the group can serve: what any member can, since calls are routed to one that can; but to unwrap and derive what
+ * all can, since these keys are made on each member. Members are asked once for each time that they came into service.
+ */
+export function* mechanismsOf(group: Group, deadline: number): Task<MechanismTable> {
+  for (;;) {
+    const serving = group.members.filter(({ isServing }) => isServing);
+    yield* learnAll(group, serving, deadline);
+    const tables = serving.flatMap(({ mechanisms }) => mechanisms ?? []);
+    // With nobody there, what they could before.
+    const known = tables.length > 0 ? tables : group.members.flatMap(({ mechanisms }) => mechanisms ?? []);
+    if (known.length > 0) return merge(known);
+    if (group.isHopeless || group.port.now() >= deadline)
+      throw new TokenError(deviceRemoved, 'C_GetMechanismList', `no member has answered: ${group.whereabouts}`);
+    yield { signals: [group.changed], until: deadline };
+  }
+}
+
+/** The table of one member's token. */
+export function* mechanismsOn(group: Group, member: Member, deadline: number): Task<MechanismTable> {
+  yield* learnAll(group, [member], deadline);
+  return member.mechanisms ?? new Map();
+}
+
+/** One that does not answer in time is left out: the others can tell. */
+function* learnAll({ port }: Group, members: readonly Member[], deadline: number): Task<void> {
+  const running = members
+    .filter(({ mechanisms }) => mechanisms === undefined)
+    .map((member) => port.start(learn(member, deadline)));
+  try {
+    while (port.now() < deadline) {
+      const late = running.filter(({ settled }) => !settled);
+      if (late.length === 0) return;
+      yield { signals: late, until: deadline };
+    }
+  } finally {
+    for (const each of running) if (!each.settled) each.cancel(undefined);
+  }
+}
+
+function merge(tables: readonly MechanismTable[]): MechanismTable {
+  const merged = new Map<number, MechanismInfo>();
+  for (const table of tables) {
+    for (const [type, info] of table) {
+      const known = merged.get(type);
+      merged.set(type, known === undefined ? info : both(known, info));
+    }
+  }
+  for (const [type, info] of merged) {
+    const lacking = tables.filter((table) => !table.has(type)).length;
+    if (lacking > 0) merged.set(type, { ...info, flags: info.flags & ~ON_ALL });
+  }
+  return merged;
+}
+
+function both(one: MechanismInfo, other: MechanismInfo): MechanismInfo {
+  const everywhere = one.flags & other.flags & (ON_ALL | CKF_HW);
+  return {
+    shortestKey: Math.min(one.shortestKey, other.shortestKey),
+    longestKey: Math.max(one.longestKey, other.longestKey),
+    flags: (((one.flags | other.flags) & ~(ON_ALL | CKF_HW)) | everywhere) >>> 0,
+  };
+}
+
+function* learn(member: Member, deadline: number): Task<void> {
+  const { connection } = member;
+  if (connection === undefined) return;
+  const { slot } = connection;
+  const list = yield* connection.run(
+    { steps: [step('C_GetMechanismList', slot)], sessionless: true },
+    'mechanisms',
+    deadline,
+  );
+  if (list.kind !== 'reply' || failureOf(list) !== undefined) return;
+  const types = resultOf(list.reply, 0, 'C_GetMechanismList');
+  const steps = types.map((type) => step('C_GetMechanismInfo', slot, type));
+  const infos = yield* connection.run({ steps, sessionless: true }, 'mechanisms', deadline);
+  if (infos.kind !== 'reply' || failureOf(infos) !== undefined) return;
+  member.mechanisms = new Map(types.map((type, index) => [type, resultOf(infos.reply, index, 'C_GetMechanismInfo')]));
+}

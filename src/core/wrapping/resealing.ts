@@ -1,0 +1,195 @@
+import type { Attribute } from '../../spec/attribute.js';
+import { ck } from '../../spec/constants.js';
+import { optional, resultOf, step } from '../../spec/job.js';
+import type { Task } from '../base/task.js';
+import { runCall } from '../call/call.js';
+import { isReachable, runErrand } from '../call/errand.js';
+import type { Group } from '../group/group.js';
+import type { Member } from '../group/member.js';
+import { isFailure } from '../group/outcome.js';
+import { Progress } from '../group/progress.js';
+import type { Errand } from '../jobs/errand-type.js';
+import { noCodes, type Operation } from '../jobs/operation.js';
+import { inSession, Script, withAttribute, withoutLate } from '../jobs/script.js';
+import { addWrapping, arrivalOf, wrapMechanism } from '../jobs/travel.js';
+import type { KeyRecord, Wrapped } from '../objects/key-note.js';
+import { attributesOf, fromHex, hex } from '../objects/note.js';
+import { labelTemplate, readRecord, recordTypes } from '../records/record.js';
+import { readKeyRecord } from '../replicas/key-record.js';
+import { surveyKeyRecords } from '../replicas/survey.js';
+
+/** More records of one key are never there, but for the moment when one takes another's place. */
+const MOST_RECORDS = 16;
+const CKA_EXTRACTABLE = ck('CKA_EXTRACTABLE');
+const extractable: Attribute = { type: CKA_EXTRACTABLE, value: Uint8Array.of(1) };
+
+/** What is kept of a key that cannot be wrapped again. */
+type SealedKey = Pick<KeyRecord, 'template' | 'sealed'>;
+
+/** Whether a sealed form can be opened by every member of the group as it is now. */
+export function isCurrent({ ledger: { record } }: Group, sealed: Wrapped): boolean {
+  if (record === undefined) return true;
+  if ('domain' in sealed) return sealed.domain === record.domain.id;
+  return record.members.every(({ serial }) => sealed.transports[serial] !== undefined);
+}
+
+/** The template of the key for the moment that it is open: a session object that may be wrapped again. */
+export function openTemplate({ template }: Pick<SealedKey, 'template'>): readonly Attribute[] {
+  return withAttribute(withAttribute(withoutLate(attributesOf(template)), inSession), extractable);
+}
+
+/**
+ * Wraps what is kept sealed of a key for the members of now: on a member that can open it, where it is a session
+ * object for the moment of one job. Undefined where nobody can.
+ */
+export function* rewrap(group: Group, record: SealedKey, deadline: number): Task<Wrapped | undefined> {
+  const { sealed } = record;
+  if (sealed === undefined) return undefined;
+  return 'domain' in sealed
+    ? yield* rewrapUnderDomain(group, record, sealed, deadline)
+    : yield* rewrapForEach(group, record, sealed, deadline);
+}
+
+function* rewrapUnderDomain(
+  group: Group,
+  record: SealedKey,
+  sealed: Extract<Wrapped, { readonly domain: string }>,
+  deadline: number,
+): Task<Wrapped | undefined> {
+  const { ledger } = group;
+  const former = ledger.domains.get(sealed.domain);
+  if (former === undefined || ledger.domain === undefined || ledger.record === undefined) return undefined;
+  const { domain, record: own } = ledger;
+  const mechanism = wrapMechanism(own);
+  const operation: Operation<Wrapped> = {
+    function: 'C_WrapKey',
+    objects: [former, domain],
+    mechanism: own.wrap,
+    aspect: 'pure',
+    kind: 'reseal',
+    results: noCodes,
+    job: ([old = new Uint8Array(8), now = new Uint8Array(8)]) => ({
+      steps: [
+        step('C_UnwrapKey', mechanism, old, fromHex(sealed.blob), openTemplate(record)),
+        step('C_WrapKey', mechanism, now, { step: 0 }),
+        step('C_DestroyObject', { step: 0 }),
+      ],
+      undo: true,
+    }),
+    read: (reply) => ({ domain: own.domain.id, blob: hex(resultOf(reply, 1, 'C_WrapKey')) }),
+  };
+  return yield* runCall(group, operation, deadline);
+}
+
+function* rewrapForEach(group: Group, record: SealedKey, sealed: Wrapped, deadline: number): Task<Wrapped | undefined> {
+  const { ledger } = group;
+  if (ledger.record === undefined) return undefined;
+  const own = ledger.record;
+  for (const member of group.members) {
+    if (!isReachable(member) || !member.isServing) continue;
+    const arrival = arrivalOf(ledger, sealed, member.serial);
+    if (arrival === undefined) continue;
+    let read: ReturnType<typeof addWrapping> = () => undefined;
+    const errand: Errand = {
+      function: 'C_WrapKey',
+      objects: [arrival.key],
+      isReading: true,
+      job: ([handle = new Uint8Array(8)]) => {
+        const script = new Script();
+        const made = script.add(step('C_UnwrapKey', arrival.mechanism, handle, arrival.blob, openTemplate(record)));
+        read = addWrapping(script, own, 'transports', handle, { step: made });
+        script.add(step('C_DestroyObject', { step: made }));
+        return { steps: script.steps };
+      },
+    };
+    const end = yield* runErrand(group, member, errand, deadline);
+    if (end.kind === 'done') return read(end.reply);
+  }
+  return undefined;
+}
+
+/**
+ * Wraps everything that is kept sealed for the members of now. Gives the domain keys that are still named, where
+ * something could not be opened.
+ */
+export function* reseal(group: Group, deadline: number): Task<ReadonlySet<string>> {
+  const named = new Set<string>();
+  const unsure = (group.ledger.record?.retired ?? []).map(({ id }) => id);
+  const serving = group.members.filter((member) => member.isServing && isReachable(member));
+  for (const member of serving) {
+    const { connection } = member;
+    if (connection === undefined) continue;
+    const records = yield* surveyKeyRecords(connection);
+    if (isFailure(records)) return new Set(unsure);
+    const old = [...records.values()].filter(({ sealed }) => sealed !== undefined && !isCurrent(group, sealed));
+    const progress = new Progress(group, member.name, 'sealing', old.length);
+    for (const { note, sealed } of old) {
+      if (!(yield* resealOne(group, member, note.handle, deadline)) && sealed !== undefined && 'domain' in sealed)
+        named.add(sealed.domain);
+      progress.advance();
+    }
+    progress.finish();
+  }
+  return named;
+}
+
+/** One record: replaced on all members that have it. */
+function* resealOne(group: Group, member: Member, handle: number, deadline: number): Task<boolean> {
+  const { connection } = member;
+  if (connection === undefined) return false;
+  // As it is now: somebody may have changed the key since all were read.
+  const read = yield* readKeyRecord(connection, handle);
+  if (read.kind !== 'record') return false;
+  const { record } = read;
+  if (record?.sealed === undefined || isCurrent(group, record.sealed)) return true;
+  let sealed: Wrapped | undefined;
+  try {
+    sealed = yield* rewrap(group, record, deadline);
+  } catch {
+    return false;
+  }
+  if (sealed === undefined) return false;
+  const next: KeyRecord = { ...record, sealed, writer: group.port.writer, time: group.tick() };
+  const known = group.objects.get(handle);
+  if (known?.record !== undefined && known.record !== null) known.record = next;
+  let isReplaced = true;
+  for (const each of group.members) {
+    if (!isReachable(each) || !each.isServing) continue;
+    const isDone = yield* replaceKeyRecord(group, each, next, record.time, deadline);
+    // Where it is not, there is nothing to be replaced.
+    if (each === member && !isDone) isReplaced = false;
+  }
+  return isReplaced;
+}
+
+/**
+ * The old record goes when the new one is there. Where there is none nothing is written, and where it is a newer one
+ * than was read somebody has changed the key meanwhile: that is looked at again the next time.
+ */
+function* replaceKeyRecord(
+  group: Group,
+  member: Member,
+  record: KeyRecord,
+  readAt: number,
+  deadline: number,
+): Task<boolean> {
+  const finding: Errand = {
+    function: 'C_FindObjects',
+    objects: [],
+    isReading: true,
+    job: () => ({ steps: [step('X_Find', labelTemplate(record), MOST_RECORDS, recordTypes)] }),
+  };
+  const found = yield* runErrand(group, member, finding, deadline);
+  if (found.kind !== 'done') return false;
+  const olds = resultOf(found.reply, 0, 'X_Find').map(({ handle, attributes: [value] }) => ({
+    handle: new Uint8Array(handle),
+    record: readRecord(value?.value ?? new Uint8Array()),
+  }));
+  const isNewer = olds.some(({ record: old }) => typeof old === 'object' && old.kind === 'key' && old.time > readAt);
+  if (olds.length === 0 || isNewer) return false;
+  const script = new Script();
+  script.write(record);
+  for (const { handle } of olds) script.add(optional(step('C_DestroyObject', handle)));
+  const replacing: Errand = { function: 'C_CreateObject', objects: [], login: found.login, job: () => script };
+  return (yield* runErrand(group, member, replacing, deadline)).kind === 'done';
+}

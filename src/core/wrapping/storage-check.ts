@@ -1,0 +1,41 @@
+import { type Attribute, ulongBytes } from '../../spec/attribute.js';
+import { ck } from '../../spec/constants.js';
+import { resultOf, step } from '../../spec/job.js';
+import { fail } from '../base/refusal.js';
+import type { Task } from '../base/task.js';
+import { insist } from '../call/errand.js';
+import type { Group } from '../group/group.js';
+import type { Member } from '../group/member.js';
+import { inSession, Script } from '../jobs/script.js';
+import { CKO, RESERVED_LABEL } from '../objects/identity.js';
+
+/** Records of keys that travel sealed are the largest. */
+const LARGEST_RECORD = 16 * 1024;
+
+const CKA = {
+  class: ck('CKA_CLASS'),
+  private: ck('CKA_PRIVATE'),
+  label: ck('CKA_LABEL'),
+  value: ck('CKA_VALUE'),
+} as const;
+const CKR = { deviceError: ck('CKR_DEVICE_ERROR') } as const;
+const yes = Uint8Array.of(1);
+
+/** Whether a token takes and keeps data objects as large as records get. */
+export function* checkStorage(group: Group, member: Member, deadline: number): Task<void> {
+  const value = group.port.randomBytes(LARGEST_RECORD);
+  const template: readonly Attribute[] = [
+    { type: CKA.class, value: ulongBytes(CKO.data) },
+    { type: CKA.private, value: yes },
+    { type: CKA.label, value: Buffer.from(`${RESERVED_LABEL}probe`) },
+    { type: CKA.value, value },
+  ];
+  const script = new Script();
+  const kept = script.keep({ step: script.add(step('C_CreateObject', [...template, inSession])) });
+  const readAt = script.add(step('C_GetAttributeValue', { step: kept }, [CKA.value]));
+  script.add(step('C_DestroyObject', { step: kept }));
+  const reply = yield* insist(group, member, { function: 'C_CreateObject', objects: [], job: () => script }, deadline);
+  const [read] = resultOf(reply, readAt, 'C_GetAttributeValue');
+  if (Buffer.compare(read?.value ?? new Uint8Array(), value) !== 0)
+    fail(CKR.deviceError, `${member.name} does not keep data objects of ${LARGEST_RECORD} bytes`);
+}
