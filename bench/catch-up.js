@@ -1,6 +1,6 @@
 // How long a member takes to catch up with keys that were made while it was away, and what that does to signatures on
 // the others: `node bench/catch-up.js [KEYS]`. The latencies before, while and after are of one run.
-import { createGroup, VirtualToken } from '../src/index.js';
+import { createGroup, VirtualToken } from '../dist/index.js';
 import { makeFolder, makeHsm } from '../test/support/softhsm.js';
 import { spreadOf } from './lib/statistics.js';
 

@@ -1,7 +1,7 @@
 // biome-ignore lint/style/noDefaultExport: in pkcs11js's place it is imported as that is
 export { everything as default, everything as 'module.exports' } from './commonjs.js';
-export type { RemovalReport } from './core/administration/departure.js';
-export type { Existing, FormationReport } from './core/administration/formation.js';
+export type { Existing, FormationReport } from './core/administration/create-group.js';
+export type { RemovalReport } from './core/administration/remove-member.js';
 export type { Difference, DifferenceKind, SynchronizationReport } from './core/administration/synchronization.js';
 export type { BackupReport } from './core/backup/backup.js';
 export type { RestoreReport } from './core/backup/restore.js';
@@ -30,10 +30,10 @@ export type {
   TokenSelector,
 } from './core/configuration/configuration.js';
 export { ConfigurationError } from './core/configuration/validation.js';
-export type { Standing } from './core/objects/object.js';
+export type { ReplicaStatus as Standing } from './core/objects/object.js';
 export type { PinReport } from './core/pin/pin-change.js';
 export type { DriftStatus, GroupStatus, MemberStatus } from './core/status/status.js';
-export type { Travel } from './core/wrapping/travel-trial.js';
+export type { KeyTravel as Travel } from './core/wrapping/wrap-probe.js';
 export { PKCS11 } from './faces/pkcs11js/index.js';
 export type {
   AddMemberOptions,

@@ -4,9 +4,9 @@ import { runCall } from '../../dist/core/call/call.js';
 import { findObjects } from '../../dist/core/call/find.js';
 import { sign } from '../../dist/core/jobs/operation.js';
 import { statusOf } from '../../dist/core/status/status.js';
-import { OpenGroup, readConfiguration } from '../../src/runtime/open-group.js';
-import { encodeMechanism } from '../../src/spec/mechanism.js';
-import { encodeTemplate } from '../../src/spec/template.js';
+import { OpenGroup, readConfiguration } from '../../dist/runtime/open-group.js';
+import { encodeMechanism } from '../../dist/spec/mechanism.js';
+import { encodeTemplate } from '../../dist/spec/template.js';
 import { classOf, mechanismOf } from '../lib/operations.js';
 
 export async function openSyncCaller(bed, policy, operation) {

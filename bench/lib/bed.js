@@ -1,7 +1,7 @@
 // What benches run on: fresh SoftHSM tokens, or modules that stand for other HSMs, as members of one group.
 import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { VirtualToken } from '../../src/index.js';
+import { VirtualToken } from '../../dist/index.js';
 import { buildFaulty, faultyModule } from '../../test/support/faulty/build.js';
 import { makeFolder, makeHsm } from '../../test/support/softhsm.js';
 import { buildEmpty } from '../modules/build.js';

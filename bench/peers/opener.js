@@ -11,7 +11,7 @@ async function timed(work) {
 }
 
 async function openGroup({ file, label }) {
-  const { VirtualToken } = await import('../../src/index.js');
+  const { VirtualToken } = await import('../../dist/index.js');
   const { result: token, took } = await timed(() => VirtualToken.open(file));
   return { open: took, find: () => token.get({ label }), close: () => token.close() };
 }

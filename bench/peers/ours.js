@@ -1,5 +1,5 @@
 // A group, through the face with promises and through pkcs11js's.
-import { PKCS11 } from '../../src/index.js';
+import { PKCS11 } from '../../dist/index.js';
 import { hostsOf } from '../lib/bed.js';
 import { callFor } from '../lib/contest.js';
 import { classOf, mechanismOf } from '../lib/operations.js';

@@ -1,7 +1,7 @@
 // Making keys that all members have: on a formed group of two SoftHSM tokens, beside one token through pkcs11js, which
 // has them on one. SoftHSM writes files, and waits for the disk.
 import pkcs11js from 'pkcs11js';
-import { createGroup } from '../../src/index.js';
+import { createGroup } from '../../dist/index.js';
 import { Bed } from '../lib/bed.js';
 import { pace } from '../lib/contest.js';
 import { median, quantile, rounded } from '../lib/statistics.js';

@@ -17,7 +17,7 @@ export interface NativeChannel {
    */
   receive(): number;
   takeLarge(): Buffer;
-  lanes(): { lane: number; job: number; since: number; patient: boolean }[];
+  lanes(): { lane: number; job: number; since: number; longWrite: boolean }[];
   watch(callback: () => void): void;
   ref(): void;
   unref(): void;

@@ -1,7 +1,7 @@
-import { inTurn } from '../core/administration/membership.js';
-import type { BackupPlace } from '../core/backup/backup-token.js';
+import { runExclusively } from '../core/administration/membership.js';
+import type { BackupLocation } from '../core/backup/backup-token.js';
 import { TokenError } from '../core/base/error.js';
-import { calledBy } from '../core/base/refusal.js';
+import { withFunctionName } from '../core/base/refusal.js';
 import type { Task } from '../core/base/task.js';
 import type { BackupTokenConfig } from '../core/configuration/configuration.js';
 import type { Group } from '../core/group/group.js';
@@ -22,7 +22,7 @@ export async function administer<T>(
 ): Promise<T> {
   const { group } = open;
   const deadline = open.now() + within;
-  return await open.run(calledBy(name, inTurn(group, work(group, deadline), deadline)), signal);
+  return await open.run(withFunctionName(name, runExclusively(group, work(group, deadline), deadline)), signal);
 }
 
 /**
@@ -66,7 +66,7 @@ export async function administerWith<T>(
   open: OpenGroup,
   name: string,
   { config, pin: reference }: BackupTokenConfig,
-  work: (group: Group, place: BackupPlace, deadline: number) => Task<T>,
+  work: (group: Group, place: BackupLocation, deadline: number) => Task<T>,
   within: number,
   signal?: AbortSignal,
 ): Promise<T> {

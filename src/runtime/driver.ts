@@ -1,4 +1,4 @@
-import { Places } from '../core/base/places.js';
+import { FreeList } from '../core/base/free-list.js';
 import { type Alarm, FOREVER, type Running, type Task } from '../core/base/task.js';
 import { addon } from './addon.js';
 import { monotonicNow } from './clock.js';
@@ -30,7 +30,7 @@ export class Driver {
   /** How long short synchronous waits have been (µs). */
   #shortWait: number = SHORTEST_SPIN;
   /** Tasks that callers wait for. */
-  readonly #awaited = new Places<Running<unknown>>();
+  readonly #awaited = new FreeList<Running<unknown>>();
   #idle: (() => void) | undefined;
 
   get hosts(): ReadonlySet<HostProcess> {
@@ -60,13 +60,13 @@ export class Driver {
   }
 
   /** What a started task gives at its end; an aborted one rejects with the signal's reason. */
-  settled<T>(running: Running<T>, signal?: AbortSignal): Promise<T> {
+  resultOf<T>(running: Running<T>, signal?: AbortSignal): Promise<T> {
     // Not an async function, and one promise: this is what every call passes through.
     return new Promise<T>((resolve, reject) => {
       this.#stepDrained();
-      if (running.settled) {
-        this.settle();
-        settleAs(running, resolve, reject);
+      if (running.completed) {
+        this.setTimer();
+        endPromise(running, resolve, reject);
         return;
       }
       const abort = (): void => {
@@ -80,26 +80,26 @@ export class Driver {
         if (this.#awaited.at(place) !== running) return;
         this.#awaited.remove(place);
         signal?.removeEventListener('abort', abort);
-        settleAs(running, resolve, reject);
+        endPromise(running, resolve, reject);
         this.release();
       };
       running.add({ wake });
-      this.settle();
+      this.setTimer();
     });
   }
 
   /** The same on this thread, with whatever the task depends on; the event loop waits meanwhile. */
   finish<T>(running: Running<T>): T {
-    while (!running.settled) {
+    while (!running.completed) {
       this.#stepDrained();
-      if (running.settled) break;
+      if (running.completed) break;
       const wait = Math.max(0, Math.min(this.#scheduler.dueAt - monotonicNow(), LONGEST_TIMER));
       this.#waitFor(wait);
       this.#drain();
     }
     // What the monitor has due gets its slice, since a synchronous program has no event loop to give it one.
     this.#stepDrained();
-    this.settle();
+    this.setTimer();
     return endOf(running);
   }
 
@@ -107,11 +107,11 @@ export class Driver {
   move(): void {
     this.#drain();
     this.#scheduler.step();
-    this.settle();
+    this.setTimer();
   }
 
   /** Sees to being called when the next thing is due. */
-  settle(): void {
+  setTimer(): void {
     const { dueAt } = this.#scheduler;
     if (dueAt === this.#timerAt) return;
     // A timer that comes too early costs less than setting a new one for every call.
@@ -180,7 +180,7 @@ export class Driver {
   }
 }
 
-function settleAs<T>(running: Running<T>, resolve: (value: T) => void, reject: (error: unknown) => void): void {
+function endPromise<T>(running: Running<T>, resolve: (value: T) => void, reject: (error: unknown) => void): void {
   const { ended } = running;
   if (ended?.ok === true) resolve(ended.value);
   else reject(ended?.error);

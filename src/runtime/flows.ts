@@ -1,12 +1,12 @@
 import { createHook, executionAsyncId, executionAsyncResource } from 'node:async_hooks';
-import type { Flow, Flows } from '../core/sessions/flow.js';
+import type { CallerContext, CallerContexts } from '../core/sessions/caller-context.js';
 
 const own = Symbol('pkcs11-ha flow');
 
-type Resource = { [own]?: RunningFlow };
+type Resource = { [own]?: RunningContext };
 
 /** A flow, and where it was last seen to begin something. */
-class RunningFlow implements Flow {
+class RunningContext implements CallerContext {
   pending: number = 0;
   execution: number = 0;
   /** Something was awaited there since: what comes next in the same place is its caller's code. */
@@ -19,16 +19,16 @@ class RunningFlow implements Flow {
  * An async function runs in its caller's place until its first await, so that the caller would seem to be of the flow that
  * was begun in it. An await makes a promise: from then on, in that place, it is the caller again who runs.
  */
-class AsyncFlows implements Flows {
+class AsyncCallerContexts implements CallerContexts {
   #users = 0;
   /** The caller's flow, for as long as a call of it begins: what that sets up itself is none of the caller's awaits. */
-  #calling: { flow: Flow | undefined } | undefined;
+  #calling: { flow: CallerContext | undefined } | undefined;
   readonly #hook = createHook({
     init: (_id: number, type: string, _trigger: number, resource: object): void => {
-      const flow = (executionAsyncResource() as Resource)[own];
-      if (flow === undefined) return;
-      (resource as Resource)[own] = flow;
-      if (type === 'PROMISE' && flow.pending > 0 && flow.execution === executionAsyncId()) flow.isLeft = true;
+      const context = (executionAsyncResource() as Resource)[own];
+      if (context === undefined) return;
+      (resource as Resource)[own] = context;
+      if (type === 'PROMISE' && context.pending > 0 && context.execution === executionAsyncId()) context.isLeft = true;
     },
   });
 
@@ -54,27 +54,27 @@ class AsyncFlows implements Flows {
     }
   }
 
-  current(): Flow | undefined {
+  current(): CallerContext | undefined {
     return this.#calling === undefined ? this.#running() : this.#calling.flow;
   }
 
-  #running(): Flow | undefined {
-    const flow = (executionAsyncResource() as Resource)[own];
-    if (flow === undefined || (flow.isLeft && flow.execution === executionAsyncId())) return undefined;
-    return flow;
+  #running(): CallerContext | undefined {
+    const context = (executionAsyncResource() as Resource)[own];
+    if (context === undefined || (context.isLeft && context.execution === executionAsyncId())) return undefined;
+    return context;
   }
 
-  enter(): Flow {
+  enter(): CallerContext {
     const resource = executionAsyncResource() as Resource;
-    const current = this.current() as RunningFlow | undefined;
-    const flow = current !== undefined && current.pending > 0 ? current : new RunningFlow();
-    flow.execution = executionAsyncId();
-    flow.isLeft = false;
-    resource[own] = flow;
-    if (this.#calling !== undefined) this.#calling.flow = flow;
-    return flow;
+    const current = this.current() as RunningContext | undefined;
+    const context = current !== undefined && current.pending > 0 ? current : new RunningContext();
+    context.execution = executionAsyncId();
+    context.isLeft = false;
+    resource[own] = context;
+    if (this.#calling !== undefined) this.#calling.flow = context;
+    return context;
   }
 }
 
 /** One for the process: all its PKCS#11 applications run in the same flows. */
-export const flows: AsyncFlows = new AsyncFlows();
+export const callerContexts: AsyncCallerContexts = new AsyncCallerContexts();

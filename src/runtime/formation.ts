@@ -1,14 +1,14 @@
-import { undrainAlone } from '../core/administration/duty.js';
 import {
   awaitAll,
   checkNoneNewer,
   checkWhole,
   confirmGroup,
+  createGroupOn,
   type Existing,
   type FormationReport,
-  formGroup,
-} from '../core/administration/formation.js';
-import { calledBy } from '../core/base/refusal.js';
+} from '../core/administration/create-group.js';
+import { undrainAlone } from '../core/administration/duty.js';
+import { withFunctionName } from '../core/base/refusal.js';
 import type { Task } from '../core/base/task.js';
 import type { Group } from '../core/group/group.js';
 import { removeOwn } from '../core/wrapping/removal.js';
@@ -43,7 +43,7 @@ export async function createGroup(
   options: FormationOptions = {},
 ): Promise<FormationReport> {
   const formation = await withAllMembers('createGroup', source, options, (group, deadline) =>
-    formGroup(group, options.existing, deadline),
+    createGroupOn(group, options.existing, deadline),
   );
   return await withAllMembers('createGroup', source, { deadline: options.deadline ?? FORM_WITHIN }, (group, deadline) =>
     confirmGroup(group, formation, deadline),
@@ -86,7 +86,7 @@ export async function undrainMember(
   signal?.throwIfAborted();
   const open = new OpenGroup(config);
   try {
-    await open.run(calledBy('undrainMember', undrainAlone(open.group, name, open.now() + budget)), signal);
+    await open.run(withFunctionName('undrainMember', undrainAlone(open.group, name, open.now() + budget)), signal);
   } finally {
     await open.close();
   }
@@ -102,12 +102,12 @@ async function withAllMembers<T>(
   const budget = integerOf('options.deadline', deadline, 1, LONGEST_DEADLINE);
   signal?.throwIfAborted();
   const open = new OpenGroup(config);
-  open.group.isForming = true;
+  open.group.isBeingCreated = true;
   const until = open.now() + budget;
   try {
     await open.awaitService(until, signal);
     // What is begun is finished, whether the caller still waits or not: half a group is none.
-    return await open.run(calledBy(name, work(open.group, until)));
+    return await open.run(withFunctionName(name, work(open.group, until)));
   } finally {
     await open.close();
   }

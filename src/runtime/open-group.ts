@@ -6,8 +6,8 @@ import { FOREVER, type Running, type Task } from '../core/base/task.js';
 import type { GroupConfig, GroupConfigInput, PinReference } from '../core/configuration/configuration.js';
 import { ConfigurationError, checkConfiguration, parseConfiguration } from '../core/configuration/validation.js';
 import { Group } from '../core/group/group.js';
+import { applyConfiguration, keepAll } from '../core/health/member-list.js';
 import { awaitService } from '../core/health/opening.js';
-import { keepAll, takeUp } from '../core/health/roster.js';
 import { keepPins } from '../core/pin/pin-keeper.js';
 import { keepSessionObjects } from '../core/replication/session-keeper.js';
 import { type Job, step } from '../spec/job.js';
@@ -75,7 +75,7 @@ export class OpenGroup {
     keepAll(this.group);
     this.#beside = [keepPins(this.group), keepSessionObjects(this.group)].map((task) => this.#driver.start(task));
     if (path !== undefined) this.#file = new ConfigurationFile(path, () => this.#reconfigure(path));
-    this.#driver.settle();
+    this.#driver.setTimer();
   }
 
   get isClosed(): boolean {
@@ -107,7 +107,7 @@ export class OpenGroup {
   run<T>(task: Task<T>, signal?: AbortSignal): Promise<T> {
     if (signal?.aborted === true) return Promise.reject(signal.reason);
     this.group.requests += 1;
-    return this.#driver.settled(this.#driver.start(task), signal);
+    return this.#driver.resultOf(this.#driver.start(task), signal);
   }
 
   /** Runs a task to its end on this thread, and whatever it depends on; the event loop waits meanwhile. */
@@ -152,7 +152,7 @@ export class OpenGroup {
       const { label, members, policy } = readConfiguration(path);
       if (label === this.group.label) {
         this.group.setPolicy(policy);
-        takeUp(this.group, members);
+        applyConfiguration(this.group, members);
       } else problem = `${path}: label: a group that is open cannot get another one`;
     } catch (error) {
       problem = error instanceof Error ? error.message : String(error);
@@ -174,7 +174,7 @@ export class OpenGroup {
   /** Waits for what callers wait for, and for what goes on behind them. */
   *#underWay(): Task<void> {
     for (;;) {
-      const left = [...this.#driver.awaited(), ...this.group.background].filter(({ settled }) => !settled);
+      const left = [...this.#driver.awaited(), ...this.group.background].filter(({ completed }) => !completed);
       if (left.length === 0) return;
       yield { signals: left, until: FOREVER };
     }
@@ -184,7 +184,7 @@ export class OpenGroup {
   #endWork(): void {
     this.#file?.close();
     for (const running of this.#beside) running.cancel(undefined);
-    this.group.tidying?.cancel(undefined);
+    this.group.shortening?.cancel(undefined);
     for (const keeper of [...this.group.keepers.values()]) keeper.cancel(undefined);
   }
 
@@ -213,7 +213,7 @@ export class OpenGroup {
     const tickets = this.group.members.flatMap(({ connection }) =>
       connection === undefined || connection.end !== undefined ? [] : [connection.submit(FINALIZE, 'finalize', until)],
     );
-    for (const ticket of tickets) if (!ticket.settled && monotonicNow() < until) yield { signals: [ticket], until };
+    for (const ticket of tickets) if (!ticket.completed && monotonicNow() < until) yield { signals: [ticket], until };
   }
 
   /** Waits for hosts that were told to leave; longer only for one that is just writing. */
@@ -222,7 +222,7 @@ export class OpenGroup {
     const until = monotonicNow() + LEAVE_WITHIN;
     const isAwaited = (host: HostProcess): boolean =>
       monotonicNow() < until ||
-      host.begun().some(({ patient, since }) => patient && monotonicNow() - since < writeHangAfter);
+      host.begun().some(({ longWrite, since }) => longWrite && monotonicNow() - since < writeHangAfter);
     while ([...this.#driver.hosts].some(isAwaited)) yield { signals: [], until: monotonicNow() + LOOK_AGAIN };
   }
 

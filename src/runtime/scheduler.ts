@@ -116,7 +116,7 @@ export class Scheduler {
     this.#forget(execution);
     execution.ended = { ok: false, error: reason };
     execution.task.return(undefined);
-    execution.settle();
+    execution.complete();
   }
 
   /** Steps what is ready and what has become due by now. */
@@ -157,13 +157,13 @@ export class Scheduler {
       } catch (error) {
         // A task that was ended while it ran has its end already.
         execution.ended ??= { ok: false, error };
-        execution.settle();
+        execution.complete();
         return;
       }
       if (execution.ended !== undefined) return;
       if (result.done === true) {
         execution.ended = { ok: true, value: result.value };
-        execution.settle();
+        execution.complete();
         return;
       }
       if (this.#wait(execution, result.value)) return;
@@ -172,7 +172,7 @@ export class Scheduler {
 
   /** False when there is nothing to wait for. */
   #wait(execution: Execution<unknown>, wait: Wait): boolean {
-    for (const signal of wait.signals) if (signal.settled) return false;
+    for (const signal of wait.signals) if (signal.completed) return false;
     if (wait.until !== FOREVER && wait.until <= this.#now()) return false;
     for (const signal of wait.signals) signal.add(execution);
     execution.waitsFor = wait.signals;

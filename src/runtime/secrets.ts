@@ -44,7 +44,7 @@ export class Secrets implements SecretStore {
     const reading = new PinReading();
     // What came from the environment stays what it was.
     if (this.#source === undefined || this.#source.env !== undefined) {
-      reading.settle();
+      reading.complete();
       return reading;
     }
     fetchPin(this.#source).then(
@@ -65,7 +65,7 @@ export class Secrets implements SecretStore {
   }
 
   #settle(reading: PinReading): void {
-    reading.settle();
+    reading.complete();
     if (!this.#isClosed) this.#moved();
   }
 }

@@ -33,15 +33,15 @@ export interface Job {
   /** Runs alone: nothing else of the host runs beside it. */
   readonly exclusive?: boolean;
   /** Writes token objects or makes keys: takes longer than others before it counts as hung (Rule 9). */
-  readonly patient?: boolean;
+  readonly longWrite?: boolean;
   /** Makes a key pair, which may take as long as it likes: not late before it is hung. */
   readonly slow?: boolean;
   /** When a step fails, what the steps before it made is destroyed again. */
   readonly undo?: boolean;
   /** On the session that keeps the login: session objects that it makes live as long as that. */
-  readonly anchored?: boolean;
+  readonly onLoginSession?: boolean;
   /** Runs on a session that is opened for it. */
-  readonly fresh?: boolean;
+  readonly onNewSession?: boolean;
   /** Needs no session of the lane: module, slot and login calls. */
   readonly sessionless?: boolean;
   /** The PIN of a job whose last step is C_Login; the old PIN and the new one where that is C_SetPIN, or a record of both. */
@@ -95,13 +95,13 @@ export function writeJob(writer: Writer, id: number, deadline: number, job: Job,
   writer.u64(Number.isFinite(deadline) ? Math.max(1, Math.round(deadline * 1e6)) : 0);
   writer.u32(
     ((job.exclusive === true ? flags.exclusive : 0) |
-      (job.fresh === true ? flags.fresh : 0) |
+      (job.onNewSession === true ? flags.fresh : 0) |
       (job.sessionless === true ? flags.sessionless : 0) |
       (job.secret === undefined ? 0 : flags.secret) |
       (job.secret !== undefined && job.steps.at(-1)?.call === 'C_Login' ? flags.login : 0) |
-      (job.patient === true ? flags.patient : 0) |
+      (job.longWrite === true ? flags.patient : 0) |
       (job.undo === true ? flags.undo : 0) |
-      (job.anchored === true ? flags.anchored : 0) |
+      (job.onLoginSession === true ? flags.anchored : 0) |
       ((epoch & 0xff_ffff) << 8)) >>>
       0,
   );

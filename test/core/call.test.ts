@@ -213,9 +213,9 @@ describe('attempts that take long', () => {
     // Every slow call is late, while others show that the members are well.
     for (let i = 0; i < 300; i += 1) {
       const late = start('slow');
-      while (!late.settled) {
+      while (!late.completed) {
         const quick = start('data');
-        world.until(() => quick.settled);
+        world.until(() => quick.completed);
       }
     }
     const { calls, hedged } = world.group.counters;

@@ -87,7 +87,7 @@ test('whatever happens to one member, no call fails or is wrong, and the member 
             break;
         }
       }
-      world.until(() => running.every(({ settled }) => settled));
+      world.until(() => running.every(({ completed }) => completed));
       for (const { ended } of running) expect(ended).toMatchObject({ ok: true, value: Buffer.from('same:data') });
       behaviour = () => undefined;
       world.pass(90_000);

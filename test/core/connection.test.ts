@@ -13,7 +13,11 @@ function connect(): { connection: Connection; sent: number[] } {
   const now = 1000;
   const scheduler = new Scheduler(() => now);
   const port = { now: () => now, alarm: () => scheduler.alarm() } as unknown as Port;
-  const connection = new Connection(port, { timeoutOf: () => 100, patienceFor: () => 100, took: () => undefined });
+  const connection = new Connection(port, {
+    timeoutOf: () => 100,
+    longWriteTimeoutOf: () => 100,
+    took: () => undefined,
+  });
   const sent: number[] = [];
   connection.attachHost({
     send: (id: number) => {
@@ -32,7 +36,7 @@ test('a reply to a job that is not out any more is nobody else’s', () => {
   connection.replied(doneWith(first.id));
   const second = connection.submit(job, 'second', FOREVER);
   connection.replied(doneWith(first.id));
-  expect(second.settled).toBe(false);
+  expect(second.completed).toBe(false);
   connection.replied(doneWith(second.id));
-  expect([second.settled, new Set(sent).size]).toEqual([true, 2]);
+  expect([second.completed, new Set(sent).size]).toEqual([true, 2]);
 });

@@ -2,13 +2,13 @@ import { createHash } from 'node:crypto';
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { backoff } from '../../src/core/base/backoff.js';
+import { Mutex } from '../../src/core/base/mutex.js';
 import { type MemberState, moved } from '../../src/core/base/state.js';
 import type { Task } from '../../src/core/base/task.js';
-import { Turns } from '../../src/core/base/turns.js';
 import { type Candidate, route } from '../../src/core/call/routing.js';
 import { HedgeBudget } from '../../src/core/group/hedge.js';
 import { attemptTimeout, LatencyTable } from '../../src/core/group/latency.js';
-import { LoginGate } from '../../src/core/group/login.js';
+import { LoginGate } from '../../src/core/group/login-gate.js';
 import { CKK, CKO, type Description, identityOf, isProvenByIdentity } from '../../src/core/objects/identity.js';
 import { ObjectTable } from '../../src/core/objects/object.js';
 import { Missed } from '../../src/core/records/missed.js';
@@ -64,15 +64,15 @@ describe('the latency of operations', () => {
 test('whoever waits for its turn longer than it may leaves, and the others keep theirs', () => {
   let now = 0;
   const scheduler = new Scheduler(() => now);
-  const turns = new Turns();
+  const turns = new Mutex();
   const order: string[] = [];
   const working = function* (name: string, until: number): Task<void> {
     while (now < until) yield { signals: [], until };
     order.push(name);
   };
-  scheduler.start(turns.take(working('long', 1000)));
-  const leaving = scheduler.start(turns.take(working('leaves', 0), 100));
-  const last = scheduler.start(turns.take(working('last', 0)));
+  scheduler.start(turns.runExclusive(working('long', 1000)));
+  const leaving = scheduler.start(turns.runExclusive(working('leaves', 0), 100));
+  const last = scheduler.start(turns.runExclusive(working('last', 0)));
   for (now of [100, 500, 1000]) scheduler.step();
   expect(leaving.ended).toMatchObject({ ok: false, error: { code: 0x1b } });
   expect([order, last.ended]).toEqual([['long', 'last'], { ok: true, value: undefined }]);

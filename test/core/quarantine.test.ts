@@ -29,7 +29,7 @@ describe('requests that end hosts', () => {
     const innocent = Array.from({ length: 20 }, () =>
       world.start(runCall(world.group, sign(hmac, object, Buffer.from('data')), world.now + 20_000)),
     );
-    world.until(() => poisoned.settled && innocent.every(({ settled }) => settled));
+    world.until(() => poisoned.completed && innocent.every(({ completed }) => completed));
     expect(innocent.map(({ ended }) => ended?.ok)).toEqual(innocent.map(() => true));
     expect(poisoned.ended).toMatchObject({ ok: false, error: { code: ck('CKR_FUNCTION_FAILED') } });
     expect(world.group.counters.quarantined).toBeGreaterThan(0);

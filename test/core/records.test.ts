@@ -118,9 +118,9 @@ describe('twins', () => {
 });
 
 describe('a host that is looked at', () => {
-  function connectionWith(begun: readonly { since: number; patient: boolean }[], now: number): Connection {
+  function connectionWith(begun: readonly { since: number; longWrite: boolean }[], now: number): Connection {
     const port = { now: () => now, alarm: () => ({ ringAt: () => {}, stop: () => {} }) } as unknown as Port;
-    const connection = new Connection(port, { timeoutOf: () => 100, patienceFor: () => 100, took: () => {} });
+    const connection = new Connection(port, { timeoutOf: () => 100, longWriteTimeoutOf: () => 100, took: () => {} });
     connection.attachHost({
       pid: 1,
       send: () => true,
@@ -129,20 +129,21 @@ describe('a host that is looked at', () => {
       kill: () => {},
       close: () => {},
     });
-    for (const { patient } of begun) connection.submit({ steps: [], patient }, 'kind', Number.POSITIVE_INFINITY);
+    for (const { longWrite } of begun)
+      connection.submit({ steps: [], longWrite: longWrite }, 'kind', Number.POSITIVE_INFINITY);
     return connection;
   }
   const limits = { hangAfter: 1000, writeHangAfter: 5000 };
 
   test.each([
-    ['a call that is out too long hangs', [{ since: 0, patient: false }], 1500, true],
-    ['a write has longer', [{ since: 0, patient: true }], 4500, false],
-    ['but not for ever', [{ since: 0, patient: true }], 5500, true],
+    ['a call that is out too long hangs', [{ since: 0, longWrite: false }], 1500, true],
+    ['a write has longer', [{ since: 0, longWrite: true }], 4500, false],
+    ['but not for ever', [{ since: 0, longWrite: true }], 5500, true],
     [
       'nobody ends a write for another call',
       [
-        { since: 0, patient: false },
-        { since: 1000, patient: true },
+        { since: 0, longWrite: false },
+        { since: 1000, longWrite: true },
       ],
       4000,
       false,

@@ -140,7 +140,7 @@ describe('a host', () => {
       bare.call(login(hsm.pin));
       const data = (label: string): Job => ({
         steps: [step('C_CreateObject', encodeTemplate('data', { class: 'DATA', token: true, label }))],
-        patient: true,
+        longWrite: true,
         exclusive: true,
       });
       bare.send(data('begun'));
@@ -230,7 +230,7 @@ const secretOf = (text: string): NativeSecret => new addon.Secret(Buffer.from(te
 const change = (oldPin: string, newPin: string, lengths = [oldPin.length, newPin.length]): Job => ({
   steps: [step('C_SetPIN', lengths[0] ?? 0, lengths[1] ?? 0)],
   sessionless: true,
-  anchored: true,
+  onLoginSession: true,
   secret: addon.Secret.joined(secretOf(oldPin), secretOf(newPin)),
 });
 

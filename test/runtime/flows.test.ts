@@ -1,19 +1,19 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
-import { flows } from '../../src/runtime/flows.js';
+import { callerContexts } from '../../src/runtime/flows.js';
 
-beforeAll(() => flows.use());
-afterAll(() => flows.release());
+beforeAll(() => callerContexts.use());
+afterAll(() => callerContexts.release());
 
 test('a flow goes on over what it awaits, and through what it sets up', async () => {
-  const flow = flows.enter();
+  const flow = callerContexts.enter();
   flow.pending = 1;
-  expect(flows.current()).toBe(flow);
+  expect(callerContexts.current()).toBe(flow);
   await null;
-  expect(flows.current()).toBe(flow);
+  expect(callerContexts.current()).toBe(flow);
   await wait(1);
-  expect(flows.current()).toBe(flow);
-  const inCallback = await new Promise((resolve) => setTimeout(() => resolve(flows.current()), 1));
+  expect(callerContexts.current()).toBe(flow);
+  const inCallback = await new Promise((resolve) => setTimeout(() => resolve(callerContexts.current()), 1));
   expect(inCallback).toBe(flow);
   flow.pending = 0;
 });
@@ -22,12 +22,12 @@ test('a caller is not of the flow that was begun in a function which goes on by 
   const begun: unknown[] = [];
   const seen: unknown[] = [];
   const work = async (at: number): Promise<void> => {
-    expect(flows.current()).toBeUndefined();
-    const flow = flows.enter();
+    expect(callerContexts.current()).toBeUndefined();
+    const flow = callerContexts.enter();
     flow.pending = 1;
     begun[at] = flow;
     await wait((at * 7) % 5);
-    seen[at] = flows.current();
+    seen[at] = callerContexts.current();
     flow.pending = 0;
   };
   await Promise.all([0, 1, 2, 3, 4].map(work));
@@ -36,19 +36,19 @@ test('a caller is not of the flow that was begun in a function which goes on by 
 });
 
 test('without an await in between it is one flow', () => {
-  const one = flows.enter();
+  const one = callerContexts.enter();
   one.pending = 1;
-  expect(flows.enter()).toBe(one);
+  expect(callerContexts.enter()).toBe(one);
   one.pending = 0;
-  expect(flows.enter()).not.toBe(one);
+  expect(callerContexts.enter()).not.toBe(one);
 });
 
 test('what a call sets up itself is none of its caller', () => {
-  flows.call(() => {
-    const flow = flows.enter();
+  callerContexts.call(() => {
+    const flow = callerContexts.enter();
     flow.pending = 1;
     void Promise.resolve().then(() => undefined);
-    expect(flows.current()).toBe(flow);
+    expect(callerContexts.current()).toBe(flow);
     flow.pending = 0;
   });
 });

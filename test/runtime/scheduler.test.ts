@@ -63,7 +63,7 @@ describe('the scheduler', () => {
   test('a settled signal and a time that has passed are no waits', () => {
     const { scheduler } = make();
     const signal = new Signal();
-    signal.settle();
+    signal.complete();
     const running = scheduler.start(
       (function* (): Task<number> {
         yield { signals: [signal], until: FOREVER };
@@ -102,7 +102,7 @@ describe('the scheduler', () => {
       })(),
     );
     expect(failing.ended).toMatchObject({ ok: false, error: { message: 'broken' } });
-    expect(failing.settled).toBe(true);
+    expect(failing.completed).toBe(true);
   });
 
   test('an alarm rings once, at the earliest of the times it was given', () => {

@@ -18,7 +18,12 @@ describe('the table of calls', () => {
 describe('a job', () => {
   test('has its id, deadline in ns, flags and steps in its head', () => {
     const writer = new Writer();
-    writeJob(writer, 7, 1.5, { steps: [step('C_GetSlotList', true)], sessionless: true, fresh: true, exclusive: true });
+    writeJob(writer, 7, 1.5, {
+      steps: [step('C_GetSlotList', true)],
+      sessionless: true,
+      onNewSession: true,
+      exclusive: true,
+    });
     expect(writer.bytes.subarray(0, writer.length).toString('hex')).toBe(
       ['0700000000000000', '60e3160000000000', '07000000', '01000000', '0c000000', '01'].join(''),
     );

@@ -5,8 +5,8 @@ import { FOREVER, type Running, type Task } from '../../src/core/base/task.js';
 import type { GroupConfigInput } from '../../src/core/configuration/configuration.js';
 import { checkConfiguration } from '../../src/core/configuration/validation.js';
 import { Group } from '../../src/core/group/group.js';
+import { keepAll } from '../../src/core/health/member-list.js';
 import { awaitService } from '../../src/core/health/opening.js';
-import { keepAll } from '../../src/core/health/roster.js';
 import { describedTypes } from '../../src/core/objects/identity.js';
 import { Scheduler } from '../../src/runtime/scheduler.js';
 import { type Attribute, ulongBytes } from '../../src/spec/attribute.js';
@@ -166,7 +166,7 @@ class ScriptedHost implements HostLink {
     for (const { call, arguments: args } of job.steps) {
       this.token.calls.push(call);
       const mischief = this.token.behave(call, job);
-      this.#running.set(id, { job: id, since: this.world.now, patient: job.patient === true });
+      this.#running.set(id, { job: id, since: this.world.now, longWrite: job.longWrite === true });
       if (mischief !== undefined && 'silent' in mischief) return true;
       if (mischief !== undefined && 'crash' in mischief) {
         this.world.after(0, () => this.end('the host was ended by SIGSEGV'));
@@ -263,7 +263,7 @@ export class World {
   /** Runs a task to its end and gives its value or throws its error. */
   run<T>(task: Task<T>): T {
     const running = this.start(task);
-    this.until(() => running.settled);
+    this.until(() => running.completed);
     if (running.ended?.ok !== true) throw running.ended?.error;
     return running.ended.value;
   }
@@ -330,7 +330,7 @@ export class World {
         wipe: () => {},
         readAgain: () => {
           const reading = new PinReading();
-          reading.settle();
+          reading.complete();
           return reading;
         },
       },

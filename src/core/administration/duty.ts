@@ -1,16 +1,16 @@
 import { ck } from '../../spec/constants.js';
 import { rejoinAfter } from '../base/backoff.js';
-import { fail } from '../base/refusal.js';
+import { refuse } from '../base/refusal.js';
 import { reasonOf } from '../base/state.js';
 import { FOREVER, type Running, type Task } from '../base/task.js';
-import { isReachable } from '../call/errand.js';
+import { isReachable } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
-import { dismiss } from '../health/roster.js';
+import { removeFromList } from '../health/member-list.js';
 import type { GroupRecord } from '../records/record.js';
 import { learnLatest, publish } from '../wrapping/membership-record.js';
-import { visit } from './admission.js';
-import { alone, checkSomebodyServes, recordOf } from './membership.js';
+import { visit } from './add-member.js';
+import { checkSomebodyServes, recordOf, runClaimed } from './membership.js';
 
 const CKR = {
   actionProhibited: ck('CKR_ACTION_PROHIBITED'),
@@ -31,14 +31,14 @@ export function* setDrained(group: Group, name: string, drained: boolean, deadli
     group.members.find((member) => member.name === name)?.serial ??
     record.members.find((note) => note.name === name)?.serial;
   if (serial === undefined || !record.members.some((note) => note.serial === serial))
-    fail(CKR.argumentsBad, `no member of the group has the name ${name}`);
+    refuse(CKR.argumentsBad, `no member of the group has the name ${name}`);
   const member = group.members.find((each) => each.serial === serial);
   if (!drained && member?.config.drained === true)
-    fail(CKR.actionProhibited, `${name} is configured as drained: change the configuration`);
+    refuse(CKR.actionProhibited, `${name} is configured as drained: change the configuration`);
   const before = record.drained ?? [];
   if (before.includes(serial) !== drained) {
     if (drained && !group.members.some((other) => other !== member && other.isActive))
-      fail(CKR.actionProhibited, `${name} is the last member that serves: ${group.whereabouts}`);
+      refuse(CKR.actionProhibited, `${name} is the last member that serves: ${group.describeMembers()}`);
     const change = (now: GroupRecord): Partial<GroupRecord> => {
       const others = (now.drained ?? []).filter((each) => each !== serial);
       const wanted = drained ? [...others, serial] : others;
@@ -55,10 +55,10 @@ export function* setDrained(group: Group, name: string, drained: boolean, deadli
   while (!isDone()) {
     const { state } = member;
     if (!drained && state.name === 'down' && state.retryAt === FOREVER)
-      fail(CKR.deviceRemoved, `${name} cannot come back: ${reasonOf(state)}`);
+      refuse(CKR.deviceRemoved, `${name} cannot come back: ${reasonOf(state)}`);
     if (group.port.now() >= deadline) {
       const why = reasonOf(state) === '' ? '' : ` (${reasonOf(state)})`;
-      fail(CKR.deviceRemoved, `${name} is still ${state.name}${why}`);
+      refuse(CKR.deviceRemoved, `${name} is still ${state.name}${why}`);
     }
     yield { signals: [group.changed], until: Math.min(deadline, group.port.now() + LOOK_AGAIN) };
   }
@@ -86,7 +86,7 @@ function* publishAnywhere(
     !group.members.some(({ isServing }) => isServing);
   let publishing: Running<void> | undefined;
   try {
-    while (publishing?.settled !== true) {
+    while (publishing?.completed !== true) {
       if (member !== undefined && wantsVisit() && port.now() >= visitAt) {
         visitor = yield* visitDrained(group, member, visitUntil);
         visits += 1;
@@ -100,7 +100,7 @@ function* publishAnywhere(
     }
   } finally {
     publishing?.cancel(undefined);
-    if (visitor !== undefined && visitor !== member) dismiss(visitor, 'its visit is over');
+    if (visitor !== undefined && visitor !== member) removeFromList(visitor, 'its visit is over');
   }
   if (publishing.ended?.ok !== true) throw publishing.ended?.error ?? new Error('it was given up');
 }
@@ -112,7 +112,9 @@ function* publishSoon(
   deadline: number,
 ): Task<void> {
   const { port, policy } = group;
-  yield* alone(group, deadline, () => publish(group, change, Math.min(deadline, port.now() + 2 * policy.deadline)));
+  yield* runClaimed(group, deadline, () =>
+    publish(group, change, Math.min(deadline, port.now() + 2 * policy.deadline)),
+  );
 }
 
 /** One that was drained just now has a host for a moment, which takes nothing new. */
@@ -128,35 +130,35 @@ export function* undrainAlone(group: Group, name: string, deadline: number): Tas
     group.members.some(({ state }) => state.name === 'joining' || state.name === 'recovering');
   while (isComing() && group.port.now() < deadline) yield { signals: [group.changed], until: deadline };
   if (group.ledger.record === undefined)
-    fail(CKR.deviceRemoved, `no member has said what the group is: ${group.whereabouts}`);
+    refuse(CKR.deviceRemoved, `no member has said what the group is: ${group.describeMembers()}`);
   yield* setDrained(group, name, false, deadline);
 }
 
 /** Has a member serve, or wait in reserve, in this process. */
-export function assign(group: Group, name: string, duty: 'active' | 'standby'): void {
+export function assignRole(group: Group, name: string, duty: 'active' | 'standby'): void {
   const member = group.members.find((each) => each.name === name);
-  if (member === undefined) fail(CKR.argumentsBad, `no member has the name ${name}`);
+  if (member === undefined) refuse(CKR.argumentsBad, `no member has the name ${name}`);
   if (duty === 'standby' && !group.members.some((other) => other !== member && other.isActive))
-    fail(CKR.actionProhibited, `${name} is the last member that serves: ${group.whereabouts}`);
-  member.duty = duty;
-  member.directed.fire();
+    refuse(CKR.actionProhibited, `${name} is the last member that serves: ${group.describeMembers()}`);
+  member.role = duty;
+  member.ordersChanged.fire();
   member.suspicion.fire();
 }
 
 /** Has a member that is away try to come back now, and waits until it has or cannot. */
 export function* recoverMember(group: Group, name: string, deadline: number): Task<void> {
   const member = group.members.find((each) => each.name === name);
-  if (member === undefined) fail(CKR.argumentsBad, `no member has the name ${name}`);
-  if (group.orderFor(member) !== undefined) fail(CKR.actionProhibited, `${name}: ${group.orderFor(member)}`);
+  if (member === undefined) refuse(CKR.argumentsBad, `no member has the name ${name}`);
+  if (group.orderFor(member) !== undefined) refuse(CKR.actionProhibited, `${name}: ${group.orderFor(member)}`);
   if (member.isServing && member.state.name !== 'stale') return;
-  member.isRecalled = true;
+  member.mustRetryNow = true;
   const before = member.moves;
-  member.directed.fire();
+  member.ordersChanged.fire();
   for (;;) {
     if (member.isServing) return;
     if (member.state.name === 'down' && member.moves > before)
-      fail(CKR.deviceRemoved, `${name} does not come back: ${reasonOf(member.state)}`);
-    if (group.port.now() >= deadline) fail(CKR.deviceRemoved, `${name} is still ${member.state.name}`);
+      refuse(CKR.deviceRemoved, `${name} does not come back: ${reasonOf(member.state)}`);
+    if (group.port.now() >= deadline) refuse(CKR.deviceRemoved, `${name} is still ${member.state.name}`);
     yield { signals: [group.changed], until: deadline };
   }
 }

@@ -1,14 +1,14 @@
 import { ck } from '../../spec/constants.js';
-import { fail } from '../base/refusal.js';
+import { refuse } from '../base/refusal.js';
 import type { Task } from '../base/task.js';
-import { isReachable } from '../call/errand.js';
+import { isReachable } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
+import { isFailure } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
-import { isFailure } from '../group/outcome.js';
 import { fromHex, hex } from '../objects/note.js';
 import type { DomainNote, GroupRecord } from '../records/record.js';
 import { surveyMember } from '../replicas/survey.js';
-import { bearDomain, installDomain } from '../wrapping/domain-key.js';
+import { generateDomainKey, installDomainKey } from '../wrapping/domain-key.js';
 import { publish, removeOldDomains } from '../wrapping/membership-record.js';
 import { reseal } from '../wrapping/resealing.js';
 
@@ -26,12 +26,12 @@ const LOOK_AGAIN = 20;
 const RETIRE_WITHIN = 60_000;
 
 /** One work on the group at a time in this process. */
-export function inTurn<T>(group: Group, task: Task<T>, deadline: number): Task<T> {
-  return group.administering.take(task, deadline);
+export function runExclusively<T>(group: Group, task: Task<T>, deadline: number): Task<T> {
+  return group.administrationMutex.runExclusive(task, deadline);
 }
 
 /** One change of the membership at a time on this machine; between machines the later record wins, and the other is tried again. */
-export function* alone<T>(group: Group, deadline: number, task: () => Task<T>): Task<T> {
+export function* runClaimed<T>(group: Group, deadline: number, task: () => Task<T>): Task<T> {
   const name = `pkcs11-ha ${recordOf(group).id} membership`;
   for (;;) {
     const release = group.port.claim(name);
@@ -42,7 +42,7 @@ export function* alone<T>(group: Group, deadline: number, task: () => Task<T>): 
         release();
       }
     }
-    if (group.port.now() >= deadline) fail(CKR.actionProhibited, 'another process is changing the membership');
+    if (group.port.now() >= deadline) refuse(CKR.actionProhibited, 'another process is changing the membership');
     yield { signals: [], until: group.port.now() + LOOK_AGAIN };
   }
 }
@@ -50,17 +50,17 @@ export function* alone<T>(group: Group, deadline: number, task: () => Task<T>): 
 /** The group's record, for whoever is about to change it; throws where it may not be. */
 export function recordOf(group: Group): GroupRecord {
   const { ledger } = group;
-  if (!group.isLoggedIn) fail(CKR.userNotLoggedIn, 'a group is changed by who has logged in');
-  if (ledger.isNewer) fail(CKR.actionProhibited, 'a later version has written records: this one does not write');
+  if (!group.isLoggedIn) refuse(CKR.userNotLoggedIn, 'a group is changed by who has logged in');
+  if (ledger.isNewer) refuse(CKR.actionProhibited, 'a later version has written records: this one does not write');
   if (ledger.record === undefined)
-    fail(CKR.functionNotSupported, 'the members have no group record yet: createGroup writes it');
+    refuse(CKR.functionNotSupported, 'the members have no group record yet: createGroup writes it');
   return ledger.record;
 }
 
 /** Whoever rests or leaves is not the last one, also by what another process has just changed. */
 export function checkSomebodyServes(name: string, members: GroupRecord['members'], drained: readonly string[]): void {
   if (members.every(({ serial }) => drained.includes(serial)))
-    fail(CKR.actionProhibited, `${name} is the last member that is not drained`);
+    refuse(CKR.actionProhibited, `${name} is the last member that is not drained`);
 }
 
 /** What a member has and another does not; undefined where that cannot be told. */
@@ -75,7 +75,7 @@ export function* objectsBeyond(member: Member, other: Member | undefined): Task<
 }
 
 /** Makes a new domain key for the members that there are from now on, and writes the record that says so. */
-export function* renewDomain(
+export function* renewDomainKey(
   group: Group,
   change: (record: GroupRecord) => Partial<GroupRecord> & Pick<GroupRecord, 'members'>,
   deadline: number,
@@ -85,27 +85,35 @@ export function* renewDomain(
   const present = group.members.filter(
     (member) =>
       isReachable(member) &&
-      (member.isServing || member.isApplicant) &&
+      (member.isServing || member.isBeingAdded) &&
       members.some(({ serial }) => serial === member.serial),
   );
-  const [birthplace] = present.filter(({ isServing }) => isServing);
-  if (birthplace === undefined) fail(CKR.deviceRemoved, `no member could be reached: ${group.whereabouts}`);
+  const [generatingMember] = present.filter(({ isServing }) => isServing);
+  if (generatingMember === undefined)
+    refuse(CKR.deviceRemoved, `no member could be reached: ${group.describeMembers()}`);
   const salt = fromHex(record.salt);
-  const born = yield* bearDomain(group, birthplace, group.port.randomBytes(8), salt, members, deadline);
+  const generated = yield* generateDomainKey(
+    group,
+    generatingMember,
+    group.port.randomBytes(8),
+    salt,
+    members,
+    deadline,
+  );
   for (const member of present) {
     const note = members.find(({ serial }) => serial === member.serial);
-    const form = born.forms.get(member.serial ?? '');
+    const form = generated.forms.get(member.serial ?? '');
     if (note === undefined || form === undefined) continue;
-    yield* installDomain(group, member, note, born.note, form, salt, deadline);
+    yield* installDomainKey(group, member, note, generated.note, form, salt, deadline);
   }
-  const pending = Object.fromEntries([...born.forms].map(([serial, form]) => [serial, hex(form)]));
+  const pending = Object.fromEntries([...generated.forms].map(([serial, form]) => [serial, hex(form)]));
   const renewed = (now: GroupRecord): Partial<GroupRecord> => {
     const changes = change(now);
     // A member that came meanwhile has no form of this key.
     if (changes.members.some(({ serial }) => pending[serial] === undefined))
-      fail(CKR.actionProhibited, 'another process has changed the membership at the same time: try again');
+      refuse(CKR.actionProhibited, 'another process has changed the membership at the same time: try again');
     const former = { ...now.domain, until: group.port.wallNow() };
-    return { ...changes, domain: born.note, retired: [former, ...(now.retired ?? [])], pending };
+    return { ...changes, domain: generated.note, retired: [former, ...(now.retired ?? [])], pending };
   };
   yield* publish(group, renewed, deadline);
 }
@@ -148,7 +156,7 @@ export function retireLater(group: Group): void {
       const until = port.now() + policy.freshness * (GRACE_MULTIPLE + 1);
       while (port.now() < until) yield { signals: [], until };
       try {
-        yield* inTurn(group, resealAndRetire(group, port.now() + RETIRE_WITHIN), port.now() + RETIRE_WITHIN);
+        yield* runExclusively(group, resealAndRetire(group, port.now() + RETIRE_WITHIN), port.now() + RETIRE_WITHIN);
       } catch {
         // Synchronizing does it, or the next change of the membership.
       }

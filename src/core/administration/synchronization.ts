@@ -1,27 +1,34 @@
 import { codeName } from '../../spec/constants.js';
 import type { ObjectSummary } from '../base/event.js';
 import type { Task } from '../base/task.js';
-import { isReachable, runErrand } from '../call/errand.js';
 import { findObjects } from '../call/find.js';
+import { isReachable, runOnMember } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
+import { PendingWork } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
-import { Effort } from '../group/outcome.js';
 import { Progress } from '../group/progress.js';
-import type { Errand } from '../jobs/errand-type.js';
-import { Script } from '../jobs/script.js';
+import { JobBuilder } from '../jobs/job-builder.js';
+import type { MemberJob } from '../jobs/member-job.js';
 import { isProvenByIdentity, templateOf } from '../objects/identity.js';
 import type { KeyRecord } from '../objects/key-note.js';
 import { objectOf } from '../objects/note.js';
 import { areOfOneKey, type VirtualObject } from '../objects/object.js';
+import { removePartialObjects } from '../recovery/partial-object.js';
 import { awaitClaim } from '../recovery/recovery.js';
-import { sweep } from '../recovery/sweep.js';
 import { relearnKeyRecord } from '../replicas/key-record.js';
 import { establishReference } from '../replicas/reference.js';
 import { resolveKey } from '../replicas/resolve.js';
 import { aliasOf } from '../replication/naming.js';
-import { restoreObject } from '../replication/restoration.js';
+import { copyReplicaTo } from '../replication/replica-copy.js';
+import {
+  type KeyCopies,
+  keyCopiesIn,
+  keyOf,
+  type MemberSnapshot,
+  type SnapshotEntry,
+  takeSnapshot,
+} from './member-snapshot.js';
 import { recordOf, resealAndRetire } from './membership.js';
-import { type Cluster, clustersOf, type Entry, keyOf, type Picture, takePicture } from './picture.js';
 
 /** One object is waited for so many times `hangAfter`, besides its write. */
 const COPY_MULTIPLE = 2;
@@ -53,7 +60,7 @@ export interface SynchronizationReport {
   readonly differences: readonly Difference[];
 }
 
-function summaryOf({ found: { description } }: Entry, handle: number): ObjectSummary {
+function summaryOf({ found: { description } }: SnapshotEntry, handle: number): ObjectSummary {
   return {
     handle,
     label: Buffer.from(description.label).toString(),
@@ -88,19 +95,19 @@ function* compareAll(
   deadline: number,
 ): Task<SynchronizationReport> {
   const away = group.members.filter((member) => !present.includes(member)).map(({ name }) => name);
-  const pictures: Picture[] = [];
+  const snapshots: MemberSnapshot[] = [];
   for (const member of present) {
-    const picture = yield* takePicture(group, member, deadline);
-    if (picture === undefined) away.push(member.name);
-    else pictures.push(picture);
+    const snapshot = yield* takeSnapshot(group, member, deadline);
+    if (snapshot === undefined) away.push(member.name);
+    else snapshots.push(snapshot);
   }
-  for (const { records } of pictures) group.learnSome([records]);
-  const synchronization = new Synchronization(group, pictures, dryRun, deadline);
+  for (const { records } of snapshots) group.learnSome([records]);
+  const synchronization = new Synchronization(group, snapshots, dryRun, deadline);
   yield* synchronization.run();
   if (!dryRun) yield* resealAndRetire(group, deadline);
   return {
     dryRun,
-    members: pictures.map(({ member, count }) => ({ name: member.name, objects: count })),
+    members: snapshots.map(({ member, count }) => ({ name: member.name, objects: count })),
     away,
     differences: synchronization.differences,
   };
@@ -113,12 +120,12 @@ class Synchronization {
 
   constructor(
     readonly group: Group,
-    readonly pictures: readonly Picture[],
+    readonly snapshots: readonly MemberSnapshot[],
     readonly dryRun: boolean,
     readonly deadline: number,
   ) {
     const handles = new Set<number>();
-    for (const { keyRecords } of pictures) {
+    for (const { keyRecords } of snapshots) {
       for (const [handle, record] of keyRecords) {
         if (handles.has(handle)) continue;
         handles.add(handle);
@@ -129,41 +136,41 @@ class Synchronization {
   }
 
   *run(): Task<void> {
-    const identities = new Set(this.pictures.flatMap(({ byIdentity }) => [...byIdentity.keys()]));
+    const identities = new Set(this.snapshots.flatMap(({ byIdentity }) => [...byIdentity.keys()]));
     const progress = new Progress(this.group, 'all', 'comparing', identities.size);
     for (const identity of identities) {
       yield* this.#compare(identity);
       progress.advance();
     }
     progress.finish();
-    for (const picture of this.pictures) yield* this.#sweep(picture);
+    for (const snapshot of this.snapshots) yield* this.#sweep(snapshot);
   }
 
   /** The record that the group keeps of a key. */
-  #recordOf(identity: string, { proofs }: Entry): KeyRecord | undefined {
+  #recordOf(identity: string, { proofs }: SnapshotEntry): KeyRecord | undefined {
     return this.#recordsByIdentity.get(identity)?.find(({ note }) => areOfOneKey(objectOf(note).reference, proofs));
   }
 
   *#compare(identity: string): Task<void> {
-    const clusters = clustersOf(this.pictures, identity);
+    const clusters = keyCopiesIn(this.snapshots, identity);
     const [first] = clusters;
     if (first === undefined) return;
-    const isKnown = (cluster: Cluster): boolean => this.#recordOf(identity, cluster.entry) !== undefined;
+    const isKnown = (copies: KeyCopies): boolean => this.#recordOf(identity, copies.entry) !== undefined;
     // Of several keys of one name that nobody has a record of, the group's is that of the first member.
     const reference = clusters.find(isKnown) ?? first;
     for (const cluster of clusters) {
       const most = Math.max(...cluster.counts.values());
-      const lacking = this.pictures.filter((picture) => (cluster.counts.get(picture) ?? 0) < most);
+      const lacking = this.snapshots.filter((snapshot) => (cluster.counts.get(snapshot) ?? 0) < most);
       if (lacking.length === 0) continue;
       const isStray = cluster !== reference && !isKnown(cluster);
       const isForeign = isStray || this.#isDestroyed(identity, cluster, lacking);
-      for (const picture of isForeign ? this.pictures.filter((each) => cluster.counts.has(each)) : lacking) {
+      for (const picture of isForeign ? this.snapshots.filter((each) => cluster.counts.has(each)) : lacking) {
         const others = clusters.some((other) => other !== cluster && other.counts.has(picture));
         const kind = isForeign ? 'foreign' : others ? 'misaligned' : 'missing';
         yield* this.#repair(kind, picture, cluster, most);
       }
     }
-    if (clusters.length > 1 && clusters.every(({ counts }) => counts.size === this.pictures.length))
+    if (clusters.length > 1 && clusters.every(({ counts }) => counts.size === this.snapshots.length))
       yield* this.#nameTwins(clusters);
   }
 
@@ -171,11 +178,12 @@ class Synchronization {
    * Whether those that lack a key of the group have seen it go: they have neither the key nor its record, and have
    * records that are newer. Who has it then comes from the past.
    */
-  #isDestroyed(identity: string, { entry, counts }: Cluster, lacking: readonly Picture[]): boolean {
+  #isDestroyed(identity: string, { entry, counts }: KeyCopies, lacking: readonly MemberSnapshot[]): boolean {
     const record = this.#recordOf(identity, entry);
     if (record === undefined) return false;
     return lacking.some(
-      (picture) => !counts.has(picture) && !picture.keyRecords.has(record.note.handle) && picture.newest > record.time,
+      (snapshot) =>
+        !counts.has(snapshot) && !snapshot.keyRecords.has(record.note.handle) && snapshot.newest > record.time,
     );
   }
 
@@ -185,12 +193,12 @@ class Synchronization {
 
   *#repair(
     kind: 'missing' | 'misaligned' | 'foreign',
-    { member }: Picture,
-    cluster: Cluster,
+    { member }: MemberSnapshot,
+    copies: KeyCopies,
     most: number,
   ): Task<void> {
     const { group, deadline } = this;
-    const { entry } = cluster;
+    const { entry } = copies;
     const { name } = member;
     if (kind === 'foreign') {
       this.#note(kind, name, summaryOf(entry, 0), 'reported', 'it is not spread, and nothing is destroyed');
@@ -229,14 +237,14 @@ class Synchronization {
   }
 
   /** The virtual objects of a key: one, or several where there are copies. */
-  *#objectsOf({ found, proofs }: Entry): Task<readonly VirtualObject[]> {
+  *#objectsOf({ found, proofs }: SnapshotEntry): Task<readonly VirtualObject[]> {
     const { group } = this;
     const all = yield* findObjects(group, templateOf(found.description), this.deadline);
     const same = all.filter(({ identity }) => Buffer.compare(identity, found.identity) === 0);
     const ofKey: VirtualObject[] = [];
     for (const object of same) {
       if (!object.referenced && !isProvenByIdentity(object.description))
-        yield* establishReference(group, object, new Effort());
+        yield* establishReference(group, object, new PendingWork());
       if (areOfOneKey(object.reference, proofs) || isProvenByIdentity(object.description)) ofKey.push(object);
     }
     return ofKey;
@@ -248,19 +256,19 @@ class Synchronization {
     const { connection } = member;
     if (connection === undefined || !isReachable(member)) return false;
     connection.replicas.delete(object);
-    if ((yield* resolveKey(group, member, connection, object, new Effort())) instanceof Uint8Array) return false;
+    if ((yield* resolveKey(group, member, connection, object, new PendingWork())) instanceof Uint8Array) return false;
     yield* relearnKeyRecord(group, object);
     const until = group.port.now() + group.policy.hangAfter * COPY_MULTIPLE + group.policy.writeHangAfter;
-    return yield* restoreObject(group, object, member, Math.min(until, this.deadline));
+    return yield* copyReplicaTo(group, object, member, Math.min(until, this.deadline));
   }
 
   /** Twins whose handles stand nowhere get records that tell them apart for good. */
-  *#nameTwins(clusters: readonly Cluster[]): Task<void> {
+  *#nameTwins(clusters: readonly KeyCopies[]): Task<void> {
     const { group } = this;
     for (const { entry } of clusters) {
       for (const object of yield* this.#objectsOf(entry)) {
         if (group.ledger.hasAliases(object.handle)) continue;
-        for (const { member } of this.pictures)
+        for (const { member } of this.snapshots)
           this.#note('twins', member.name, object.summary, this.dryRun ? 'reported' : 'repaired');
         if (!this.dryRun) yield* this.#writeAlias(object);
       }
@@ -271,20 +279,20 @@ class Synchronization {
     const { group } = this;
     if (group.ledger.hasAliases(object.handle)) return;
     const alias = aliasOf(group, object);
-    const script = new Script();
-    script.write(alias);
-    for (const { member } of this.pictures) {
+    const builder = new JobBuilder();
+    builder.addRecord(alias);
+    for (const { member } of this.snapshots) {
       if (!isReachable(member)) continue;
-      const errand: Errand = { function: 'C_CreateObject', objects: [], job: () => ({ steps: script.steps }) };
-      yield* runErrand(group, member, errand, this.deadline);
+      const memberJob: MemberJob = { function: 'C_CreateObject', objects: [], job: () => ({ steps: builder.steps }) };
+      yield* runOnMember(group, member, memberJob, this.deadline);
     }
     group.objects.learnAliases(group.ledger.addAlias(alias));
   }
 
-  *#sweep({ member, hollow }: Picture): Task<void> {
+  *#sweep({ member, hollow }: MemberSnapshot): Task<void> {
     if (hollow === 0 || member.connection === undefined) return;
     const summary: ObjectSummary = { handle: 0, label: '', id: '' };
-    if (!this.dryRun) yield* sweep(this.group, member, member.connection);
+    if (!this.dryRun) yield* removePartialObjects(this.group, member, member.connection);
     for (let i = 0; i < hollow; i += 1)
       this.#note('hollow', member.name, summary, this.dryRun ? 'reported' : 'repaired');
   }

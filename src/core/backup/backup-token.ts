@@ -5,13 +5,13 @@ import { type JobReply, resultOf, type SecretRef, type Step, step } from '../../
 import { TokenError } from '../base/error.js';
 import type { AttemptRecord } from '../base/event.js';
 import type { Task } from '../base/task.js';
-import { insist, isReachable } from '../call/errand.js';
+import { isReachable, runOnMemberOrThrow } from '../call/member-job-run.js';
 import type { MemberConfig } from '../configuration/configuration.js';
 import type { Group } from '../group/group.js';
 import { Member } from '../group/member.js';
-import type { Errand, Login } from '../jobs/errand-type.js';
-import { Script } from '../jobs/script.js';
-import { endSpareHost, joinApart } from '../joining/spare-host.js';
+import { JobBuilder } from '../jobs/job-builder.js';
+import type { Login, MemberJob } from '../jobs/member-job.js';
+import { endSpareHost, joinOnSpareHost } from '../joining/spare-host.js';
 import { RESERVED_LABEL } from '../objects/identity.js';
 import { hex } from '../objects/note.js';
 import { findRecords, foundIn, ownKeyTemplate, recordsIn } from '../records/ledger.js';
@@ -42,7 +42,7 @@ const CKR = {
 } as const;
 
 /** The token that a backup is on, and its PIN, where that is another than the group's. */
-export interface BackupPlace {
+export interface BackupLocation {
   readonly config: MemberConfig;
   readonly pin: SecretRef | undefined;
 }
@@ -68,17 +68,17 @@ export class BackupToken {
 
   static *open(
     group: Group,
-    { config, pin }: BackupPlace,
+    { config, pin }: BackupLocation,
     method: 'backup' | 'restore',
     deadline: number,
   ): Task<BackupToken> {
     const member = new Member({ ...config, lanes: 1 }, group.port, group.timing, () => {});
-    member.isApplicant = true;
+    member.isBeingAdded = true;
     member.ownPin = pin;
     const token = new BackupToken(group, member, method, deadline);
     try {
       const until = Math.min(deadline, group.port.now() + OPEN_WITHIN);
-      const failed = yield* joinApart(group, member, until);
+      const failed = yield* joinOnSpareHost(group, member, until);
       if (failed !== undefined)
         token.refuse(failed.code ?? CKR.deviceRemoved, `the backup's token cannot be used: ${failed.reason}`);
       if (group.ledger.record?.members.some(({ serial }) => serial === member.serial) === true)
@@ -175,9 +175,9 @@ export class BackupToken {
 
   /** Makes the backup valid. */
   *writeHead(head: BackupHead): Task<void> {
-    const script = new Script();
-    addRecord(script, head.domain.id, head);
-    yield* this.#write(script.steps);
+    const builder = new JobBuilder();
+    addRecord(builder, head.domain.id, head);
+    yield* this.#write(builder.steps);
   }
 
   /** Takes away what belongs to none of the backups that are to stay: what was interrupted, and what is replaced. */
@@ -220,19 +220,19 @@ export class BackupToken {
   *#destroy(handles: readonly Uint8Array[]): Task<void> {
     for (let from = 0; from < handles.length; from += BATCH) {
       const steps = handles.slice(from, from + BATCH).map((handle) => step('C_DestroyObject', handle));
-      const errand: Errand = { function: 'C_DestroyObject', objects: [], job: () => ({ steps }) };
-      yield* this.run(this.#login === undefined ? errand : { ...errand, login: this.#login });
+      const memberJob: MemberJob = { function: 'C_DestroyObject', objects: [], job: () => ({ steps }) };
+      yield* this.run(this.#login === undefined ? memberJob : { ...memberJob, login: this.#login });
     }
   }
 
   /** Runs an errand there, and nothing else may come of it than was asked. */
-  run(errand: Errand): Task<JobReply> {
-    return insist(this.group, this.member, errand, this.deadline);
+  run(memberJob: MemberJob): Task<JobReply> {
+    return runOnMemberOrThrow(this.group, this.member, memberJob, this.deadline);
   }
 }
 
 /** Adds the steps that write a record; gives the step whose object it is. */
-export function addRecord(script: Script, run: string, record: BackupRecord | BackupHead): number {
-  const made = script.add(step('C_CreateObject', backupRecordTemplate(run, record)));
-  return script.keep({ step: made });
+export function addRecord(builder: JobBuilder, run: string, record: BackupRecord | BackupHead): number {
+  const made = builder.add(step('C_CreateObject', backupRecordTemplate(run, record)));
+  return builder.persist({ step: made });
 }

@@ -6,17 +6,17 @@ import { TokenError } from '../base/error.js';
 import type { ObjectSummary } from '../base/event.js';
 import type { Task } from '../base/task.js';
 import { runCall } from '../call/call.js';
-import { runErrand } from '../call/errand.js';
 import { findObjects } from '../call/find.js';
+import { runOnMember } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
-import { Effort } from '../group/outcome.js';
+import { PendingWork } from '../group/job-outcome.js';
 import { Progress } from '../group/progress.js';
-import type { Errand } from '../jobs/errand-type.js';
-import { type Piece, PieceReader } from '../jobs/installation.js';
-import { isSecretPart } from '../jobs/making.js';
+import { isSecretRequest } from '../jobs/creation-request.js';
+import { InstalledReplicaReader, type PlannedReplica } from '../jobs/installation.js';
+import { JobBuilder } from '../jobs/job-builder.js';
+import { addWrapping, oaep, unwrapInputsOf, wrapMechanism, wrapMethodFor } from '../jobs/key-wrapping.js';
+import type { MemberJob } from '../jobs/member-job.js';
 import { readAttributes } from '../jobs/operation.js';
-import { Script } from '../jobs/script.js';
-import { addWrapping, arrivalOf, oaep, wayOf, wrapMechanism } from '../jobs/travel.js';
 import { forgottenTypes, statedTypes } from '../objects/attribute-sets.js';
 import { CKO, isProvenByIdentity, templateOf } from '../objects/identity.js';
 import type { Wrapped } from '../objects/key-note.js';
@@ -25,13 +25,18 @@ import type { VirtualObject } from '../objects/object.js';
 import type { GroupRecord } from '../records/record.js';
 import { relearnKeyRecord } from '../replicas/key-record.js';
 import { establishReference } from '../replicas/reference.js';
-import { describeObject, publicPiece, valuesIn } from '../replication/restoration.js';
-import { type BornDomain, domainTemplate, installDomain, ownTransportTemplate } from '../wrapping/domain-key.js';
+import { describeObject, planPublicReplica, valuesIn } from '../replication/replica-copy.js';
+import {
+  domainTemplate,
+  type GeneratedDomainKey,
+  installDomainKey,
+  ownTransportTemplate,
+} from '../wrapping/domain-key.js';
 import { openTemplate } from '../wrapping/resealing.js';
 import { checkStorage } from '../wrapping/storage-check.js';
 import { type BackupHead, type BackupRecord, backupLabels, beyond } from './backup-record.js';
-import { addRecord, type BackupPlace, BackupToken } from './backup-token.js';
-import { type Crossing, cross, openPassage } from './passage.js';
+import { addRecord, type BackupLocation, BackupToken } from './backup-token.js';
+import { openTransferKey, type RewrapJob, rewrap } from './backup-transfer-key.js';
 
 const CKA = {
   class: ck('CKA_CLASS'),
@@ -76,7 +81,7 @@ export function checkCarriable(group: Group, method: string): void {
 /** Puts all that the group has on a token that is none of its members. */
 export function* backUp(
   group: Group,
-  place: BackupPlace,
+  place: BackupLocation,
   { existing }: BackupOptions,
   deadline: number,
 ): Task<BackupReport> {
@@ -89,25 +94,25 @@ export function* backUp(
     yield* token.tidy(former);
     yield* checkStorage(group, token.member, deadline);
     const transport = yield* token.transport(former[0]?.transport);
-    const born = yield* openPassage(group, transport, deadline);
-    const form = born.forms.get(token.serial) ?? new Uint8Array();
-    yield* installDomain(group, token.member, transport, born.note, form, group.salt, deadline, backupLabels);
-    const backup = new Backup(group, token, born, beyond(record, transport, born.note));
+    const generated = yield* openTransferKey(group, transport, deadline);
+    const form = generated.forms.get(token.serial) ?? new Uint8Array();
+    yield* installDomainKey(group, token.member, transport, generated.note, form, group.salt, deadline, backupLabels);
+    const backup = new Backup(group, token, generated, beyond(record, transport, generated.note));
     yield* backup.run();
     const head: BackupHead = {
       kind: 'backup head',
       group: record.id,
       label: record.label,
       salt: record.salt,
-      domain: born.note,
+      domain: generated.note,
       wrap: record.wrap,
       wrapsOddLengths: record.wrapsOddLengths,
       transport,
       count: backup.objects,
       // The newest counts, whatever the clocks of two machines say.
-      time: Math.max(group.tick(), (former[0]?.time ?? 0) + 1),
+      time: Math.max(group.nextTimestamp(), (former[0]?.time ?? 0) + 1),
     };
-    if ((yield* token.recordsOf(born.note.id)).length !== backup.objects)
+    if ((yield* token.recordsOf(generated.note.id)).length !== backup.objects)
       token.refuse(CKR.deviceError, 'not all that was written is there: somebody else writes on the token');
     yield* token.writeHead(head);
     yield* token.tidy([head]);
@@ -126,7 +131,7 @@ class Backup {
   constructor(
     readonly group: Group,
     readonly token: BackupToken,
-    readonly born: BornDomain,
+    readonly generated: GeneratedDomainKey,
     readonly outside: GroupRecord,
   ) {}
 
@@ -159,9 +164,9 @@ class Backup {
     const { deadline } = token;
     yield* relearnKeyRecord(group, object);
     if (!object.referenced && !isProvenByIdentity(object.description))
-      yield* establishReference(group, object, new Effort());
+      yield* establishReference(group, object, new PendingWork());
     yield* describeObject(group, object, deadline);
-    const isSecret = isSecretPart(object.description);
+    const isSecret = isSecretRequest(object.description);
     const record: BackupRecord = {
       kind: 'backup',
       note: noteObject(object),
@@ -202,9 +207,9 @@ class Backup {
   }
 
   *#publicTemplateOf(object: VirtualObject): Task<readonly Attribute[]> {
-    const piece = yield* publicPiece(this.group, object, this.token.deadline);
-    if (piece === undefined) throw new TokenError(CKR.objectHandleInvalid, 'backup', `${object.label} is not there`);
-    return [...piece.template, ...(yield* this.#refusalsOf(object))];
+    const planned = yield* planPublicReplica(this.group, object, this.token.deadline);
+    if (planned === undefined) throw new TokenError(CKR.objectHandleInvalid, 'backup', `${object.label} is not there`);
+    return [...planned.template, ...(yield* this.#refusalsOf(object))];
   }
 
   *#answersOf(object: VirtualObject): Task<BackupRecord['answers']> {
@@ -217,13 +222,13 @@ class Backup {
     const isGeneric = description.class === CKO.secretKey && description.type === genericSecret;
     const [length] = yield* this.#read(object, [CKA.valueLen]);
     const known = length?.value.length === 8 ? Number(Buffer.from(length.value).readBigUInt64LE()) : 0;
-    const way = wayOf(this.outside, isGeneric, known === 0 ? undefined : known);
+    const way = wrapMethodFor(this.outside, isGeneric, known === 0 ? undefined : known);
     // What comes out of the first way as something else may travel the other way.
     const ways = way === 'domain' && description.class === CKO.secretKey ? ([way, 'transports'] as const) : [way];
     for (const each of ways) {
-      const wrapped = yield* cross(
+      const wrapped = yield* rewrap(
         this.group,
-        this.born,
+        this.generated,
         (member) => this.#crossing(object, record, each, member.serial),
         this.token.deadline,
       );
@@ -238,32 +243,32 @@ class Backup {
     record: BackupRecord,
     way: 'domain' | 'transports',
     serial: string | undefined,
-  ): Crossing<Wrapped> | undefined {
+  ): RewrapJob<Wrapped> | undefined {
     const sealed = object.record?.sealed;
     if (sealed === undefined)
       return {
         objects: [object],
-        cross: (script, passing, [handle = new Uint8Array(8)]) =>
-          addWrapping(script, this.outside, way, passing, handle),
+        addSteps: (builder, transferKey, [handle = new Uint8Array(8)]) =>
+          addWrapping(builder, this.outside, way, transferKey, handle),
       };
-    const arrival = arrivalOf(this.group.ledger, sealed, serial);
-    if (arrival === undefined) return undefined;
+    const unwrapInputs = unwrapInputsOf(this.group.ledger, sealed, serial);
+    if (unwrapInputs === undefined) return undefined;
     return {
-      objects: [arrival.key],
-      cross: (script, passing, [handle = new Uint8Array(8)]) => {
-        const { mechanism, blob } = arrival;
-        const opened = script.add(step('C_UnwrapKey', mechanism, handle, blob, openTemplate(record)));
-        const read = addWrapping(script, this.outside, way, passing, { step: opened });
-        script.add(step('C_DestroyObject', { step: opened }));
+      objects: [unwrapInputs.key],
+      addSteps: (builder, transferKey, [handle = new Uint8Array(8)]) => {
+        const { mechanism, blob } = unwrapInputs;
+        const opened = builder.add(step('C_UnwrapKey', mechanism, handle, blob, openTemplate(record)));
+        const read = addWrapping(builder, this.outside, way, transferKey, { step: opened });
+        builder.add(step('C_DestroyObject', { step: opened }));
         return read;
       },
     };
   }
 
   *#write(record: BackupRecord): Task<void> {
-    const script = new Script();
-    addRecord(script, this.born.note.id, record);
-    yield* this.token.run({ function: 'C_CreateObject', objects: [], job: () => script });
+    const builder = new JobBuilder();
+    addRecord(builder, this.generated.note.id, record);
+    yield* this.token.run({ function: 'C_CreateObject', objects: [], job: () => builder });
   }
 
   /** Opens the key on the token as a restore would, and writes its record if it is the one. */
@@ -271,21 +276,21 @@ class Backup {
     const { group, token, outside } = this;
     const [transport] = outside.members;
     if (transport === undefined) return false;
-    let reader: PieceReader | undefined;
-    const errand: Errand = {
+    let reader: InstalledReplicaReader | undefined;
+    const memberJob: MemberJob = {
       function: 'C_UnwrapKey',
       objects: [],
       job: () => {
-        const script = new Script();
-        const opened = addOpening(script, { wrap: outside.wrap, domain: outside.domain, transport }, record, wrapped);
+        const builder = new JobBuilder();
+        const opened = addOpening(builder, { wrap: outside.wrap, domain: outside.domain, transport }, record, wrapped);
         const template = attributesOf(record.template);
-        const piece: Piece = { object, origin: { kind: 'unwrapped', wrapped }, template, token: true };
-        reader = new PieceReader(group, piece, script, { step: opened });
-        script.add(step('C_DestroyObject', { step: opened }));
-        return script;
+        const planned: PlannedReplica = { object, origin: { kind: 'unwrapped', wrapped }, template, token: true };
+        reader = new InstalledReplicaReader(group, planned, builder, { step: opened });
+        builder.add(step('C_DestroyObject', { step: opened }));
+        return builder;
       },
     };
-    const end = yield* runErrand(group, token.member, errand, token.deadline);
+    const end = yield* runOnMember(group, token.member, memberJob, token.deadline);
     // What the token cannot open is no backup.
     if (end.kind === 'refused') return false;
     if (end.kind !== 'done') throw token.lost(end.record);
@@ -297,18 +302,18 @@ class Backup {
 
 /** Adds the steps that open a backed up key on the backup's token as a session object; gives the step that does. */
 export function addOpening(
-  script: Script,
+  builder: JobBuilder,
   { wrap, transport, domain }: Pick<BackupHead, 'wrap' | 'transport' | 'domain'>,
   { template }: Pick<BackupRecord, 'template'>,
   wrapped: Wrapped,
 ): number {
   const open = openTemplate({ template });
   if ('domain' in wrapped) {
-    const key = script.add(step('X_Find', domainTemplate(domain.id, backupLabels.domain), 1, []));
+    const key = builder.add(step('X_Find', domainTemplate(domain.id, backupLabels.domain), 1, []));
     const mechanism = wrapMechanism({ wrap });
-    return script.add(step('C_UnwrapKey', mechanism, { step: key }, fromHex(wrapped.blob), open));
+    return builder.add(step('C_UnwrapKey', mechanism, { step: key }, fromHex(wrapped.blob), open));
   }
   const blob = fromHex(wrapped.transports[transport.serial] ?? '');
-  const key = script.add(step('X_Find', ownTransportTemplate(transport, backupLabels.transport), 1, []));
-  return script.add(step('C_UnwrapKey', oaep, { step: key }, blob, open));
+  const key = builder.add(step('X_Find', ownTransportTemplate(transport, backupLabels.transport), 1, []));
+  return builder.add(step('C_UnwrapKey', oaep, { step: key }, blob, open));
 }

@@ -4,28 +4,33 @@ import { recordOf } from '../administration/membership.js';
 import { TokenError } from '../base/error.js';
 import type { ObjectSummary } from '../base/event.js';
 import type { Task } from '../base/task.js';
-import { runErrand } from '../call/errand.js';
 import { findObjects } from '../call/find.js';
+import { runOnMember } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import { Progress } from '../group/progress.js';
-import type { Errand } from '../jobs/errand-type.js';
-import { type Piece, PieceReader } from '../jobs/installation.js';
-import { isSecretPart } from '../jobs/making.js';
-import { Script } from '../jobs/script.js';
-import { addWrapping, arrivalOf, oaep, wayOf, wrapMechanism } from '../jobs/travel.js';
+import { isSecretRequest } from '../jobs/creation-request.js';
+import { InstalledReplicaReader, type PlannedReplica } from '../jobs/installation.js';
+import { JobBuilder } from '../jobs/job-builder.js';
+import { addWrapping, oaep, unwrapInputsOf, wrapMechanism, wrapMethodFor } from '../jobs/key-wrapping.js';
+import type { MemberJob } from '../jobs/member-job.js';
 import { CKO } from '../objects/identity.js';
 import type { KeyRecord, ProofKind, Wrapped } from '../objects/key-note.js';
 import { attributesOf, fromHex, noteObject, objectOf } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
 import type { AliasRecord, AnyRecord } from '../records/record.js';
 import { placeObject } from '../replication/creation.js';
-import { addProofs, type BornDomain, ownTransportTemplate, passingTemplate } from '../wrapping/domain-key.js';
+import {
+  addProofs,
+  type GeneratedDomainKey,
+  ownTransportTemplate,
+  transferKeyTemplate,
+} from '../wrapping/domain-key.js';
 import { openTemplate } from '../wrapping/resealing.js';
 import { addOpening, checkCarriable } from './backup.js';
 import { type BackupHead, type BackupRecord, backupLabels } from './backup-record.js';
-import { type BackupPlace, BackupToken } from './backup-token.js';
-import { cross, openPassage } from './passage.js';
-import { Placement } from './placement.js';
+import { type BackupLocation, BackupToken } from './backup-token.js';
+import { openTransferKey, rewrap } from './backup-transfer-key.js';
+import { RestorePlanner } from './restore-plan.js';
 
 /** So many records are read at a time. */
 const BATCH = 64;
@@ -52,7 +57,7 @@ export interface RestoreReport {
 class Obstacle extends Error {}
 
 /** Puts what a backup holds into the group: each object under the handle that it had. */
-export function* restoreBackup(group: Group, place: BackupPlace, deadline: number): Task<RestoreReport> {
+export function* restoreBackup(group: Group, place: BackupLocation, deadline: number): Task<RestoreReport> {
   recordOf(group);
   checkCarriable(group, 'restore');
   const token: BackupToken = yield* BackupToken.open(group, place, 'restore', deadline);
@@ -67,7 +72,7 @@ export function* restoreBackup(group: Group, place: BackupPlace, deadline: numbe
       records.push(...(yield* token.readRecords(handles.slice(from, from + BATCH))));
     if (records.length !== head.count)
       token.refuse(CKR.dataInvalid, `the backup says that it has ${head.count} objects, and has ${records.length}`);
-    const passage = yield* openPassage(group, head.transport, deadline);
+    const passage = yield* openTransferKey(group, head.transport, deadline);
     return yield* new Restoring(group, token, head, passage, records).run();
   } finally {
     token.close();
@@ -93,7 +98,7 @@ class Restoring {
     readonly group: Group,
     readonly token: BackupToken,
     readonly head: BackupHead,
-    readonly passage: BornDomain,
+    readonly passage: GeneratedDomainKey,
     readonly records: readonly BackupRecord[],
   ) {
     this.salt = fromHex(head.salt);
@@ -103,7 +108,7 @@ class Restoring {
     const { group, token, records } = this;
     // Everything is met, so that it is known which handles are taken.
     yield* findObjects(group, [], token.deadline);
-    const placement = new Placement(group, records, token.deadline);
+    const placement = new RestorePlanner(group, records, token.deadline);
     const progress = new Progress(group, token.member.name, 'restoring', records.length);
     for (const record of records) {
       const object = objectOf(record.note);
@@ -129,8 +134,8 @@ class Restoring {
     return error.message === '' ? codeName(error.code) : error.message;
   }
 
-  *#restore(placement: Placement, record: BackupRecord, loose: VirtualObject): Task<void> {
-    const isSecret = isSecretPart(loose.description);
+  *#restore(placement: RestorePlanner, record: BackupRecord, loose: VirtualObject): Task<void> {
+    const isSecret = isSecretRequest(loose.description);
     let arrived: Arrived | undefined;
     if (isSecret) {
       if (record.wrapped === undefined) throw new Obstacle('the backup has no form of the key');
@@ -145,7 +150,7 @@ class Restoring {
     }
     if (placed.kind === 'conflict') throw new Obstacle(placed.reason);
     const { object, aliases } = placed;
-    const piece: Piece = {
+    const planned: PlannedReplica = {
       object,
       origin: arrived === undefined ? { kind: 'created' } : { kind: 'unwrapped', wrapped: arrived.wrapped },
       template: attributesOf(record.template),
@@ -155,7 +160,7 @@ class Restoring {
     const until = Math.min(this.token.deadline, port.now() + policy.hangAfter * PLACE_MULTIPLE + policy.writeHangAfter);
     const recordsFor = (operation: string): readonly AnyRecord[] =>
       this.#recordsOf(record, object, aliases, arrived, operation);
-    yield* placeObject(this.group, 'restore', piece, recordsFor, until);
+    yield* placeObject(this.group, 'restore', planned, recordsFor, until);
     this.restored += 1;
   }
 
@@ -176,7 +181,7 @@ class Restoring {
       sealed: sealed ? arrived.wrapped : undefined,
       operation,
       writer: group.port.writer,
-      time: group.tick(),
+      time: group.nextTimestamp(),
     };
     object.record = own;
     return [...aliases, own];
@@ -189,23 +194,29 @@ class Restoring {
     const own = recordOf(group);
     const form = passage.forms.get(transport.serial) ?? new Uint8Array();
     const way = this.#wayOf(record, loose, wrapped);
-    let reader: PieceReader | undefined;
+    let reader: InstalledReplicaReader | undefined;
     let read: ReturnType<typeof addWrapping> = () => undefined;
-    const errand: Errand = {
+    const memberJob: MemberJob = {
       function: 'C_UnwrapKey',
       objects: [],
       job: () => {
-        const script = new Script();
-        const pair = script.add(step('X_Find', ownTransportTemplate(transport, backupLabels.transport), 1, []));
-        const passing = script.add(step('C_UnwrapKey', oaep, { step: pair }, form, passingTemplate));
-        const opened = addOpening(script, head, record, wrapped);
-        reader = new PieceReader(group, this.#pieceOf(record, loose, wrapped), script, { step: opened }, this.salt);
-        read = addWrapping(script, { ...own, domain: passage.note }, way, { step: passing }, { step: opened });
-        script.add(step('C_DestroyObject', { step: opened }), step('C_DestroyObject', { step: passing }));
-        return script;
+        const builder = new JobBuilder();
+        const pair = builder.add(step('X_Find', ownTransportTemplate(transport, backupLabels.transport), 1, []));
+        const transferKey = builder.add(step('C_UnwrapKey', oaep, { step: pair }, form, transferKeyTemplate));
+        const opened = addOpening(builder, head, record, wrapped);
+        reader = new InstalledReplicaReader(
+          group,
+          this.#pieceOf(record, loose, wrapped),
+          builder,
+          { step: opened },
+          this.salt,
+        );
+        read = addWrapping(builder, { ...own, domain: passage.note }, way, { step: transferKey }, { step: opened });
+        builder.add(step('C_DestroyObject', { step: opened }), step('C_DestroyObject', { step: transferKey }));
+        return builder;
       },
     };
-    const end = yield* runErrand(group, token.member, errand, token.deadline);
+    const end = yield* runOnMember(group, token.member, memberJob, token.deadline);
     if (end.kind === 'refused') throw new Obstacle(`the backup's token cannot open it: ${codeName(end.code)}`);
     if (end.kind !== 'done') throw token.lost(end.record);
     if (reader?.judge(end.reply) === false) throw new Obstacle("it came out as another key on the backup's token");
@@ -219,10 +230,10 @@ class Restoring {
     const isGeneric = description.class === CKO.secretKey && description.type === genericSecret;
     const length = answers.find(([type]) => type === CKA_VALUE_LEN)?.[1];
     const known = length?.length === 16 ? Number(Buffer.from(length, 'hex').readBigUInt64LE()) : 0;
-    return wayOf(recordOf(this.group), isGeneric, known === 0 ? undefined : known);
+    return wrapMethodFor(recordOf(this.group), isGeneric, known === 0 ? undefined : known);
   }
 
-  #pieceOf({ template }: BackupRecord, object: VirtualObject, wrapped: Wrapped): Piece {
+  #pieceOf({ template }: BackupRecord, object: VirtualObject, wrapped: Wrapped): PlannedReplica {
     return { object, origin: { kind: 'unwrapped', wrapped }, template: attributesOf(template), token: true };
   }
 
@@ -232,30 +243,30 @@ class Restoring {
     const { ledger } = group;
     const own = recordOf(group);
     const mechanism = wrapMechanism(own);
-    const received = yield* cross<Arrived & { readonly isRight: boolean }>(
+    const received = yield* rewrap<Arrived & { readonly isRight: boolean }>(
       group,
       passage,
       ({ serial }) => {
         const { domain } = ledger;
-        const arrival = 'domain' in sent ? undefined : arrivalOf(ledger, sent, serial);
-        if (domain === undefined || (arrival === undefined && !('domain' in sent))) return undefined;
+        const unwrapInputs = 'domain' in sent ? undefined : unwrapInputsOf(ledger, sent, serial);
+        if (domain === undefined || (unwrapInputs === undefined && !('domain' in sent))) return undefined;
         return {
-          objects: [domain, ...(arrival === undefined ? [] : [arrival.key])],
-          cross: (script, passing, [under = nothing, transport = nothing]) => {
+          objects: [domain, ...(unwrapInputs === undefined ? [] : [unwrapInputs.key])],
+          addSteps: (builder, transferKey, [under = nothing, transport = nothing]) => {
             const open = openTemplate(record);
-            const opened = script.add(
+            const opened = builder.add(
               'domain' in sent
-                ? step('C_UnwrapKey', mechanism, passing, fromHex(sent.blob), open)
-                : step('C_UnwrapKey', oaep, transport, arrival?.blob ?? nothing, open),
+                ? step('C_UnwrapKey', mechanism, transferKey, fromHex(sent.blob), open)
+                : step('C_UnwrapKey', oaep, transport, unwrapInputs?.blob ?? nothing, open),
             );
-            const piece = this.#pieceOf(record, loose, sent);
-            const reader = new PieceReader(group, piece, script, { step: opened }, this.salt);
-            const readProofs = addProofs(script, group.salt, { step: opened }, loose.description);
+            const planned = this.#pieceOf(record, loose, sent);
+            const reader = new InstalledReplicaReader(group, planned, builder, { step: opened }, this.salt);
+            const readProofs = addProofs(builder, group.salt, { step: opened }, loose.description);
             const read =
               'domain' in sent
-                ? addWrapping(script, own, 'domain', under, { step: opened })
+                ? addWrapping(builder, own, 'domain', under, { step: opened })
                 : (): Wrapped | undefined => sent;
-            script.add(step('C_DestroyObject', { step: opened }));
+            builder.add(step('C_DestroyObject', { step: opened }));
             return (reply) => {
               const wrapped = read(reply);
               const isRight = reader.judge(reply) !== false;

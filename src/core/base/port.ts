@@ -25,7 +25,7 @@ export interface BegunJob {
   /** ms of the port's clock */
   readonly since: number;
   /** It writes token objects or makes keys, and may take longer than other jobs (Rule 9). */
-  readonly patient: boolean;
+  readonly longWrite: boolean;
 }
 
 /** The way to one running host. */

@@ -11,12 +11,12 @@ export class Refusal extends TokenError {
   }
 }
 
-export function fail(code: number, explanation: string): never {
+export function refuse(code: number, explanation: string): never {
   throw new Refusal(code, explanation);
 }
 
 /** A call by its name: refusals say whose they are. */
-export function* calledBy<T>(name: string, task: Task<T>): Task<T> {
+export function* withFunctionName<T>(name: string, task: Task<T>): Task<T> {
   try {
     return yield* task;
   } catch (error) {

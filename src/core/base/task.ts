@@ -10,11 +10,11 @@ export interface Waiter {
 export class Signal {
   // Fields are set in the constructor, and one waiter needs no set: signals are made several times a call.
   private waiters: Waiter | Set<Waiter> | undefined;
-  settled: boolean;
+  completed: boolean;
 
   constructor() {
     this.waiters = undefined;
-    this.settled = false;
+    this.completed = false;
   }
 
   add(waiter: Waiter): void {
@@ -35,9 +35,9 @@ export class Signal {
     else waiters?.wake();
   }
 
-  settle(): void {
-    if (this.settled) return;
-    this.settled = true;
+  complete(): void {
+    if (this.completed) return;
+    this.completed = true;
     this.fire();
   }
 }

@@ -5,10 +5,10 @@ import type { AttemptRecord } from '../base/event.js';
 import { FOREVER, type Running, type Task, type Waiter } from '../base/task.js';
 import type { Connection, Ticket } from '../group/connection.js';
 import type { Group } from '../group/group.js';
+import { type Failure, failureOf, type JobOutcome, PendingWork } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
-import { Effort, type Failure, failureOf, type JobOutcome } from '../group/outcome.js';
 import type { Operation } from '../jobs/operation.js';
-import { renewLogin } from '../joining/session.js';
+import { renewLogin } from '../joining/login-renewal.js';
 import type { VirtualObject } from '../objects/object.js';
 import { resolve } from '../replicas/resolve.js';
 
@@ -71,7 +71,7 @@ function evidenceOf(end: AttemptEnd | undefined): Pick<AttemptRecord, 'function'
  * One try at a call on one member. Where all that it needs is known it is one job, and judged when that is replied to;
  * a task goes on from there only where something has to be found or made new.
  */
-export class Attempt extends Effort implements Waiter {
+export class Attempt extends PendingWork implements Waiter {
   readonly member: Member;
   readonly connection: Connection;
   private readonly group: Group;
@@ -112,16 +112,16 @@ export class Attempt extends Effort implements Waiter {
 
   /** Gives the attempt up; what is out at the host runs to its end unheard. */
   cancel(): void {
-    if (this.settled) return;
+    if (this.completed) return;
     if (this.running !== undefined) this.running.cancel(undefined);
     else if (this.ticket !== undefined) this.connection.abandon(this.ticket);
-    this.settle();
+    this.complete();
   }
 
   /** The job has come to its end. */
   wake(): void {
     const { ticket, operation } = this;
-    if (this.settled || operation === undefined || ticket?.outcome === undefined) return;
+    if (this.completed || operation === undefined || ticket?.outcome === undefined) return;
     this.ticket = undefined;
     const end = this.#endOf(operation, ticket.outcome);
     if (end.kind !== 'code' || !this.#mayGoOn(operation, end)) this.#finish(end);
@@ -155,13 +155,13 @@ export class Attempt extends Effort implements Waiter {
     const { connection } = this;
     this.executedIn = this.epoch ?? connection.epoch;
     this.ticket = connection.submit(job, operation.kind, this.deadline, this);
-    if (this.ticket.settled) this.wake();
+    if (this.ticket.completed) this.wake();
     else this.ticket.add(this);
   }
 
   #finish(end: AttemptEnd): void {
     this.end = end;
-    this.settle();
+    this.complete();
   }
 
   *#run(operation: Operation<unknown>, first: CodeEnd | undefined): Task<void> {
@@ -170,7 +170,7 @@ export class Attempt extends Effort implements Waiter {
     } catch (error) {
       this.end = { kind: 'fault', error };
     } finally {
-      this.settle();
+      this.complete();
     }
   }
 
@@ -207,7 +207,12 @@ export class Attempt extends Effort implements Waiter {
     if ('kind' in handles) return handles;
     const job = operation.job(handles, this);
     this.executedIn = this.epoch ?? this.connection.epoch;
-    const outcome = yield* this.connection.run(fresh ? { ...job, fresh } : job, operation.kind, deadline, this);
+    const outcome = yield* this.connection.run(
+      fresh ? { ...job, onNewSession: fresh } : job,
+      operation.kind,
+      deadline,
+      this,
+    );
     return this.#endOf(operation, outcome);
   }
 

@@ -7,7 +7,7 @@ import type { Member } from '../group/member.js';
 import { labelFor, type Operation } from '../jobs/operation.js';
 import { Attempt, type AttemptEnd, codeOf, verdictOf } from './attempt.js';
 import { judge } from './judge.js';
-import { lookAgain } from './lookup.js';
+import { rereadAliases } from './lookup.js';
 import { runInQuarantine } from './quarantine.js';
 import { route } from './routing.js';
 
@@ -39,7 +39,7 @@ export function runCall<T>(group: Group, operation: Operation<T>, deadline: numb
 }
 
 const NO_ATTEMPTS: readonly Attempt[] = [];
-const isSettled = ({ settled }: Attempt): boolean => settled;
+const hasEnded = ({ completed }: Attempt): boolean => completed;
 const isLate = ({ late }: Attempt): boolean => late;
 
 class Call<T> {
@@ -90,7 +90,7 @@ class Call<T> {
         if (group.port.now() >= this.deadline) throw this.#outOfTime();
         const signals = this.attempts.every(isLate) ? [...this.attempts, group.changed] : this.attempts;
         yield { signals, until: this.deadline };
-        const done = this.attempts.find(isSettled);
+        const done = this.attempts.find(hasEnded);
         if (done === undefined) continue;
         this.attempts = this.attempts.filter((attempt) => attempt !== done);
         const result = this.#harvest(done);
@@ -127,7 +127,7 @@ class Call<T> {
   }
 
   #nextMember(): Member | undefined {
-    const { policy, port, turn, warm, warmth, isWaitedFor } = this.group;
+    const { policy, port, rotation, lastAsked: warm, askedInARow: warmth, isWaitedFor } = this.group;
     const { objects } = this.operation;
     const request = {
       objects,
@@ -135,7 +135,7 @@ class Call<T> {
       now: port.now(),
       balance: policy.balance,
       random: () => port.random(),
-      turn,
+      turn: rotation,
       warm: isWaitedFor && warmth < MOST_IN_A_ROW ? warm : undefined,
     };
     return route(this.#candidates, request, (member) => this.#isExcluded(member));
@@ -168,9 +168,9 @@ class Call<T> {
     const member = this.#nextMember();
     const connection = member?.connection;
     if (member === undefined || connection === undefined) return;
-    this.group.turn += 1;
-    this.group.warmth = member === this.group.warm ? (this.group.warmth % MOST_IN_A_ROW) + 1 : 1;
-    this.group.warm = member;
+    this.group.rotation += 1;
+    this.group.askedInARow = member === this.group.lastAsked ? (this.group.askedInARow % MOST_IN_A_ROW) + 1 : 1;
+    this.group.lastAsked = member;
     if (this.attempts.length > 0) this.group.counters.hedged += 1;
     const attempt = new Attempt(member, connection, this.group).start(this.operation, this.deadline);
     this.attempts = this.attempts.length === 0 ? [attempt] : [...this.attempts, attempt];
@@ -285,7 +285,7 @@ class Call<T> {
   /** With nobody to ask: the error where waiting cannot help. */
   #pointless(): TokenError | undefined {
     const { isHopeless } = this.group;
-    if (isHopeless) return this.#error(CKR.deviceRemoved, this.operation.function, this.group.whereabouts);
+    if (isHopeless) return this.#error(CKR.deviceRemoved, this.operation.function, this.group.describeMembers());
     const candidates = this.#candidates;
     const serving = candidates.filter((member) => member.isServing);
     const agreed =
@@ -316,7 +316,7 @@ class Call<T> {
 
   *#lookAgain(): Task<void> {
     this.lookedAgain = true;
-    yield* lookAgain(this.group, this.operation.objects, this.deadline);
+    yield* rereadAliases(this.group, this.operation.objects, this.deadline);
     this.failed?.clear();
   }
 
@@ -358,14 +358,14 @@ class Call<T> {
       return this.#error(
         CKR.deviceRemoved,
         this.operation.function,
-        `no member could be reached within ${budget} ms: ${this.group.whereabouts}`,
+        `no member could be reached within ${budget} ms: ${this.group.describeMembers()}`,
       );
     }
     const code = this.last?.code ?? CKR.deviceError;
     return this.#error(
       code,
       this.operation.function,
-      `no member answered within ${budget} ms: ${this.group.whereabouts}`,
+      `no member answered within ${budget} ms: ${this.group.describeMembers()}`,
     );
   }
 

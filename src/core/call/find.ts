@@ -5,10 +5,10 @@ import type { AttemptRecord } from '../base/event.js';
 import type { Task } from '../base/task.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
+import { type Failure, failureOf, isFailure, PendingWork } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
-import { Effort, type Failure, failureOf, isFailure } from '../group/outcome.js';
 import { noCodes, type Operation } from '../jobs/operation.js';
-import { renewLogin } from '../joining/session.js';
+import { renewLogin } from '../joining/login-renewal.js';
 import type { FoundReplica } from '../objects/found-object.js';
 import { isProvenByIdentity, isReserved } from '../objects/identity.js';
 import { hex } from '../objects/note.js';
@@ -16,7 +16,7 @@ import type { VirtualObject } from '../objects/object.js';
 import { findRecords, foundIn, type RecordsFound, recordsIn } from '../records/ledger.js';
 import { completeInventory, findJob, readInventory } from '../replicas/inventory.js';
 import { Attempt, type AttemptEnd } from './attempt.js';
-import { Meeting } from './meeting.js';
+import { ObjectMapping } from './object-mapping.js';
 
 const deviceRemoved = ck('CKR_DEVICE_REMOVED');
 const MOST_OBJECTS = 0x7fff_ffff;
@@ -26,9 +26,9 @@ const MOST_READINGS = 3;
 const RETRY_AFTER = 25;
 
 /** A find on one member: an attempt, then what turns its reply into objects. */
-class Search extends Effort {
+class MemberSearch extends PendingWork {
   attempt: Attempt;
-  meeting: Meeting;
+  meeting: ObjectMapping;
   /** What the member's records say, where they were read on the occasion. */
   records: RecordsFound | undefined;
   objects: readonly VirtualObject[] | undefined;
@@ -41,7 +41,7 @@ class Search extends Effort {
   ) {
     super();
     this.attempt = new Attempt(member, connection, group);
-    this.meeting = new Meeting(group, member, connection, this);
+    this.meeting = new ObjectMapping(group, member, connection, this);
   }
 
   *run(template: readonly Attribute[], deadline: number): Task<void> {
@@ -53,11 +53,11 @@ class Search extends Effort {
       yield* this.follow(renewal);
       if (renewal.failure !== undefined) return;
       this.attempt = new Attempt(this.member, this.connection, this.group);
-      this.meeting = new Meeting(this.group, this.member, this.connection, this);
+      this.meeting = new ObjectMapping(this.group, this.member, this.connection, this);
       yield* this.#search(template, deadline);
     } finally {
       this.attempt.cancel();
-      this.settle();
+      this.complete();
     }
   }
 
@@ -68,8 +68,8 @@ class Search extends Effort {
   *#search(template: readonly Attribute[], deadline: number): Task<void> {
     const { attempt, group, connection } = this;
     this.epoch = connection.epoch;
-    attempt.start(operationOf(template, group.readsRecords), deadline);
-    while (!attempt.settled) {
+    attempt.start(findOperation(template, group.readsRecords), deadline);
+    while (!attempt.completed) {
       yield { signals: [attempt], until: deadline };
       if (attempt.late) this.markLate();
       if (group.port.now() >= deadline) return;
@@ -112,7 +112,7 @@ class Search extends Effort {
       named = again.objects;
       if (areNamedAlike(before, named)) break;
     }
-    return yield* meeting.meetAll(named);
+    return yield* meeting.toVirtual(named);
   }
 
   *#readAliases(deadline: number): Task<Failure | undefined> {
@@ -159,7 +159,7 @@ function areNamedAlike(before: readonly FoundReplica[], after: readonly FoundRep
   );
 }
 
-function operationOf(template: readonly Attribute[], readsRecords: boolean): Operation<undefined> {
+function findOperation(template: readonly Attribute[], readsRecords: boolean): Operation<undefined> {
   return {
     function: 'C_FindObjects',
     objects: [],
@@ -202,14 +202,19 @@ export function* findObjects(
       for (const search of searches) search.attempt.cancel();
     }
     if (port.now() >= deadline || group.isHopeless) {
-      throw new TokenError(deviceRemoved, 'C_FindObjects', `no member answered: ${group.whereabouts}`, records);
+      throw new TokenError(deviceRemoved, 'C_FindObjects', `no member answered: ${group.describeMembers()}`, records);
     }
     // Nobody may have been blamed, so that nothing changes: then it is tried again after a moment.
     yield { signals: [group.changed], until: Math.min(deadline, port.now() + RETRY_AFTER) };
   }
 }
 
-function start(group: Group, template: readonly Attribute[], deadline: number, only: Member | undefined): Search[] {
+function start(
+  group: Group,
+  template: readonly Attribute[],
+  deadline: number,
+  only: Member | undefined,
+): MemberSearch[] {
   const named = (...names: string[]): Member[] =>
     (only === undefined ? group.members : [only]).filter(
       ({ state, connection }) => names.includes(state.name) && connection !== undefined && connection.end === undefined,
@@ -222,7 +227,7 @@ function start(group: Group, template: readonly Attribute[], deadline: number, o
   return members.flatMap((member) => {
     const { connection } = member;
     if (connection === undefined) return [];
-    const search = new Search(group, member, connection);
+    const search = new MemberSearch(group, member, connection);
     group.port.start(search.run(template, deadline));
     return [search];
   });
@@ -230,19 +235,19 @@ function start(group: Group, template: readonly Attribute[], deadline: number, o
 
 function* gather(
   group: Group,
-  searches: readonly Search[],
+  searches: readonly MemberSearch[],
   deadline: number,
   records: AttemptRecord[],
-): Task<Search[]> {
-  const judged = new Set<Search>();
+): Task<MemberSearch[]> {
+  const judged = new Set<MemberSearch>();
   for (;;) {
     for (const search of searches) {
-      if (!search.settled || judged.has(search)) continue;
+      if (!search.completed || judged.has(search)) continue;
       judged.add(search);
       if (search.objects === undefined) blame(search, records);
     }
     const answered = searches.filter(({ objects }) => objects !== undefined);
-    const waiting = searches.filter(({ settled }) => !settled);
+    const waiting = searches.filter(({ completed }) => !completed);
     // Only one that is known to have everything may speak for those that are late.
     const isComplete = answered.some(({ member }) => isInStep(group, member));
     const worthWaiting = waiting.filter(
@@ -255,11 +260,11 @@ function* gather(
 }
 
 /** Whether a member has all that the group has changed, as far as this process knows. */
-function isInStep({ ledger }: Group, { isActive, isUnsettled, unable }: Member): boolean {
-  return ledger.record !== undefined && isActive && !isUnsettled && unable.size === 0;
+function isInStep({ ledger }: Group, { isActive, needsRecovery, failedChanges }: Member): boolean {
+  return ledger.record !== undefined && isActive && !needsRecovery && failedChanges.size === 0;
 }
 
-function blame({ attempt, end, member }: Search, records: AttemptRecord[]): void {
+function blame({ attempt, end, member }: MemberSearch, records: AttemptRecord[]): void {
   const { record } = attempt;
   records.push({ ...record, function: record.function === '' ? 'C_FindObjects' : record.function });
   if (end?.kind === 'fault') throw end.error;
@@ -270,20 +275,20 @@ function blame({ attempt, end, member }: Search, records: AttemptRecord[]): void
   else member.suspect(attempt.connection, `${record.function} answered ${record.outcome}`);
 }
 
-function merge(group: Group, answered: readonly Search[]): readonly VirtualObject[] {
+function merge(group: Group, answered: readonly MemberSearch[]): readonly VirtualObject[] {
   const merged = new Set<VirtualObject>();
   for (const { objects } of answered) for (const object of objects ?? []) merged.add(object);
   for (const { objects, member } of answered) {
     const own = new Set(objects);
     for (const object of merged) {
-      if (!own.has(object) && !object.standings.has(member.name)) group.noteStanding(member, object, 'absent');
+      if (!own.has(object) && !object.replicaStatus.has(member.name)) group.noteReplicaStatus(member, object, 'absent');
     }
   }
   return [...merged];
 }
 
 /** Takes in what members have said of the group's records, and of objects that are not what they were. */
-function learn(group: Group, answered: readonly Search[]): void {
+function learn(group: Group, answered: readonly MemberSearch[]): void {
   const records = answered.flatMap(({ records: read }) => read ?? []);
   if (records.length > 0) group.learn(records);
   group.onRecordsRead(records);

@@ -22,14 +22,14 @@ const next = (blame: 'none' | 'suspect' | 'busy' | 'lacks', charge = false): Dec
 });
 
 /** What an earlier attempt of the same call said. */
-export interface History {
+export interface EarlierAnswers {
   /** The code that another member has given, if it was ambiguous. */
   readonly ambiguousCode: number | undefined;
   readonly aspect: Aspect;
 }
 
 /** Judges an attempt's end. */
-export function judge(end: AttemptEnd, history: History): Decision {
+export function judge(end: AttemptEnd, history: EarlierAnswers): Decision {
   switch (end.kind) {
     case 'ok':
       return { kind: 'return' };

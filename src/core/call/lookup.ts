@@ -27,7 +27,7 @@ export function* findByHandle(group: Group, handle: number, deadline: number): T
     if (port.now() >= deadline) break;
     group.enumerating ??= port.start(enumerate(group, deadline));
     const { enumerating } = group;
-    if (!enumerating.settled) yield { signals: [enumerating], until: deadline };
+    if (!enumerating.completed) yield { signals: [enumerating], until: deadline };
     if (enumerating.ended?.ok === false) throw enumerating.ended.error;
     const met = visibleObject(group, handle);
     if (met !== undefined) return met;
@@ -35,7 +35,7 @@ export function* findByHandle(group: Group, handle: number, deadline: number): T
   const found = visibleObject(group, handle);
   if (found !== undefined) return found;
   if (group.enumeratedAt < askedAt)
-    throw new TokenError(deviceRemoved, 'C_FindObjects', `no member answered in time: ${group.whereabouts}`);
+    throw new TokenError(deviceRemoved, 'C_FindObjects', `no member answered in time: ${group.describeMembers()}`);
   throw new TokenError(objectHandleInvalid, 'C_FindObjects', 'no member has an object of that handle');
 }
 
@@ -66,7 +66,7 @@ export function checkClass(
 }
 
 /** Objects that members do not have under the names that are known here may go by others since, which aliases tell. */
-export function* lookAgain(group: Group, objects: readonly VirtualObject[], deadline: number): Task<void> {
+export function* rereadAliases(group: Group, objects: readonly VirtualObject[], deadline: number): Task<void> {
   group.ledger.aliasesReadAt = Number.NEGATIVE_INFINITY;
   yield* findObjects(group, [], deadline);
   for (const object of objects) yield* takeNewReference(group, object);

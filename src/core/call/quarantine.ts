@@ -19,11 +19,11 @@ export function* runInQuarantine(group: Group, operation: Operation<unknown>, de
   const mine: Running<Quarantined> = group.port.start(takeTurn(group, before, operation, deadline));
   group.quarantine = mine;
   try {
-    if (!mine.settled) yield { signals: [mine], until: FOREVER };
+    if (!mine.completed) yield { signals: [mine], until: FOREVER };
     if (mine.ended?.ok === true) return mine.ended.value;
     return none(mine.ended?.error instanceof Error ? mine.ended.error.message : 'it was given up');
   } finally {
-    if (!mine.settled) mine.cancel(undefined);
+    if (!mine.completed) mine.cancel(undefined);
     if (group.quarantine === mine) group.quarantine = undefined;
   }
 }
@@ -34,7 +34,7 @@ function* takeTurn(
   operation: Operation<unknown>,
   deadline: number,
 ): Task<Quarantined> {
-  if (before !== undefined && !before.settled) yield { signals: [before], until: deadline };
+  if (before !== undefined && !before.completed) yield { signals: [before], until: deadline };
   const { port } = group;
   // A member that holds the object and whose token can be reached: the quarantine is only another host to it.
   const candidates = operation.only === undefined ? group.members : [operation.only];
@@ -48,7 +48,7 @@ function* takeTurn(
     if (connection === undefined) return none('it has no connection');
     const attempt = new Attempt(member, connection, group).start(operation, deadline);
     const until = Math.min(deadline, port.now() + group.policy.hangAfter);
-    while (!attempt.settled && port.now() < until) yield { signals: [attempt], until };
+    while (!attempt.completed && port.now() < until) yield { signals: [attempt], until };
     attempt.cancel();
     return { attempt };
   } finally {
@@ -57,8 +57,8 @@ function* takeTurn(
 }
 
 function holds(member: Member, { objects }: Operation<unknown>): boolean {
-  return objects.every(({ standings }) => {
-    const standing = standings.get(member.name);
+  return objects.every(({ replicaStatus }) => {
+    const standing = replicaStatus.get(member.name);
     return standing === 'proven' || standing === 'unproven';
   });
 }

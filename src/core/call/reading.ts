@@ -2,7 +2,7 @@ import type { ReadAttribute } from '../../spec/calls.js';
 import type { Task } from '../base/task.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
-import { isSecretPart } from '../jobs/making.js';
+import { isSecretRequest } from '../jobs/creation-request.js';
 import { readAttributes } from '../jobs/operation.js';
 import { forgottenTypes } from '../objects/attribute-sets.js';
 import { fromHex } from '../objects/note.js';
@@ -25,7 +25,7 @@ export function* readObject(
   only?: Member,
 ): Task<readonly ReadAttribute[]> {
   const read = yield* runCall(group, { ...readAttributes(object, types), only }, deadline);
-  if (only !== undefined || !isSecretPart(object.description) || !types.some((type) => forgotten.has(type)))
+  if (only !== undefined || !isSecretRequest(object.description) || !types.some((type) => forgotten.has(type)))
     return read;
   yield* learnKeyRecord(group, object);
   const answers = object.session?.answers ?? object.record?.answers;

@@ -1,12 +1,12 @@
 import { endOf, type Job, type JobReply } from '../../spec/job.js';
 import { CKR_OK } from '../../spec/verdict.js';
-import { Places } from '../base/places.js';
+import { FreeList } from '../base/free-list.js';
 import type { BegunJob, HostEnd, HostLink, Port } from '../base/port.js';
 import { type Alarm, FOREVER, Signal, type Task } from '../base/task.js';
 import type { FoundReplica, Survey } from '../objects/found-object.js';
 import type { VirtualObject } from '../objects/object.js';
 import type { RecordsFound } from '../records/ledger.js';
-import { type Effort, type Failure, isFailure, type JobOutcome } from './outcome.js';
+import { type Failure, isFailure, type JobOutcome, type PendingWork } from './job-outcome.js';
 import type { Renewal, Replica, Resolution } from './replica-state.js';
 
 /** A write that is under way is looked at so often before its host is killed (ms). */
@@ -25,20 +25,20 @@ export class Ticket extends Signal {
   readonly job: Job;
   readonly kind: string;
   readonly deadline: number;
-  readonly effort: Effort | undefined;
+  readonly effort: PendingWork | undefined;
   readonly epoch: number;
   outcome: JobOutcome | undefined;
   sentAt: number;
   lateAt: number;
   late: boolean;
 
-  constructor(job: Job, kind: string, deadline: number, effort: Effort | undefined, epoch: number) {
+  constructor(job: Job, kind: string, deadline: number, work: PendingWork | undefined, epoch: number) {
     super();
     this.id = 0;
     this.job = job;
     this.kind = kind;
     this.deadline = deadline;
-    this.effort = effort;
+    this.effort = work;
     this.epoch = epoch;
     this.outcome = undefined;
     this.sentAt = 0;
@@ -48,7 +48,7 @@ export class Ticket extends Signal {
 
   end(outcome: JobOutcome): void {
     this.outcome = outcome;
-    this.settle();
+    this.complete();
   }
 }
 
@@ -64,7 +64,7 @@ export interface HeldStream {
 export interface Timing {
   timeoutOf(kind: string): number;
   /** The same for jobs that write token objects or make keys. */
-  patienceFor(kind: string): number;
+  longWriteTimeoutOf(kind: string): number;
   took(kind: string, duration: number, unexpected: boolean): void;
 }
 
@@ -74,8 +74,8 @@ export interface HangLimits {
   readonly writeHangAfter: number;
 }
 
-function limitOf({ patient }: BegunJob, { hangAfter, writeHangAfter }: HangLimits): number {
-  return patient ? writeHangAfter : hangAfter;
+function limitOf({ longWrite }: BegunJob, { hangAfter, writeHangAfter }: HangLimits): number {
+  return longWrite ? writeHangAfter : hangAfter;
 }
 
 /**
@@ -94,7 +94,7 @@ export class Connection {
   readonly alarm: Alarm;
   /** Makes session and login new, when a failure says that they are lost. */
   renewAfter: (failure: Failure) => Renewal | undefined = () => undefined;
-  readonly #outstanding = new Places<Ticket>();
+  readonly #outstanding = new FreeList<Ticket>();
   #queue: Ticket[] = [];
   #sent = 0;
   #link: HostLink | undefined;
@@ -103,7 +103,7 @@ export class Connection {
   slot: number = 0;
   lanes: number = 1;
   /** Sessions that streams may hold beside those of the lanes. */
-  seats: number = 1;
+  maxHeldSessions: number = 1;
   lastReplyAt: number;
   /** Counts the logins: handles are good for one of them only. */
   epoch: number = 0;
@@ -162,22 +162,22 @@ export class Connection {
     return this.#outstanding.size >= this.window;
   }
 
-  submit(job: Job, kind: string, deadline: number, effort?: Effort): Ticket {
-    const epoch = effort?.epoch ?? this.epoch;
-    const ticket = new Ticket(job, kind, deadline, effort, epoch);
+  submit(job: Job, kind: string, deadline: number, work?: PendingWork): Ticket {
+    const epoch = work?.epoch ?? this.epoch;
+    const ticket = new Ticket(job, kind, deadline, work, epoch);
     if (this.end !== undefined || epoch !== this.epoch) ticket.end({ kind: 'withdrawn' });
     else if (this.isFull || this.#queue.length > 0 || !this.#transmit(ticket)) this.#queue.push(ticket);
     return ticket;
   }
 
   /** Submits a job and waits for it; withdraws it when the task is ended meanwhile. */
-  *run(job: Job, kind: string, deadline: number, effort?: Effort): Task<JobOutcome> {
-    const ticket = this.submit(job, kind, deadline, effort);
+  *run(job: Job, kind: string, deadline: number, work?: PendingWork): Task<JobOutcome> {
+    const ticket = this.submit(job, kind, deadline, work);
     try {
-      if (!ticket.settled) yield { signals: [ticket], until: FOREVER };
+      if (!ticket.completed) yield { signals: [ticket], until: FOREVER };
       return ticket.outcome ?? { kind: 'withdrawn' };
     } finally {
-      if (!ticket.settled) this.abandon(ticket);
+      if (!ticket.completed) this.abandon(ticket);
     }
   }
 
@@ -187,15 +187,15 @@ export class Connection {
   }
 
   /** Reads something in several jobs; once more, from the start, where session and login are lost meanwhile. */
-  *insist<T>(read: () => Task<T | Failure>, deadline: number = FOREVER): Task<T | Failure> {
+  *retryAfterRenewal<T>(read: () => Task<T | Failure>, deadline: number = FOREVER): Task<T | Failure> {
     const { epoch } = this;
     const first = yield* read();
     if (!isFailure(first)) return first;
     const hasChanged = first.kind === 'withdrawn' && this.epoch !== epoch && this.end === undefined;
     const renewal = hasChanged ? this.renewing : this.renewAfter(first);
     if (renewal === undefined && !hasChanged) return first;
-    if (renewal?.settled === false) yield { signals: [renewal], until: deadline };
-    return renewal?.settled === false || renewal?.failure !== undefined ? first : yield* read();
+    if (renewal?.completed === false) yield { signals: [renewal], until: deadline };
+    return renewal?.completed === false || renewal?.failure !== undefined ? first : yield* read();
   }
 
   replied(reply: JobReply): void {
@@ -226,7 +226,7 @@ export class Connection {
     this.#outstanding.clear();
     this.withdrawQueued();
     this.#link?.close();
-    this.ended.settle();
+    this.ended.complete();
   }
 
   /** Gives back the jobs that have not been sent: they are free to go elsewhere. */
@@ -264,7 +264,7 @@ export class Connection {
   hungAt(limits: HangLimits): number {
     let first = FOREVER;
     for (const { sentAt, job } of this.#outstanding.all()) {
-      first = Math.min(first, sentAt + (job.patient === true ? limits.writeHangAfter : limits.hangAfter));
+      first = Math.min(first, sentAt + (job.longWrite === true ? limits.writeHangAfter : limits.hangAfter));
     }
     return first;
   }
@@ -278,7 +278,7 @@ export class Connection {
     const link = this.#link;
     if (link === undefined || this.hungAt({ hangAfter, writeHangAfter }) > now) return false;
     const begun = link.begun();
-    const patient = begun.filter((entry) => entry.patient);
+    const patient = begun.filter((entry) => entry.longWrite);
     if (patient.some(({ since }) => now - since >= writeHangAfter)) return true;
     if (patient.length > 0) return false;
     if (begun.some(({ since }) => now - since >= hangAfter)) return true;
@@ -290,7 +290,7 @@ export class Connection {
     for (;;) {
       const now = this.port.now();
       const writes = (this.#link?.begun() ?? []).filter(
-        ({ patient, since }) => patient && now - since < limits.writeHangAfter,
+        ({ longWrite, since }) => longWrite && now - since < limits.writeHangAfter,
       );
       if (this.end !== undefined || writes.length === 0) return;
       yield { signals: [this.ended], until: now + WRITE_LOOK };
@@ -353,7 +353,7 @@ export class Connection {
   }
 
   #timeoutOf({ job, kind }: Ticket): number {
-    return job.patient === true ? this.timing.patienceFor(kind) : this.timing.timeoutOf(kind);
+    return job.longWrite === true ? this.timing.longWriteTimeoutOf(kind) : this.timing.timeoutOf(kind);
   }
 
   #markLate(ticket: Ticket): void {

@@ -1,21 +1,21 @@
 import type { SecretRef } from '../../spec/job.js';
 import type { GroupEvent } from '../base/event.js';
+import { Mutex } from '../base/mutex.js';
 import type { Port } from '../base/port.js';
 import { reasonOf } from '../base/state.js';
 import { type Running, Signal } from '../base/task.js';
-import { Turns } from '../base/turns.js';
 import type { GroupConfig, MemberConfig, Policy } from '../configuration/configuration.js';
 import { fromHex } from '../objects/note.js';
-import { ObjectTable, type Standing, type VirtualObject } from '../objects/object.js';
+import { ObjectTable, type ReplicaStatus, type VirtualObject } from '../objects/object.js';
 import { Ledger, type RecordsFound } from '../records/ledger.js';
 import { Missed } from '../records/missed.js';
 import type { ChangeRecord, GroupRecord } from '../records/record.js';
 import { HedgeBudget } from './hedge.js';
 import { InitChecks } from './init-checks.js';
+import type { PendingWork } from './job-outcome.js';
 import { LatencyTable } from './latency.js';
-import { LoginGate } from './login.js';
+import { LoginGate } from './login-gate.js';
 import { type GroupTiming, Member } from './member.js';
-import type { Effort } from './outcome.js';
 import { Pins } from './pins.js';
 
 /** The members that act as one virtual slot, and what they know in common. */
@@ -38,7 +38,7 @@ export class Group {
   /** Fires when a member changes its state. */
   readonly changed: Signal = new Signal();
   /** Fingerprints being taken, by object. */
-  readonly referencing: Map<VirtualObject, Effort> = new Map<VirtualObject, Effort>();
+  readonly referencing: Map<VirtualObject, PendingWork> = new Map<VirtualObject, PendingWork>();
   /** The last enumeration of all objects, for handles that this process has not met (ms of the port's clock). */
   enumeratedAt: number = Number.NEGATIVE_INFINITY;
   enumerating: Running<void> | undefined;
@@ -54,25 +54,25 @@ export class Group {
   /** Called when a find has read records: the journal removes what no member needs. Set by `keepAll`. */
   onRecordsRead: (records: readonly RecordsFound[]) => void = () => undefined;
   /** What takes them off again. */
-  tidying: Running<void> | undefined;
+  shortening: Running<void> | undefined;
   /** The turns of work on the group: changes of the membership, backups, the PIN, synchronizing. */
-  readonly administering: Turns = new Turns();
+  readonly administrationMutex: Mutex = new Mutex();
   /** The turn of those that write the group's record. */
-  readonly publishing: Turns = new Turns();
+  readonly publicationMutex: Mutex = new Mutex();
   /** Replicated calls under way, by operation. */
   readonly changes: Set<string> = new Set<string>();
   /** What goes on without a caller; a group that closes waits for it. */
   readonly background: Set<Running<unknown>> = new Set<Running<unknown>>();
   /** What could be noted nowhere: members have to undo it when they are met again. */
-  readonly aborted: Map<string, ChangeRecord> = new Map<string, ChangeRecord>();
+  readonly owedReversals: Map<string, ChangeRecord> = new Map<string, ChangeRecord>();
   /** Calls that have not happened, whose intents may still stand somewhere. */
-  readonly dropped: Set<string> = new Set<string>();
+  readonly undoneOperations: Set<string> = new Set<string>();
   /** Calls that have happened, although nothing but this process says so. */
-  readonly kept: Set<string> = new Set<string>();
+  readonly committedOperations: Set<string> = new Set<string>();
   /** The turn of members that settle what they have missed. */
-  readonly settling: Turns = new Turns();
+  readonly recoveryMutex: Mutex = new Mutex();
   /** While it is being formed: members need not belong to it yet. */
-  isForming: boolean = false;
+  isBeingCreated: boolean = false;
   /** Whether private objects exist for the application (PKCS#11 2.40, section 2.6). */
   isLoggedIn: boolean;
   /** The quarantine's turn: the last who asked for it. */
@@ -80,10 +80,10 @@ export class Group {
   readonly counters = { calls: 0, failovers: 0, hedged: 0, quarantined: 0 };
   /** How often applications have asked for something: work that nobody waits for gives way to them. */
   requests: number = 0;
-  turn: number = 0;
+  rotation: number = 0;
   /** The member that was asked last, and how often in a row. */
-  warm: Member | undefined;
-  warmth: number = 0;
+  lastAsked: Member | undefined;
+  askedInARow: number = 0;
   /** What begins now has a caller that waits for it and does nothing else. */
   isWaitedFor: boolean = false;
 
@@ -136,11 +136,11 @@ export class Group {
 
   /** Why a member is to be out of service; undefined for one that is wanted. */
   orderFor(member: Member): string | undefined {
-    if (member.dismissedFor !== undefined) return member.dismissedFor;
-    const { config, serial, isApplicant } = member;
+    if (member.removedFor !== undefined) return member.removedFor;
+    const { config, serial, isBeingAdded } = member;
     if (config.drained) return 'it is configured as drained';
     if (serial === undefined) return undefined;
-    if (!isApplicant && !this.ledger.isMember(serial)) return 'its token is not one of the group';
+    if (!isBeingAdded && !this.ledger.isMember(serial)) return 'its token is not one of the group';
     return this.ledger.isDrained(serial) ? 'an operator has drained it' : undefined;
   }
 
@@ -161,12 +161,12 @@ export class Group {
   adopt(record: GroupRecord): void {
     if (this.ledger.record === undefined) this.#salt = undefined;
     const before = this.ledger.record?.revision;
-    this.witness(record.time ?? 0);
+    this.observeClock(record.time ?? 0);
     if (!this.ledger.adopt(record)) return;
-    if (before !== undefined && !this.isForming)
+    if (before !== undefined && !this.isBeingCreated)
       this.emit({ type: 'membership', revision: record.revision, members: record.members.map(({ name }) => name) });
     for (const member of this.members) {
-      member.directed.fire();
+      member.ordersChanged.fire();
       member.suspicion.fire();
     }
     this.changed.fire();
@@ -224,11 +224,11 @@ export class Group {
       if (
         serial === undefined ||
         !this.missing(record).includes(serial) ||
-        (member.unable.get(record.operation) ?? 0) >= tries
+        (member.failedChanges.get(record.operation) ?? 0) >= tries
       )
         continue;
       if (!member.isServing || connection === undefined) continue;
-      member.isUnsettled = true;
+      member.needsRecovery = true;
       member.suspect(connection, 'it has missed a change');
     }
   }
@@ -240,23 +240,23 @@ export class Group {
   }
 
   /** A hybrid logical clock: the wall's milliseconds with a counter, never the same twice. */
-  tick(): number {
+  nextTimestamp(): number {
     this.#time = Math.max(this.#time + 1, this.port.wallNow() * 1024);
     return this.#time;
   }
 
   /** Another host's clock may be ahead: what happens here from now on happens later than what is known. */
-  witness(time: number): void {
+  observeClock(time: number): void {
     if (Number.isFinite(time)) this.#time = Math.max(this.#time, time);
   }
 
-  abort(entry: ChangeRecord): void {
-    this.aborted.set(entry.operation, entry);
+  oweReversal(entry: ChangeRecord): void {
+    this.owedReversals.set(entry.operation, entry);
   }
 
   /** Goes on without whoever started it. */
   keepAlive(running: Running<unknown>): void {
-    if (running.settled) return;
+    if (running.completed) return;
     this.background.add(running);
     this.port.hold();
     running.add({
@@ -275,12 +275,12 @@ export class Group {
     this.port.emit(event);
   }
 
-  noteStanding(member: Member, object: VirtualObject, standing: Standing): void {
-    const before = object.standings.get(member.name);
-    object.standings.set(member.name, standing);
-    if (before === standing) return;
-    if (standing === 'misaligned') this.emit({ type: 'misaligned', member: member.name, object: object.summary });
-    if (standing === 'absent') this.emit({ type: 'missing', member: member.name, object: object.summary });
+  noteReplicaStatus(member: Member, object: VirtualObject, replicaStatus: ReplicaStatus): void {
+    const before = object.replicaStatus.get(member.name);
+    object.replicaStatus.set(member.name, replicaStatus);
+    if (before === replicaStatus) return;
+    if (replicaStatus === 'misaligned') this.emit({ type: 'misaligned', member: member.name, object: object.summary });
+    if (replicaStatus === 'absent') this.emit({ type: 'missing', member: member.name, object: object.summary });
   }
 
   /** How often members have changed their states, all in all. */
@@ -289,7 +289,7 @@ export class Group {
   }
 
   /** Where the members are, for errors: `hsm1 is active, hsm2 is down (the host was ended by SIGKILL)`. */
-  get whereabouts(): string {
+  describeMembers(): string {
     return this.members
       .map(({ name, state }) => `${name} is ${state.name}${reasonOf(state) === '' ? '' : ` (${reasonOf(state)})`}`)
       .join(', ');

@@ -46,6 +46,6 @@ export function attemptTimeout(bound: number | undefined, ceiling: number): numb
 }
 
 /** The same for jobs that write token objects or make keys, whose times differ a lot: never below `hangAfter`. */
-export function patientTimeout(bound: number | undefined, hangAfter: number, writeHangAfter: number): number {
+export function longWriteTimeout(bound: number | undefined, hangAfter: number, writeHangAfter: number): number {
   return Math.min(Math.max(hangAfter, (bound ?? 0) * ATTEMPT_MULTIPLE), writeHangAfter);
 }

@@ -6,7 +6,7 @@ import { type MemberState, moved, reasonOf, type StateName } from '../base/state
 import { Signal } from '../base/task.js';
 import type { MemberConfig } from '../configuration/configuration.js';
 import { Connection, type Timing } from './connection.js';
-import { attemptTimeout, LatencyTable, patientTimeout } from './latency.js';
+import { attemptTimeout, LatencyTable, longWriteTimeout } from './latency.js';
 
 /** What all members of a group share about time. */
 export interface GroupTiming {
@@ -51,11 +51,11 @@ export class Member implements Timing {
   /** Logins here that ended without an answer while the PIN was not proven. */
   unknownLogins: number = 0;
   /** It has to settle what calls left there before it serves again; see settlement.ts. */
-  isUnsettled: boolean = false;
+  needsRecovery: boolean = false;
   /** Changes that it could not make good, and how often it has tried. */
-  readonly unable: Map<string, number> = new Map<string, number>();
+  readonly failedChanges: Map<string, number> = new Map<string, number>();
   /** When it is to look for what others left, because they may still be at work now (ms of the port's clock). */
-  settleAt: number = Number.POSITIVE_INFINITY;
+  recheckIntentsAt: number = Number.POSITIVE_INFINITY;
   /** Its token has the group's record. */
   isOfGroup: boolean = false;
   /** The revision of the group's record on its token; -1 where there is none. */
@@ -65,29 +65,29 @@ export class Member implements Timing {
   /** Why it serves without being known to be in step. */
   staleFor: string | undefined;
   /** What it is told to be, whatever it is configured as: promoted or demoted. */
-  duty: 'active' | 'standby' | undefined;
+  role: 'active' | 'standby' | undefined;
   /** Why it is not to be used any more: it left the group, or the configuration. */
-  dismissedFor: string | undefined;
+  removedFor: string | undefined;
   /** It is being made a member: its token need not know the group yet. */
-  isApplicant: boolean = false;
+  isBeingAdded: boolean = false;
   /** How often it was tried to give it all keys. */
-  fillings: number = 0;
+  fillAttempts: number = 0;
   /** How often in a row it could not be compared with the others. */
   failedComparisons: number = 0;
   /** Nobody logs in there. */
-  staysOut: boolean = false;
+  skipsLogin: boolean = false;
   /** Its own PIN, of a token that is none of the members: nobody else's business. */
   ownPin: SecretRef | undefined;
   /** How many tasks still need its host, although it serves no more. */
-  holds: number = 0;
+  hostUsers: number = 0;
   /** Gives back the right to make it what it has to be, which this process has. */
   claim: (() => void) | undefined;
   /** It is to try to come back now. */
-  isRecalled: boolean = false;
+  mustRetryNow: boolean = false;
   /** It is to come back on a fresh host, with what is known now. */
-  isToRejoin: boolean = false;
+  mustRestartHost: boolean = false;
   /** Fires when it has been told something: to leave, to rest, to come back. */
-  readonly directed: Signal = new Signal();
+  readonly ordersChanged: Signal = new Signal();
   /** What it takes its token for, and so whether writes run alone in its host (Rule 5). */
   manufacturer: string = '';
   /** What its token said of itself when it was last joined. */
@@ -136,8 +136,8 @@ export class Member implements Timing {
   }
 
   /** The state it has when all is well. */
-  get home(): 'active' | 'standby' {
-    return this.duty ?? (this.config.standby ? 'standby' : 'active');
+  get assignedState(): 'active' | 'standby' {
+    return this.role ?? (this.config.standby ? 'standby' : 'active');
   }
 
   releaseClaim(): void {
@@ -148,7 +148,7 @@ export class Member implements Timing {
   /** It serves from now on, as what it is told to be. */
   serve(): void {
     const since = this.port.now();
-    if (this.staleFor === undefined) this.move({ name: this.home, since });
+    if (this.staleFor === undefined) this.move({ name: this.assignedState, since });
     else this.move({ name: 'stale', since, reason: this.staleFor });
     this.hasServed = true;
   }
@@ -184,8 +184,8 @@ export class Member implements Timing {
     return (((this.connection?.load ?? 0) + 1) * this.#slowness()) / this.config.weight;
   }
 
-  patienceFor(kind: string): number {
-    return patientTimeout(this.#boundOf(kind), this.group.hangAfter, this.group.writeHangAfter);
+  longWriteTimeoutOf(kind: string): number {
+    return longWriteTimeout(this.#boundOf(kind), this.group.hangAfter, this.group.writeHangAfter);
   }
 
   timeoutOf(kind: string): number {

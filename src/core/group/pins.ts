@@ -22,7 +22,7 @@ export class Pins {
   /** This process is changing it: nobody else here puts it in order. */
   isBusy: boolean = false;
   /** What an interrupted change was brought to in this process. */
-  settledTo: SecretRef | undefined;
+  completedTo: SecretRef | undefined;
   /** PINs of the application that came to nothing: whoever still holds one tries it no more. */
   readonly takenBack: WeakSet<SecretRef> = new WeakSet<SecretRef>();
   /** Fires when more is known than before. */

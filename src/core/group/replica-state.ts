@@ -1,4 +1,4 @@
-import type { Effort, Failure } from './outcome.js';
+import type { Failure, PendingWork } from './job-outcome.js';
 
 /** What is known of a virtual object on one connection. */
 export type Replica =
@@ -13,11 +13,11 @@ export type Replica =
   | { readonly kind: 'misaligned' | 'absent'; readonly until: number };
 
 /** A login being made new, shared by all that found theirs lost. */
-export interface Renewal extends Effort {
+export interface Renewal extends PendingWork {
   readonly failure: Failure | undefined;
 }
 
 /** A search for a replica under way, shared by all that need it. */
-export interface Resolution extends Effort {
+export interface Resolution extends PendingWork {
   readonly result: Replica | Failure | undefined;
 }

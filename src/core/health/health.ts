@@ -3,9 +3,9 @@ import { FOREVER, type Task } from '../base/task.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import { join } from '../joining/join.js';
-import { lookIn } from '../joining/spare-host.js';
+import { inspectOnSpareHost } from '../joining/spare-host.js';
 import { UNCOMPARED } from '../recovery/comparison.js';
-import { tidyJournals } from '../recovery/journal.js';
+import { shortenJournals } from '../recovery/journal.js';
 import { claimReturning, FRESH_HOST, recover, SOMEBODY_ELSE } from '../recovery/recovery.js';
 import { Watch } from './watch.js';
 
@@ -38,7 +38,7 @@ function* keepComing(group: Group, member: Member): Task<void> {
     const order = group.orderFor(member);
     if (order !== undefined) {
       if (member.state.name !== 'drained') member.move({ name: 'drained', since: port.now(), reason: order });
-      if (member.dismissedFor !== undefined) return;
+      if (member.removedFor !== undefined) return;
       yield* rest(group, member);
       continue;
     }
@@ -53,7 +53,7 @@ function* keepComing(group: Group, member: Member): Task<void> {
     if (group.orderFor(member) !== undefined) continue;
     // One that goes through a new host to catch up was not lost, and a fresh host is no failure; but for one whose host
     // has ended just then.
-    const isDetour = member.isUnsettled || [FRESH_HOST, SOMEBODY_ELSE, UNCOMPARED].includes(reason);
+    const isDetour = member.needsRecovery || [FRESH_HOST, SOMEBODY_ELSE, UNCOMPARED].includes(reason);
     const isOnItsWay = isDetour && hasJoined;
     if (port.now() - startedAt >= FORGIVEN_AFTER) [failures, detours] = [0, 0];
     failures += isOnItsWay ? 0 : 1;
@@ -64,10 +64,15 @@ function* keepComing(group: Group, member: Member): Task<void> {
     const waitsForOperator = group.policy.recovery === 'manual' && member.hasServed && (!isDetour || hasDied);
     const isLasting = lasting || member.refusal !== undefined || waitsForOperator;
     const retryAt = isLasting ? FOREVER : port.now() + wait;
-    member.isRecalled = false;
+    member.mustRetryNow = false;
     member.move({ name: 'down', since: port.now(), reason, code, retryAt });
-    while (port.now() < retryAt && !member.isRecalled && !member.isToRejoin && group.orderFor(member) === undefined)
-      yield { signals: [member.directed], until: retryAt };
+    while (
+      port.now() < retryAt &&
+      !member.mustRetryNow &&
+      !member.mustRestartHost &&
+      group.orderFor(member) === undefined
+    )
+      yield { signals: [member.ordersChanged], until: retryAt };
   }
 }
 
@@ -84,12 +89,13 @@ function* rest(group: Group, member: Member): Task<void> {
     member.refusedPins.size === 0 &&
     !members.some(({ isServing }) => isServing);
   if (!isLastHope()) {
-    yield { signals: [member.directed, group.changed], until: FOREVER };
+    yield { signals: [member.ordersChanged, group.changed], until: FOREVER };
     return;
   }
   const lookAt = port.now() + LOOK_AGAIN;
-  yield { signals: [member.directed], until: lookAt };
-  if (port.now() >= lookAt && isLastHope()) yield* lookIn(group, member, port.now() + policy.hangAfter * JOIN_MULTIPLE);
+  yield { signals: [member.ordersChanged], until: lookAt };
+  if (port.now() >= lookAt && isLastHope())
+    yield* inspectOnSpareHost(group, member, port.now() + policy.hangAfter * JOIN_MULTIPLE);
 }
 
 interface Lost {
@@ -120,7 +126,7 @@ function* serveOnce(group: Group, member: Member): Task<Lost> {
       member.releaseClaim();
       member.suspectedFor = undefined;
       member.serve();
-      tidyJournals(group);
+      shortenJournals(group);
     }
     return { ...lost(yield* watch.untilLost()), code: member.refusal };
   } catch (error) {
@@ -134,10 +140,10 @@ function* serveOnce(group: Group, member: Member): Task<Lost> {
 /** A token that is being made a member waits until the group knows it. */
 function* awaitAdmission(group: Group, member: Member): Task<string | undefined> {
   const { connection, serial } = member;
-  while (member.isApplicant && serial !== undefined && !group.ledger.isFilling(serial)) {
+  while (member.isBeingAdded && serial !== undefined && !group.ledger.isFilling(serial)) {
     if (connection === undefined || connection.end !== undefined) return 'the host ended before it was a member';
-    if (member.dismissedFor !== undefined) return member.dismissedFor;
-    yield { signals: [connection.ended, member.directed], until: FOREVER };
+    if (member.removedFor !== undefined) return member.removedFor;
+    yield { signals: [connection.ended, member.ordersChanged], until: FOREVER };
   }
   return undefined;
 }

@@ -42,7 +42,7 @@ export function* awaitService(group: Group, deadline: number): Task<void> {
 }
 
 function failure(group: Group, explanation: string): TokenError {
-  const text = `${explanation}: ${group.whereabouts}`;
+  const text = `${explanation}: ${group.describeMembers()}`;
   const locked = group.members.find(({ state }) => state.name === 'down' && state.code === pinLocked);
   return locked === undefined
     ? new TokenError(deviceRemoved, 'C_Initialize', text)

@@ -5,12 +5,12 @@ import { backoff } from '../base/backoff.js';
 import { FOREVER, type Task } from '../base/task.js';
 import type { Connection, Ticket } from '../group/connection.js';
 import type { Group } from '../group/group.js';
+import { failureOf } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
-import { failureOf } from '../group/outcome.js';
-import { renewLogin } from '../joining/session.js';
+import { renewLogin } from '../joining/login-renewal.js';
 import type { VirtualObject } from '../objects/object.js';
+import { hasAbandoned } from '../recovery/reconciliation.js';
 import { FRESH_HOST, isOutdated } from '../recovery/recovery.js';
-import { hasAbandoned } from '../recovery/settlement.js';
 import { refreshRecord } from '../wrapping/membership-record.js';
 
 const PROBE_FIRST = 50;
@@ -64,7 +64,7 @@ export class Watch {
     for (;;) {
       const lost = this.#look();
       if (lost !== undefined) return lost;
-      if (this.#member.isToRejoin) return FRESH_HOST;
+      if (this.#member.mustRestartHost) return FRESH_HOST;
       const order = this.#group.orderFor(this.#member);
       if (order !== undefined) return yield* this.#drain(order);
       this.#keepStation();
@@ -80,10 +80,10 @@ export class Watch {
         if (given !== undefined) return given;
         continue;
       }
-      if (port.now() >= this.#member.settleAt) {
-        this.#member.settleAt = FOREVER;
+      if (port.now() >= this.#member.recheckIntentsAt) {
+        this.#member.recheckIntentsAt = FOREVER;
         if (yield* hasAbandoned(this.#group, this.#member, port.now() + this.#group.policy.hangAfter)) {
-          this.#member.isUnsettled = true;
+          this.#member.needsRecovery = true;
           this.#member.suspectedFor ??= 'another process has left something there';
         }
         continue;
@@ -95,12 +95,12 @@ export class Watch {
         continue;
       }
       // What the others do concerns those in reserve, and those that wait for somebody who knows.
-      const { suspicion, directed, isActive } = this.#member;
+      const { suspicion, ordersChanged, isActive } = this.#member;
       const scoutsAt = this.#isScout() ? this.#scoutsAt() : FOREVER;
-      const own = [connection.ended, connection.alarm, suspicion, directed];
+      const own = [connection.ended, connection.alarm, suspicion, ordersChanged];
       yield {
         signals: isActive ? own : [...own, this.#group.changed],
-        until: Math.min(idleAt, this.#nextLook(), this.#member.settleAt, this.#nextComparison(), scoutsAt),
+        until: Math.min(idleAt, this.#nextLook(), this.#member.recheckIntentsAt, this.#nextComparison(), scoutsAt),
       };
     }
   }
@@ -111,12 +111,12 @@ export class Watch {
     const connection = this.#connection;
     member.move({ name: 'drained', since: this.#group.port.now(), reason: order });
     connection.withdrawQueued();
-    while (connection.load > 0 || member.holds > 0) {
+    while (connection.load > 0 || member.hostUsers > 0) {
       const lost = this.#look();
       if (lost !== undefined) return lost;
       if (this.#group.orderFor(member) === undefined) break;
       yield {
-        signals: [connection.ended, member.directed],
+        signals: [connection.ended, member.ordersChanged],
         until: Math.min(this.#nextLook(), this.#group.port.now() + WATCH_INTERVAL),
       };
     }
@@ -127,16 +127,16 @@ export class Watch {
   #keepStation(): void {
     const member = this.#member;
     const { name } = member.state;
-    if (name === 'standby' && member.duty === undefined) {
+    if (name === 'standby' && member.role === undefined) {
       const hope = ['active', 'suspect', 'joining', 'recovering'];
       if (
         !this.#group.members.some(
-          (other) => other !== member && other.home === 'active' && hope.includes(other.state.name),
+          (other) => other !== member && other.assignedState === 'active' && hope.includes(other.state.name),
         )
       )
-        member.duty = 'active';
+        member.role = 'active';
     }
-    if ((name === 'standby' || name === 'active') && name !== member.home) member.serve();
+    if ((name === 'standby' || name === 'active') && name !== member.assignedState) member.serve();
   }
 
   /**
@@ -147,13 +147,13 @@ export class Watch {
     const { staleFor, serial, state } = this.#member;
     if (staleFor === undefined || serial === undefined || state.name !== 'stale') return undefined;
     if (this.#group.missed.isOutOfReach(serial, this.#group.servingBut(this.#member))) return undefined;
-    this.#member.isUnsettled = true;
+    this.#member.needsRecovery = true;
     return 'those that know what it has missed are back';
   }
 
   /** One member is asked now and then what other processes have made of the group. */
   #isScout(): boolean {
-    const { ledger, isForming, members } = this.#group;
+    const { ledger, isBeingCreated: isForming, members } = this.#group;
     return ledger.record !== undefined && !isForming && members.find(({ isActive }) => isActive) === this.#member;
   }
 
@@ -166,7 +166,7 @@ export class Watch {
   }
 
   #isBehind(): boolean {
-    const { ledger, port, isForming } = this.#group;
+    const { ledger, port, isBeingCreated: isForming } = this.#group;
     if (isForming || ledger.record === undefined || this.#member.revision >= ledger.record.revision) return false;
     return port.now() >= this.#comparesAt;
   }
@@ -180,7 +180,7 @@ export class Watch {
     const isSpared = members.every((other) => other === member || !other.isServing || other.isActive);
     this.#comparesAt = port.now() + COMPARE_AGAIN * (1 + port.random());
     if (!isSpared || this.#connection.end !== undefined) return;
-    member.isUnsettled = true;
+    member.needsRecovery = true;
     member.suspectedFor ??= 'it does not know the newest state of the group';
   }
 
@@ -228,7 +228,7 @@ export class Watch {
         continue;
       }
       // What it has missed, or left half done, it makes good on a fresh host (Rule 14).
-      if (member.isUnsettled && this.#group.ledger.record !== undefined) return `${reason}; it catches up`;
+      if (member.needsRecovery && this.#group.ledger.record !== undefined) return `${reason}; it catches up`;
       if (port.now() >= restUntil) break;
       failures = 0;
       probesAt = restUntil;
@@ -277,7 +277,7 @@ export class Watch {
   /** Makes the login new; false when that hangs. */
   *#renew(): Task<boolean> {
     const renewal = renewLogin(this.#group, this.#member, this.#connection);
-    while (!renewal.settled) {
+    while (!renewal.completed) {
       if (this.#look() !== undefined) return false;
       yield { signals: [renewal, this.#connection.alarm, this.#connection.ended], until: this.#nextLook() };
     }
@@ -287,7 +287,7 @@ export class Watch {
   *#ask(missed: boolean): Task<string | Answer> {
     const connection = this.#connection;
     const ticket = connection.submit(this.#job(missed), 'probe', FOREVER);
-    while (!ticket.settled) {
+    while (!ticket.completed) {
       if (this.#look() !== undefined) return 'hung';
       yield { signals: [ticket, connection.alarm], until: this.#nextLook() };
     }
@@ -306,7 +306,7 @@ export class Watch {
     }
     if (this.#canary === undefined && missed) steps.push(step('X_Find', [], 1, []));
     // A session of its own, so that the probe also sees whether sessions can be had.
-    return { steps, fresh: true };
+    return { steps, onNewSession: true };
   }
 
   #read(ticket: Ticket, missed: boolean): string | Answer {
@@ -320,7 +320,7 @@ export class Watch {
     if (serialNumber !== this.#member.serial)
       return { code: undefined, text: `another token is there: serial ${serialNumber}` };
     const { state } = resultOf(outcome.reply, 1, 'C_GetSessionInfo');
-    if (this.#group.ledger.record !== undefined && !this.#member.isOfGroup && !this.#group.isForming)
+    if (this.#group.ledger.record !== undefined && !this.#member.isOfGroup && !this.#group.isBeingCreated)
       return { code: undefined, text: 'it has no group record' };
     if (this.#group.pin !== undefined && !loggedInStates.has(state))
       return { code: notLoggedIn, text: 'it has lost its login' };

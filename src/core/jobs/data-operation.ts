@@ -4,7 +4,14 @@ import { endOf, type JobReply, type Step, step } from '../../spec/job.js';
 import { type Mechanism, takeReturned } from '../../spec/mechanism.js';
 import type { Member } from '../group/member.js';
 import type { VirtualObject } from '../objects/object.js';
-import { kindOfOperation, labelFor, noCodes, type Operation, type Place, refusals } from './operation.js';
+import {
+  kindOfOperation,
+  type Location,
+  labelFor,
+  noCodes,
+  type Operation,
+  verificationFailures,
+} from './operation.js';
 import { type DataKind, functionsOf } from './operation-kind.js';
 
 /** What an Init says. */
@@ -62,7 +69,7 @@ export function finalStep({ kind }: Beginning, signature: Uint8Array | undefined
   return signature === undefined ? stepOf(final) : stepOf(final, signature);
 }
 
-function operationOf<T>(
+function dataOperation<T>(
   name: CallName,
   { kind, mechanism, key, only }: Beginning,
   size: number,
@@ -77,7 +84,7 @@ function operationOf<T>(
     aspect: aspectOf(kind === 'sign' ? 'C_Sign' : name, mechanism.type),
     only,
     kind: kindOfOperation(name, mechanism.type, size),
-    results: kind === 'verify' ? refusals : noCodes,
+    results: kind === 'verify' ? verificationFailures : noCodes,
     job,
     read,
   };
@@ -87,7 +94,7 @@ function operationOf<T>(
 export function checking(beginning: Beginning, first?: Uint8Array): Operation<undefined> {
   const { init, update } = functionsOf[beginning.kind];
   const more = first === undefined ? [] : [updateStep(beginning, first)];
-  return operationOf(
+  return dataOperation(
     first === undefined ? init : (update as CallName),
     beginning,
     first?.length ?? 0,
@@ -100,7 +107,7 @@ export function checking(beginning: Beginning, first?: Uint8Array): Operation<un
 /** The PIN of a key that asks for it each time goes into the job; a login of a token in files is a write. */
 export function authenticating<T>(
   operation: Operation<T>,
-  pinOf: (place: Place) => { readonly length: number },
+  pinOf: (place: Location) => { readonly length: number },
 ): Operation<T> {
   return {
     ...operation,
@@ -114,7 +121,7 @@ export function authenticating<T>(
         steps: [init, step('X_LogInAgain', secret.length), ...rest],
         secret,
         exclusive: writes,
-        patient: writes,
+        longWrite: writes,
       };
     },
     read: (reply, place) => operation.read({ ...reply, results: reply.results.toSpliced(1, 1) }, place),
@@ -125,7 +132,7 @@ export function authenticating<T>(
 export function inOnePart(beginning: Beginning, data: Uint8Array, signature?: Uint8Array): Operation<DataResult> {
   const { kind, mechanism } = beginning;
   const { single } = functionsOf[kind];
-  return operationOf(
+  return dataOperation(
     single,
     beginning,
     data.length,
@@ -146,7 +153,7 @@ export function inParts(beginning: Beginning, parts: readonly Part[], signature?
   const joined = joinParts(parts);
   const keys = joined.filter((part): part is VirtualObject => !isData(part));
   const size = joined.reduce((sum, part) => sum + (isData(part) ? part.length : 0), 0);
-  return operationOf(
+  return dataOperation(
     functionsOf[kind].final as CallName,
     beginning,
     size,

@@ -9,18 +9,18 @@ import { describe, describedTypes, hasPublicValue, identityOf, publicValueTypes 
 import type { Wrapped } from '../objects/key-note.js';
 import type { VirtualObject } from '../objects/object.js';
 import type { AnyRecord } from '../records/record.js';
-import type { Errand, Login } from './errand-type.js';
-import { isTrueIn, type Making } from './making.js';
+import { type CreationRequest, isTrueIn } from './creation-request.js';
+import { inSession, JobBuilder, lateIn, onToken, withAttribute, withoutLate } from './job-builder.js';
+import { unwrapInputsOf } from './key-wrapping.js';
+import type { Login, MemberJob } from './member-job.js';
 import { comparedProvers, mayBeProbed, type Prover, proves, publicMaterialOf, signatureProver } from './proof.js';
-import { inSession, lateIn, onToken, Script, withAttribute, withoutLate } from './script.js';
-import { arrivalOf } from './travel.js';
 
 const CKA_COPYABLE = ck('CKA_COPYABLE');
 
 /** Where an object comes from on a member. */
 export type Origin =
   /** The call itself makes it there too. */
-  | { readonly kind: 'made'; readonly making: Making }
+  | { readonly kind: 'made'; readonly creation: CreationRequest }
   /** It comes wrapped. */
   | { readonly kind: 'unwrapped'; readonly wrapped: Wrapped }
   /** It is there as a session object already. */
@@ -29,7 +29,7 @@ export type Origin =
   | { readonly kind: 'created' };
 
 /** An object that is to be on a member. */
-export interface Piece {
+export interface PlannedReplica {
   readonly object: VirtualObject;
   readonly origin: Origin;
   /** The whole template, without CKA_TOKEN. */
@@ -38,14 +38,14 @@ export interface Piece {
 }
 
 /** How an object stands where it was just put. */
-export interface Installed {
-  readonly piece: Piece;
+export interface InstalledReplica {
+  readonly piece: PlannedReplica;
   readonly handle: Uint8Array;
   readonly proven: boolean;
 }
 
 export interface InstallationResult {
-  readonly installed: readonly Installed[];
+  readonly installed: readonly InstalledReplica[];
   /** All token objects that were written, records too. */
   readonly handles: readonly Uint8Array[];
   /** One that did not come out as it should. */
@@ -53,7 +53,7 @@ export interface InstallationResult {
 }
 
 /** Reads what came of a piece, and judges whether it is the object that it should be. */
-export class PieceReader {
+export class InstalledReplicaReader {
   readonly #described: number;
   readonly #valueAt: number | undefined;
   readonly #prover: Prover | undefined;
@@ -62,20 +62,20 @@ export class PieceReader {
 
   constructor(
     readonly group: Group,
-    readonly piece: Piece,
-    script: Script,
+    readonly planned: PlannedReplica,
+    builder: JobBuilder,
     ref: ObjectRef,
     /** What the object's proofs were taken with. */
     readonly salt: Uint8Array = group.salt,
   ) {
-    const { object } = piece;
+    const { object } = planned;
     const { description } = object;
-    this.#described = script.add(step('C_GetAttributeValue', ref, describedTypes));
-    if (hasPublicValue(description)) this.#valueAt = script.add(step('C_GetAttributeValue', ref, publicValueTypes));
+    this.#described = builder.add(step('C_GetAttributeValue', ref, describedTypes));
+    if (hasPublicValue(description)) this.#valueAt = builder.add(step('C_GetAttributeValue', ref, publicValueTypes));
     this.#challenge = group.port.randomBytes(32);
     this.#prover = this.#proverOf(object);
-    this.#proofAt = script.steps.length;
-    if (this.#prover !== undefined) script.add(...this.#prover.steps(ref, this.#proofAt).map(optional));
+    this.#proofAt = builder.steps.length;
+    if (this.#prover !== undefined) builder.add(...this.#prover.steps(ref, this.#proofAt).map(optional));
   }
 
   #proverOf({ description, reference }: VirtualObject): Prover | undefined {
@@ -88,7 +88,7 @@ export class PieceReader {
 
   /** Whether it is the object that it should be; undefined where that cannot be told. */
   judge(reply: JobReply): boolean | undefined {
-    const { object } = this.piece;
+    const { object } = this.planned;
     const read: readonly ReadAttribute[] = resultOf(reply, this.#described, 'C_GetAttributeValue');
     const value = this.#valueAt === undefined ? undefined : resultOf(reply, this.#valueAt, 'C_GetAttributeValue')[0];
     const description = describe(read);
@@ -110,36 +110,36 @@ export class PieceReader {
 export class Installation {
   readonly #group: Group;
   readonly #member: Member;
-  readonly #pieces: readonly Piece[];
+  readonly #pieces: readonly PlannedReplica[];
   readonly #records: readonly AnyRecord[];
   readonly #function: string;
-  #readers: { readonly reader: PieceReader; readonly kept: number }[] = [];
+  #readers: { readonly reader: InstalledReplicaReader; readonly kept: number }[] = [];
   #written: number[] = [];
 
   constructor(
     group: Group,
     member: Member,
     functionName: string,
-    pieces: readonly Piece[],
+    plannedReplicas: readonly PlannedReplica[],
     records: readonly AnyRecord[],
   ) {
     this.#group = group;
     this.#member = member;
     this.#function = functionName;
-    this.#pieces = pieces;
+    this.#pieces = plannedReplicas;
     this.#records = records;
   }
 
   /** Undefined when the member cannot be reached by a wrapped key. */
-  errand(): Errand | undefined {
+  memberJob(): MemberJob | undefined {
     const { ledger } = this.#group;
     const objects: VirtualObject[] = [];
     for (const { origin } of this.#pieces) {
-      if (origin.kind === 'made') objects.push(...origin.making.uses);
+      if (origin.kind === 'made') objects.push(...origin.creation.uses);
       if (origin.kind === 'unwrapped') {
-        const arrival = arrivalOf(ledger, origin.wrapped, this.#member.serial);
-        if (arrival === undefined) return undefined;
-        objects.push(arrival.key);
+        const unwrapInputs = unwrapInputsOf(ledger, origin.wrapped, this.#member.serial);
+        if (unwrapInputs === undefined) return undefined;
+        objects.push(unwrapInputs.key);
       }
     }
     const anchored = this.#pieces.some(({ token }) => !token);
@@ -148,54 +148,54 @@ export class Installation {
       function: this.#function,
       objects,
       ...(kept === undefined ? {} : { login: kept }),
-      job: (handles) => ({ steps: this.#script(handles).steps, anchored }),
+      job: (handles) => ({ steps: this.#script(handles).steps, onLoginSession: anchored }),
     };
   }
 
-  #script(handles: readonly Uint8Array[]): Script {
-    const script = new Script();
+  #script(handles: readonly Uint8Array[]): JobBuilder {
+    const builder = new JobBuilder();
     this.#readers = [];
     let next = 0;
-    for (const piece of this.#pieces) {
-      const { origin, token } = piece;
-      const isDirect = !token || isUncopyable(piece) || (origin.kind === 'made' && origin.making.isCopy);
+    for (const planned of this.#pieces) {
+      const { origin, token } = planned;
+      const isDirect = !token || isUncopyable(planned) || (origin.kind === 'made' && origin.creation.isCopy);
       const template = isDirect
-        ? withAttribute(piece.template, token ? onToken : inSession)
-        : withAttribute(withoutLate(piece.template), inSession);
+        ? withAttribute(planned.template, token ? onToken : inSession)
+        : withAttribute(withoutLate(planned.template), inSession);
       if (origin.kind === 'kept') {
-        const kept = script.add(step('C_CopyObject', origin.handle, [onToken]));
-        this.#readers.push({ reader: new PieceReader(this.#group, piece, script, { step: kept }), kept });
+        const kept = builder.add(step('C_CopyObject', origin.handle, [onToken]));
+        this.#readers.push({ reader: new InstalledReplicaReader(this.#group, planned, builder, { step: kept }), kept });
         continue;
       }
       let made: number;
       if (origin.kind === 'made') {
-        const { uses } = origin.making;
-        made = script.add(origin.making.step(handles.slice(next, next + uses.length), [template]));
+        const { uses } = origin.creation;
+        made = builder.add(origin.creation.step(handles.slice(next, next + uses.length), [template]));
         next += uses.length;
       } else if (origin.kind === 'unwrapped') {
-        const arrival = arrivalOf(this.#group.ledger, origin.wrapped, this.#member.serial);
-        if (arrival === undefined) throw new Error('a key was not wrapped for the member that is to get it');
+        const unwrapInputs = unwrapInputsOf(this.#group.ledger, origin.wrapped, this.#member.serial);
+        if (unwrapInputs === undefined) throw new Error('a key was not wrapped for the member that is to get it');
         const handle = handles[next] ?? new Uint8Array(8);
-        made = script.add(step('C_UnwrapKey', arrival.mechanism, handle, arrival.blob, template));
+        made = builder.add(step('C_UnwrapKey', unwrapInputs.mechanism, handle, unwrapInputs.blob, template));
         next += 1;
       } else {
-        made = script.add(step('C_CreateObject', template));
+        made = builder.add(step('C_CreateObject', template));
       }
-      const reader = new PieceReader(this.#group, piece, script, { step: made });
-      const kept = isDirect ? made : script.keep({ step: made }, lateIn(piece.template));
+      const reader = new InstalledReplicaReader(this.#group, planned, builder, { step: made });
+      const kept = isDirect ? made : builder.persist({ step: made }, lateIn(planned.template));
       this.#readers.push({ reader, kept });
     }
-    this.#written = this.#records.map((record) => script.write(record));
-    return script;
+    this.#written = this.#records.map((record) => builder.addRecord(record));
+    return builder;
   }
 
   read(reply: JobReply): InstallationResult {
-    const installed: Installed[] = [];
+    const installed: InstalledReplica[] = [];
     let wrong: VirtualObject | undefined;
     for (const { reader, kept } of this.#readers) {
       const judgement = reader.judge(reply);
-      if (judgement === false) wrong = reader.piece.object;
-      installed.push({ piece: reader.piece, handle: handleAt(reply, kept), proven: judgement === true });
+      if (judgement === false) wrong = reader.planned.object;
+      installed.push({ piece: reader.planned, handle: handleAt(reply, kept), proven: judgement === true });
     }
     const written = this.#written.map((at) => handleAt(reply, at));
     const own = installed.map(({ handle }) => handle);
@@ -204,7 +204,7 @@ export class Installation {
 }
 
 /** What may not be copied cannot come from a session object: it has to be written piece by piece. */
-function isUncopyable({ template }: Piece): boolean {
+function isUncopyable({ template }: PlannedReplica): boolean {
   return isTrueIn(template, CKA_COPYABLE) === false;
 }
 

@@ -8,7 +8,7 @@ import type { Member } from '../group/member.js';
 import type { VirtualObject } from '../objects/object.js';
 
 /** Where an attempt is made. */
-export interface Place {
+export interface Location {
   readonly member: Member;
   readonly connection: Connection;
 }
@@ -28,12 +28,15 @@ export interface Operation<T> {
   /** Codes besides CKR_OK that are results. */
   readonly results: ReadonlySet<number>;
   /** The job, with the objects' real handles in their order. */
-  readonly job: (handles: readonly Uint8Array[], place: Place) => Job;
-  readonly read: (reply: JobReply, place: Place) => T;
+  readonly job: (handles: readonly Uint8Array[], place: Location) => Job;
+  readonly read: (reply: JobReply, place: Location) => T;
 }
 
 /** What a verification answers besides CKR_OK. */
-export const refusals: ReadonlySet<number> = new Set([ck('CKR_SIGNATURE_INVALID'), ck('CKR_SIGNATURE_LEN_RANGE')]);
+export const verificationFailures: ReadonlySet<number> = new Set([
+  ck('CKR_SIGNATURE_INVALID'),
+  ck('CKR_SIGNATURE_LEN_RANGE'),
+]);
 const NO_HANDLE = new Uint8Array(8);
 export const noCodes: ReadonlySet<number> = new Set();
 
@@ -76,7 +79,7 @@ function operation<T>(
     mechanism: mechanism?.type,
     aspect: aspectOf(name, mechanism?.type),
     kind: kindOfOperation(name, mechanism?.type, size),
-    results: name === 'C_Verify' ? refusals : noCodes,
+    results: name === 'C_Verify' ? verificationFailures : noCodes,
     job: ([handle = NO_HANDLE]) => job(handle),
     read,
   };
@@ -106,7 +109,7 @@ export function verify(
     data.length,
     (handle) => ({ steps: [step('C_VerifyInit', mechanism, handle), step('C_Verify', data, signature)] }),
     (reply) => {
-      return !refusals.has(endOf(reply).code);
+      return !verificationFailures.has(endOf(reply).code);
     },
   );
 }

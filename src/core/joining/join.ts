@@ -10,9 +10,9 @@ import { findRecords, foundIn, recordsIn } from '../records/ledger.js';
 import { isLater } from '../records/record.js';
 import { JoinFailure } from './join-failure.js';
 import { findToken, perform, replyIn, startLibrary, tryJob } from './library.js';
-import { logIn, logInApart } from './pin-login.js';
+import { renewLogin } from './login-renewal.js';
+import { logIn, logInOnSpareHost } from './pin-login.js';
 import { learnFrom } from './pin-record.js';
-import { renewLogin } from './session.js';
 
 const actionProhibited = ck('CKR_ACTION_PROHIBITED');
 const CKF_TOKEN_INITIALIZED = ck('CKF_TOKEN_INITIALIZED');
@@ -32,7 +32,7 @@ export type JoinResult =
  */
 export function* join(group: Group, member: Member, deadline: number): Task<JoinResult> {
   const connection = member.connect();
-  member.isToRejoin = false;
+  member.mustRestartHost = false;
   connection.renewAfter = (failure) =>
     failure.kind === 'code' && verdictOn(failure.code, group.policy.verdicts) === 'session'
       ? renewLogin(group, member, connection)
@@ -47,12 +47,12 @@ export function* join(group: Group, member: Member, deadline: number): Task<Join
     member.token = token;
     member.mechanisms = undefined;
     connection.lanes = lanesOf(config.lanes, token);
-    connection.seats = seatsOf(connection.lanes, token);
+    connection.maxHeldSessions = maxHeldSessionsOf(connection.lanes, token);
     yield* perform(connection, { steps: [step('X_Attach', slot, connection.lanes)], sessionless: true }, deadline);
     connection.window = connection.lanes * 2;
     connection.isAttached = true;
-    if (member.staysOut) return { ok: true };
-    if (member.ownPin !== undefined) yield* logInApart(group, member, connection, member.ownPin, deadline);
+    if (member.skipsLogin) return { ok: true };
+    if (member.ownPin !== undefined) yield* logInOnSpareHost(group, member, connection, member.ownPin, deadline);
     else if (group.pin !== undefined) yield* logIn(group, member, connection, token, deadline);
     if (member.ownPin !== undefined || group.pin !== undefined)
       yield* learnRecords(group, member, connection, token, deadline);
@@ -94,14 +94,14 @@ function* learnRecords(
   deadline: number,
 ): Task<void> {
   const job = { steps: [findRecords] };
-  const end = yield* connection.insist(() => tryJob(connection, job, deadline), deadline);
+  const end = yield* connection.retryAfterRenewal(() => tryJob(connection, job, deadline), deadline);
   const records = recordsIn(foundIn(replyIn(connection, job, end), 0));
   const own = records.group?.record;
   connection.records = records;
   member.isOfGroup = false;
   // What an applicant holds is none of the group's.
-  if (records.newer && !member.isApplicant) group.ledger.isNewer = true;
-  if (group.isForming || member.isApplicant) return;
+  if (records.newer && !member.isBeingAdded) group.ledger.isNewer = true;
+  if (group.isBeingCreated || member.isBeingAdded) return;
   group.changed.fire();
   if (own === undefined) yield* awaitRecord(group, member, connection, deadline);
   const known = group.ledger.record;
@@ -169,6 +169,6 @@ function lanesOf(wanted: number, token: TokenInfo): number {
 }
 
 /** How many sessions may be held beside the lanes'. */
-function seatsOf(lanes: number, token: TokenInfo): number {
+function maxHeldSessionsOf(lanes: number, token: TokenInfo): number {
   return Math.max(1, Math.min(lanes, sessionsOf(token) - lanes));
 }

@@ -5,8 +5,8 @@ import type { Task } from '../base/task.js';
 import type { TokenSelector } from '../configuration/configuration.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
+import { type Failure, failureOf, isFailure, type JobOutcome } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
-import { type Failure, failureOf, isFailure, type JobOutcome } from '../group/outcome.js';
 import { JoinFailure } from './join-failure.js';
 
 const alreadyInitialized = ck('CKR_CRYPTOKI_ALREADY_INITIALIZED');
@@ -30,7 +30,7 @@ export function* perform(connection: Connection, job: Job, deadline: number): Ta
 
 export function* tryJob(connection: Connection, job: Job, deadline: number): Task<JobReply | Failure> {
   const ticket = connection.submit(job, 'join', deadline);
-  if (!ticket.settled) yield { signals: [ticket], until: deadline };
+  if (!ticket.completed) yield { signals: [ticket], until: deadline };
   const { outcome } = ticket;
   if (outcome === undefined) throw new JoinFailure(`${nameOf(job)} did not answer in time`);
   const failure = failureOf(outcome);
@@ -55,7 +55,7 @@ export function replyIn(connection: Connection, job: Job, end: JobReply | Failur
 
 function* load(connection: Connection, path: string, parameters: string, deadline: number): Task<void> {
   const ticket = connection.submit({ steps: [step('X_Load', path, parameters)], sessionless: true }, 'join', deadline);
-  if (!ticket.settled) yield { signals: [ticket], until: deadline };
+  if (!ticket.completed) yield { signals: [ticket], until: deadline };
   const { outcome } = ticket;
   if (outcome?.kind === 'reply') {
     const [result] = outcome.reply.results;
@@ -92,7 +92,7 @@ export function* tokensOf(connection: Connection, deadline: number): Task<readon
   for (const [index, slot] of slots.entries()) {
     const job: Job = { steps: [step('C_GetTokenInfo', slot)], sessionless: true };
     const ticket = connection.submit(job, 'join', deadline);
-    if (!ticket.settled) yield { signals: [ticket], until: deadline };
+    if (!ticket.completed) yield { signals: [ticket], until: deadline };
     // One slot that cannot tell about its token is no reason to miss the others.
     if (ticket.outcome?.kind === 'reply' && failureOf(ticket.outcome) === undefined) {
       found.push({ slot, index, token: resultOf(ticket.outcome.reply, 0, 'C_GetTokenInfo') });

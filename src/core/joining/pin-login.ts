@@ -5,13 +5,13 @@ import { verdictOn } from '../../spec/verdict.js';
 import type { Signal, Task } from '../base/task.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
+import { failureOf, type JobOutcome } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
-import { failureOf, type JobOutcome } from '../group/outcome.js';
 import type { PinNote } from '../records/record.js';
 import { JoinFailure } from './join-failure.js';
-import { acceptPin, alternativeTo, maySpendTry } from './pin-alternative.js';
+import { loginJob } from './login-renewal.js';
+import { acceptPin, maySpendTry, otherPinThan } from './other-pin.js';
 import { readNotes } from './pin-record.js';
-import { loginJob } from './session.js';
 
 const alreadyLoggedIn = ck('CKR_USER_ALREADY_LOGGED_IN');
 const pinIncorrect = ck('CKR_PIN_INCORRECT');
@@ -42,7 +42,7 @@ export function* logIn(
 }
 
 /** With a PIN that is this token's alone: it is tried once, whatever comes of it, and says nothing of the group's. */
-export function* logInApart(
+export function* logInOnSpareHost(
   group: Group,
   member: Member,
   connection: Connection,
@@ -50,7 +50,7 @@ export function* logInApart(
   deadline: number,
 ): Task<void> {
   const ticket = connection.submit(loginJob(member, pin), 'join', deadline);
-  if (!ticket.settled) yield { signals: [ticket], until: deadline };
+  if (!ticket.completed) yield { signals: [ticket], until: deadline };
   const { outcome, reason, code } = judgeLogin(group, member, ticket.outcome);
   if (outcome === 'right') return;
   // A token that has no PIN has looked at none.
@@ -94,7 +94,7 @@ class PinLogin {
   *#otherThan(pin: SecretRef, refused: number | undefined): Task<SecretRef | undefined> {
     const { group, member, connection } = this;
     if (group.logins.isProven) {
-      const other = yield* alternativeTo(group, member, connection, pin);
+      const other = yield* otherPinThan(group, member, connection, pin);
       if (other !== undefined || member.trialPin !== undefined) return other;
       // The one that has proven the PIN may just be reading the other.
       if (!(yield* this.#isBeingChanged())) return undefined;
@@ -165,8 +165,8 @@ class PinLogin {
     const ticket = connection.submit(loginJob(member, pin), 'join', deadline);
     // The others wait for the first login; one that hangs must not hold them up for long.
     const patience = Math.min(deadline, port.now() + policy.hangAfter);
-    if (!ticket.settled) yield { signals: [ticket], until: patience };
-    const isLate = !ticket.settled;
+    if (!ticket.completed) yield { signals: [ticket], until: patience };
+    const isLate = !ticket.completed;
     if (isLate) {
       logins.leave('unknown', 0, member.name);
       yield { signals: [ticket], until: deadline };

@@ -6,9 +6,9 @@ import type { SecretStore } from '../base/port.js';
 import type { Task } from '../base/task.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
-import { failureOf } from '../group/outcome.js';
+import { failureOf } from '../group/job-outcome.js';
 import type { PinPair } from '../group/pins.js';
-import { Script } from '../jobs/script.js';
+import { JobBuilder } from '../jobs/job-builder.js';
 import { CKO, RESERVED_LABEL } from '../objects/identity.js';
 import { FORMAT, type PinNote, readRecord } from '../records/record.js';
 
@@ -53,8 +53,8 @@ export const findNotes: Step = step('X_Find', noteTemplate, MOST, [CKA.value]);
 export const findPairLabels: Step = step('X_Find', pairTemplate, MOST, [CKA.label]);
 const findPairs: Step = step('X_Find', pairTemplate, MOST, [CKA.value]);
 
-function writeNote(script: Script, note: PinNote): void {
-  const made = script.add(
+function writeNote(builder: JobBuilder, note: PinNote): void {
+  const made = builder.add(
     step('C_CreateObject', [
       dataClass,
       { type: CKA.token, value: no },
@@ -64,7 +64,7 @@ function writeNote(script: Script, note: PinNote): void {
       { type: CKA.value, value: Buffer.from(JSON.stringify({ version: FORMAT, ...note })) },
     ]),
   );
-  script.keep({ step: made });
+  builder.persist({ step: made });
 }
 
 /**
@@ -72,12 +72,12 @@ function writeNote(script: Script, note: PinNote): void {
  * that the end of the job: the channel appends them from guarded memory. `joined` are both of them.
  */
 export function writingJob(note: PinNote, pair: PinPair | undefined, joined: Job['secret']): Job {
-  const script = new Script();
-  writeNote(script, note);
-  if (pair === undefined || joined === undefined) return script;
+  const builder = new JobBuilder();
+  writeNote(builder, note);
+  if (pair === undefined || joined === undefined) return builder;
   const { operation, former, next } = pair;
   const head = JSON.stringify({ version: FORMAT, kind: 'pin', operation, former: former.length, next: next.length });
-  script.add(
+  builder.add(
     step('C_CreateObject', [
       dataClass,
       { type: CKA.token, value: yes },
@@ -87,7 +87,7 @@ export function writingJob(note: PinNote, pair: PinPair | undefined, joined: Job
       { type: CKA.value, value: Buffer.from(`${head}\n`), secretLength: joined.length },
     ]),
   );
-  return { steps: script.steps, secret: joined };
+  return { steps: builder.steps, secret: joined };
 }
 
 export function noteIn({ attributes: [value] }: FoundObject): PinNote | undefined {

@@ -16,16 +16,16 @@ const NO_LIMITS = { hangAfter: 0, writeHangAfter: 0 } as const;
  */
 export function* startSpareHost(group: Group, model: Member, deadline: number, logsIn = true): Task<Member | string> {
   const member = spareFor(group, model);
-  member.staysOut = !logsIn;
+  member.skipsLogin = !logsIn;
   try {
-    return (yield* joinApart(group, member, deadline))?.reason ?? member;
+    return (yield* joinOnSpareHost(group, member, deadline))?.reason ?? member;
   } finally {
     if (logsIn) tellOfRefusals(model, member);
   }
 }
 
 /** Reads what the token of a member that does not serve says of the group, once. */
-export function* lookIn(group: Group, model: Member, deadline: number): Task<void> {
+export function* inspectOnSpareHost(group: Group, model: Member, deadline: number): Task<void> {
   const member = spareFor(group, model);
   try {
     yield* join(group, member, deadline);
@@ -56,7 +56,7 @@ function spareFor(group: Group, model: Member): Member {
 }
 
 /** Brings a member up that is none of those that serve. Gives why when that cannot be. */
-export function* joinApart(
+export function* joinOnSpareHost(
   group: Group,
   member: Member,
   deadline: number,

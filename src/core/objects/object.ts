@@ -3,7 +3,7 @@ import type { ObjectSummary } from '../base/event.js';
 import type { Description } from './identity.js';
 import type { KeyRecord, ProofKind } from './key-note.js';
 /** How an object stands on one member, for the status. */
-export type Standing = 'proven' | 'unproven' | 'misaligned' | 'absent';
+export type ReplicaStatus = 'proven' | 'unproven' | 'misaligned' | 'absent';
 
 /** How a session object is made again on a member whose host was replaced, and what tokens forget of it. */
 export interface SessionMaterial {
@@ -17,7 +17,7 @@ export class VirtualObject {
   /** The group's fingerprint; see reference.ts. */
   readonly reference: Map<ProofKind, Uint8Array> = new Map<ProofKind, Uint8Array>();
   referenced: boolean = false;
-  readonly standings: Map<string, Standing> = new Map<string, Standing>();
+  readonly replicaStatus: Map<string, ReplicaStatus> = new Map<string, ReplicaStatus>();
   /** What identifies it, as `describedTypes` were read; set where a record is to be written of it. */
   described: readonly (Uint8Array | undefined)[] = [];
   valueDigest: Uint8Array = new Uint8Array();

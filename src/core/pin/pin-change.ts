@@ -11,9 +11,9 @@ import { learnFromAll } from '../joining/pin-record.js';
 import { hex } from '../objects/note.js';
 import type { PinNote } from '../records/record.js';
 import { learnRecord } from '../wrapping/membership-record.js';
+import { changePinOn } from './member-pin-change.js';
+import { completePinChange, spreadPin } from './pin-change-completion.js';
 import { clearNotes, everything, holdersIn, writeNote } from './pin-notes.js';
-import { settlePin, spread } from './pin-settlement.js';
-import { turnPin } from './pin-trial.js';
 
 const CKR = {
   actionProhibited: ck('CKR_ACTION_PROHIBITED'),
@@ -59,7 +59,7 @@ export function* changePin(group: Group, next: SecretRef, options: PinOptions, d
   const running = group.port.start(change.run());
   group.keepAlive(running);
   try {
-    while (!running.settled) yield { signals: [running], until: FOREVER };
+    while (!running.completed) yield { signals: [running], until: FOREVER };
   } finally {
     change.isAbandoned = true;
   }
@@ -118,7 +118,7 @@ class PinChange {
     // Another process may have made a new member, or may be changing the PIN, just now.
     for (const member of holdersIn(group)) yield* learnRecord(group, member, this.deadline);
     yield* learnFromAll(group, port.now() + group.policy.hangAfter);
-    yield* settlePin(group);
+    yield* completePinChange(group);
     const next = pins.intern(this.next);
     const record = recordOf(group);
     const present = holdersIn(group);
@@ -126,7 +126,7 @@ class PinChange {
     const names = away.map(({ name }) => name);
     if (next === pins.current) {
       // What was interrupted, and is asked for again, was finished just now.
-      if (pins.settledTo === next) return { changed: present.map(({ name }) => name), pending: names };
+      if (pins.completedTo === next) return { changed: present.map(({ name }) => name), pending: names };
       throw new InputError('newPin', 'another PIN than the one of now', undefined);
     }
     if (pins.note !== undefined)
@@ -135,8 +135,12 @@ class PinChange {
         `the last change is not over for ${this.#namesOf(pins.note.missed)}: bring it back, or remove it`,
       );
     if (away.length > 0 && !options.pending)
-      refuse(CKR.deviceRemoved, `every member has to be there, and ${names.join(', ')} is not: ${group.whereabouts}`);
-    if (!present.some(({ isActive }) => isActive)) refuse(CKR.deviceRemoved, `no member serves: ${group.whereabouts}`);
+      refuse(
+        CKR.deviceRemoved,
+        `every member has to be there, and ${names.join(', ')} is not: ${group.describeMembers()}`,
+      );
+    if (!present.some(({ isActive }) => isActive))
+      refuse(CKR.deviceRemoved, `no member serves: ${group.describeMembers()}`);
     const former = pins.current;
     if (former === undefined || present.some(({ pin }) => pin !== former))
       refuse(CKR.actionProhibited, 'members have different PINs already');
@@ -147,7 +151,7 @@ class PinChange {
       participants: present.flatMap(({ serial }) => serial ?? []),
       missed: away.map(({ serial }) => serial),
       writer: port.writer,
-      time: group.tick(),
+      time: group.nextTimestamp(),
       expires: port.wallNow() + Math.max(0, this.deadline - port.now()) + GRACE,
     };
     const pair: PinPair = { operation: note.operation, former, next };
@@ -196,7 +200,7 @@ class PinChange {
       for (const member of present) {
         this.#checkTime();
         begun.push(member);
-        const { end, code, reason } = yield* turnPin(group, member, former, next);
+        const { end, code, reason } = yield* changePinOn(group, member, former, next);
         if (end !== 'turned') throw new TokenError(code, 'C_SetPIN', reason, [], member.name);
       }
     } catch (error) {
@@ -204,7 +208,7 @@ class PinChange {
     }
     const changed = present.map(({ name }) => name);
     group.pins.current = next;
-    yield* spread(group, note, pair, next, note.missed);
+    yield* spreadPin(group, note, pair, next, note.missed);
     group.emit({ type: 'pin', what: 'changed', members: changed });
     if (away.length > 0) group.emit({ type: 'pin', what: 'pending', members: away });
     return { changed, pending: away };
@@ -217,12 +221,12 @@ class PinChange {
     const back: string[] = [];
     for (const member of [...begun].reverse()) {
       if (member.pin === former) continue;
-      const isBack = member.pin === next && (yield* turnPin(group, member, next, former)).end === 'turned';
+      const isBack = member.pin === next && (yield* changePinOn(group, member, next, former)).end === 'turned';
       if (isBack) back.push(member.name);
       else missed.push(member);
     }
     const serials = missed.flatMap(({ serial }) => serial ?? []);
-    yield* spread(group, note, pair, former, serials);
+    yield* spreadPin(group, note, pair, former, serials);
     group.emit({ type: 'pin', what: 'rolled back', members: back });
     if (missed.length === 0) throw error;
     const names = missed.map(({ name }) => name);

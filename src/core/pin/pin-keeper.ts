@@ -3,8 +3,8 @@ import type { Group } from '../group/group.js';
 import { learnFromAll } from '../joining/pin-record.js';
 import type { PinNote } from '../records/record.js';
 import { claimName } from './pin-change.js';
+import { clearRest, completePinChange, mayBeCompleted } from './pin-change-completion.js';
 import { holdersIn } from './pin-notes.js';
-import { clearRest, mayBeSettled, settlePin } from './pin-settlement.js';
 
 /** What another process may just be doing is looked at again so often (ms). */
 const LOOK_AGAIN = 250;
@@ -30,7 +30,7 @@ export function* keepPins(group: Group): Task<void> {
     }
     if (note.state === 'changing') yield* awaitMembers(group, port.now() + policy.hangAfter * AWAIT_MULTIPLE);
     if (isDue(group, note)) {
-      yield* apart(group, learnAndSettle(group));
+      yield* apart(group, learnAndComplete(group));
     } else if (note.state === 'changing') yield* learnFromAll(group, port.now() + policy.hangAfter);
     if (pins.note === undefined) continue;
     // Who is away comes back when it comes back.
@@ -47,15 +47,15 @@ function* awaitMembers(group: Group, until: number): Task<void> {
 
 /** Whether something can be done just now. */
 function isDue(group: Group, note: PinNote): boolean {
-  if (note.state === 'changing') return mayBeSettled(group, note) && holdersIn(group).length > 0;
+  if (note.state === 'changing') return mayBeCompleted(group, note) && holdersIn(group).length > 0;
   return note.missed.some(
     (serial) => !group.ledger.isMember(serial) || holdersIn(group).some((member) => member.serial === serial),
   );
 }
 
-function* learnAndSettle(group: Group): Task<void> {
+function* learnAndComplete(group: Group): Task<void> {
   yield* learnFromAll(group, group.port.now() + group.policy.hangAfter);
-  yield* settlePin(group);
+  yield* completePinChange(group);
 }
 
 /** One process at a time; begun is finished, though the group is about to be closed. */
@@ -63,7 +63,7 @@ function* apart(group: Group, task: Task<void>): Task<void> {
   const { port } = group;
   const running = port.start(claimed(group, task));
   group.keepAlive(running);
-  while (!running.settled) yield { signals: [running], until: FOREVER };
+  while (!running.completed) yield { signals: [running], until: FOREVER };
   if (running.ended?.ok === false) port.warn(running.ended.error);
 }
 

@@ -1,10 +1,10 @@
 import { optional, resultOf, step } from '../../spec/job.js';
 import type { Task } from '../base/task.js';
-import { insist, isReachable, runErrand } from '../call/errand.js';
+import { isReachable, runOnMember, runOnMemberOrThrow } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import type { PinPair } from '../group/pins.js';
-import type { Errand } from '../jobs/errand-type.js';
+import type { MemberJob } from '../jobs/member-job.js';
 import { findNotes, findPairLabels, noteIn, operationIn, writingJob } from '../joining/pin-record.js';
 import type { PinNote } from '../records/record.js';
 
@@ -32,8 +32,8 @@ export function* writeNote(group: Group, member: Member, note: PinNote, pair: Pi
   const { secrets } = group.port;
   const joined = pair === undefined ? undefined : secrets.joined(pair.former, pair.next);
   try {
-    const errand: Errand = { function: 'C_CreateObject', objects: [], job: () => writingJob(note, pair, joined) };
-    yield* insist(group, member, errand, patience(group));
+    const memberJob: MemberJob = { function: 'C_CreateObject', objects: [], job: () => writingJob(note, pair, joined) };
+    yield* runOnMemberOrThrow(group, member, memberJob, patience(group));
   } finally {
     if (joined !== undefined) secrets.wipe(joined);
   }
@@ -51,13 +51,13 @@ export function allBut({ operation: kept, time: keptTime }: PinNote): IsOver {
 
 /** Takes notes and PINs off a member. False where that cannot be now. */
 export function* clearNotes(group: Group, member: Member, isOver: IsOver): Task<boolean> {
-  const reading: Errand = {
+  const reading: MemberJob = {
     function: 'C_FindObjects',
     objects: [],
     isReading: true,
     job: () => ({ steps: [findNotes, findPairLabels] }),
   };
-  const read = yield* runErrand(group, member, reading, patience(group));
+  const read = yield* runOnMember(group, member, reading, patience(group));
   if (read.kind !== 'done') return false;
   const notes = resultOf(read.reply, 0, 'X_Find').filter((found) => {
     const note = noteIn(found);
@@ -67,6 +67,6 @@ export function* clearNotes(group: Group, member: Member, isOver: IsOver): Task<
   if (notes.length + pairs.length === 0) return true;
   // The note goes last: PINs that no note speaks of would never be found again.
   const steps = [...pairs, ...notes].map(({ handle }) => optional(step('C_DestroyObject', handle)));
-  const removing: Errand = { function: 'C_DestroyObject', objects: [], login: read.login, job: () => ({ steps }) };
-  return (yield* runErrand(group, member, removing, patience(group))).kind === 'done';
+  const removing: MemberJob = { function: 'C_DestroyObject', objects: [], login: read.login, job: () => ({ steps }) };
+  return (yield* runOnMember(group, member, removing, patience(group))).kind === 'done';
 }

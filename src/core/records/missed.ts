@@ -1,7 +1,7 @@
-import { type ChangeRecord, type DoneRecord, deedOf } from './record.js';
+import { type ChangeRecord, changeIdOf, type DoneRecord } from './record.js';
 
 /** Who misses a change, and who has it in writing. */
-interface Entry {
+interface MissedChange {
   readonly missing: Set<string>;
   readonly holders: Set<string>;
 }
@@ -11,13 +11,13 @@ interface Entry {
  * returns while those that could tell it are away would pass for one that is in step.
  */
 export class Missed {
-  readonly #entries = new Map<string, Entry>();
+  readonly #entries = new Map<string, MissedChange>();
   /** What members have in writing that they are done with, by serial. */
   readonly #done = new Map<string, Set<string>>();
 
   /** The change is noted on `holders` for those that have not got it. */
   note(record: ChangeRecord, holders: readonly string[]): void {
-    const deed = deedOf(record);
+    const deed = changeIdOf(record);
     const missing = record.missed.filter((serial) => !this.isDone(record, serial));
     if (missing.length === 0) return;
     const entry = this.#entries.get(deed) ?? { missing: new Set(), holders: new Set() };
@@ -28,7 +28,7 @@ export class Missed {
 
   /** A member has got it, or never needs it. */
   settle(record: ChangeRecord, serial: string): void {
-    this.#settle(deedOf(record), serial);
+    this.#settle(changeIdOf(record), serial);
   }
 
   learnDone({ serial, deeds }: DoneRecord): void {
@@ -46,14 +46,14 @@ export class Missed {
   }
 
   isDone(record: ChangeRecord, serial: string): boolean {
-    return this.#done.get(serial)?.has(deedOf(record)) === true;
+    return this.#done.get(serial)?.has(changeIdOf(record)) === true;
   }
 
   /**
    * How many changes a member misses that none of those that it has `heard` could tell it. Of what one of them could,
    * and did not have in writing any more, somebody else has told it.
    */
-  untold(serial: string, heard: ReadonlySet<string>): number {
+  unreachableCount(serial: string, heard: ReadonlySet<string>): number {
     let count = 0;
     for (const [deed, { missing, holders }] of [...this.#entries]) {
       if (!missing.has(serial)) continue;

@@ -102,7 +102,7 @@ export interface DoneRecord {
 }
 
 /** What a member has to do by a journal entry: the call that it is about, or that this has not happened. */
-export function deedOf({ operation, undoes }: ChangeRecord): string {
+export function changeIdOf({ operation, undoes }: ChangeRecord): string {
   return undoes === true ? `${operation} undone` : operation;
 }
 

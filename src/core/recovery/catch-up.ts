@@ -1,17 +1,17 @@
 import type { Task } from '../base/task.js';
 import type { Group } from '../group/group.js';
+import { isFailure } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
-import { isFailure } from '../group/outcome.js';
 import { Pace } from '../group/pace.js';
 import { Progress } from '../group/progress.js';
-import type { Errand } from '../jobs/errand-type.js';
-import { Script } from '../jobs/script.js';
+import { JobBuilder } from '../jobs/job-builder.js';
+import type { MemberJob } from '../jobs/member-job.js';
 import { hex } from '../objects/note.js';
 import { History } from '../records/history.js';
 import type { RecordsFound } from '../records/ledger.js';
-import { type ChangeRecord, type DoneRecord, deedOf, summariesOf } from '../records/record.js';
+import { type ChangeRecord, changeIdOf, type DoneRecord, summariesOf } from '../records/record.js';
 import { surveyKeyRecords, surveyMember } from '../replicas/survey.js';
-import type { Settled, Settling } from './settled.js';
+import type { ReconciliationResult, Reconciling } from './reconciling.js';
 
 /** A member tries so often to make good what it has missed, each time that another one who knows of it is settled. */
 const MOST_TRIES = 3;
@@ -23,25 +23,25 @@ const DONE_BATCH = 32;
 const NOTE_BATCH = 16;
 
 /** A change that the member has missed, and who has it in writing. */
-interface Entry {
+interface CatchUpEntry {
   readonly record: ChangeRecord;
   readonly holders: Member[];
 }
 
-type Done = Omit<Settled, 'heard'>;
+type Done = Omit<ReconciliationResult, 'heard'>;
 
 /** Does on a member what it has missed, in the order in which it happened. */
 export class CatchUp {
   readonly #group: Group;
   readonly #member: Member;
   /** What the members that are there have in writing for others than this one, by operation. */
-  readonly #untold = new Map<string, ChangeRecord>();
+  readonly #missedByOthers = new Map<string, ChangeRecord>();
   /** What is done, and not yet noted as such. */
   #done: ChangeRecord[] = [];
   readonly #heard = new Set<string>();
 
   constructor(
-    readonly settlement: Settling,
+    readonly settlement: Reconciling,
     readonly own: RecordsFound,
   ) {
     this.#group = settlement.group;
@@ -49,7 +49,7 @@ export class CatchUp {
   }
 
   /** With a `refusal` it does nothing, and that is the reason where there is something to do. */
-  *run(refusal: string | undefined): Task<Settled> {
+  *run(refusal: string | undefined): Task<ReconciliationResult> {
     return { ...(yield* this.#catchUp(refusal)), heard: this.#heard };
   }
 
@@ -60,7 +60,7 @@ export class CatchUp {
     if (serial === undefined || connection === undefined) return { reason: undefined, done: 0 };
     const missed = yield* this.#missedBy(serial);
     const finished = new Set(this.own.done.flatMap(({ record }) => (record.serial === serial ? record.deeds : [])));
-    const inOrder = missed.filter(({ record }) => !finished.has(deedOf(record)));
+    const inOrder = missed.filter(({ record }) => !finished.has(changeIdOf(record)));
     if (refusal !== undefined && inOrder.length > 0) return { reason: refusal, done: 0 };
     if (inOrder.filter(({ record }) => record.what === 'create').length >= MANY) yield* this.#survey(inOrder);
     const own = this.own.changes.filter(({ record }) => record.kind === 'journal');
@@ -77,7 +77,7 @@ export class CatchUp {
     return { reason: undefined, done };
   }
 
-  *#work(inOrder: readonly Entry[], serial: string): Task<Done> {
+  *#work(inOrder: readonly CatchUpEntry[], serial: string): Task<Done> {
     const group = this.#group;
     const member = this.#member;
     const progress = new Progress(group, member.name, 'catching up', inOrder.length);
@@ -95,8 +95,8 @@ export class CatchUp {
         // Rather none than a key that was destroyed.
         if (record.what === 'destroy' || member.connection?.end !== undefined)
           return { reason: 'it could not catch up in time', done };
-        const tries = (member.unable.get(record.operation) ?? 0) + 1;
-        member.unable.set(record.operation, tries);
+        const tries = (member.failedChanges.get(record.operation) ?? 0) + 1;
+        member.failedChanges.set(record.operation, tries);
         // While somebody else serves, there is time to try again; then rather most of the keys than none.
         if (tries < MOST_TRIES && group.members.some((other) => other !== member && other.isActive))
           return { reason: 'it could not catch up yet', done };
@@ -109,9 +109,9 @@ export class CatchUp {
   }
 
   /** What the members that are there have in writing for this one, and what only this process knows. */
-  *#missedBy(serial: string): Task<readonly Entry[]> {
+  *#missedBy(serial: string): Task<readonly CatchUpEntry[]> {
     const group = this.#group;
-    const entries = new Map<string, Entry>();
+    const entries = new Map<string, CatchUpEntry>();
     for (const each of this.settlement.reached) {
       const records = each === this.#member ? this.own : yield* this.settlement.records(each);
       if (records === undefined) continue;
@@ -121,14 +121,14 @@ export class CatchUp {
       group.learnNames([records]);
       for (const { record } of records.changes) {
         if (record.kind !== 'journal') continue;
-        if (each !== this.#member) this.#untold.set(record.operation, record);
+        if (each !== this.#member) this.#missedByOthers.set(record.operation, record);
         if (!record.missed.includes(serial)) continue;
         const known = entries.get(record.operation);
         if (known === undefined) entries.set(record.operation, { record, holders: [each] });
         else known.holders.push(each);
       }
     }
-    for (const record of group.aborted.values()) {
+    for (const record of group.owedReversals.values()) {
       if (record.missed.includes(serial) && !entries.has(record.operation))
         entries.set(record.operation, { record, holders: [] });
     }
@@ -140,16 +140,16 @@ export class CatchUp {
     const group = this.#group;
     const member = this.#member;
     const own = new Set(this.own.changes.map(({ record }) => record.operation));
-    const notes = [...this.#untold.values()].flatMap((record) => {
+    const notes = [...this.#missedByOthers.values()].flatMap((record) => {
       const missed = group.missing(record).filter((each) => each !== serial);
       return missed.length === 0 || own.has(record.operation) ? [] : [{ ...record, missed }];
     });
     for (let at = 0; at < notes.length; at += NOTE_BATCH) {
       const batch = notes.slice(at, at + NOTE_BATCH);
-      const script = new Script();
-      for (const record of batch) script.write(record);
-      const errand: Errand = { function: 'C_CreateObject', objects: [], job: () => ({ steps: script.steps }) };
-      if (!(yield* this.settlement.run(member, errand))) return;
+      const builder = new JobBuilder();
+      for (const record of batch) builder.addRecord(record);
+      const memberJob: MemberJob = { function: 'C_CreateObject', objects: [], job: () => ({ steps: builder.steps }) };
+      if (!(yield* this.settlement.run(member, memberJob))) return;
       for (const record of batch) group.missed.note(record, [serial]);
     }
     if (notes.length > 0) yield* this.#forgetToldMeanwhile(notes);
@@ -168,7 +168,7 @@ export class CatchUp {
   }
 
   /** Looks once at all that is on this member, and on one that can give it what it lacks. */
-  *#survey(entries: readonly Entry[]): Task<void> {
+  *#survey(entries: readonly CatchUpEntry[]): Task<void> {
     const { connection } = this.#member;
     const giver = entries.flatMap(({ holders }) => holders).find(({ isActive }) => isActive)?.connection;
     if (connection === undefined) return;
@@ -187,7 +187,7 @@ export class CatchUp {
     this.settlement.redo.keyRecords = undefined;
   }
 
-  *#catchUpWith(entry: Entry, serial: string): Task<boolean> {
+  *#catchUpWith(entry: CatchUpEntry, serial: string): Task<boolean> {
     const group = this.#group;
     const member = this.#member;
     const { record } = entry;
@@ -199,13 +199,13 @@ export class CatchUp {
     // What says that it has happened goes last: an intent that is left without it would be undone.
     const intent = this.own.changes.find((own) => own.record.kind === 'intent' && own.record.operation === operation);
     if (intent !== undefined) yield* this.settlement.remove(member, intent.record);
-    member.unable.delete(operation);
+    member.failedChanges.delete(operation);
     if (entry.holders.length > 0) this.#done.push(record);
     if (this.#done.length >= DONE_BATCH && !(yield* this.#noteDone(serial))) return false;
     const missed = record.missed.filter((each) => each !== serial);
-    if (group.aborted.has(operation)) {
-      if (missed.length === 0) group.aborted.delete(operation);
-      else group.abort({ ...record, missed });
+    if (group.owedReversals.has(operation)) {
+      if (missed.length === 0) group.owedReversals.delete(operation);
+      else group.oweReversal({ ...record, missed });
     }
     group.emit({ type: 'sync', member: member.name, what: 'caught up', objects: summariesOf(record) });
     return true;
@@ -222,11 +222,11 @@ export class CatchUp {
     const { group } = this.settlement;
     if (this.#done.length === 0) return true;
     const id = hex(group.port.randomBytes(8));
-    const record: DoneRecord = { kind: 'done', id, serial, deeds: this.#done.map(deedOf) };
-    const script = new Script();
-    script.write(record);
-    const errand: Errand = { function: 'C_CreateObject', objects: [], job: () => ({ steps: script.steps }) };
-    if (!(yield* this.settlement.run(this.#member, errand))) return false;
+    const record: DoneRecord = { kind: 'done', id, serial, deeds: this.#done.map(changeIdOf) };
+    const builder = new JobBuilder();
+    builder.addRecord(record);
+    const memberJob: MemberJob = { function: 'C_CreateObject', objects: [], job: () => ({ steps: builder.steps }) };
+    if (!(yield* this.settlement.run(this.#member, memberJob))) return false;
     group.missed.learnDone(record);
     this.#done = [];
     return true;

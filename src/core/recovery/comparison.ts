@@ -1,15 +1,15 @@
 import { ck } from '../../spec/constants.js';
 import type { Task } from '../base/task.js';
-import { isReachable, readingRecords, runErrand } from '../call/errand.js';
-import { meetAll } from '../call/meeting.js';
+import { isReachable, readingRecords, runOnMember } from '../call/member-job-run.js';
+import { toVirtualObjects } from '../call/object-mapping.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
+import { isFailure, PendingWork } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
-import { Effort, isFailure } from '../group/outcome.js';
 import { Pace } from '../group/pace.js';
 import { Progress } from '../group/progress.js';
-import { isSecretPart } from '../jobs/making.js';
-import { Script } from '../jobs/script.js';
+import { isSecretRequest } from '../jobs/creation-request.js';
+import { JobBuilder } from '../jobs/job-builder.js';
 import type { Survey } from '../objects/found-object.js';
 import { CKO } from '../objects/identity.js';
 import type { KeyRecord } from '../objects/key-note.js';
@@ -22,9 +22,9 @@ import { learnKeyRecord } from '../replicas/key-record.js';
 import { establishReference } from '../replicas/reference.js';
 import { resolveKey } from '../replicas/resolve.js';
 import { surveyKeyRecords, surveyMember } from '../replicas/survey.js';
-import { alteringTo } from '../replication/alteration.js';
-import { restoreObject } from '../replication/restoration.js';
-import { Strays } from './stray.js';
+import { changingAttributesTo } from '../replication/attribute-change-job.js';
+import { copyReplicaTo } from '../replication/replica-copy.js';
+import { RenamedObjects } from './renamed-object.js';
 
 const CKA_LABEL = ck('CKA_LABEL');
 const CKA_ID = ck('CKA_ID');
@@ -42,7 +42,9 @@ function sourceFor(group: Group, member: Member): Member | undefined {
     (other) => other !== member && isReachable(other) && !group.ledger.isFilling(other.serial),
   );
   return (
-    others.find(({ isActive, isUnsettled, unable }) => isActive && !isUnsettled && unable.size === 0) ??
+    others.find(
+      ({ isActive, needsRecovery, failedChanges }) => isActive && !needsRecovery && failedChanges.size === 0,
+    ) ??
     others.find(({ isActive }) => isActive) ??
     others.find(({ state }) => state.name === 'standby')
   );
@@ -54,9 +56,9 @@ export function* fillMember(group: Group, member: Member): Task<string | undefin
   if (source === undefined) return 'no member is there that it could get its objects from';
   const lacking = yield* compareWith(group, member, source, 'copying');
   if (lacking === undefined) return UNCOMPARED;
-  member.fillings += 1;
+  member.fillAttempts += 1;
   if (lacking.length === 0) return undefined;
-  if (member.fillings < MOST_TRIES) return `${lacking.length} objects could not be copied yet`;
+  if (member.fillAttempts < MOST_TRIES) return `${lacking.length} objects could not be copied yet`;
   // What nobody can give, it does without: keys that cannot be taken out, and of which no sealed form was kept.
   const objects = lacking.map(({ summary }) => summary);
   group.emit({ type: 'sync', member: member.name, what: 'lacking', objects });
@@ -114,7 +116,7 @@ function* compareWith(
 
 /** The copying of objects from one member to another. */
 class Copying {
-  readonly #strays: Strays;
+  readonly #renamedObjects: RenamedObjects;
 
   constructor(
     readonly group: Group,
@@ -125,7 +127,7 @@ class Copying {
     /** Other processes may work on the member as well: nothing is believed that was not looked at just now. */
     readonly isShared: boolean,
   ) {
-    this.#strays = new Strays(group, target, giving);
+    this.#renamedObjects = new RenamedObjects(group, target, giving);
   }
 
   *run(
@@ -135,12 +137,12 @@ class Copying {
   ): Task<readonly VirtualObject[] | undefined> {
     const { group, source, giving } = this;
     // By which names objects go now: other processes may have renamed them.
-    const read = yield* runErrand(group, source, readingRecords, group.port.now() + group.policy.hangAfter);
+    const read = yield* runOnMember(group, source, readingRecords, group.port.now() + group.policy.hangAfter);
     if (read.kind === 'done') group.learnSome([recordsIn(foundIn(read.reply, 0))]);
     const pace = new Pace(group);
     const records = yield* surveyKeyRecords(giving, pace);
     const ownRecords = yield* surveyKeyRecords(this.target, pace);
-    const objects = yield* meetAll(group, source, giving, theirs.epoch, wanted);
+    const objects = yield* toVirtualObjects(group, source, giving, theirs.epoch, wanted);
     if (isFailure(objects)) return undefined;
     const progress = new Progress(group, this.member.name, what, objects.length);
     const copied: VirtualObject[] = [];
@@ -171,20 +173,23 @@ class Copying {
     ownRecords: ReadonlyMap<number, KeyRecord> | undefined,
   ): Task<'there' | 'copied' | 'lacking'> {
     const { group, member, target } = this;
-    const located = yield* resolveKey(group, member, target, object, new Effort());
-    if (located instanceof Uint8Array && !(yield* isShortOfCopies(group, target, this.giving, object, new Effort()))) {
+    const located = yield* resolveKey(group, member, target, object, new PendingWork());
+    if (
+      located instanceof Uint8Array &&
+      !(yield* isShortOfCopies(group, target, this.giving, object, new PendingWork()))
+    ) {
       yield* this.#completeRecords(object, ownRecords);
       return 'there';
     }
     const replica = target.replicas.get(object);
     // What could not be asked is no reason to put another one there.
     if (replica === undefined) return 'lacking';
-    if (group.policy.replication === 'external' && isSecretPart(object.description)) return 'lacking';
+    if (group.policy.replication === 'external' && isSecretRequest(object.description)) return 'lacking';
     if (this.isShared && !(yield* this.#isStillDifferent(object))) return 'there';
     const until = group.port.now() + group.policy.hangAfter * COPY_MULTIPLE + group.policy.writeHangAfter;
     try {
       if (yield* this.#rename(object, until)) return 'there';
-      return (yield* restoreObject(group, object, member, until)) ? 'copied' : 'lacking';
+      return (yield* copyReplicaTo(group, object, member, until)) ? 'copied' : 'lacking';
     } catch {
       return 'lacking';
     }
@@ -194,16 +199,16 @@ class Copying {
   *#rename(object: VirtualObject, until: number): Task<boolean> {
     const { group, member } = this;
     yield* learnKeyRecord(group, object);
-    if (!object.referenced) yield* establishReference(group, object, new Effort());
-    const stray = yield* this.#strays.find(object, false);
-    if (stray === undefined) return false;
+    if (!object.referenced) yield* establishReference(group, object, new PendingWork());
+    const renamed = yield* this.#renamedObjects.find(object, false);
+    if (renamed === undefined) return false;
     const { label, id } = object.description;
     const changes = [
       { type: CKA_LABEL, value: label },
       ...(object.description.class === CKO.data ? [] : [{ type: CKA_ID, value: id }]),
     ];
-    const { errand } = alteringTo(group, stray, changes);
-    return (yield* runErrand(group, member, errand, until)).kind === 'done';
+    const { memberJob } = changingAttributesTo(group, renamed, changes);
+    return (yield* runOnMember(group, member, memberJob, until)).kind === 'done';
   }
 
   /**
@@ -216,7 +221,7 @@ class Copying {
     giving.forgetSurvey();
     if (object.isDestroyed) return false;
     for (const each of [source, member]) {
-      const end = yield* runErrand(group, each, readingRecords, group.port.now() + group.policy.hangAfter);
+      const end = yield* runOnMember(group, each, readingRecords, group.port.now() + group.policy.hangAfter);
       if (end.kind !== 'done') return false;
       const { changes } = recordsIn(foundIn(end.reply, 0));
       const isOpen = changes.some(
@@ -226,9 +231,9 @@ class Copying {
       );
       if (isOpen) return false;
     }
-    const effort = new Effort();
-    const there = yield* candidatesOn(giving, object, effort);
-    const here = yield* candidatesOn(target, object, effort);
+    const work = new PendingWork();
+    const there = yield* candidatesOn(giving, object, work);
+    const here = yield* candidatesOn(target, object, work);
     if (there.kind !== 'candidates' || here.kind !== 'candidates') return false;
     return there.list.length > here.list.length;
   }
@@ -242,13 +247,13 @@ class Copying {
     const alias = group.ledger.aliasOf(object.handle);
     if (alias !== undefined && member.connection?.hasAlias(object.handle) === false) missing.push(alias);
     if (missing.length === 0) return;
-    const script = new Script();
-    for (const each of missing) script.write(each);
+    const builder = new JobBuilder();
+    for (const each of missing) builder.addRecord(each);
     const until = group.port.now() + group.policy.hangAfter + group.policy.writeHangAfter;
-    yield* runErrand(
+    yield* runOnMember(
       group,
       member,
-      { function: 'C_CreateObject', objects: [], job: () => ({ steps: script.steps }) },
+      { function: 'C_CreateObject', objects: [], job: () => ({ steps: builder.steps }) },
       until,
     );
   }

@@ -1,14 +1,14 @@
 import { optional, step } from '../../spec/job.js';
 import type { Task } from '../base/task.js';
-import { isReachable, readingRecords, runErrand } from '../call/errand.js';
+import { isReachable, readingRecords, runOnMember } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
-import type { Errand, Login } from '../jobs/errand-type.js';
+import type { Login, MemberJob } from '../jobs/member-job.js';
 import { type FoundRecord, foundIn, type RecordsFound, recordsIn } from '../records/ledger.js';
-import { type ChangeRecord, type DoneRecord, deedOf } from '../records/record.js';
+import { type ChangeRecord, changeIdOf, type DoneRecord } from '../records/record.js';
 
 /** Callers wait while a member writes: so long at most, unless a single entry takes longer (ms). */
-const LONGEST_STRIKE = 8;
+const LONGEST_REMOVAL = 8;
 const MOST_AT_ONCE = 16;
 /** While applications call, there is so much rest after a strike, times what that took, so that few of them meet one. */
 const REST_MULTIPLE = 100;
@@ -23,14 +23,14 @@ const MOST_FAILURES = 5;
 const WAIT_MULTIPLE = 5;
 
 /** What stands on a member that is in step. */
-interface Picture {
+interface MemberJournal {
   readonly member: Member;
   readonly records: RecordsFound;
   readonly login: Login;
 }
 
-interface Strike {
-  readonly picture: Picture;
+interface JournalRemoval {
+  readonly picture: MemberJournal;
   readonly handle: Uint8Array;
 }
 
@@ -38,15 +38,15 @@ interface Strike {
  * Starts to take off the members what nobody needs any more: journal entries that everybody is done with, and then what
  * says so. It writes, and calls wait for writes: so it goes slowly while there are calls (Rule 17).
  */
-export function tidyJournals(group: Group): void {
-  const { port, ledger, isForming, pin } = group;
-  if (group.tidying !== undefined || !group.hasTraces || isForming || pin === undefined || ledger.isNewer) return;
-  const running = port.start(tidyInTurn(group));
-  if (running.settled) return;
-  group.tidying = running;
+export function shortenJournals(group: Group): void {
+  const { port, ledger, isBeingCreated: isForming, pin } = group;
+  if (group.shortening !== undefined || !group.hasTraces || isForming || pin === undefined || ledger.isNewer) return;
+  const running = port.start(shortenExclusively(group));
+  if (running.completed) return;
+  group.shortening = running;
   running.add({
     wake: () => {
-      group.tidying = undefined;
+      group.shortening = undefined;
       if (running.ended?.ok === false && running.ended.error !== undefined) port.warn(running.ended.error);
     },
   });
@@ -60,7 +60,7 @@ export function hasUnneeded(group: Group, records: readonly RecordsFound[]): boo
 }
 
 /** One process at a time; whoever was late looks too, since the other may not have known that all are in step. */
-function* tidyInTurn(group: Group): Task<void> {
+function* shortenExclusively(group: Group): Task<void> {
   const { port, ledger } = group;
   let release = port.claim(`pkcs11-ha ${ledger.record?.id} journal`);
   while (release === undefined) {
@@ -69,13 +69,13 @@ function* tidyInTurn(group: Group): Task<void> {
   }
   try {
     for (let failures = 0; failures < MOST_FAILURES; ) {
-      const pictures = yield* picturesOf(group);
-      const entries = strikable(group, pictures ?? []);
-      const strikes = entries.length > 0 ? entries : forgettable(group, pictures ?? []);
+      const journals = yield* journalsOf(group);
+      const entries = unneededEntries(group, journals ?? []);
+      const removals = entries.length > 0 ? entries : unneededDoneRecords(group, journals ?? []);
       // One that has come into step meanwhile may be what the others were waiting for.
-      if (pictures !== undefined && strikes.length === 0 && pictures.length >= inStep(group).length) return;
-      if (pictures !== undefined && strikes.length === 0) continue;
-      if (pictures !== undefined && (yield* strikeAll(group, strikes))) {
+      if (journals !== undefined && removals.length === 0 && journals.length >= inStep(group).length) return;
+      if (journals !== undefined && removals.length === 0) continue;
+      if (journals !== undefined && (yield* removeAll(group, removals))) {
         failures = 0;
         continue;
       }
@@ -91,8 +91,8 @@ function* tidyInTurn(group: Group): Task<void> {
 
 /** Whether a member has nothing to catch up with: until then it needs its own journal to tell what came later. */
 function isInStep(group: Group, member: Member): boolean {
-  const { serial, state, isUnsettled, unable } = member;
-  if (serial === undefined || !isReachable(member) || isUnsettled || unable.size > 0) return false;
+  const { serial, state, needsRecovery, failedChanges } = member;
+  if (serial === undefined || !isReachable(member) || needsRecovery || failedChanges.size > 0) return false;
   if (group.ledger.isFilling(serial) || group.missed.count(serial) > 0) return false;
   return state.name === 'active' || state.name === 'standby';
 }
@@ -112,70 +112,75 @@ function isWhole(group: Group): boolean {
   );
 }
 
-function* picturesOf(group: Group): Task<readonly Picture[] | undefined> {
+function* journalsOf(group: Group): Task<readonly MemberJournal[] | undefined> {
   const { port, policy } = group;
-  const pictures: Picture[] = [];
+  const journals: MemberJournal[] = [];
   for (const member of inStep(group)) {
-    const end = yield* runErrand(group, member, readingRecords, port.now() + policy.hangAfter * WAIT_MULTIPLE);
+    const end = yield* runOnMember(group, member, readingRecords, port.now() + policy.hangAfter * WAIT_MULTIPLE);
     if (end.kind !== 'done') return undefined;
     const records = recordsIn(foundIn(end.reply, 0));
-    pictures.push({ member, records, login: end.login });
+    journals.push({ member, records, login: end.login });
   }
-  for (const { member, records } of pictures) group.learnMissed(member, records);
-  const isClean = pictures.every(({ records: { changes, done } }) => changes.length === 0 && done.length === 0);
+  for (const { member, records } of journals) group.learnMissed(member, records);
+  const isClean = journals.every(({ records: { changes, done } }) => changes.length === 0 && done.length === 0);
   if (isClean && isWhole(group)) group.hasTraces = false;
   // What another process has noted meanwhile may concern one of them.
-  return pictures.filter(({ member }) => isInStep(group, member));
+  return journals.filter(({ member }) => isInStep(group, member));
 }
 
 /** The entries that all are done with whom they name. */
-function strikable(group: Group, pictures: readonly Picture[]): Strike[] {
+function unneededEntries(group: Group, journals: readonly MemberJournal[]): JournalRemoval[] {
   const done = new Map<string, Set<string>>();
-  for (const { record } of pictures.flatMap(({ records }) => records.done)) {
+  for (const { record } of journals.flatMap(({ records }) => records.done)) {
     const deeds = done.get(record.serial) ?? new Set();
     done.set(record.serial, deeds);
     for (const deed of record.deeds) deeds.add(deed);
   }
   const isDone = (record: ChangeRecord): boolean =>
-    record.missed.every((serial) => !group.ledger.isMember(serial) || done.get(serial)?.has(deedOf(record)) === true);
-  return pictures.flatMap((picture) =>
-    picture.records.changes
+    record.missed.every(
+      (serial) => !group.ledger.isMember(serial) || done.get(serial)?.has(changeIdOf(record)) === true,
+    );
+  return journals.flatMap((journal) =>
+    journal.records.changes
       .filter(({ record }) => record.kind === 'journal' && isDone(record))
-      .map(({ handle }) => strikeOf(picture, handle)),
+      .map(({ handle }) => removalOf(journal, handle)),
   );
 }
 
 /** What says that members are done with entries that stand nowhere any more: only all of them together know. */
-function forgettable(group: Group, pictures: readonly Picture[]): Strike[] {
-  if (!isWhole(group) || pictures.length < (group.ledger.record?.members.length ?? 0)) return [];
-  const standing = new Set(pictures.flatMap(({ records }) => records.changes.map(({ record }) => deedOf(record))));
-  const isVoid = ({ record }: FoundRecord<DoneRecord>): boolean => !record.deeds.some((deed) => standing.has(deed));
-  return pictures.flatMap((picture) =>
-    picture.records.done.filter(isVoid).map(({ handle }) => strikeOf(picture, handle)),
+function unneededDoneRecords(group: Group, journals: readonly MemberJournal[]): JournalRemoval[] {
+  if (!isWhole(group) || journals.length < (group.ledger.record?.members.length ?? 0)) return [];
+  const replicaStatus = new Set(
+    journals.flatMap(({ records }) => records.changes.map(({ record }) => changeIdOf(record))),
+  );
+  const isVoid = ({ record }: FoundRecord<DoneRecord>): boolean =>
+    !record.deeds.some((deed) => replicaStatus.has(deed));
+  return journals.flatMap((journal) =>
+    journal.records.done.filter(isVoid).map(({ handle }) => removalOf(journal, handle)),
   );
 }
 
-function strikeOf(picture: Picture, handle: Uint8Array): Strike {
-  return { picture, handle: new Uint8Array(handle) };
+function removalOf(journal: MemberJournal, handle: Uint8Array): JournalRemoval {
+  return { picture: journal, handle: new Uint8Array(handle) };
 }
 
 /** False when it has to be looked anew. */
-function* strikeAll(group: Group, strikes: readonly Strike[]): Task<boolean> {
+function* removeAll(group: Group, removals: readonly JournalRemoval[]): Task<boolean> {
   const { port, policy } = group;
   let size = 1;
-  for (let at = 0; at < strikes.length; ) {
-    const { picture } = strikes[at] as Strike;
-    let batch = strikes.slice(at, at + size);
-    batch = batch.filter((strike) => strike.picture === picture);
+  for (let at = 0; at < removals.length; ) {
+    const { picture } = removals[at] as JournalRemoval;
+    let batch = removals.slice(at, at + size);
+    batch = batch.filter((removal) => removal.picture === picture);
     at += batch.length;
     const steps = batch.map(({ handle }) => optional(step('C_DestroyObject', handle)));
     const { login } = picture;
-    const errand: Errand = { function: 'C_DestroyObject', objects: [], login, job: () => ({ steps }) };
+    const memberJob: MemberJob = { function: 'C_DestroyObject', objects: [], login, job: () => ({ steps }) };
     const startedAt = port.now();
     const until = startedAt + policy.hangAfter * WAIT_MULTIPLE + policy.writeHangAfter;
-    if ((yield* runErrand(group, picture.member, errand, until)).kind !== 'done') return false;
+    if ((yield* runOnMember(group, picture.member, memberJob, until)).kind !== 'done') return false;
     const took = port.now() - startedAt;
-    size = Math.max(1, Math.min(MOST_AT_ONCE, Math.floor((LONGEST_STRIKE * batch.length) / Math.max(took, 0.01))));
+    size = Math.max(1, Math.min(MOST_AT_ONCE, Math.floor((LONGEST_REMOVAL * batch.length) / Math.max(took, 0.01))));
     yield* rest(group, took);
   }
   return true;

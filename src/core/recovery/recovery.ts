@@ -1,18 +1,18 @@
 import { ck } from '../../spec/constants.js';
 import { step } from '../../spec/job.js';
-import { fail } from '../base/refusal.js';
+import { refuse } from '../base/refusal.js';
 import { FOREVER, type Task } from '../base/task.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
+import { PendingWork } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
-import { Effort } from '../group/outcome.js';
 import { resolveKey } from '../replicas/resolve.js';
 import { announceFilled, bringUpToDate, learnRecord } from '../wrapping/membership-record.js';
-import { cureBlindness } from './blindness.js';
 import { compareWithOthers, fillMember } from './comparison.js';
-import { type Settled, stepLimit, unsettled } from './settled.js';
-import { settle } from './settlement.js';
-import { sweep } from './sweep.js';
+import { removePartialObjects } from './partial-object.js';
+import { reconcile } from './reconciliation.js';
+import { notReconciled, type ReconciliationResult, stepLimit } from './reconciling.js';
+import { refreshTokens } from './token-refresh.js';
 
 /** Whoever else works on the same member, or a call that is late, is looked at again so often (ms). */
 const LOOK_AGAIN = 25;
@@ -26,7 +26,7 @@ export function* awaitClaim(group: Group, member: Member, deadline: number): Tas
   for (;;) {
     const release = claimOf(group, member);
     if (release !== undefined) return release;
-    if (group.port.now() >= deadline) fail(ck('CKR_FUNCTION_FAILED'), `${member.name} is being brought up to date`);
+    if (group.port.now() >= deadline) refuse(ck('CKR_FUNCTION_FAILED'), `${member.name} is being brought up to date`);
     yield { signals: [], until: group.port.now() + LOOK_AGAIN };
   }
 }
@@ -46,7 +46,7 @@ export function claimReturning(group: Group, member: Member): void {
 
 /** Before it serves, a member of a group with records does what it has missed. Ends with the reason when it cannot. */
 export function* recover(group: Group, member: Member): Task<string | undefined> {
-  const { port, ledger, isForming } = group;
+  const { port, ledger, isBeingCreated: isForming } = group;
   const { connection } = member;
   if (ledger.record === undefined || group.pin === undefined || isForming || connection === undefined) return undefined;
   member.move({ name: 'recovering', since: port.now() });
@@ -59,17 +59,18 @@ export function* recover(group: Group, member: Member): Task<string | undefined>
     let settled = yield* catchUp(group, member, isClaimed);
     if (isClaimed && settled.reason === undefined) yield* giveWay(connection, false);
     if (settled.reason === undefined) {
-      port.start(sweep(group, member, connection));
+      port.start(removePartialObjects(group, member, connection));
       yield* bringSessionObjects(group, member, connection);
       // A call may have passed by meanwhile. From here on nothing is waited for until it serves.
-      if (member.isUnsettled && connection.end === undefined) settled = yield* settleAll(group, member, isClaimed);
+      if (member.needsRecovery && connection.end === undefined)
+        settled = yield* reconcileUntilDone(group, member, isClaimed);
     }
     if (settled.reason === FRESH_HOST) return yield* claimFirst(group, member);
     if (settled.reason !== undefined) return settled.reason;
     if (connection.end !== undefined) return 'the host ended while it was settling';
     return judgeStaleness(group, member, settled.heard);
   } finally {
-    if (!guard.settled) guard.cancel(undefined);
+    if (!guard.completed) guard.cancel(undefined);
     connection.forgetSurvey();
   }
 }
@@ -92,7 +93,7 @@ function* endWhereItHangs(group: Group, connection: Connection): Task<void> {
 function* bringSessionObjects(group: Group, member: Member, connection: Connection): Task<void> {
   for (const object of [...group.objects.values()]) {
     if (object.session === undefined || connection.end !== undefined) continue;
-    yield* resolveKey(group, member, connection, object, new Effort());
+    yield* resolveKey(group, member, connection, object, new PendingWork());
   }
 }
 
@@ -115,24 +116,24 @@ function* claimFirst(group: Group, member: Member): Task<string> {
   return SOMEBODY_ELSE;
 }
 
-function* catchUp(group: Group, member: Member, isClaimed: boolean): Task<Settled> {
+function* catchUp(group: Group, member: Member, isClaimed: boolean): Task<ReconciliationResult> {
   const { ledger } = group;
   const isFilling = ledger.isFilling(member.serial);
-  if (!isClaimed && (isFilling || isBehind(group, member))) return unsettled(FRESH_HOST);
+  if (!isClaimed && (isFilling || isBehind(group, member))) return notReconciled(FRESH_HOST);
   // What others have in writing for it has to be seen as it is.
-  if (isClaimed) yield* cureBlindness(group, othersInService(group, member));
+  if (isClaimed) yield* refreshTokens(group, othersInService(group, member));
   const outdated = yield* bringUpToDate(group, member);
-  if (outdated !== undefined) return unsettled(outdated);
+  if (outdated !== undefined) return notReconciled(outdated);
   if (isFilling) {
     const unfilled = yield* fillMember(group, member);
-    if (unfilled !== undefined) return unsettled(unfilled);
+    if (unfilled !== undefined) return notReconciled(unfilled);
   }
-  let settled = yield* settleAll(group, member, isClaimed);
+  let settled = yield* reconcileUntilDone(group, member, isClaimed);
   if (settled.reason !== undefined) return settled;
   if (isClaimed && !isFilling && (member.hasServed || settled.done > 0 || member.failedComparisons > 0)) {
     const uncompared = yield* compareWithOthers(group, member);
-    if (uncompared !== undefined) return unsettled(uncompared);
-    if (member.isUnsettled) settled = yield* settleAll(group, member, isClaimed);
+    if (uncompared !== undefined) return notReconciled(uncompared);
+    if (member.needsRecovery) settled = yield* reconcileUntilDone(group, member, isClaimed);
     if (settled.reason !== undefined) return settled;
   }
   if (isFilling) yield* announceFilled(group, member);
@@ -151,19 +152,19 @@ function isBehind({ ledger: { record } }: Group, { connection }: Member): boolea
 }
 
 /** Settles it, and again, when a call has passed by meanwhile. */
-function* settleAll(group: Group, member: Member, isClaimed: boolean): Task<Settled> {
+function* reconcileUntilDone(group: Group, member: Member, isClaimed: boolean): Task<ReconciliationResult> {
   let done = 0;
   for (;;) {
-    const settled = yield* settle(group, member, isClaimed ? undefined : FRESH_HOST);
+    const settled = yield* reconcile(group, member, isClaimed ? undefined : FRESH_HOST);
     done += settled.done;
-    const isOver = !member.isUnsettled || member.connection?.end !== undefined;
+    const isOver = !member.needsRecovery || member.connection?.end !== undefined;
     if (isOver || settled.reason !== undefined) return { ...settled, done };
   }
 }
 
 /** Whether it misses changes that nobody has told it: who could, may be there and not have answered. */
 function judgeStaleness(group: Group, member: Member, heard: ReadonlySet<string>): string | undefined {
-  const untold = member.serial === undefined ? 0 : group.missed.untold(member.serial, heard);
+  const untold = member.serial === undefined ? 0 : group.missed.unreachableCount(member.serial, heard);
   member.staleFor =
     untold === 0 ? undefined : `it has missed ${untold} changes, and the members that know them are away`;
   return group.policy.stale === 'refuse' ? member.staleFor : undefined;

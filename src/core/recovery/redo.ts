@@ -1,12 +1,12 @@
 import { resultOf, step } from '../../spec/job.js';
 import type { Task } from '../base/task.js';
-import { isReachable, readingRecords, runErrand } from '../call/errand.js';
+import { isReachable, readingRecords, runOnMember } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
+import { isFailure, PendingWork } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
-import { Effort, isFailure } from '../group/outcome.js';
-import type { Errand } from '../jobs/errand-type.js';
-import { isSecretPart } from '../jobs/making.js';
-import { Script } from '../jobs/script.js';
+import { isSecretRequest } from '../jobs/creation-request.js';
+import { JobBuilder } from '../jobs/job-builder.js';
+import type { MemberJob } from '../jobs/member-job.js';
 import type { FoundReplica } from '../objects/found-object.js';
 import { isProvenByIdentity } from '../objects/identity.js';
 import type { KeyRecord } from '../objects/key-note.js';
@@ -20,10 +20,10 @@ import { compare } from '../replicas/fingerprint.js';
 import { candidatesOn } from '../replicas/inventory.js';
 import { learnKeyRecord, readKeyRecord } from '../replicas/key-record.js';
 import { resolveKey } from '../replicas/resolve.js';
-import { alteringTo, hasValues } from '../replication/alteration.js';
+import { changingAttributesTo, hasValues } from '../replication/attribute-change-job.js';
 import { addForgetting } from '../replication/destruction.js';
-import { restoreObject } from '../replication/restoration.js';
-import { Strays } from './stray.js';
+import { copyReplicaTo } from '../replication/replica-copy.js';
+import { RenamedObjects } from './renamed-object.js';
 
 /** One object is waited for so many times `hangAfter`. */
 const GIVE_MULTIPLE = 2;
@@ -38,7 +38,7 @@ export class Redo {
   /** What is known to have happened, here or there: objects may go by names that only this tells. */
   history: History = new History();
 
-  #strays: Strays | undefined;
+  #renamedObjects: RenamedObjects | undefined;
 
   constructor(
     readonly group: Group,
@@ -61,7 +61,7 @@ export class Redo {
     const changes = attributesOf(record.changes);
     for (const each of members) {
       for (const object of this.#namesOf(record)) {
-        const end = yield* runErrand(this.group, each, hasValues(object, changes), this.deadline);
+        const end = yield* runOnMember(this.group, each, hasValues(object, changes), this.deadline);
         if (end.kind !== 'done') continue;
         const read = resultOf(end.reply, 0, 'C_GetAttributeValue');
         const isNew = changes.every(
@@ -88,7 +88,7 @@ export class Redo {
         if (own === undefined) continue;
         for (const values of [[], changes, former]) {
           const named = objectOf(own);
-          add(alteringTo(this.group, named, attributesOf(values)).renamed ?? named);
+          add(changingAttributesTo(this.group, named, attributesOf(values)).renamed ?? named);
         }
       }
     }
@@ -126,23 +126,23 @@ export class Redo {
     const [first] = names;
     if (wasThere || first === undefined || record.undoes === true) return isDone;
     // Rather a copy too many than a key lost.
-    const stray = yield* this.#strayOf(first, member, true);
-    return stray === undefined ? isDone : (yield* this.#take(stray, record, member)) && isDone;
+    const renamed = yield* this.#renamedFor(first, member, true);
+    return renamed === undefined ? isDone : (yield* this.#take(renamed, record, member)) && isDone;
   }
 
   /** The object on a member, where it goes by a name there that no record tells. */
-  *#strayOf(object: VirtualObject, member: Member, isCertain: boolean): Task<VirtualObject | undefined> {
+  *#renamedFor(object: VirtualObject, member: Member, isCertain: boolean): Task<VirtualObject | undefined> {
     const source = this.#othersThan(member)[0]?.connection;
     if (member.connection === undefined || source === undefined) return undefined;
-    if (this.#strays?.connection !== member.connection)
-      this.#strays = new Strays(this.group, member.connection, source);
-    return yield* this.#strays.find(object, isCertain);
+    if (this.#renamedObjects?.connection !== member.connection)
+      this.#renamedObjects = new RenamedObjects(this.group, member.connection, source);
+    return yield* this.#renamedObjects.find(object, isCertain);
   }
 
   *#locate(object: VirtualObject, member: Member): Task<'there' | 'absent' | 'unknown'> {
     const { connection } = member;
     if (connection === undefined) return 'unknown';
-    const located = yield* resolveKey(this.group, member, connection, object, new Effort());
+    const located = yield* resolveKey(this.group, member, connection, object, new PendingWork());
     if (located instanceof Uint8Array) return 'there';
     const replica = connection.replicas.get(object);
     return replica !== undefined && replica.kind !== 'usable' ? 'absent' : 'unknown';
@@ -150,7 +150,7 @@ export class Redo {
 
   *#give(object: VirtualObject, member: Member): Task<boolean> {
     // The vendor's own tool sees to that.
-    if (this.group.policy.replication === 'external' && isSecretPart(object.description)) return true;
+    if (this.group.policy.replication === 'external' && isSecretRequest(object.description)) return true;
     const where = yield* this.#locate(object, member);
     if (where === 'there' && !(yield* this.#isShort(object, member))) return true;
     if (where === 'unknown') return false;
@@ -183,7 +183,7 @@ export class Redo {
     if (!isAnywhere) return true;
     try {
       const until = Math.min(this.deadline, group.port.now() + group.policy.hangAfter * GIVE_MULTIPLE);
-      return yield* restoreObject(group, known, member, until);
+      return yield* copyReplicaTo(group, known, member, until);
     } catch {
       // Nobody could give it just now.
       return false;
@@ -202,7 +202,7 @@ export class Redo {
   *#isShort(object: VirtualObject, member: Member): Task<boolean> {
     const source = this.#othersThan(member)[0]?.connection;
     if (source === undefined || member.connection === undefined) return false;
-    return yield* isShortOfCopies(this.group, member.connection, source, object, new Effort());
+    return yield* isShortOfCopies(this.group, member.connection, source, object, new PendingWork());
   }
 
   /**
@@ -214,35 +214,40 @@ export class Redo {
     const { group } = this;
     const { connection } = member;
     if (connection === undefined) return false;
-    const effort = new Effort();
-    effort.epoch = connection.epoch;
-    const candidates = yield* candidatesOn(connection, object, effort);
+    const work = new PendingWork();
+    work.epoch = connection.epoch;
+    const candidates = yield* candidatesOn(connection, object, work);
     if (candidates.kind !== 'candidates') return false;
     const matches: FoundReplica[] = [];
     for (const candidate of candidates.list) {
       const comparison = isProvenByIdentity(object.description)
         ? 'same'
-        : yield* compare(group, connection, object, candidate, effort);
+        : yield* compare(group, connection, object, candidate, work);
       // What could not be asked now is no reason to let it pass for something else.
       if (typeof comparison !== 'string') return false;
       const isOnlyOne = comparison === 'unknown' && candidates.list.length === 1 && record.undoes !== true;
       if (comparison === 'same' || isOnlyOne) matches.push(candidate);
     }
-    const script = new Script();
+    const builder = new JobBuilder();
     const isUncertain = record.undoes === true && !record.alone;
     const going = isUncertain ? yield* this.#beyond(record, object, member, candidates.list.length, matches) : matches;
     if (going === undefined) return false;
     const mayGo = isUncertain
       ? going.length > 0
       : record.undoes !== true || (yield* this.#isMadeBy(record, object, member));
-    const match = yield* pickCopy(connection, object, going, effort);
+    const match = yield* pickCopy(connection, object, going, work);
     if (match !== undefined && 'kind' in match) return false;
-    if (match !== undefined && mayGo) script.add(step('C_DestroyObject', match.handle));
-    if (mayGo) addForgetting(group, object, script);
-    if (script.steps.length === 0) return true;
-    const login = { connection, epoch: effort.epoch };
-    const errand: Errand = { function: 'C_DestroyObject', objects: [], login, job: () => ({ steps: script.steps }) };
-    const end = yield* runErrand(group, member, errand, this.deadline);
+    if (match !== undefined && mayGo) builder.add(step('C_DestroyObject', match.handle));
+    if (mayGo) addForgetting(group, object, builder);
+    if (builder.steps.length === 0) return true;
+    const login = { connection, epoch: work.epoch };
+    const memberJob: MemberJob = {
+      function: 'C_DestroyObject',
+      objects: [],
+      login,
+      job: () => ({ steps: builder.steps }),
+    };
+    const end = yield* runOnMember(group, member, memberJob, this.deadline);
     if (end.kind === 'done' && match !== undefined) connection.survey?.found.remove(object.identity, match.handle);
     return end.kind === 'done';
   }
@@ -261,10 +266,10 @@ export class Redo {
     const { connection } = member;
     if (connection === undefined) return undefined;
     if (before === undefined || count <= before) return [];
-    const uses = yield* readUses(connection, matches, new Effort());
+    const uses = yield* readUses(connection, matches, new PendingWork());
     if (isFailure(uses)) return undefined;
     const alike = matches.filter((_match, index) => object.use === undefined || uses[index] === object.use);
-    const end = yield* runErrand(this.group, member, readingRecords, this.deadline);
+    const end = yield* runOnMember(this.group, member, readingRecords, this.deadline);
     if (end.kind !== 'done') return undefined;
     const digest = hex(this.group.port.sha256(object.identity));
     const named = recordsIn(foundIn(end.reply, 0)).aliases.filter(
@@ -294,12 +299,12 @@ export class Redo {
       break;
     }
     const [first] = names;
-    if (found === undefined && first !== undefined) found = yield* this.#strayOf(first, member, false);
+    if (found === undefined && first !== undefined) found = yield* this.#renamedFor(first, member, false);
     if (found === undefined) return yield* this.#ensure(record, member);
     yield* learnKeyRecord(this.group, found);
     if (changes.length === 0) return true;
-    const { errand } = alteringTo(this.group, found, changes);
-    const end = yield* runErrand(this.group, member, errand, this.deadline);
+    const { memberJob } = changingAttributesTo(this.group, found, changes);
+    const end = yield* runOnMember(this.group, member, memberJob, this.deadline);
     // Under which name it goes now, is looked for.
     member.connection?.forgetSurvey();
     return end.kind === 'done';

@@ -5,7 +5,7 @@ import { attributeIn } from '../../spec/rules.js';
 import { FOREVER, type Task } from '../base/task.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
-import { type Effort, type Failure, failureOf } from '../group/outcome.js';
+import { type Failure, failureOf, type PendingWork } from '../group/job-outcome.js';
 import type { FoundReplica } from '../objects/found-object.js';
 import { isProvenByIdentity } from '../objects/identity.js';
 import { areOfOneKey, type VirtualObject } from '../objects/object.js';
@@ -34,10 +34,10 @@ export function useIn(template: readonly Attribute[]): string {
 export function* readUses(
   connection: Connection,
   copies: readonly FoundReplica[],
-  effort: Effort,
+  work: PendingWork,
 ): Task<readonly string[] | Failure> {
   const steps = copies.map(({ handle }) => step('C_GetAttributeValue', handle, useTypes));
-  const outcome = yield* connection.run({ steps }, 'copies', FOREVER, effort);
+  const outcome = yield* connection.run({ steps }, 'copies', FOREVER, work);
   const failure = failureOf(outcome);
   if (failure !== undefined || outcome.kind !== 'reply') return failure ?? { kind: 'withdrawn' };
   const { reply } = outcome;
@@ -53,11 +53,11 @@ export function* pickCopy(
   connection: Connection,
   object: VirtualObject,
   copies: readonly FoundReplica[],
-  effort: Effort,
+  work: PendingWork,
 ): Task<FoundReplica | undefined | Failure> {
   const otherwise = copies[Math.min(object.ordinal, copies.length - 1)];
   if (copies.length < 2 || object.use === undefined) return otherwise;
-  const uses = yield* readUses(connection, copies, effort);
+  const uses = yield* readUses(connection, copies, work);
   if ('kind' in uses) return uses;
   return copies.find((_copy, index) => uses[index] === object.use) ?? otherwise;
 }
@@ -67,19 +67,19 @@ function* countCopies(
   group: Group,
   connection: Connection,
   object: VirtualObject,
-  effort: Effort,
+  work: PendingWork,
 ): Task<number | undefined> {
-  const candidates = yield* candidatesOn(connection, object, effort);
+  const candidates = yield* candidatesOn(connection, object, work);
   if (candidates.kind !== 'candidates') return undefined;
   const same: FoundReplica[] = [];
   for (const candidate of candidates.list) {
     const comparison = isProvenByIdentity(object.description)
       ? 'same'
-      : yield* compare(group, connection, object, candidate, effort);
+      : yield* compare(group, connection, object, candidate, work);
     if (comparison === 'same') same.push(candidate);
   }
   if (object.use === undefined || same.length === 0) return same.length;
-  const uses = yield* readUses(connection, same, effort);
+  const uses = yield* readUses(connection, same, work);
   return 'kind' in uses ? undefined : uses.filter((use) => use === object.use).length;
 }
 
@@ -92,11 +92,11 @@ export function* isShortOfCopies(
   member: Connection,
   source: Connection,
   object: VirtualObject,
-  effort: Effort,
+  work: PendingWork,
 ): Task<boolean> {
   const copies = group.objects.aliasesOf(object.identity).filter(({ proofs }) => areOfOneKey(proofs, object.reference));
   if (copies.length < 2) return false;
-  const own = yield* countCopies(group, member, object, effort);
-  const theirs = yield* countCopies(group, source, object, effort);
+  const own = yield* countCopies(group, member, object, work);
+  const theirs = yield* countCopies(group, source, object, work);
   return own !== undefined && theirs !== undefined && own < theirs;
 }

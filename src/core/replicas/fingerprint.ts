@@ -2,7 +2,7 @@ import { verdictOn } from '../../spec/verdict.js';
 import { FOREVER, type Task } from '../base/task.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
-import { type Effort, type Failure, failureOf, isFailure } from '../group/outcome.js';
+import { type Failure, failureOf, isFailure, type PendingWork } from '../group/job-outcome.js';
 import { comparedProvers, mayBeProbed, type Prover, proves, publicMaterialOf, signatureProver } from '../jobs/proof.js';
 import type { FoundReplica } from '../objects/found-object.js';
 import { publicHalfTemplate } from '../objects/identity.js';
@@ -16,10 +16,10 @@ function* run(
   connection: Connection,
   prover: Prover,
   key: FoundReplica,
-  effort: Effort,
+  work: PendingWork,
 ): Task<Uint8Array | undefined | Failure> {
   const job = { steps: prover.steps(key.handle, 0) };
-  const outcome = yield* connection.run(job, `proof:${prover.kind}`, FOREVER, effort);
+  const outcome = yield* connection.run(job, `proof:${prover.kind}`, FOREVER, work);
   const failure = failureOf(outcome);
   if (outcome.kind === 'reply' && failure === undefined) {
     const proof = prover.read(outcome.reply, 0);
@@ -43,21 +43,21 @@ export function* compare(
   connection: Connection,
   object: VirtualObject,
   candidate: FoundReplica,
-  effort: Effort,
+  work: PendingWork,
 ): Task<'same' | 'different' | 'unknown' | Failure> {
   if (!mayBeProbed(object.description)) return 'unknown';
   // A token that does not say this time what it could say proves nothing, and is no reason to trust it.
   let unsaid: Failure | undefined;
   const point = object.reference.get('signature');
   if (point !== undefined) {
-    const signed = yield* checkSignature(group, connection, candidate, [point], effort);
+    const signed = yield* checkSignature(group, connection, candidate, [point], work);
     if (isFailure(signed)) unsaid = signed;
     else if (signed !== undefined) return signed.length > 0 ? 'same' : 'different';
   }
   for (const prover of comparedProvers(object.description, group.salt)) {
     const expected = object.reference.get(prover.kind);
     if (expected === undefined) continue;
-    const proof = yield* run(group, connection, prover, candidate, effort);
+    const proof = yield* run(group, connection, prover, candidate, work);
     if (isFailure(proof)) unsaid = proof;
     if (proof === undefined || isFailure(proof)) continue;
     if (Buffer.compare(proof, expected) !== 0) return 'different';
@@ -72,14 +72,14 @@ function* checkSignature(
   connection: Connection,
   candidate: FoundReplica,
   points: readonly Uint8Array[],
-  effort: Effort,
+  work: PendingWork,
 ): Task<readonly Uint8Array[] | undefined | Failure> {
   const { port } = group;
   const { description } = candidate;
   const message = port.sha256(Buffer.concat([group.salt, port.randomBytes(32)]));
   const prover = signatureProver(description, message, (bytes) => port.sha256(bytes));
   if (prover === undefined) return undefined;
-  const signature = yield* run(group, connection, prover, candidate, effort);
+  const signature = yield* run(group, connection, prover, candidate, work);
   if (signature === undefined || isFailure(signature)) return signature;
   const checks = points.map((point) => ({
     point,
@@ -94,12 +94,12 @@ export function* proofsOf(
   group: Group,
   connection: Connection,
   candidate: FoundReplica,
-  effort: Effort,
+  work: PendingWork,
 ): Task<ReadonlyMap<ProofKind, Uint8Array> | Failure> {
   const proofs = new Map<ProofKind, Uint8Array>();
   if (!mayBeProbed(candidate.description)) return proofs;
   for (const prover of comparedProvers(candidate.description, group.salt)) {
-    const proof = yield* run(group, connection, prover, candidate, effort);
+    const proof = yield* run(group, connection, prover, candidate, work);
     if (isFailure(proof) && !isAmbiguous(group, proof)) return proof;
     if (proof !== undefined && !isFailure(proof)) proofs.set(prover.kind, proof);
   }
@@ -109,11 +109,11 @@ export function* proofsOf(
       publicHalfTemplate(candidate.description),
       MOST_TWINS,
       FOREVER,
-      effort,
+      work,
     );
     if (halves.kind !== 'objects') return halves;
     const points = halves.objects.map(({ publicPoint }) => publicPoint);
-    const valid = points.length === 0 ? undefined : yield* checkSignature(group, connection, candidate, points, effort);
+    const valid = points.length === 0 ? undefined : yield* checkSignature(group, connection, candidate, points, work);
     if (isFailure(valid) && !isAmbiguous(group, valid)) return valid;
     const [point] = isFailure(valid) ? [] : (valid ?? []);
     if (point !== undefined) proofs.set('signature', point);

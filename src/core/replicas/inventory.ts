@@ -4,7 +4,7 @@ import { type Job, type JobReply, resultOf, step } from '../../spec/job.js';
 import { CKR_OK } from '../../spec/verdict.js';
 import { FOREVER, type Task } from '../base/task.js';
 import type { Connection } from '../group/connection.js';
-import { type Effort, type Failure, failureOf } from '../group/outcome.js';
+import { type Failure, failureOf, type PendingWork } from '../group/job-outcome.js';
 import type { FoundReplica } from '../objects/found-object.js';
 import {
   describe,
@@ -37,12 +37,12 @@ export function* readInventory(
   template: readonly Attribute[],
   most: number,
   deadline: number,
-  effort?: Effort,
+  work?: PendingWork,
 ): Task<Inventory> {
-  const outcome = yield* connection.run(findJob(template, most), 'find', deadline, effort);
+  const outcome = yield* connection.run(findJob(template, most), 'find', deadline, work);
   const failure = failureOf(outcome);
   if (failure !== undefined || outcome.kind !== 'reply') return failure ?? { kind: 'withdrawn' };
-  return yield* completeInventory(connection, outcome.reply, deadline, effort);
+  return yield* completeInventory(connection, outcome.reply, deadline, work);
 }
 
 /** The identities from the reply to `findJob`; a few jobs more for objects that a public value identifies. */
@@ -50,7 +50,7 @@ export function* completeInventory(
   connection: Connection,
   reply: JobReply,
   deadline: number,
-  effort?: Effort,
+  work?: PendingWork,
 ): Task<Inventory> {
   const found = resultOf(reply, 0, 'X_Find').map(({ handle, attributes }) => ({
     handle,
@@ -74,7 +74,7 @@ export function* completeInventory(
   while (valued.length > 0) {
     const batch = valued.slice(0, VALUES_PER_JOB);
     const steps = batch.map(({ handle }) => step('C_GetAttributeValue', handle, publicValueTypes));
-    const values = yield* connection.run({ steps }, 'find:values', deadline, effort);
+    const values = yield* connection.run({ steps }, 'find:values', deadline, work);
     if (values.kind !== 'reply') return values;
     for (const [index, { code, call }] of values.reply.results.entries()) {
       const entry = valued.shift();
@@ -95,11 +95,11 @@ export function* completeInventory(
 export type Candidates = { readonly kind: 'candidates'; readonly list: readonly FoundReplica[] } | Failure;
 
 /** What a member has under an object's identity. */
-export function* candidatesOn(connection: Connection, object: VirtualObject, effort: Effort): Task<Candidates> {
+export function* candidatesOn(connection: Connection, object: VirtualObject, work: PendingWork): Task<Candidates> {
   // Surveys leave out what is the group's own.
   const surveyed = isReserved(object.description.label) ? undefined : connection.surveyed(object.identity);
   if (surveyed !== undefined) return { kind: 'candidates', list: surveyed };
-  const inventory = yield* readInventory(connection, templateOf(object.description), MOST_TWINS, FOREVER, effort);
+  const inventory = yield* readInventory(connection, templateOf(object.description), MOST_TWINS, FOREVER, work);
   if (inventory.kind !== 'objects') return inventory;
   return {
     kind: 'candidates',

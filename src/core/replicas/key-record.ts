@@ -2,7 +2,7 @@ import { resultOf, step } from '../../spec/job.js';
 import { FOREVER, type Task } from '../base/task.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
-import { type Effort, type Failure, failureOf } from '../group/outcome.js';
+import { type Failure, failureOf, type PendingWork } from '../group/job-outcome.js';
 import type { KeyRecord } from '../objects/key-note.js';
 import { proofsIn } from '../objects/note.js';
 import { areOfOneKey, type VirtualObject } from '../objects/object.js';
@@ -15,10 +15,10 @@ const MOST_RECORDS = 16;
 export function* readKeyRecord(
   connection: Connection,
   handle: number,
-  effort?: Effort,
+  work?: PendingWork,
 ): Task<{ readonly kind: 'record'; readonly record: KeyRecord | undefined } | Failure> {
   const steps = [step('X_Find', keyRecordTemplate(handle), MOST_RECORDS, recordTypes)];
-  const outcome = yield* connection.run({ steps }, 'key record', FOREVER, effort);
+  const outcome = yield* connection.run({ steps }, 'key record', FOREVER, work);
   const failure = failureOf(outcome);
   if (failure !== undefined || outcome.kind !== 'reply') return failure ?? { kind: 'withdrawn' };
   let newest: KeyRecord | undefined;
@@ -34,7 +34,7 @@ export function* readKeyRecord(
  * Looks for the record of a key, on one active member after the other, since absence on one proves nothing. False
  * when none of them could be asked; an object whose `record` is null has none.
  */
-export function* learnKeyRecord(group: Group, object: VirtualObject, effort?: Effort): Task<boolean> {
+export function* learnKeyRecord(group: Group, object: VirtualObject, work?: PendingWork): Task<boolean> {
   if (object.record !== undefined || object.session !== undefined) return true;
   if (group.ledger.record === undefined) return true;
   let answers = 0;
@@ -42,12 +42,12 @@ export function* learnKeyRecord(group: Group, object: VirtualObject, effort?: Ef
   // With nobody in service yet, those that are about to be.
   for (const { connection, state } of active.length > 0 ? active : group.members) {
     if (connection === undefined || connection.end !== undefined || state.name === 'joining') continue;
-    const read = yield* readKeyRecord(connection, object.handle, effort);
+    const read = yield* readKeyRecord(connection, object.handle, work);
     if (read.kind !== 'record') continue;
     answers += 1;
     if (read.record === undefined) continue;
     // What is based on it is later, whatever the clock here says.
-    group.witness(read.record.time);
+    group.observeClock(read.record.time);
     object.record = read.record;
     return true;
   }

@@ -1,8 +1,8 @@
 import { FOREVER, type Task } from '../base/task.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
+import { isFailure, PendingWork } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
-import { Effort, isFailure } from '../group/outcome.js';
 import { proves } from '../jobs/proof.js';
 import type { VirtualObject } from '../objects/object.js';
 import { proofsOf } from './fingerprint.js';
@@ -15,20 +15,20 @@ import { remember } from './replica.js';
  * in service and has it. So every process takes it from the same member, and of two keys that share a name
  * the one on the later member is the one that is not used.
  */
-export function* establishReference(group: Group, object: VirtualObject, effort: Effort): Task<void> {
+export function* establishReference(group: Group, object: VirtualObject, work: PendingWork): Task<void> {
   let referencing = group.referencing.get(object);
   if (referencing === undefined) {
-    referencing = new Effort();
+    referencing = new PendingWork();
     group.referencing.set(object, referencing);
     group.port.start(takeReference(group, object, referencing));
   }
-  yield* effort.follow(referencing);
+  yield* work.follow(referencing);
 }
 
-function* takeReference(group: Group, object: VirtualObject, referencing: Effort): Task<void> {
+function* takeReference(group: Group, object: VirtualObject, referencing: PendingWork): Task<void> {
   try {
     // Absent on those that could be asked: the others may have it, but so may they have the key.
-    yield* learnKeyRecord(group, object, new PartEffort(referencing));
+    yield* learnKeyRecord(group, object, new PartOfWork(referencing));
     if (referTo(object)) return;
     const inService = group.members.filter((member) => member.isActive);
     for (const member of inService.length > 0 ? inService : group.members) {
@@ -36,10 +36,10 @@ function* takeReference(group: Group, object: VirtualObject, referencing: Effort
       if (connection === undefined || connection.end !== undefined) continue;
       const taking = group.port.start(takeReferenceFrom(group, member, connection, object, referencing));
       const { name } = member.state;
-      while (!taking.settled && member.state.name === name) {
+      while (!taking.completed && member.state.name === name) {
         yield { signals: [taking, group.changed], until: FOREVER };
       }
-      if (!taking.settled) taking.cancel(undefined);
+      if (!taking.completed) taking.cancel(undefined);
       const taken = taking.ended?.ok === true ? taking.ended.value : 'failed';
       if (taken === 'taken') return;
       // Not the next one's: while this member is in service, it may hold the group's key.
@@ -50,14 +50,14 @@ function* takeReference(group: Group, object: VirtualObject, referencing: Effort
     }
   } finally {
     group.referencing.delete(object);
-    referencing.settle();
+    referencing.complete();
   }
 }
 
 /** Jobs with handles of one connection's login, for somebody who waits for several. */
-class PartEffort extends Effort {
+class PartOfWork extends PendingWork {
   constructor(
-    readonly whole: Effort,
+    readonly whole: PendingWork,
     connection?: Connection,
   ) {
     super();
@@ -75,20 +75,20 @@ function* takeReferenceFrom(
   member: Member,
   connection: Connection,
   object: VirtualObject,
-  referencing: Effort,
+  referencing: PendingWork,
 ): Task<'taken' | 'absent' | 'failed'> {
-  const effort = new PartEffort(referencing, connection);
-  const candidates = yield* candidatesOn(connection, object, effort);
+  const work = new PartOfWork(referencing, connection);
+  const candidates = yield* candidatesOn(connection, object, work);
   if (candidates.kind !== 'candidates') return 'failed';
   const [candidate] = candidates.list;
   // Of twins that came after the object was met, none may be guessed to be it.
   if (candidate === undefined || candidates.list.length > 1) return 'absent';
-  const proofs = yield* proofsOf(group, connection, candidate, effort);
+  const proofs = yield* proofsOf(group, connection, candidate, work);
   if (isFailure(proofs)) return 'failed';
   for (const [kind, proof] of proofs) object.reference.set(kind, proof);
   object.referenced = true;
   const proven = [...proofs.keys()].some(proves);
-  if (effort.epoch === connection.epoch) {
+  if (work.epoch === connection.epoch) {
     remember(group, member, connection, object, { kind: 'usable', handle: candidate.handle, proven });
   }
   return 'taken';

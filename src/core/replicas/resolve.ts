@@ -2,8 +2,8 @@ import { ck } from '../../spec/constants.js';
 import type { Task } from '../base/task.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
+import { type Failure, PendingWork } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
-import { Effort, type Failure } from '../group/outcome.js';
 import type { Replica, Resolution } from '../group/replica-state.js';
 import type { FoundReplica } from '../objects/found-object.js';
 import { isProvenByIdentity } from '../objects/identity.js';
@@ -17,7 +17,7 @@ import { restoreSessionObject } from './session-object.js';
 
 const generalError = ck('CKR_GENERAL_ERROR');
 
-class Resolving extends Effort implements Resolution {
+class Resolving extends PendingWork implements Resolution {
   result: Replica | Failure | undefined;
 }
 
@@ -43,7 +43,7 @@ export function resolve(group: Group, member: Member, connection: Connection, ob
         // What was found under a login that has been replaced meanwhile is void.
         if (resolution.epoch === connection.epoch) remember(group, member, connection, object, resolution.result);
         else resolution.result = { kind: 'withdrawn' };
-        resolution.settle();
+        resolution.complete();
       }
     })(),
   );
@@ -55,24 +55,23 @@ function* search(
   member: Member,
   connection: Connection,
   object: VirtualObject,
-  effort: Effort,
+  work: PendingWork,
 ): Task<Replica | Failure> {
   // It is believed for a while that a member has no use for a call: then somebody may have put the right key there.
   const until = group.port.now() + group.policy.freshness;
   if (object.isDestroyed) return { kind: 'absent', until };
   if (object.session !== undefined) {
-    const locate = (key: VirtualObject): Task<Uint8Array | Failure> =>
-      resolveKey(group, member, connection, key, effort);
-    const restored = yield* restoreSessionObject(group, member, connection, object, effort, locate);
+    const locate = (key: VirtualObject): Task<Uint8Array | Failure> => resolveKey(group, member, connection, key, work);
+    const restored = yield* restoreSessionObject(group, member, connection, object, work, locate);
     return restored ?? { kind: 'absent', until };
   }
   const identified = isProvenByIdentity(object.description);
-  const candidates = yield* candidatesOn(connection, object, effort);
+  const candidates = yield* candidatesOn(connection, object, work);
   if (candidates.kind !== 'candidates') return candidates;
   const { list } = candidates;
   if (list.length === 0) return { kind: 'absent', until };
-  if (identified) return yield* usable(connection, object, list, effort);
-  if (!object.referenced) yield* establishReference(group, object, effort);
+  if (identified) return yield* usable(connection, object, list, work);
+  if (!object.referenced) yield* establishReference(group, object, work);
   // The reference may have been taken from this very connection.
   const replica = connection.replicas.get(object);
   if (replica?.kind === 'usable') return replica;
@@ -80,12 +79,12 @@ function* search(
   const matches: FoundReplica[] = [];
   const unproven: FoundReplica[] = [];
   for (const candidate of list) {
-    const comparison = yield* compare(group, connection, object, candidate, effort);
+    const comparison = yield* compare(group, connection, object, candidate, work);
     if (typeof comparison !== 'string') return comparison;
     if (comparison === 'same') matches.push(candidate);
     if (comparison === 'unknown') unproven.push(candidate);
   }
-  if (matches.length > 0) return yield* usable(connection, object, matches, effort);
+  if (matches.length > 0) return yield* usable(connection, object, matches, work);
   // Of several that nothing can be proven of, none may be guessed.
   const [only] = unproven;
   if (only !== undefined && unproven.length === 1) return { kind: 'usable', handle: only.handle, proven: false };
@@ -97,9 +96,9 @@ function* usable(
   connection: Connection,
   object: VirtualObject,
   matches: readonly FoundReplica[],
-  effort: Effort,
+  work: PendingWork,
 ): Task<Replica | Failure> {
-  const match = yield* pickCopy(connection, object, matches, effort);
+  const match = yield* pickCopy(connection, object, matches, work);
   if (match === undefined || 'kind' in match) return match ?? { kind: 'withdrawn' };
   return { kind: 'usable', handle: match.handle, proven: true };
 }
@@ -110,12 +109,12 @@ export function* resolveKey(
   member: Member,
   connection: Connection,
   object: VirtualObject,
-  effort: Effort,
+  work: PendingWork,
 ): Task<Uint8Array | Failure> {
   const known = connection.replicas.get(object);
   if (known?.kind === 'usable') return known.handle;
   const resolution = resolve(group, member, connection, object);
-  yield* effort.follow(resolution);
+  yield* work.follow(resolution);
   const { result } = resolution;
   if (result === undefined) return { kind: 'deferred' };
   switch (result.kind) {

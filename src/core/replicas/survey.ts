@@ -5,7 +5,7 @@ import { resultOf, step } from '../../spec/job.js';
 import { CKR_OK } from '../../spec/verdict.js';
 import { FOREVER, type Task } from '../base/task.js';
 import type { Connection } from '../group/connection.js';
-import { Effort, type Failure, failureOf, isFailure } from '../group/outcome.js';
+import { type Failure, failureOf, isFailure, PendingWork } from '../group/job-outcome.js';
 import type { Pace } from '../group/pace.js';
 import { type FoundReplica, Survey } from '../objects/found-object.js';
 import {
@@ -33,10 +33,10 @@ type ReadObject = readonly [handle: Uint8Array, read: readonly ReadAttribute[]];
 function* handlesOf(
   connection: Connection,
   template: readonly Attribute[],
-  effort: Effort,
+  work: PendingWork,
 ): Task<readonly Uint8Array[] | Failure> {
   const steps = [step('X_Find', template, MOST_OBJECTS, [])];
-  const outcome = yield* connection.run({ steps }, 'survey', FOREVER, effort);
+  const outcome = yield* connection.run({ steps }, 'survey', FOREVER, work);
   const failure = failureOf(outcome);
   if (failure !== undefined || outcome.kind !== 'reply') return failure ?? { kind: 'withdrawn' };
   return resultOf(outcome.reply, 0, 'X_Find').map(({ handle }) => new Uint8Array(handle));
@@ -47,7 +47,7 @@ function* readMany(
   connection: Connection,
   handles: readonly Uint8Array[],
   types: readonly number[],
-  effort: Effort,
+  work: PendingWork,
   pace: Pace | undefined,
   batch: number = BATCH,
 ): Task<readonly ReadObject[] | Failure> {
@@ -55,7 +55,7 @@ function* readMany(
   const left = [...handles];
   while (left.length > 0) {
     const steps = left.slice(0, batch).map((handle) => step('C_GetAttributeValue', handle, types));
-    const outcome = yield* connection.run({ steps }, 'survey', FOREVER, effort);
+    const outcome = yield* connection.run({ steps }, 'survey', FOREVER, work);
     if (outcome.kind !== 'reply') return failureOf(outcome) ?? { kind: 'withdrawn' };
     if (outcome.reply.results.length === 0) return { kind: 'withdrawn' };
     // A job ends at the first step that fails; the rest is asked for again.
@@ -76,18 +76,18 @@ function* readMany(
  * way to applications, and takes longer.
  */
 export function* surveyMember(connection: Connection, pace?: Pace): Task<Survey | Failure> {
-  return yield* connection.insist(() => readObjects(connection, pace));
+  return yield* connection.retryAfterRenewal(() => readObjects(connection, pace));
 }
 
 function* readObjects(connection: Connection, pace: Pace | undefined): Task<Survey | Failure> {
-  const effort = new Effort();
-  effort.epoch = connection.epoch;
-  const handles = yield* handlesOf(connection, [], effort);
+  const work = new PendingWork();
+  work.epoch = connection.epoch;
+  const handles = yield* handlesOf(connection, [], work);
   if (isFailure(handles)) return handles;
-  const labels = yield* readMany(connection, handles, [CKA_LABEL], effort, pace, LABEL_BATCH);
+  const labels = yield* readMany(connection, handles, [CKA_LABEL], work, pace, LABEL_BATCH);
   if (isFailure(labels)) return labels;
   const others = labels.filter(([, [label]]) => !isReserved(label?.value ?? nothing)).map(([handle]) => handle);
-  const read = yield* readMany(connection, others, describedTypes, effort, pace);
+  const read = yield* readMany(connection, others, describedTypes, work, pace);
   if (isFailure(read)) return read;
   const objects: FoundReplica[] = [];
   const valued: { readonly handle: Uint8Array; readonly description: FoundReplica['description'] }[] = [];
@@ -104,7 +104,7 @@ function* readObjects(connection: Connection, pace: Pace | undefined): Task<Surv
     connection,
     valued.map(({ handle }) => handle),
     publicValueTypes,
-    effort,
+    work,
     pace,
   );
   if (isFailure(values)) return values;
@@ -116,23 +116,23 @@ function* readObjects(connection: Connection, pace: Pace | undefined): Task<Surv
     const identity = identityOf(description, valueDigest);
     objects.push({ handle, description, identity, valueDigest, publicPoint: new Uint8Array(value) });
   }
-  return new Survey(objects, effort.epoch);
+  return new Survey(objects, work.epoch);
 }
 
 /** The records of all keys on a member, by the keys' handles; the newest, where one is just being replaced. */
 export function* surveyKeyRecords(connection: Connection, pace?: Pace): Task<ReadonlyMap<number, KeyRecord> | Failure> {
-  return yield* connection.insist(() => readKeyRecords(connection, pace));
+  return yield* connection.retryAfterRenewal(() => readKeyRecords(connection, pace));
 }
 
 function* readKeyRecords(
   connection: Connection,
   pace: Pace | undefined,
 ): Task<ReadonlyMap<number, KeyRecord> | Failure> {
-  const effort = new Effort();
-  effort.epoch = connection.epoch;
-  const handles = yield* handlesOf(connection, keyRecordTemplate(), effort);
+  const work = new PendingWork();
+  work.epoch = connection.epoch;
+  const handles = yield* handlesOf(connection, keyRecordTemplate(), work);
   if (isFailure(handles)) return handles;
-  const read = yield* readMany(connection, handles, recordTypes, effort, pace);
+  const read = yield* readMany(connection, handles, recordTypes, work, pace);
   if (isFailure(read)) return read;
   const records = new Map<number, KeyRecord>();
   for (const [, [value]] of read) {

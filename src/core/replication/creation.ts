@@ -4,11 +4,11 @@ import { resultOf, step } from '../../spec/job.js';
 import { attributeIn } from '../../spec/rules.js';
 import { TokenError } from '../base/error.js';
 import type { Task } from '../base/task.js';
-import { isReachable, runErrand, together } from '../call/errand.js';
+import { isReachable, runOnMember, runTogether } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
-import type { Origin, Piece } from '../jobs/installation.js';
-import { isPrivatePart, isSecretPart, isTrueIn, type Making } from '../jobs/making.js';
+import { type CreationRequest, isPrivateRequest, isSecretRequest, isTrueIn } from '../jobs/creation-request.js';
+import type { Origin, PlannedReplica } from '../jobs/installation.js';
 import { templateOf as findTemplate } from '../objects/identity.js';
 import type { KeyRecord } from '../objects/key-note.js';
 import { noteAttributes, noteObject } from '../objects/note.js';
@@ -16,10 +16,10 @@ import type { VirtualObject } from '../objects/object.js';
 import type { AliasRecord, AnyRecord } from '../records/record.js';
 import { relearnKeyRecord } from '../replicas/key-record.js';
 import { refreshForChange } from '../wrapping/membership-record.js';
-import { Change, carryOut, destroyingHandles, type Written } from './change.js';
-import { type DraftPart, draft, draftingOn, pairProofs } from './draft.js';
+import { installAndCommit, installOn, keepReplica, problemOf } from './installation-on-all.js';
 import { nameObject } from './naming.js';
-import { installAndCommit, installOn, keepReplica, problemOf } from './replication.js';
+import { makeOriginal, type OriginalObject, originalJobOn, pairProofs } from './original.js';
+import { carryOut, destroyingHandles, ReplicatedChange, type WrittenObjects } from './replicated-change.js';
 
 const CKA = {
   extractable: ck('CKA_EXTRACTABLE'),
@@ -42,8 +42,8 @@ const CKR = {
 const MOST_ALIKE = 64;
 
 /** What a call makes, with its names in the group. */
-interface Named {
-  readonly part: DraftPart;
+interface NamedOriginal {
+  readonly part: OriginalObject;
   readonly object: VirtualObject;
   readonly aliases: readonly AliasRecord[];
 }
@@ -60,16 +60,16 @@ export function checkWritable(group: Group, functionName: string): void {
     refuse(CKR.functionNotSupported, 'the members have no group record yet: createGroup writes it');
 }
 
-function checkPolicy(group: Group, making: Making): void {
-  checkWritable(group, making.function);
-  if (!group.isLoggedIn && making.parts.some(isPrivatePart))
-    throw new TokenError(CKR.userNotLoggedIn, making.function, 'private objects are made by who has logged in');
-  if (group.policy.nonExtractable !== 'refuse' || making.isCopy) return;
-  for (const part of making.parts) {
-    if (!isSecretPart(part) || isTrueIn(part.asked, CKA.extractable) === true) continue;
+function checkPolicy(group: Group, creation: CreationRequest): void {
+  checkWritable(group, creation.function);
+  if (!group.isLoggedIn && creation.requests.some(isPrivateRequest))
+    throw new TokenError(CKR.userNotLoggedIn, creation.function, 'private objects are made by who has logged in');
+  if (group.policy.nonExtractable !== 'refuse' || creation.isCopy) return;
+  for (const part of creation.requests) {
+    if (!isSecretRequest(part) || isTrueIn(part.asked, CKA.extractable) === true) continue;
     throw new TokenError(
       CKR.templateInconsistent,
-      making.function,
+      creation.function,
       'attribute extractable: policy.nonExtractable allows no key that cannot be taken out',
     );
   }
@@ -80,40 +80,44 @@ function checkPolicy(group: Group, making: Making): void {
  * as it has to be. Ends with the objects when every active member has them, or as many as `durability` says;
  * otherwise with an error, and nothing of them is left anywhere.
  */
-export function* createObjects(group: Group, making: Making, deadline: number): Task<readonly VirtualObject[]> {
-  checkPolicy(group, making);
+export function* createObjects(
+  group: Group,
+  creation: CreationRequest,
+  deadline: number,
+): Task<readonly VirtualObject[]> {
+  checkPolicy(group, creation);
   group.counters.calls += 1;
-  const change = new Change(group, making.function, deadline);
-  const isExternal = group.policy.replication === 'external' && !making.isRepeatable;
-  return yield* carryOut(change, isExternal ? createOnOne(change, making) : createOnAll(change, making));
+  const change = new ReplicatedChange(group, creation.function, deadline);
+  const isExternal = group.policy.replication === 'external' && !creation.isRepeatable;
+  return yield* carryOut(change, isExternal ? createOnOne(change, creation) : createOnAll(change, creation));
 }
 
-function* createOnAll(change: Change, making: Making): Task<readonly VirtualObject[]> {
+function* createOnAll(change: ReplicatedChange, creation: CreationRequest): Task<readonly VirtualObject[]> {
   const { group } = change;
   yield* refreshForChange(group, change.deadline);
-  const parts = pairProofs(yield* draftAnew(change, making));
-  for (const part of parts) checkCopies(change, making, part);
+  const parts = pairProofs(yield* makeOriginalAgain(change, creation));
+  for (const part of parts) checkCopies(change, creation, part);
   const named = yield* nameAll(change, parts);
   try {
     const participants = yield* change.participants();
     const ofToken = named.filter(({ part }) => part.request.token);
     if (ofToken.length > 0) {
       // What is kept of a key that is copied goes with the copy.
-      if (making.isCopy) for (const source of making.uses) yield* relearnKeyRecord(group, source);
-      const before = making.isRepeatable ? yield* countAlike(change, participants, objectsOf(ofToken)) : 0;
-      const going = yield* change.announce(participants, 'create', objectsOf(ofToken), [], [], before);
-      const pieces = ofToken.map((each) => pieceOf(making, each));
-      const records = recordsOf(change, making, ofToken);
+      if (creation.isCopy) for (const source of creation.uses) yield* relearnKeyRecord(group, source);
+      const before = creation.isRepeatable ? yield* countAlike(change, participants, objectsOf(ofToken)) : 0;
+      const going = yield* change.writeIntent(participants, 'create', objectsOf(ofToken), [], [], before);
+      const plannedReplicas = ofToken.map((each) => plannedReplicaOf(creation, each));
+      const records = recordsOf(change, creation, ofToken);
       yield* installAndCommit(
         change,
         going,
         objectsOf(named),
-        () => pieces,
+        () => plannedReplicas,
         () => records,
       );
     }
     const ofSession = named.filter(({ part }) => !part.request.token);
-    if (ofSession.length > 0) yield* installInSessions(change, participants, making, ofSession);
+    if (ofSession.length > 0) yield* installInSessions(change, participants, creation, ofSession);
     return objectsOf(named);
   } catch (error) {
     for (const object of objectsOf(named)) group.objects.remove(object);
@@ -122,16 +126,19 @@ function* createOnAll(change: Change, making: Making): Task<readonly VirtualObje
 }
 
 /** Drafts, and once more where the domain key has been replaced in the moment between. */
-function* draftAnew({ group, deadline }: Change, making: Making): Task<readonly DraftPart[]> {
+function* makeOriginalAgain(
+  { group, deadline }: ReplicatedChange,
+  creation: CreationRequest,
+): Task<readonly OriginalObject[]> {
   const { domain } = group.ledger;
   try {
-    return yield* draft(group, making, deadline);
+    return yield* makeOriginal(group, creation, deadline);
   } catch (error) {
     if (!(error instanceof TokenError) || error.code !== CKR.keyHandleInvalid) throw error;
     group.recordReadAt = Number.NEGATIVE_INFINITY;
     yield* refreshForChange(group, deadline);
     if (group.ledger.domain === domain) throw error;
-    return yield* draft(group, making, deadline);
+    return yield* makeOriginal(group, creation, deadline);
   }
 }
 
@@ -140,12 +147,12 @@ function* draftAnew({ group, deadline }: Change, making: Making): Task<readonly 
  * be the very same object, and undoing the call by what is found could take that instead.
  */
 function* countAlike(
-  change: Change,
+  change: ReplicatedChange,
   members: readonly Member[],
   objects: readonly VirtualObject[],
 ): Task<number | 'unknown'> {
   const finds = objects.map((object) => step('X_Find', findTemplate(object.description), MOST_ALIKE, [CKA.token]));
-  const ends = yield* together(
+  const ends = yield* runTogether(
     change.group,
     members.map((member) =>
       change.run(member, { function: 'C_FindObjects', objects: [], isReading: true, job: () => ({ steps: finds }) }),
@@ -170,68 +177,76 @@ function* countAlike(
 export function* placeObject(
   group: Group,
   functionName: string,
-  piece: Piece,
+  planned: PlannedReplica,
   records: (operation: string) => readonly AnyRecord[],
   deadline: number,
 ): Task<void> {
   checkWritable(group, functionName);
-  const change = new Change(group, functionName, deadline);
-  yield* carryOut(change, place(change, piece, records));
+  const change = new ReplicatedChange(group, functionName, deadline);
+  yield* carryOut(change, createBacked(change, planned, records));
 }
 
-function* place(change: Change, piece: Piece, recordsOf: (operation: string) => readonly AnyRecord[]): Task<void> {
-  const objects = [piece.object];
+function* createBacked(
+  change: ReplicatedChange,
+  planned: PlannedReplica,
+  recordsOf: (operation: string) => readonly AnyRecord[],
+): Task<void> {
+  const objects = [planned.object];
   try {
     const participants = yield* change.participants();
     const before = yield* countAlike(change, participants, objects);
-    const going = yield* change.announce(participants, 'create', objects, [], [], before);
+    const going = yield* change.writeIntent(participants, 'create', objects, [], [], before);
     const records = recordsOf(change.operation);
     yield* installAndCommit(
       change,
       going,
       objects,
-      () => [piece],
+      () => [planned],
       () => records,
     );
   } catch (error) {
-    change.group.objects.remove(piece.object);
+    change.group.objects.remove(planned.object);
     throw error;
   }
 }
 
 /** A key that no member can give to the others is refused before any of them has it. */
-function checkCopies(change: Change, making: Making, { request, wrapped, value, description }: DraftPart): void {
-  if (making.isRepeatable || !isSecretPart(request) || wrapped !== undefined || value !== undefined) return;
+function checkCopies(
+  change: ReplicatedChange,
+  creation: CreationRequest,
+  { request, wrapped, value, description }: OriginalObject,
+): void {
+  if (creation.isRepeatable || !isSecretRequest(request) || wrapped !== undefined || value !== undefined) return;
   const advice =
     'it cannot be copied to the others; make it elsewhere and create it from its value, or make it extractable and not sensitive with policy.clearCopy: allow';
   throw change.failure(CKR.keyNotWrappable, `no member can wrap a key of type ${description.type}: ${advice}`);
 }
 
-const objectsOf = (named: readonly Named[]): readonly VirtualObject[] => named.map(({ object }) => object);
+const objectsOf = (named: readonly NamedOriginal[]): readonly VirtualObject[] => named.map(({ object }) => object);
 
-function* nameAll(change: Change, parts: readonly DraftPart[]): Task<readonly Named[]> {
-  const named: Named[] = [];
+function* nameAll(change: ReplicatedChange, parts: readonly OriginalObject[]): Task<readonly NamedOriginal[]> {
+  const named: NamedOriginal[] = [];
   for (const part of parts) named.push({ part, ...(yield* nameObject(change.group, part, change.deadline)) });
   return named;
 }
 
-function originOf(making: Making, { request, wrapped, value }: DraftPart): Origin {
-  if (making.isRepeatable) return { kind: 'made', making };
-  if (!isSecretPart(request) || (wrapped === undefined && value !== undefined)) return { kind: 'created' };
+function originOf(creation: CreationRequest, { request, wrapped, value }: OriginalObject): Origin {
+  if (creation.isRepeatable) return { kind: 'made', creation: creation };
+  if (!isSecretRequest(request) || (wrapped === undefined && value !== undefined)) return { kind: 'created' };
   return wrapped === undefined ? { kind: 'created' } : { kind: 'unwrapped', wrapped };
 }
 
-function pieceOf(making: Making, { part, object }: Named): Piece {
-  const origin = originOf(making, part);
-  return { object, origin, template: templateOf(making, part, origin), token: part.request.token };
+function plannedReplicaOf(creation: CreationRequest, { part, object }: NamedOriginal): PlannedReplica {
+  const origin = originOf(creation, part);
+  return { object, origin, template: templateOf(creation, part, origin), token: part.request.token };
 }
 
 /** What a member is told: all that the draft has come to know, so that members agree about what was left open. */
-function templateOf(making: Making, part: DraftPart, origin: Origin): readonly Attribute[] {
+function templateOf(creation: CreationRequest, part: OriginalObject, origin: Origin): readonly Attribute[] {
   const { asked } = part.request;
   // A copy says what is other.
-  if (making.isCopy) return asked;
-  const template = making.isRepeatable
+  if (creation.isCopy) return asked;
+  const template = creation.isRepeatable
     ? [...asked, ...part.template.filter(({ type }) => attributeIn(asked, type) === undefined)]
     : [...part.template];
   if (origin.kind === 'created' && part.value !== undefined) {
@@ -242,21 +257,25 @@ function templateOf(making: Making, part: DraftPart, origin: Origin): readonly A
   return template;
 }
 
-function recordsOf(change: Change, making: Making, named: readonly Named[]): readonly AnyRecord[] {
+function recordsOf(
+  change: ReplicatedChange,
+  creation: CreationRequest,
+  named: readonly NamedOriginal[],
+): readonly AnyRecord[] {
   const { group } = change;
   const records: AnyRecord[] = [];
   for (const { part, object, aliases } of named) {
     records.push(...aliases);
-    if (!isSecretPart(part.request)) continue;
+    if (!isSecretRequest(part.request)) continue;
     const record: KeyRecord = {
       kind: 'key',
       note: noteObject(object),
       template: noteAttributes(part.template),
       answers: noteAttributes(part.answers),
-      sealed: sealedOf(group, making, part),
+      sealed: sealedOf(group, creation, part),
       operation: change.operation,
       writer: group.port.writer,
-      time: group.tick(),
+      time: group.nextTimestamp(),
     };
     object.record = record;
     records.push(record);
@@ -265,38 +284,40 @@ function recordsOf(change: Change, making: Making, named: readonly Named[]): rea
 }
 
 /** The wrapped form that is kept of a key that cannot be wrapped again. */
-function sealedOf(group: Group, making: Making, { template, wrapped }: DraftPart): KeyRecord['sealed'] {
+function sealedOf(group: Group, creation: CreationRequest, { template, wrapped }: OriginalObject): KeyRecord['sealed'] {
   if (isTrueIn(template, CKA.extractable) === true || group.policy.nonExtractable !== 'sealed') return undefined;
-  const [source] = making.uses;
+  const [source] = creation.uses;
   // A copy is the same key.
-  if (making.isCopy) return source?.record?.sealed ?? source?.session?.wrapped ?? wrapped;
+  if (creation.isCopy) return source?.record?.sealed ?? source?.session?.wrapped ?? wrapped;
   return wrapped;
 }
 
 /** Puts session objects on all members; one that does not get them now does when it needs them. */
 function* installInSessions(
-  change: Change,
+  change: ReplicatedChange,
   members: readonly Member[],
-  making: Making,
-  named: readonly Named[],
+  creation: CreationRequest,
+  named: readonly NamedOriginal[],
 ): Task<void> {
   const { group } = change;
-  const pieces = named.map((each) => pieceOf(making, each));
+  const plannedReplicas = named.map((each) => plannedReplicaOf(creation, each));
   for (const [index, { part, object }] of named.entries()) {
     const isLost =
-      isSecretPart(part.request) &&
+      isSecretRequest(part.request) &&
       part.wrapped === undefined &&
       attributeIn(part.request.asked, CKA.value) === undefined;
-    const template = isLost ? [] : ((part.wrapped === undefined ? pieces[index]?.template : part.template) ?? []);
+    const template = isLost
+      ? []
+      : ((part.wrapped === undefined ? plannedReplicas[index]?.template : part.template) ?? []);
     object.session = {
       template,
-      wrapped: part.wrapped ?? sealedOf(group, making, part),
+      wrapped: part.wrapped ?? sealedOf(group, creation, part),
       answers: noteAttributes(part.answers),
     };
   }
-  const outcomes = yield* together(
+  const outcomes = yield* runTogether(
     group,
-    members.filter(isReachable).map((member) => installOn(change, member, pieces, [])),
+    members.filter(isReachable).map((member) => installOn(change, member, plannedReplicas, [])),
   );
   const done = outcomes.flatMap((outcome) => (outcome.kind === 'done' ? [outcome] : []));
   const isMade = done.length > 0 && !change.givenUp;
@@ -304,9 +325,9 @@ function* installInSessions(
   const useless = outcomes.flatMap((outcome) =>
     'written' in outcome && (!isMade || outcome.kind === 'wrong') ? [outcome.written] : [],
   );
-  yield* together(
+  yield* runTogether(
     group,
-    useless.map((written) => runErrand(group, written.member, destroyingHandles(written), change.settleBy)),
+    useless.map((written) => runOnMember(group, written.member, destroyingHandles(written), change.cleanupBy)),
   );
   if (!isMade)
     throw problemOf(change, outcomes, done.length) ?? change.failure(CKR.functionFailed, 'no member made it');
@@ -319,31 +340,31 @@ function* installInSessions(
  * Where the vendor's own tool copies keys: one member makes and keeps them, the others get the records. The key
  * never leaves its member, not even wrapped.
  */
-function* createOnOne(change: Change, making: Making): Task<readonly VirtualObject[]> {
+function* createOnOne(change: ReplicatedChange, creation: CreationRequest): Task<readonly VirtualObject[]> {
   const { group } = change;
   const participants = yield* change.participants();
   const [member] = participants;
-  if (member === undefined || making.parts.some(({ token }) => !token))
+  if (member === undefined || creation.requests.some(({ token }) => !token))
     throw change.failure(CKR.functionNotSupported, 'with policy.replication: external keys are token objects');
-  const drafting = draftingOn(group, making);
-  const end = yield* change.run(member, drafting.errand);
-  if (end.kind === 'refused') throw change.refusal(end);
+  const makingOriginal = originalJobOn(group, creation);
+  const end = yield* change.run(member, makingOriginal.memberJob);
+  if (end.kind === 'refused') throw change.refusalError(end);
   if (end.kind !== 'done') throw change.failure(CKR.deviceRemoved, `${member.name} was lost`);
-  const drafted = drafting.read(end.reply, { member, connection: end.login.connection });
-  const kept: Written = { member, login: end.login, handles: drafted.handles };
-  const named = yield* nameAll(change, pairProofs(drafted.parts));
+  const original = makingOriginal.read(end.reply, { member, connection: end.login.connection });
+  const kept: WrittenObjects = { member, login: end.login, handles: original.handles };
+  const named = yield* nameAll(change, pairProofs(original.objects));
   try {
-    yield* change.announce([member], 'create', objectsOf(named));
-    const records = recordsOf(change, making, named);
-    const pieces = named.map(({ object, part }, index): Piece => {
-      const handle = drafted.handles[index] ?? new Uint8Array(8);
+    yield* change.writeIntent([member], 'create', objectsOf(named));
+    const records = recordsOf(change, creation, named);
+    const plannedReplicas = named.map(({ object, part }, index): PlannedReplica => {
+      const handle = original.handles[index] ?? new Uint8Array(8);
       return { object, origin: { kind: 'kept', handle, login: end.login }, template: part.template, token: true };
     });
     yield* installAndCommit(
       change,
       participants,
       objectsOf(named),
-      (each) => (each === member ? pieces : []),
+      (each) => (each === member ? plannedReplicas : []),
       () => records,
     );
     return objectsOf(named);
@@ -352,6 +373,6 @@ function* createOnOne(change: Change, making: Making): Task<readonly VirtualObje
     throw error;
   } finally {
     // Its time may be over; the session objects have to go nevertheless.
-    group.keepAlive(group.port.start(runErrand(group, member, destroyingHandles(kept), change.settleBy)));
+    group.keepAlive(group.port.start(runOnMember(group, member, destroyingHandles(kept), change.cleanupBy)));
   }
 }

@@ -1,20 +1,20 @@
 import { ck } from '../../spec/constants.js';
 import { optional, step } from '../../spec/job.js';
 import type { Task } from '../base/task.js';
-import { isReachable } from '../call/errand.js';
+import { isReachable } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
-import type { Errand } from '../jobs/errand-type.js';
-import { isSecretPart } from '../jobs/making.js';
-import { Script } from '../jobs/script.js';
+import { isSecretRequest } from '../jobs/creation-request.js';
+import { JobBuilder } from '../jobs/job-builder.js';
+import type { MemberJob } from '../jobs/member-job.js';
 import { hex } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
 import { aliasTemplate, keyRecordTemplate } from '../records/record.js';
 import { relearnKeyRecord } from '../replicas/key-record.js';
 import { refreshForChange } from '../wrapping/membership-record.js';
-import { Change, carryOut } from './change.js';
 import { checkWritable } from './creation.js';
-import { describeObject, restoreObject } from './restoration.js';
+import { copyReplicaTo, describeObject } from './replica-copy.js';
+import { carryOut, ReplicatedChange } from './replicated-change.js';
 
 const CKR = {
   deviceRemoved: ck('CKR_DEVICE_REMOVED'),
@@ -29,45 +29,45 @@ export function* destroyObject(group: Group, object: VirtualObject, deadline: nu
   const name = 'C_DestroyObject';
   checkWritable(group, name);
   group.counters.calls += 1;
-  const change = new Change(group, name, deadline);
+  const change = new ReplicatedChange(group, name, deadline);
   yield* carryOut(change, object.session === undefined ? destroy(change, object) : release(change, object));
 }
 
-function* destroy(change: Change, object: VirtualObject): Task<void> {
+function* destroy(change: ReplicatedChange, object: VirtualObject): Task<void> {
   const { group } = change;
   yield* refreshForChange(group, change.deadline);
   yield* relearnKeyRecord(group, object);
   yield* describeObject(group, object, change.deadline);
   const participants = yield* change.participants();
-  const going = yield* change.announce(participants, 'destroy', [object]);
+  const going = yield* change.writeIntent(participants, 'destroy', [object]);
   const done: Member[] = [];
   const doubtful: Member[] = [];
   for (const member of going) {
     if (!isReachable(member)) continue;
     const isLate = done.length === 0 && (change.givenUp || group.port.now() >= change.deadline);
     if (isLate) {
-      yield* change.leaveUndone([], doubtful);
+      yield* change.abandon([], doubtful);
       throw change.failure(CKR.functionFailed, 'the time was over before any member had done it');
     }
     // Once one of them has done it, there is no way back: the others get the time that it takes.
-    const until = done.length === 0 ? change.deadline : change.settleBy;
+    const until = done.length === 0 ? change.deadline : change.cleanupBy;
     const end = yield* change.run(member, destroyingOn(group, object), until);
     if (end.kind === 'done') {
       done.push(member);
-      change.decide(undefined);
+      change.markCommitted(undefined);
     } else if (end.kind === 'refused' && done.length === 0) {
-      yield* change.leaveUndone([], doubtful);
-      throw change.refusal(end);
+      yield* change.abandon([], doubtful);
+      throw change.refusalError(end);
     } else if (end.kind === 'gone' && end.begun) {
       doubtful.push(member);
     } else if (end.kind === 'refused' && !change.givenUp) {
       yield* restoreAll(change, done, doubtful, object);
-      throw change.refusal(end);
+      throw change.refusalError(end);
     }
   }
   if (done.length === 0) {
-    yield* change.leaveUndone([], doubtful);
-    throw change.failure(CKR.deviceRemoved, `no member has done it: ${group.whereabouts}`);
+    yield* change.abandon([], doubtful);
+    throw change.failure(CKR.deviceRemoved, `no member has done it: ${group.describeMembers()}`);
   }
   group.objects.remove(object);
   group.objects.learnAliases(group.ledger.dropAliases(object.handle));
@@ -76,62 +76,62 @@ function* destroy(change: Change, object: VirtualObject): Task<void> {
 
 /** One of them may not: those that have done it get it back. */
 function* restoreAll(
-  change: Change,
+  change: ReplicatedChange,
   members: readonly Member[],
   doubtful: readonly Member[],
   object: VirtualObject,
 ): Task<void> {
-  change.decided = undefined;
+  change.committed = undefined;
   const left = [...doubtful];
   for (const member of members) {
     try {
-      if (!(yield* restoreObject(change.group, object, member, change.settleBy))) left.push(member);
+      if (!(yield* copyReplicaTo(change.group, object, member, change.cleanupBy))) left.push(member);
     } catch {
       left.push(member);
     }
   }
-  yield* change.leaveUndone(
+  yield* change.abandon(
     members.filter((member) => !left.includes(member)),
     left,
   );
 }
 
 /** Destroys the object and the records of it on one member. */
-function destroyingOn(group: Group, object: VirtualObject): Errand {
+function destroyingOn(group: Group, object: VirtualObject): MemberJob {
   return {
     function: 'C_DestroyObject',
     objects: [object],
     job: ([handle = new Uint8Array(8)]) => {
-      const script = new Script();
-      script.add(step('C_DestroyObject', handle));
-      addForgetting(group, object, script);
-      return { steps: script.steps };
+      const builder = new JobBuilder();
+      builder.add(step('C_DestroyObject', handle));
+      addForgetting(group, object, builder);
+      return { steps: builder.steps };
     },
   };
 }
 
 /** Takes the records of an object off a member. */
-export function addForgetting(group: Group, object: VirtualObject, script: Script): void {
+export function addForgetting(group: Group, object: VirtualObject, builder: JobBuilder): void {
   const templates = [];
-  if (isSecretPart(object.description)) templates.push(keyRecordTemplate(object.handle));
+  if (isSecretRequest(object.description)) templates.push(keyRecordTemplate(object.handle));
   if (group.ledger.hasAliases(object.handle)) templates.push(aliasTemplate(object.handle));
   for (const template of templates) {
     // Twice: there are two of them while one takes the other's place.
     for (let i = 0; i < 2; i += 1) {
-      const at = script.add(optional(step('X_Find', template, 1, [])));
-      script.add(optional(step('C_DestroyObject', { step: at })));
+      const at = builder.add(optional(step('X_Find', template, 1, [])));
+      builder.add(optional(step('C_DestroyObject', { step: at })));
     }
   }
 }
 
 /** A session object goes, whoever has logged in by now. */
 export function* letGo(group: Group, object: VirtualObject): Task<void> {
-  const change = new Change(group, 'C_DestroyObject', group.port.now() + group.policy.deadline);
+  const change = new ReplicatedChange(group, 'C_DestroyObject', group.port.now() + group.policy.deadline);
   yield* carryOut(change, release(change, object));
 }
 
 /** A session object goes on every member that has it; for the application it is gone at once. */
-function* release(change: Change, object: VirtualObject): Task<void> {
+function* release(change: ReplicatedChange, object: VirtualObject): Task<void> {
   const { group } = change;
   group.objects.remove(object);
   const places = group.members.flatMap((member) => {

@@ -2,7 +2,7 @@ import type { Task } from '../base/task.js';
 import { runCall } from '../call/call.js';
 import { findObjects } from '../call/find.js';
 import type { Group } from '../group/group.js';
-import { Effort } from '../group/outcome.js';
+import { PendingWork } from '../group/job-outcome.js';
 import { readAttributes } from '../jobs/operation.js';
 import { isProvenByIdentity, templateOf } from '../objects/identity.js';
 import { hex, noteProofs } from '../objects/note.js';
@@ -10,7 +10,7 @@ import { areOfOneKey, type VirtualObject } from '../objects/object.js';
 import type { AliasRecord } from '../records/record.js';
 import { useIn, useTypes } from '../replicas/copies.js';
 import { establishReference } from '../replicas/reference.js';
-import type { DraftPart } from './draft.js';
+import type { OriginalObject } from './original.js';
 
 /** An object with its handle, and the alias records without which other processes would give it another. */
 export interface NamedObject {
@@ -22,7 +22,7 @@ export interface NamedObject {
  * Gives an object that is about to be made its handle (Rule 11): that of its identity, or, when there are objects
  * of that identity already, one of its own; aliases then tell all of them apart for good.
  */
-export function* nameObject(group: Group, part: DraftPart, deadline: number): Task<NamedObject> {
+export function* nameObject(group: Group, part: OriginalObject, deadline: number): Task<NamedObject> {
   const { objects } = group;
   const { identity, description, proofs, request } = part;
   if (!request.token) return { object: complete(objects.addSessionObject(identity, description), part), aliases: [] };
@@ -45,7 +45,7 @@ export function* nameObject(group: Group, part: DraftPart, deadline: number): Ta
   }
   for (const other of others) {
     if (!other.referenced && !isProvenByIdentity(other.description)) {
-      yield* establishReference(group, other, new Effort());
+      yield* establishReference(group, other, new PendingWork());
     }
   }
   const copies = others.filter((other) => areOfOneKey(other.reference, proofs));
@@ -71,7 +71,8 @@ export function* renameAmong(group: Group, renamed: VirtualObject, deadline: num
   // By the name that it still has: under the other one it would be taken for one of them.
   const known = objects.get(handle) ?? renamed;
   for (const each of [...others, known]) {
-    if (!each.referenced && !isProvenByIdentity(each.description)) yield* establishReference(group, each, new Effort());
+    if (!each.referenced && !isProvenByIdentity(each.description))
+      yield* establishReference(group, each, new PendingWork());
   }
   for (const [kind, proof] of known.reference) renamed.reference.set(kind, proof);
   const copies = others.filter((other) => areOfOneKey(other.reference, renamed.reference));
@@ -97,7 +98,7 @@ export function aliasOf(group: Group, object: VirtualObject): AliasRecord {
     identity: digest(object.identity),
     proofs: noteProofs(object.reference),
     use: object.use ?? null,
-    time: group.tick(),
+    time: group.nextTimestamp(),
   };
 }
 
@@ -107,7 +108,10 @@ function isKnown(group: Group, { identity, handle, use }: AliasRecord): boolean 
 }
 
 /** What the draft has shown belongs to the object from now on. */
-function complete(object: VirtualObject, { described, valueDigest, proofs, description }: DraftPart): VirtualObject {
+function complete(
+  object: VirtualObject,
+  { described, valueDigest, proofs, description }: OriginalObject,
+): VirtualObject {
   object.described = described;
   object.valueDigest = valueDigest;
   object.reference.clear();

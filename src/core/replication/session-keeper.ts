@@ -2,7 +2,7 @@ import { FOREVER, type Task } from '../base/task.js';
 import type { Group } from '../group/group.js';
 import { noteAttributes } from '../objects/note.js';
 import type { SessionMaterial, VirtualObject } from '../objects/object.js';
-import { isCurrent, rewrap } from '../wrapping/resealing.js';
+import { isCurrent, rewrapSealed } from '../wrapping/resealing.js';
 
 /** What could not be wrapped anew is tried again after so long (ms), as long as somebody can open it. */
 const TRY_AGAIN = 500;
@@ -43,7 +43,7 @@ function* resealOne(
 ): Task<boolean> {
   const deadline = group.port.now() + group.policy.hangAfter * WAIT_MULTIPLE;
   try {
-    const wrapped = yield* rewrap(group, { template: noteAttributes(template), sealed }, deadline);
+    const wrapped = yield* rewrapSealed(group, { template: noteAttributes(template), sealed }, deadline);
     if (wrapped !== undefined && object.session !== undefined) object.session = { ...object.session, wrapped };
     return wrapped !== undefined || !('domain' in sealed) || !group.ledger.domains.has(sealed.domain);
   } catch {

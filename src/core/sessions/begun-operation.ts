@@ -12,7 +12,7 @@ import {
   joinParts,
   type Part,
 } from '../jobs/data-operation.js';
-import type { Operation, Place } from '../jobs/operation.js';
+import type { Location, Operation } from '../jobs/operation.js';
 import { type DataKind, functionsOf, isCipher } from '../jobs/operation-kind.js';
 import type { VirtualObject } from '../objects/object.js';
 import { checkFirstUpdate } from './init-check.js';
@@ -157,7 +157,7 @@ export class BegunOperation {
     return this.needsLogin ? authenticating(operation, this.#pinOf) : operation;
   }
 
-  readonly #pinOf = ({ member }: Place): { readonly length: number } => {
+  readonly #pinOf = ({ member }: Location): { readonly length: number } => {
     const pin = member.pin ?? this.#group.pin;
     const refuse = (code: number, explanation: string): TokenError =>
       new TokenError(code, 'C_Login', explanation, [], member.name);

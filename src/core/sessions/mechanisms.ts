@@ -4,8 +4,8 @@ import { resultOf, step } from '../../spec/job.js';
 import { TokenError } from '../base/error.js';
 import type { Task } from '../base/task.js';
 import type { Group } from '../group/group.js';
+import { failureOf } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
-import { failureOf } from '../group/outcome.js';
 
 /** What every member has to be able to do, because it is done on each of them. */
 const ON_ALL = ck('CKF_UNWRAP') | ck('CKF_DERIVE');
@@ -25,7 +25,7 @@ export function* mechanismsOf(group: Group, deadline: number): Task<MechanismTab
     const known = tables.length > 0 ? tables : group.members.flatMap(({ mechanisms }) => mechanisms ?? []);
     if (known.length > 0) return merge(known);
     if (group.isHopeless || group.port.now() >= deadline)
-      throw new TokenError(deviceRemoved, 'C_GetMechanismList', `no member has answered: ${group.whereabouts}`);
+      throw new TokenError(deviceRemoved, 'C_GetMechanismList', `no member has answered: ${group.describeMembers()}`);
     yield { signals: [group.changed], until: deadline };
   }
 }
@@ -43,12 +43,12 @@ function* learnAll({ port }: Group, members: readonly Member[], deadline: number
     .map((member) => port.start(learn(member, deadline)));
   try {
     while (port.now() < deadline) {
-      const late = running.filter(({ settled }) => !settled);
+      const late = running.filter(({ completed }) => !completed);
       if (late.length === 0) return;
       yield { signals: late, until: deadline };
     }
   } finally {
-    for (const each of running) if (!each.settled) each.cancel(undefined);
+    for (const each of running) if (!each.completed) each.cancel(undefined);
   }
 }
 

@@ -2,7 +2,7 @@ import { ck } from '../../spec/constants.js';
 import { step } from '../../spec/job.js';
 import { TokenError } from '../base/error.js';
 import type { Task } from '../base/task.js';
-import { runErrand, together } from '../call/errand.js';
+import { runOnMember, runTogether } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 
 const deviceRemoved = ck('CKR_DEVICE_REMOVED');
@@ -10,17 +10,21 @@ const deviceRemoved = ck('CKR_DEVICE_REMOVED');
 /** C_SeedRandom, section 5.15: every member in service gets the seed. Fails where none takes it. */
 export function* seedRandom(group: Group, seed: Uint8Array, deadline: number): Task<void> {
   const serving = group.members.filter(({ isServing }) => isServing);
-  const errand = {
+  const memberJob = {
     function: 'C_SeedRandom',
     objects: [],
     isReading: true,
     job: () => ({ steps: [step('C_SeedRandom', seed)] }),
   };
-  const ends = yield* together(
+  const ends = yield* runTogether(
     group,
-    serving.map((member) => runErrand(group, member, errand, deadline)),
+    serving.map((member) => runOnMember(group, member, memberJob, deadline)),
   );
   if (ends.some(({ kind }) => kind === 'done')) return;
   const refused = ends.find((end) => end.kind === 'refused');
-  throw new TokenError(refused?.code ?? deviceRemoved, 'C_SeedRandom', refused === undefined ? group.whereabouts : '');
+  throw new TokenError(
+    refused?.code ?? deviceRemoved,
+    'C_SeedRandom',
+    refused === undefined ? group.describeMembers() : '',
+  );
 }

@@ -6,11 +6,11 @@ import { FOREVER, type Running, type Task } from '../base/task.js';
 import { runCall } from '../call/call.js';
 import type { Connection, HeldStream } from '../group/connection.js';
 import type { Group } from '../group/group.js';
-import { Effort, failureOf, type JobOutcome } from '../group/outcome.js';
+import { failureOf, type JobOutcome, PendingWork } from '../group/job-outcome.js';
 import { type Beginning, type DataResult, finalStep, initStep, outputIn, updateStep } from '../jobs/data-operation.js';
-import { kindOfOperation, type Operation, type Place, refusals } from '../jobs/operation.js';
+import { kindOfOperation, type Location, type Operation, verificationFailures } from '../jobs/operation.js';
 import { functionsOf, isCipher } from '../jobs/operation-kind.js';
-import { Tape } from './tape.js';
+import { ReturnedOutput } from './returned-output.js';
 
 const CKR = {
   deviceRemoved: ck('CKR_DEVICE_REMOVED'),
@@ -18,7 +18,7 @@ const CKR = {
 } as const;
 
 /** A session that is held on a member; its number is good for one host. */
-interface Seat extends Place {
+interface HeldSession extends Location {
   readonly number: number;
   readonly epoch: number;
 }
@@ -44,13 +44,13 @@ let numbers = 0;
 export class Stream implements HeldStream {
   readonly #group: Group;
   readonly #beginning: Beginning;
-  readonly #pin: ((place: Place) => { readonly length: number }) | undefined;
-  #seat: Seat | undefined;
+  readonly #pin: ((place: Location) => { readonly length: number }) | undefined;
+  #seat: HeldSession | undefined;
   /** What went in; undefined when that was too much, or cannot be run again. */
   #record: Uint8Array[] | undefined;
   #recorded = 0;
   /** What the application was given, and how much of the same has come out of the token that has the seat. */
-  readonly #given: Tape = new Tape();
+  readonly #given: ReturnedOutput = new ReturnedOutput();
   #produced = 0;
   #hasEnded = false;
 
@@ -58,7 +58,7 @@ export class Stream implements HeldStream {
     group: Group,
     beginning: Beginning,
     parts: readonly Uint8Array[],
-    pin?: (place: Place) => { readonly length: number },
+    pin?: (place: Location) => { readonly length: number },
   ) {
     this.#group = group;
     this.#beginning = beginning;
@@ -90,11 +90,11 @@ export class Stream implements HeldStream {
 
   /** Gives its session back; it goes on with what is kept. */
   leave(): void {
-    const seat = this.#seat;
-    if (seat === undefined) return;
+    const held = this.#seat;
+    if (held === undefined) return;
     this.#seat = undefined;
-    seat.connection.streams.delete(this);
-    release(this.#group, seat.connection, seat.number);
+    held.connection.streams.delete(this);
+    release(this.#group, held.connection, held.number);
   }
 
   end(): void {
@@ -119,23 +119,23 @@ export class Stream implements HeldStream {
   *#move(move: Move, deadline: number): Task<DataResult> {
     for (;;) {
       if (this.#hasEnded) throw this.#lost('it was given up');
-      const seat = this.#currentSeat();
-      if (seat === undefined) return yield* this.#takeSeat(move, deadline);
-      const outcome = yield* this.#runOnSeat(seat, move, deadline);
+      const held = this.#currentSeat();
+      if (held === undefined) return yield* this.#takeSeat(move, deadline);
+      const outcome = yield* this.#runOnSeat(held, move, deadline);
       if (
         outcome?.kind === 'withdrawn' &&
         this.#record === undefined &&
         this.#group.port.now() + SEND_AGAIN < deadline
       ) {
         // Nothing was run, and there is no other way: the session may still be there.
-        yield { signals: [seat.connection.ended], until: this.#group.port.now() + SEND_AGAIN };
-        if (this.#seat === seat && this.#currentSeat() === seat) continue;
+        yield { signals: [held.connection.ended], until: this.#group.port.now() + SEND_AGAIN };
+        if (this.#seat === held && this.#currentSeat() === held) continue;
       }
-      const done = this.#judge(seat, outcome);
+      const done = this.#judge(held, outcome);
       if (done !== undefined) return this.#read(done, 1);
       this.leave();
-      if (this.#record === undefined) throw this.#lost(`${seat.member.name} was lost with it`);
-      if (this.#group.port.now() >= deadline) throw this.#lost(`${seat.member.name} did not answer in time`);
+      if (this.#record === undefined) throw this.#lost(`${held.member.name} was lost with it`);
+      if (this.#group.port.now() >= deadline) throw this.#lost(`${held.member.name} did not answer in time`);
     }
   }
 
@@ -143,7 +143,7 @@ export class Stream implements HeldStream {
   *#takeSeat(move: Move, deadline: number): Task<DataResult> {
     const record = this.#record;
     if (record === undefined) throw this.#lost('its session was lost');
-    const tried = new Map<number, Place>();
+    const tried = new Map<number, Location>();
     this.#produced = 0;
     const operation = this.#operationOf(move, record, tried);
     try {
@@ -154,7 +154,7 @@ export class Stream implements HeldStream {
     }
   }
 
-  #operationOf(move: Move, record: readonly Uint8Array[], tried: Map<number, Place>): Operation<DataResult> {
+  #operationOf(move: Move, record: readonly Uint8Array[], tried: Map<number, Location>): Operation<DataResult> {
     const beginning = this.#beginning;
     const { kind, mechanism, key, only } = beginning;
     const before = record.length === 0 ? [] : [updateStep(beginning, Buffer.concat(record))];
@@ -166,7 +166,7 @@ export class Stream implements HeldStream {
       only,
       aspect: 'pure',
       kind: kindOfOperation(name, mechanism.type, this.#recorded + ('data' in move ? move.data.length : 0)),
-      results: kind === 'verify' ? refusals : new Set(),
+      results: kind === 'verify' ? verificationFailures : new Set(),
       job: ([handle], place): Job => {
         numbers += 1;
         tried.set(numbers, place);
@@ -181,7 +181,7 @@ export class Stream implements HeldStream {
         ];
         if (secret === undefined) return { steps };
         const writes = place.member.writesExclusively;
-        return { steps, secret, exclusive: writes, patient: writes };
+        return { steps, secret, exclusive: writes, longWrite: writes };
       },
       read: (reply, place) => {
         const number = this.#numberAt(place, tried);
@@ -194,26 +194,26 @@ export class Stream implements HeldStream {
   }
 
   /** The last number that was tried there: an attempt may have begun twice. */
-  #numberAt({ connection }: Place, tried: ReadonlyMap<number, Place>): number | undefined {
+  #numberAt({ connection }: Location, tried: ReadonlyMap<number, Location>): number | undefined {
     return [...tried].findLast(([, place]) => place.connection === connection)?.[0];
   }
 
-  #sit({ member, connection, number, epoch }: Seat): void {
+  #sit({ member, connection, number, epoch }: HeldSession): void {
     this.#seat = { member, connection, number, epoch };
     // Who has waited longest gives way, and goes on from its record when it is used again.
-    const { streams, seats } = connection;
+    const { streams, maxHeldSessions } = connection;
     streams.add(this);
     for (const other of streams) {
-      if (streams.size <= seats) break;
+      if (streams.size <= maxHeldSessions) break;
       if (other !== this && other.mayMove) other.leave();
     }
   }
 
-  #currentSeat(): Seat | undefined {
-    const seat = this.#seat;
-    if (seat === undefined) return undefined;
-    const { connection, member, epoch } = seat;
-    if (connection.end === undefined && connection === member.connection && connection.epoch === epoch) return seat;
+  #currentSeat(): HeldSession | undefined {
+    const held = this.#seat;
+    if (held === undefined) return undefined;
+    const { connection, member, epoch } = held;
+    if (connection.end === undefined && connection === member.connection && connection.epoch === epoch) return held;
     this.leave();
     return undefined;
   }
@@ -223,39 +223,40 @@ export class Stream implements HeldStream {
     return [finalStep(this.#beginning, move.signature), step('X_Release', number)];
   }
 
-  *#runOnSeat(seat: Seat, move: Move, deadline: number): Task<JobOutcome | undefined> {
+  *#runOnSeat(held: HeldSession, move: Move, deadline: number): Task<JobOutcome | undefined> {
     const group = this.#group;
-    const { connection, number } = seat;
-    const effort = new Effort();
-    effort.epoch = seat.epoch;
+    const { connection, number } = held;
+    const work = new PendingWork();
+    work.epoch = held.epoch;
     const job = { steps: [step('X_Hold', number, false), ...this.#stepsOf(move, number)] };
     const kind = kindOfOperation(this.#name, this.#beginning.mechanism.type, 'data' in move ? move.data.length : 0);
-    const running: Running<JobOutcome> = group.port.start(connection.run(job, kind, deadline, effort));
+    const running: Running<JobOutcome> = group.port.start(connection.run(job, kind, deadline, work));
     // The last who was used is the last to give way.
     connection.streams.delete(this);
     connection.streams.add(this);
     try {
-      while (!running.settled && group.port.now() < deadline && !this.#mayGoElsewhere(seat, effort))
-        yield { signals: [running, effort, group.changed], until: deadline };
+      while (!running.completed && group.port.now() < deadline && !this.#mayGoElsewhere(held, work))
+        yield { signals: [running, work, group.changed], until: deadline };
       return running.ended?.ok === true ? running.ended.value : undefined;
     } finally {
-      if (!running.settled) running.cancel(undefined);
+      if (!running.completed) running.cancel(undefined);
     }
   }
 
   /** It is late, and another member can run all of it again. */
-  #mayGoElsewhere({ member }: Seat, effort: Effort): boolean {
-    if (this.#record === undefined || !(effort.late || !member.isServing)) return false;
+  #mayGoElsewhere({ member }: HeldSession, work: PendingWork): boolean {
+    if (this.#record === undefined || !(work.late || !member.isServing)) return false;
     const { only } = this.#beginning;
     return only === undefined && this.#group.members.some((other) => other !== member && other.isServing);
   }
 
   /** The reply, or undefined where the member is to blame. */
-  #judge({ member, connection }: Seat, outcome: JobOutcome | undefined): JobReply | undefined {
+  #judge({ member, connection }: HeldSession, outcome: JobOutcome | undefined): JobReply | undefined {
     const failure = outcome === undefined ? undefined : failureOf(outcome);
     if (outcome?.kind === 'reply') {
       const { code } = endOf(outcome.reply);
-      if (failure === undefined || (this.#beginning.kind === 'verify' && refusals.has(code))) return outcome.reply;
+      if (failure === undefined || (this.#beginning.kind === 'verify' && verificationFailures.has(code)))
+        return outcome.reply;
     }
     if (failure?.kind === 'fault') throw failure.error;
     if (failure?.kind !== 'code') return undefined;

@@ -8,8 +8,8 @@ import { findObjects } from '../call/find.js';
 import { findKey } from '../call/lookup.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
+import type { CreationRequest } from '../jobs/creation-request.js';
 import type { DataResult } from '../jobs/data-operation.js';
-import type { Making } from '../jobs/making.js';
 import {
   type CipherKind,
   type DataKind,
@@ -18,11 +18,11 @@ import {
   type OperationKind,
 } from '../jobs/operation-kind.js';
 import type { VirtualObject } from '../objects/object.js';
+import { changeAttributes } from '../replication/attribute-change.js';
 import { createObjects } from '../replication/creation.js';
 import { destroyObject, letGo } from '../replication/destruction.js';
-import { changeAttributes } from '../replication/modification.js';
 import { BegunOperation, type Room } from './begun-operation.js';
-import type { Flow, Flows } from './flow.js';
+import type { CallerContext, CallerContexts } from './caller-context.js';
 import { checkInit } from './init-check.js';
 
 const CKF_RW_SESSION = ck('CKF_RW_SESSION');
@@ -52,7 +52,7 @@ const MOST_OPERATIONS = 4096;
 export interface SlotOfSession {
   readonly id: number;
   readonly group: Group;
-  readonly flows: Flows;
+  readonly flows: CallerContexts;
   /** The member whose own slot it is; undefined for the slot of the whole group. */
   readonly only?: Member | undefined;
   isPin(pin: SecretRef): boolean;
@@ -61,7 +61,7 @@ export interface SlotOfSession {
 }
 
 /** What a search found, and how much of it was given. */
-interface Search {
+interface ActiveSearch {
   readonly handles: readonly number[];
   at: number;
 }
@@ -69,9 +69,9 @@ interface Search {
 /** Something that an Init has begun, and whose it is. */
 interface Active {
   readonly kind: OperationKind;
-  readonly flow: Flow;
+  readonly flow: CallerContext;
   readonly operation: BegunOperation | undefined;
-  readonly search: Search | undefined;
+  readonly search: ActiveSearch | undefined;
   /** A call on it is under way: another one would be at the same place in its data. */
   isBusy: boolean;
 }
@@ -169,9 +169,10 @@ export class VirtualSession {
 
   /** The operation that asks for the PIN of its own; undefined where none does. */
   get asking(): BegunOperation | undefined {
-    const flow = this.slot.flows.current();
+    const context = this.slot.flows.current();
     const asking = this.#active.filter(({ operation }) => operation?.needsLogin === true);
-    return (asking.find((active) => active.flow === flow) ?? (asking.length === 1 ? asking[0] : undefined))?.operation;
+    return (asking.find((active) => active.flow === context) ?? (asking.length === 1 ? asking[0] : undefined))
+      ?.operation;
   }
 
   /** C_FindObjectsInit, section 5.7: what it finds is what there is now. */
@@ -197,10 +198,10 @@ export class VirtualSession {
   }
 
   /** Makes objects; session objects are this session's. */
-  *create(making: Making, deadline: number): Task<readonly VirtualObject[]> {
-    this.#checkWritable(making.function);
-    if (this.isReadOnly && making.parts.some(({ token }) => token)) throw this.#readOnly(making.function);
-    const objects = yield* createObjects(this.slot.group, making, deadline);
+  *create(creation: CreationRequest, deadline: number): Task<readonly VirtualObject[]> {
+    this.#checkWritable(creation.function);
+    if (this.isReadOnly && creation.requests.some(({ token }) => token)) throw this.#readOnly(creation.function);
+    const objects = yield* createObjects(this.slot.group, creation, deadline);
     for (const object of objects) if (object.session !== undefined) this.objects.add(object);
     // Closed meanwhile: nobody would take them away.
     if (this.isClosed) this.#letGoAll();
@@ -286,8 +287,8 @@ export class VirtualSession {
   }
 
   #checkFree(functionName: string, kind: OperationKind): void {
-    const flow = this.slot.flows.current();
-    const own = flow === undefined ? [] : this.#active.filter((active) => active.flow === flow);
+    const context = this.slot.flows.current();
+    const own = context === undefined ? [] : this.#active.filter((active) => active.flow === context);
     const isFree = own.every((active) => own.length === 1 && mayGoTogether(active.kind, kind));
     if (isFree && this.#active.length < MOST_OPERATIONS) return;
     const kinds = own.map((active) => active.kind).join(', ');
@@ -296,9 +297,9 @@ export class VirtualSession {
 
   #add(begun: Omit<Active, 'flow'>): void {
     if (this.isClosed) throw new TokenError(CKR.sessionHandleInvalid, '', 'the session was closed meanwhile');
-    const flow = this.slot.flows.enter();
-    flow.pending += 1;
-    this.#active.push({ ...begun, flow });
+    const context = this.slot.flows.enter();
+    context.pending += 1;
+    this.#active.push({ ...begun, flow: context });
   }
 
   #remove(active: Active): void {
@@ -316,8 +317,8 @@ export class VirtualSession {
     const [first] = candidates;
     if (first === undefined) throw new TokenError(CKR.operationNotInitialized, functionName, '');
     if (candidates.length === 1) return first;
-    const flow = this.slot.flows.current();
-    const own = candidates.find((active) => active.flow === flow);
+    const context = this.slot.flows.current();
+    const own = candidates.find((active) => active.flow === context);
     if (own !== undefined) return own;
     const text = `${candidates.length} of that kind are under way on the session, and none is known to be the caller's`;
     throw new TokenError(CKR.operationActive, functionName, text);

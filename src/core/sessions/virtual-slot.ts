@@ -5,9 +5,9 @@ import type { Task } from '../base/task.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import type { VirtualObject } from '../objects/object.js';
+import { tryApplicationPin } from '../pin/application-pin.js';
 import { changePin } from '../pin/pin-change.js';
-import { presentPin } from '../pin/pin-presentation.js';
-import type { Flows } from './flow.js';
+import type { CallerContexts } from './caller-context.js';
 import { type SlotOfSession, VirtualSession } from './virtual-session.js';
 
 const CKR = {
@@ -35,7 +35,7 @@ export class VirtualSlot implements SlotOfSession {
   constructor(
     readonly id: number,
     readonly group: Group,
-    readonly flows: Flows,
+    readonly flows: CallerContexts,
     /** The next session handle: an application's slots count together. */
     private readonly nextHandle: () => number,
     /** The slots of the same group, which have the same login; this one is added. */
@@ -96,7 +96,7 @@ export class VirtualSlot implements SlotOfSession {
     const { group } = this;
     if (group.isLoggedIn) throw refuse(CKR.alreadyLoggedIn);
     if (pin === undefined) throw refuse(CKR.pinIncorrect);
-    if (group.pin === undefined) yield* presentPin(group, pin, deadline);
+    if (group.pin === undefined) yield* tryApplicationPin(group, pin, deadline);
     else if (!this.isPin(pin)) throw refuse(CKR.pinIncorrect, 'no member was asked');
     group.isLoggedIn = true;
   }

@@ -4,12 +4,12 @@ import { resultOf, step } from '../../spec/job.js';
 import { TokenError } from '../base/error.js';
 import type { Task } from '../base/task.js';
 import type { Group } from '../group/group.js';
+import { failureOf } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
-import { failureOf } from '../group/outcome.js';
 import type { GroupRecord } from '../records/record.js';
 import { mechanismsOn } from '../sessions/mechanisms.js';
 import { checkStorage } from '../wrapping/storage-check.js';
-import { wrapCandidates } from '../wrapping/travel-trial.js';
+import { wrapCandidates } from '../wrapping/wrap-probe.js';
 
 const CKF = { wrap: ck('CKF_WRAP'), unwrap: ck('CKF_UNWRAP') } as const;
 

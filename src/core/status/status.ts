@@ -2,7 +2,7 @@ import type { ObjectSummary } from '../base/event.js';
 import { reasonOf, type StateName } from '../base/state.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
-import type { Standing } from '../objects/object.js';
+import type { ReplicaStatus } from '../objects/object.js';
 
 export interface MemberStatus {
   readonly name: string;
@@ -28,7 +28,7 @@ export interface MemberStatus {
 
 /** An object that is not in step, with how it stands on the members that it was looked for on. */
 export interface DriftStatus extends ObjectSummary {
-  readonly standings: Readonly<Record<string, Standing>>;
+  readonly standings: Readonly<Record<string, ReplicaStatus>>;
 }
 
 export interface GroupStatus {
@@ -57,9 +57,9 @@ export function statusOf(group: Group): GroupStatus {
   const drift: DriftStatus[] = [];
   const unproven: ObjectSummary[] = [];
   for (const object of group.objects.values()) {
-    const standings = [...object.standings.values()];
+    const standings = [...object.replicaStatus.values()];
     if (standings.includes('absent') || standings.includes('misaligned')) {
-      drift.push({ ...object.summary, standings: Object.fromEntries(object.standings) });
+      drift.push({ ...object.summary, standings: Object.fromEntries(object.replicaStatus) });
     }
     if (standings.includes('unproven')) unproven.push(object.summary);
   }

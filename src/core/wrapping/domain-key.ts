@@ -3,15 +3,15 @@ import type { ObjectRef } from '../../spec/calls.js';
 import { ck } from '../../spec/constants.js';
 import { type JobReply, optional, resultOf, step } from '../../spec/job.js';
 import { encodeMechanism } from '../../spec/mechanism.js';
-import { fail } from '../base/refusal.js';
+import { refuse } from '../base/refusal.js';
 import type { Task } from '../base/task.js';
-import { insist } from '../call/errand.js';
+import { runOnMemberOrThrow } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
-import type { Errand } from '../jobs/errand-type.js';
+import { inSession, JobBuilder, onToken, withAttribute } from '../jobs/job-builder.js';
+import { oaep, transportTemplate } from '../jobs/key-wrapping.js';
+import type { MemberJob } from '../jobs/member-job.js';
 import { comparedProvers } from '../jobs/proof.js';
-import { inSession, onToken, Script, withAttribute } from '../jobs/script.js';
-import { oaep, transportTemplate } from '../jobs/travel.js';
 import { CKK, CKO, type Description, describe, describedTypes } from '../objects/identity.js';
 import type { ProofKind } from '../objects/key-note.js';
 import { fromHex, hex, noteProofs, proofsIn } from '../objects/note.js';
@@ -66,14 +66,14 @@ export function* makeTransport(
     ...flags({ PRIVATE: true, SENSITIVE: true, EXTRACTABLE: false, UNWRAP: true }),
     ...flags({ DECRYPT: false, SIGN: false, SIGN_RECOVER: false, DERIVE: false }),
   ];
-  const script = new Script();
+  const builder = new JobBuilder();
   const mechanism = encodeMechanism('transport', 'RSA_PKCS_KEY_PAIR_GEN');
-  const made = script.add(step('C_GenerateKeyPair', mechanism, ofPublic, ofPrivate));
-  const readAt = script.add(step('C_GetAttributeValue', { step: made }, [CKA.modulus, CKA.publicExponent]));
-  script.add(step('C_DestroyObject', { step: made }));
-  const errand: Errand = { function: 'C_GenerateKeyPair', objects: [], isSlow: true, job: () => script };
+  const made = builder.add(step('C_GenerateKeyPair', mechanism, ofPublic, ofPrivate));
+  const readAt = builder.add(step('C_GetAttributeValue', { step: made }, [CKA.modulus, CKA.publicExponent]));
+  builder.add(step('C_DestroyObject', { step: made }));
+  const memberJob: MemberJob = { function: 'C_GenerateKeyPair', objects: [], isSlow: true, job: () => builder };
   const [modulus, publicExponent] = resultOf(
-    yield* insist(group, member, errand, deadline),
+    yield* runOnMemberOrThrow(group, member, memberJob, deadline),
     readAt,
     'C_GetAttributeValue',
   );
@@ -97,14 +97,14 @@ function domainDescription(): Description {
 
 /** Adds the steps that prove which key it is; gives what reads the proofs. */
 export function addProofs(
-  script: Script,
+  builder: JobBuilder,
   salt: Uint8Array,
   key: ObjectRef,
   description: Description = domainDescription(),
 ): (reply: JobReply) => Map<ProofKind, Uint8Array> {
   const asked = comparedProvers(description, salt).map((prover) => {
-    const at = script.steps.length;
-    script.add(...prover.steps(key, at).map(optional));
+    const at = builder.steps.length;
+    builder.add(...prover.steps(key, at).map(optional));
     return { prover, at };
   });
   return (reply) => {
@@ -114,7 +114,7 @@ export function addProofs(
 }
 
 /** A domain key as it was born: what proves it, and its forms wrapped for the members, by their serials. */
-export interface BornDomain {
+export interface GeneratedDomainKey {
   readonly note: DomainNote;
   readonly forms: ReadonlyMap<string, Uint8Array>;
 }
@@ -125,16 +125,16 @@ const domainUse: readonly Attribute[] = flags({ ...noUse, WRAP: true, UNWRAP: tr
  * Makes a domain key: born on one member as a session object, wrapped once for each under its transport key, also
  * for those that are away, and let go of again.
  */
-export function* bearDomain(
+export function* generateDomainKey(
   group: Group,
-  birthplace: Member,
+  generatingMember: Member,
   id: Uint8Array,
   salt: Uint8Array,
   notes: readonly MemberNote[],
   deadline: number,
-): Task<BornDomain> {
-  const script = new Script();
-  const born = script.add(
+): Task<GeneratedDomainKey> {
+  const builder = new JobBuilder();
+  const generated = builder.add(
     step('C_GenerateKey', encodeMechanism('domain', 'AES_KEY_GEN'), [
       inSession,
       { type: CKA.valueLen, value: ulongBytes(32) },
@@ -142,16 +142,16 @@ export function* bearDomain(
       { type: CKA.extractable, value: yes },
     ]),
   );
-  const readProofs = addProofs(script, salt, { step: born });
+  const readProofs = addProofs(builder, salt, { step: generated });
   const wraps = notes.map((note) => {
-    const key = script.add(step('C_CreateObject', transportTemplate(note)));
-    const at = script.add(step('C_WrapKey', oaep, { step: key }, { step: born }));
-    script.add(step('C_DestroyObject', { step: key }));
+    const key = builder.add(step('C_CreateObject', transportTemplate(note)));
+    const at = builder.add(step('C_WrapKey', oaep, { step: key }, { step: generated }));
+    builder.add(step('C_DestroyObject', { step: key }));
     return { serial: note.serial, at };
   });
-  script.add(step('C_DestroyObject', { step: born }));
-  const errand: Errand = { function: 'C_GenerateKey', objects: [], job: () => script };
-  const reply = yield* insist(group, birthplace, errand, deadline);
+  builder.add(step('C_DestroyObject', { step: generated }));
+  const memberJob: MemberJob = { function: 'C_GenerateKey', objects: [], job: () => builder };
+  const reply = yield* runOnMemberOrThrow(group, generatingMember, memberJob, deadline);
   return {
     note: { id: hex(id), proofs: noteProofs(readProofs(reply)) },
     forms: new Map(wraps.map(({ serial, at }) => [serial, new Uint8Array(resultOf(reply, at, 'C_WrapKey'))])),
@@ -159,7 +159,7 @@ export function* bearDomain(
 }
 
 /** What such a key is made with where it lasts no longer than a job. */
-export const passingTemplate: readonly Attribute[] = [
+export const transferKeyTemplate: readonly Attribute[] = [
   { type: CKA.class, value: ulongBytes(CKO.secretKey) },
   { type: CKA.keyType, value: ulongBytes(CKK.aes) },
   inSession,
@@ -179,7 +179,7 @@ const memberLabels: KeyLabels = { domain: DOMAIN_LABEL, transport: TRANSPORT_LAB
  * Installs a domain key on a member as a key that cannot be taken out and can do nothing but wrap and unwrap; does
  * nothing where it is already.
  */
-export function* installDomain(
+export function* installDomainKey(
   group: Group,
   member: Member,
   transport: MemberNote,
@@ -189,30 +189,30 @@ export function* installDomain(
   deadline: number,
   labels: KeyLabels = memberLabels,
 ): Task<void> {
-  const find: Errand = {
+  const find: MemberJob = {
     function: 'C_FindObjects',
     objects: [],
     isReading: true,
     job: () => ({ steps: [step('X_Find', domainTemplate(id, labels.domain), 1, [])] }),
   };
-  if (resultOf(yield* insist(group, member, find, deadline), 0, 'X_Find').length > 0) return;
+  if (resultOf(yield* runOnMemberOrThrow(group, member, find, deadline), 0, 'X_Find').length > 0) return;
   const template: readonly Attribute[] = [
     ...domainTemplate(id, labels.domain),
     { type: CKA.keyType, value: ulongBytes(CKK.aes) },
     ...domainUse,
     { type: CKA.extractable, value: no },
   ];
-  const script = new Script();
-  const key = script.add(step('X_Find', ownTransportTemplate(transport, labels.transport), 1, []));
-  const made = script.add(step('C_UnwrapKey', oaep, { step: key }, form, withAttribute(template, inSession)));
-  const readProofs = addProofs(script, salt, { step: made });
-  script.keep({ step: made });
-  const errand: Errand = { function: 'C_UnwrapKey', objects: [], job: () => script };
-  const proofs = readProofs(yield* insist(group, member, errand, deadline));
+  const builder = new JobBuilder();
+  const key = builder.add(step('X_Find', ownTransportTemplate(transport, labels.transport), 1, []));
+  const made = builder.add(step('C_UnwrapKey', oaep, { step: key }, form, withAttribute(template, inSession)));
+  const readProofs = addProofs(builder, salt, { step: made });
+  builder.persist({ step: made });
+  const memberJob: MemberJob = { function: 'C_UnwrapKey', objects: [], job: () => builder };
+  const proofs = readProofs(yield* runOnMemberOrThrow(group, member, memberJob, deadline));
   for (const [kind, proof] of proofsIn(expected)) {
     const found = proofs.get(kind);
     if (found !== undefined && Buffer.compare(found, proof) !== 0)
-      fail(CKR.deviceError, `the domain key came out as another one on ${member.name}`);
+      refuse(CKR.deviceError, `the domain key came out as another one on ${member.name}`);
   }
 }
 

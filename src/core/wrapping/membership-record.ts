@@ -1,17 +1,23 @@
 import { ck } from '../../spec/constants.js';
 import { optional, resultOf, step } from '../../spec/job.js';
 import { TokenError } from '../base/error.js';
-import { fail } from '../base/refusal.js';
+import { refuse } from '../base/refusal.js';
 import { FOREVER, type Task } from '../base/task.js';
-import { type ErrandEnd, insist, isReachable, runErrand, together } from '../call/errand.js';
+import {
+  isReachable,
+  type MemberJobEnd,
+  runOnMember,
+  runOnMemberOrThrow,
+  runTogether,
+} from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
-import type { Errand } from '../jobs/errand-type.js';
-import { Script } from '../jobs/script.js';
+import { JobBuilder } from '../jobs/job-builder.js';
+import type { MemberJob } from '../jobs/member-job.js';
 import { fromHex, hex } from '../objects/note.js';
 import { DOMAIN_LABEL, foundIn, ownKeyTemplate, recordsIn } from '../records/ledger.js';
 import { type GroupRecord, groupTemplate, isLater, readRecord, recordTypes } from '../records/record.js';
-import { domainTemplate, installDomain } from './domain-key.js';
+import { domainTemplate, installDomainKey } from './domain-key.js';
 
 const CKR = {
   actionProhibited: ck('CKR_ACTION_PROHIBITED'),
@@ -29,7 +35,7 @@ const REFRESH_PAUSE = 10;
 const WRITE_MULTIPLE = 2;
 
 /** Reads the group's own record, and nothing else. */
-export const findGroupRecord: Errand = {
+export const findGroupRecord: MemberJob = {
   function: 'C_FindObjects',
   objects: [],
   isReading: true,
@@ -38,9 +44,9 @@ export const findGroupRecord: Errand = {
 
 /** Puts the group's record on a member, where there is none. */
 export function* writeGroupRecord(group: Group, member: Member, record: GroupRecord, deadline: number): Task<void> {
-  const script = new Script();
-  script.write(record);
-  yield* insist(group, member, { function: 'C_CreateObject', objects: [], job: () => script }, deadline);
+  const builder = new JobBuilder();
+  builder.addRecord(record);
+  yield* runOnMemberOrThrow(group, member, { function: 'C_CreateObject', objects: [], job: () => builder }, deadline);
   member.revision = record.revision;
 }
 
@@ -50,8 +56,8 @@ function* replaceGroupRecord(
   member: Member,
   record: GroupRecord,
   deadline: number,
-): Task<ErrandEnd | { readonly kind: 'overtaken' }> {
-  const read = yield* runErrand(group, member, findGroupRecord, deadline);
+): Task<MemberJobEnd | { readonly kind: 'overtaken' }> {
+  const read = yield* runOnMember(group, member, findGroupRecord, deadline);
   if (read.kind !== 'done') return read;
   const own = foundIn(read.reply, 0).flatMap(({ handle, attributes: [value] }) => {
     const found = readRecord(value?.value ?? new Uint8Array());
@@ -65,15 +71,15 @@ function* replaceGroupRecord(
     return { kind: 'overtaken' };
   }
   const isThere = own.some(({ found }) => !isLater(record, found));
-  const script = new Script();
-  if (!isThere) script.write(record);
+  const builder = new JobBuilder();
+  if (!isThere) builder.addRecord(record);
   for (const { handle, found } of own) {
-    if (isLater(record, found)) script.add(optional(step('C_DestroyObject', handle)));
+    if (isLater(record, found)) builder.add(optional(step('C_DestroyObject', handle)));
   }
   member.revision = record.revision;
-  if (script.steps.length === 0) return read;
-  const errand: Errand = { function: 'C_CreateObject', objects: [], login: read.login, job: () => script };
-  const end = yield* runErrand(group, member, errand, deadline);
+  if (builder.steps.length === 0) return read;
+  const memberJob: MemberJob = { function: 'C_CreateObject', objects: [], login: read.login, job: () => builder };
+  const end = yield* runOnMember(group, member, memberJob, deadline);
   if (end.kind !== 'done') member.revision = -1;
   return end;
 }
@@ -88,10 +94,10 @@ export function* publish(
   change: (record: GroupRecord) => Partial<GroupRecord>,
   deadline: number,
 ): Task<void> {
-  const mine = group.port.start(group.publishing.take(publishInTurn(group, change, deadline)));
+  const mine = group.port.start(group.publicationMutex.runExclusive(publishInTurn(group, change, deadline)));
   // Begun is finished: half of it would be a record that only some have.
   group.keepAlive(mine);
-  if (!mine.settled) yield { signals: [mine], until: FOREVER };
+  if (!mine.completed) yield { signals: [mine], until: FOREVER };
   if (mine.ended?.ok !== true) throw mine.ended?.error ?? new Error('it was given up');
 }
 
@@ -107,9 +113,9 @@ function* publishInTurn(
     // Whoever was to take it has just been lost, and may come back.
     const isOver = tries === MOST_TRIES || group.isHopeless || group.port.now() >= deadline;
     if (published === 'untaken' && isOver)
-      fail(CKR.deviceRemoved, `no member took the group's new record: ${group.whereabouts}`);
+      refuse(CKR.deviceRemoved, `no member took the group's new record: ${group.describeMembers()}`);
   }
-  fail(CKR.actionProhibited, "other processes change the group's record all the time");
+  refuse(CKR.actionProhibited, "other processes change the group's record all the time");
 }
 
 /** `overtaken` when another process has written a later record meanwhile, `untaken` when no member took it. */
@@ -129,7 +135,7 @@ function* publishOnce(
     ...ledger.record,
     ...change(ledger.record),
     revision: revision + 1,
-    time: group.tick(),
+    time: group.nextTimestamp(),
     writer: port.writer,
   };
   let written = 0;
@@ -171,14 +177,14 @@ function* tellLeaving(group: Group, record: GroupRecord, deadline: number): Task
 /** One that is just coming, and is a member already, gets it on its own way. */
 function mayHoldRecord(member: Member): boolean {
   if (!isReachable(member) || member.serial === undefined) return false;
-  return member.isApplicant || member.state.name !== 'joining';
+  return member.isBeingAdded || member.state.name !== 'joining';
 }
 
 /** Takes in a member's record of the group as it is now. `none`: it has been taken off it. */
 export function* learnRecord(group: Group, member: Member, deadline: number): Task<'read' | 'none' | 'unread'> {
   const { record } = group.ledger;
   const until = Math.min(deadline, group.port.now() + group.policy.hangAfter * WRITE_MULTIPLE);
-  const end = yield* runErrand(group, member, findGroupRecord, until);
+  const end = yield* runOnMember(group, member, findGroupRecord, until);
   if (end.kind !== 'done') return 'unread';
   const own = recordsIn(foundIn(end.reply, 0)).group?.record;
   const isOurs = own !== undefined && own.id === record?.id;
@@ -190,7 +196,7 @@ export function* learnRecord(group: Group, member: Member, deadline: number): Ta
 /** Takes in what any member that can be reached says of the group as it is now: what is decided next goes by that. */
 export function* learnLatest(group: Group, deadline: number): Task<void> {
   const readable = group.members.filter((member) => mayHoldRecord(member));
-  yield* together(
+  yield* runTogether(
     group,
     readable.map((member) => learnRecord(group, member, deadline)),
   );
@@ -218,13 +224,13 @@ export function* refreshRecord(group: Group, deadline: number): Task<void> {
   if (active.length === 0 || port.now() - group.recordReadAt < pause) return;
   group.refreshing ??= port.start(readRecordOf(group, active, deadline));
   const { refreshing } = group;
-  if (!refreshing.settled) yield { signals: [refreshing], until: deadline };
+  if (!refreshing.completed) yield { signals: [refreshing], until: deadline };
 }
 
 function mistrust(member: Member): void {
   const { connection } = member;
   if (connection === undefined) return;
-  member.isUnsettled = true;
+  member.needsRecovery = true;
   member.suspect(connection, 'it does not know the newest state of the group');
 }
 
@@ -234,7 +240,7 @@ function* readRecordOf(group: Group, members: readonly Member[], deadline: numbe
   const startedAt = port.now();
   group.recordReadAt = startedAt;
   try {
-    const learnt = yield* together(
+    const learnt = yield* runTogether(
       group,
       members.map((member) => learnRecord(group, member, deadline)),
     );
@@ -265,7 +271,7 @@ export function* bringUpToDate(group: Group, member: Member): Task<string | unde
   try {
     const form = record.pending?.[serial];
     if (form !== undefined)
-      yield* installDomain(group, member, note, record.domain, fromHex(form), fromHex(record.salt), deadline);
+      yield* installDomainKey(group, member, note, record.domain, fromHex(form), fromHex(record.salt), deadline);
     else if (!(yield* holdsDomain(group, member, record.domain.id, deadline)))
       return 'the domain key of now is not there for it: remove it, and add it again';
     if (isUpToDate) return undefined;
@@ -282,31 +288,36 @@ export function* bringUpToDate(group: Group, member: Member): Task<string | unde
 }
 
 function* holdsDomain(group: Group, member: Member, id: string, deadline: number): Task<boolean> {
-  const find: Errand = {
+  const find: MemberJob = {
     function: 'C_FindObjects',
     objects: [],
     isReading: true,
     job: () => ({ steps: [step('X_Find', domainTemplate(id), 1, [])] }),
   };
-  return resultOf(yield* insist(group, member, find, deadline), 0, 'X_Find').length > 0;
+  return resultOf(yield* runOnMemberOrThrow(group, member, find, deadline), 0, 'X_Find').length > 0;
 }
 
 /** Takes domain keys off a member that no record of the group names any more. */
 export function* removeOldDomains(group: Group, member: Member, deadline: number): Task<number> {
   const CKA_ID = ck('CKA_ID');
-  const find: Errand = {
+  const find: MemberJob = {
     function: 'C_FindObjects',
     objects: [],
     isReading: true,
     job: () => ({ steps: [step('X_Find', ownKeyTemplate(DOMAIN_LABEL), MOST_DOMAINS, [CKA_ID])] }),
   };
-  const found = resultOf(yield* insist(group, member, find, deadline), 0, 'X_Find');
+  const found = resultOf(yield* runOnMemberOrThrow(group, member, find, deadline), 0, 'X_Find');
   // One that is not known may be what another process is just making.
   const gone = new Set(group.ledger.record?.gone);
   const old = found.filter(({ attributes: [id] }) => gone.has(hex(id?.value ?? new Uint8Array())));
   if (old.length === 0) return 0;
   const steps = old.map(({ handle }) => step('C_DestroyObject', handle));
-  yield* insist(group, member, { function: 'C_DestroyObject', objects: [], job: () => ({ steps }) }, deadline);
+  yield* runOnMemberOrThrow(
+    group,
+    member,
+    { function: 'C_DestroyObject', objects: [], job: () => ({ steps }) },
+    deadline,
+  );
   return old.length;
 }
 
@@ -319,6 +330,6 @@ export function* announceFilled(group: Group, member: Member): Task<void> {
   });
   const deadline = group.port.now() + group.policy.hangAfter * WRITE_MULTIPLE + group.policy.writeHangAfter;
   yield* publish(group, remaining, deadline);
-  member.isApplicant = false;
+  member.isBeingAdded = false;
   member.isOfGroup = true;
 }

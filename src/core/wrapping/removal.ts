@@ -3,10 +3,10 @@ import type { ReadAttribute } from '../../spec/calls.js';
 import { ck } from '../../spec/constants.js';
 import { resultOf, step } from '../../spec/job.js';
 import type { Task } from '../base/task.js';
-import { insist } from '../call/errand.js';
+import { runOnMemberOrThrow } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
-import type { Errand } from '../jobs/errand-type.js';
+import type { MemberJob } from '../jobs/member-job.js';
 import { pairTemplate } from '../joining/pin-record.js';
 import { isReserved, RESERVED_LABEL } from '../objects/identity.js';
 import { hex } from '../objects/note.js';
@@ -38,19 +38,24 @@ export function* removeOwn(group: Group, member: Member, deadline: number, only?
   ];
   let removed = 0;
   for (const template of own) {
-    const find: Errand = {
+    const find: MemberJob = {
       function: 'C_FindObjects',
       objects: [],
       job: () => ({ steps: [step('X_Find', template, MOST_OBJECTS, [CKA.label, CKA.id, CKA.value])] }),
     };
-    const reply = yield* insist(group, member, find, deadline);
+    const reply = yield* runOnMemberOrThrow(group, member, find, deadline);
     const found = resultOf(reply, 0, 'X_Find')
       .filter(({ attributes: [, id, value] }) => only === undefined || isOneOf(only, id, value))
       .sort((a, b) => order(a.attributes[0]) - order(b.attributes[0]));
     while (found.length > 0) {
       const batch = found.splice(0, 64);
       const steps = batch.map(({ handle }) => step('C_DestroyObject', handle));
-      yield* insist(group, member, { function: 'C_DestroyObject', objects: [], job: () => ({ steps }) }, deadline);
+      yield* runOnMemberOrThrow(
+        group,
+        member,
+        { function: 'C_DestroyObject', objects: [], job: () => ({ steps }) },
+        deadline,
+      );
       removed += batch.length;
     }
   }
@@ -59,17 +64,22 @@ export function* removeOwn(group: Group, member: Member, deadline: number, only?
 
 /** Takes the applications' objects off a member: what a token that leaves the group is not to keep. */
 export function* wipeObjects(group: Group, member: Member, deadline: number): Task<number> {
-  const find: Errand = {
+  const find: MemberJob = {
     function: 'C_FindObjects',
     objects: [],
     job: () => ({ steps: [step('X_Find', [], MOST_OBJECTS, [CKA.label, CKA.token])] }),
   };
-  const found = resultOf(yield* insist(group, member, find, deadline), 0, 'X_Find')
+  const found = resultOf(yield* runOnMemberOrThrow(group, member, find, deadline), 0, 'X_Find')
     .filter(({ attributes: [label, token] }) => token?.value[0] === 1 && !isReserved(label?.value ?? new Uint8Array()))
     .map(({ handle }) => new Uint8Array(handle));
   for (let from = 0; from < found.length; from += 64) {
     const steps = found.slice(from, from + 64).map((handle) => step('C_DestroyObject', handle));
-    yield* insist(group, member, { function: 'C_DestroyObject', objects: [], job: () => ({ steps }) }, deadline);
+    yield* runOnMemberOrThrow(
+      group,
+      member,
+      { function: 'C_DestroyObject', objects: [], job: () => ({ steps }) },
+      deadline,
+    );
   }
   return found.length;
 }

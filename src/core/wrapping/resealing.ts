@@ -3,15 +3,15 @@ import { ck } from '../../spec/constants.js';
 import { optional, resultOf, step } from '../../spec/job.js';
 import type { Task } from '../base/task.js';
 import { runCall } from '../call/call.js';
-import { isReachable, runErrand } from '../call/errand.js';
+import { isReachable, runOnMember } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
+import { isFailure } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
-import { isFailure } from '../group/outcome.js';
 import { Progress } from '../group/progress.js';
-import type { Errand } from '../jobs/errand-type.js';
+import { inSession, JobBuilder, withAttribute, withoutLate } from '../jobs/job-builder.js';
+import { addWrapping, unwrapInputsOf, wrapMechanism } from '../jobs/key-wrapping.js';
+import type { MemberJob } from '../jobs/member-job.js';
 import { noCodes, type Operation } from '../jobs/operation.js';
-import { inSession, Script, withAttribute, withoutLate } from '../jobs/script.js';
-import { addWrapping, arrivalOf, wrapMechanism } from '../jobs/travel.js';
 import type { KeyRecord, Wrapped } from '../objects/key-note.js';
 import { attributesOf, fromHex, hex } from '../objects/note.js';
 import { labelTemplate, readRecord, recordTypes } from '../records/record.js';
@@ -42,7 +42,7 @@ export function openTemplate({ template }: Pick<SealedKey, 'template'>): readonl
  * Wraps what is kept sealed of a key for the members of now: on a member that can open it, where it is a session
  * object for the moment of one job. Undefined where nobody can.
  */
-export function* rewrap(group: Group, record: SealedKey, deadline: number): Task<Wrapped | undefined> {
+export function* rewrapSealed(group: Group, record: SealedKey, deadline: number): Task<Wrapped | undefined> {
   const { sealed } = record;
   if (sealed === undefined) return undefined;
   return 'domain' in sealed
@@ -87,22 +87,24 @@ function* rewrapForEach(group: Group, record: SealedKey, sealed: Wrapped, deadli
   const own = ledger.record;
   for (const member of group.members) {
     if (!isReachable(member) || !member.isServing) continue;
-    const arrival = arrivalOf(ledger, sealed, member.serial);
-    if (arrival === undefined) continue;
+    const unwrapInputs = unwrapInputsOf(ledger, sealed, member.serial);
+    if (unwrapInputs === undefined) continue;
     let read: ReturnType<typeof addWrapping> = () => undefined;
-    const errand: Errand = {
+    const memberJob: MemberJob = {
       function: 'C_WrapKey',
-      objects: [arrival.key],
+      objects: [unwrapInputs.key],
       isReading: true,
       job: ([handle = new Uint8Array(8)]) => {
-        const script = new Script();
-        const made = script.add(step('C_UnwrapKey', arrival.mechanism, handle, arrival.blob, openTemplate(record)));
-        read = addWrapping(script, own, 'transports', handle, { step: made });
-        script.add(step('C_DestroyObject', { step: made }));
-        return { steps: script.steps };
+        const builder = new JobBuilder();
+        const made = builder.add(
+          step('C_UnwrapKey', unwrapInputs.mechanism, handle, unwrapInputs.blob, openTemplate(record)),
+        );
+        read = addWrapping(builder, own, 'transports', handle, { step: made });
+        builder.add(step('C_DestroyObject', { step: made }));
+        return { steps: builder.steps };
       },
     };
-    const end = yield* runErrand(group, member, errand, deadline);
+    const end = yield* runOnMember(group, member, memberJob, deadline);
     if (end.kind === 'done') return read(end.reply);
   }
   return undefined;
@@ -144,12 +146,12 @@ function* resealOne(group: Group, member: Member, handle: number, deadline: numb
   if (record?.sealed === undefined || isCurrent(group, record.sealed)) return true;
   let sealed: Wrapped | undefined;
   try {
-    sealed = yield* rewrap(group, record, deadline);
+    sealed = yield* rewrapSealed(group, record, deadline);
   } catch {
     return false;
   }
   if (sealed === undefined) return false;
-  const next: KeyRecord = { ...record, sealed, writer: group.port.writer, time: group.tick() };
+  const next: KeyRecord = { ...record, sealed, writer: group.port.writer, time: group.nextTimestamp() };
   const known = group.objects.get(handle);
   if (known?.record !== undefined && known.record !== null) known.record = next;
   let isReplaced = true;
@@ -173,13 +175,13 @@ function* replaceKeyRecord(
   readAt: number,
   deadline: number,
 ): Task<boolean> {
-  const finding: Errand = {
+  const finding: MemberJob = {
     function: 'C_FindObjects',
     objects: [],
     isReading: true,
     job: () => ({ steps: [step('X_Find', labelTemplate(record), MOST_RECORDS, recordTypes)] }),
   };
-  const found = yield* runErrand(group, member, finding, deadline);
+  const found = yield* runOnMember(group, member, finding, deadline);
   if (found.kind !== 'done') return false;
   const olds = resultOf(found.reply, 0, 'X_Find').map(({ handle, attributes: [value] }) => ({
     handle: new Uint8Array(handle),
@@ -187,9 +189,9 @@ function* replaceKeyRecord(
   }));
   const isNewer = olds.some(({ record: old }) => typeof old === 'object' && old.kind === 'key' && old.time > readAt);
   if (olds.length === 0 || isNewer) return false;
-  const script = new Script();
-  script.write(record);
-  for (const { handle } of olds) script.add(optional(step('C_DestroyObject', handle)));
-  const replacing: Errand = { function: 'C_CreateObject', objects: [], login: found.login, job: () => script };
-  return (yield* runErrand(group, member, replacing, deadline)).kind === 'done';
+  const builder = new JobBuilder();
+  builder.addRecord(record);
+  for (const { handle } of olds) builder.add(optional(step('C_DestroyObject', handle)));
+  const replacing: MemberJob = { function: 'C_CreateObject', objects: [], login: found.login, job: () => builder };
+  return (yield* runOnMember(group, member, replacing, deadline)).kind === 'done';
 }

@@ -1,12 +1,12 @@
 import { type Attribute, ulongBytes } from '../../spec/attribute.js';
 import { ck } from '../../spec/constants.js';
 import { resultOf, step } from '../../spec/job.js';
-import { fail } from '../base/refusal.js';
+import { refuse } from '../base/refusal.js';
 import type { Task } from '../base/task.js';
-import { insist } from '../call/errand.js';
+import { runOnMemberOrThrow } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
-import { inSession, Script } from '../jobs/script.js';
+import { inSession, JobBuilder } from '../jobs/job-builder.js';
 import { CKO, RESERVED_LABEL } from '../objects/identity.js';
 
 /** Records of keys that travel sealed are the largest. */
@@ -30,12 +30,17 @@ export function* checkStorage(group: Group, member: Member, deadline: number): T
     { type: CKA.label, value: Buffer.from(`${RESERVED_LABEL}probe`) },
     { type: CKA.value, value },
   ];
-  const script = new Script();
-  const kept = script.keep({ step: script.add(step('C_CreateObject', [...template, inSession])) });
-  const readAt = script.add(step('C_GetAttributeValue', { step: kept }, [CKA.value]));
-  script.add(step('C_DestroyObject', { step: kept }));
-  const reply = yield* insist(group, member, { function: 'C_CreateObject', objects: [], job: () => script }, deadline);
+  const builder = new JobBuilder();
+  const kept = builder.persist({ step: builder.add(step('C_CreateObject', [...template, inSession])) });
+  const readAt = builder.add(step('C_GetAttributeValue', { step: kept }, [CKA.value]));
+  builder.add(step('C_DestroyObject', { step: kept }));
+  const reply = yield* runOnMemberOrThrow(
+    group,
+    member,
+    { function: 'C_CreateObject', objects: [], job: () => builder },
+    deadline,
+  );
   const [read] = resultOf(reply, readAt, 'C_GetAttributeValue');
   if (Buffer.compare(read?.value ?? new Uint8Array(), value) !== 0)
-    fail(CKR.deviceError, `${member.name} does not keep data objects of ${LARGEST_RECORD} bytes`);
+    refuse(CKR.deviceError, `${member.name} does not keep data objects of ${LARGEST_RECORD} bytes`);
 }

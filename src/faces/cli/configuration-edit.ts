@@ -16,7 +16,7 @@ import { quoted } from './configuration-text.js';
 // A configuration is changed by cutting and pasting in its text, where the parser says that things are: whatever is not
 // concerned stays as it is to the byte, however its writer has laid it out.
 
-type Place = readonly [from: number, to: number];
+type TextRange = readonly [from: number, to: number];
 
 /** Where the list of members is not one that can be changed in its place. */
 export class NotEditable extends Error {}
@@ -44,7 +44,7 @@ function membersIn(text: string): Members {
   return { text, list, tokens, isFlow: token.type === 'flow-collection', lastComma };
 }
 
-function placeOf(node: unknown): Place {
+function placeOf(node: unknown): TextRange {
   const [from, to] = (node as ParsedNode).range;
   return [from, to];
 }
@@ -72,7 +72,7 @@ function endOfItem(text: string, valueEnd: number, column: number): number {
   return to;
 }
 
-function splice(text: string, [from, to]: Place, put = ''): string {
+function splice(text: string, [from, to]: TextRange, put = ''): string {
   return text.slice(0, from) + put + text.slice(to);
 }
 
@@ -86,7 +86,7 @@ function addLines(text: string, to: number, lines: readonly string[]): string {
 }
 
 /** Puts an entry in brackets behind the last one, on a line of its own where that has one. */
-function addToFlow(text: string, last: number, [, to]: Place, entry: string, lastComma?: number): string {
+function addToFlow(text: string, last: number, [, to]: TextRange, entry: string, lastComma?: number): string {
   const line = lineStart(text, last);
   const indent = text.slice(line, last);
   // A comma behind the last one, where there is one, comes behind the new one too.
@@ -157,7 +157,7 @@ export function hasMember(text: string, name: string): boolean {
  * The lines of an item of a list with dashes. The comment right above belongs to it; above the first item it may be
  * about the whole list, and goes only where it names the member.
  */
-function linesOf(members: Members, index: number, name: string): Place {
+function linesOf(members: Members, index: number, name: string): TextRange {
   const { text, list, tokens } = members;
   const dash = startOf(tokens[index] as CST.CollectionItem, false);
   let from = lineStart(text, dash);

@@ -5,7 +5,7 @@ import type { Member } from '../../core/group/member.js';
 import { encrypt, type Operation, sign, verify } from '../../core/jobs/operation.js';
 import { CKK, CKO } from '../../core/objects/identity.js';
 import type { VirtualObject } from '../../core/objects/object.js';
-import { proveStandings } from '../../core/status/standings.js';
+import { proveReplicas } from '../../core/status/replica-status.js';
 import type { OpenGroup } from '../../runtime/open-group.js';
 import { ck, codeName } from '../../spec/constants.js';
 import { encodeMechanism, type MechanismInput } from '../../spec/mechanism.js';
@@ -61,7 +61,7 @@ async function useOn(
   operation: Operation<Buffer>,
   signal: AbortSignal,
 ): Promise<Given> {
-  const standing = key.standings.get(member.name);
+  const standing = key.replicaStatus.get(member.name);
   if (standing === 'absent') return 'MISSING';
   if (standing === 'misaligned') return 'OTHER KEY';
   try {
@@ -126,7 +126,7 @@ export async function tryKey(
   const { handle, label, id } = key.summary;
   const serving = open.group.members.filter(({ isServing }) => isServing);
   const isEc = key.description.type === CKK.ec;
-  await open.run(proveStandings(open.group, [key], until), signal);
+  await open.run(proveReplicas(open.group, [key], until), signal);
   let last: KeyTrial = { handle, label, id, way: '', result: 'untested', members: {} };
   for (const way of isEc ? [ecdsa] : (ways.get(key.description.type) ?? [])) {
     const given = new Map<string, Given>();

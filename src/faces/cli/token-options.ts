@@ -35,7 +35,7 @@ export const pinOptions: readonly OptionSpec[] = [
   { flags: '--pin-command <line>', description: 'the PIN is the first line that this prints' },
 ];
 
-export interface TokenPlace {
+export interface TokenLocation {
   readonly module: string;
   readonly token: TokenSelector;
   readonly env: Readonly<Record<string, string>>;
@@ -90,7 +90,7 @@ export async function askForToken(
   options: Options,
   /** Of the group that the token is for, where there is one. */
   group?: GroupConfig,
-): Promise<TokenPlace> {
+): Promise<TokenLocation> {
   const { questions } = shell;
   const likely = group?.members[0]?.module;
   const library = textOf(options, 'module') ?? (await questions.text('PKCS#11 library', '--module', likely));

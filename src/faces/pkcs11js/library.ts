@@ -5,7 +5,7 @@ import type { Member } from '../../core/group/member.js';
 import type { VirtualSession } from '../../core/sessions/virtual-session.js';
 import { sessionHandleInvalid, VirtualSlot } from '../../core/sessions/virtual-slot.js';
 import { sha256 } from '../../runtime/crypto.js';
-import { flows } from '../../runtime/flows.js';
+import { callerContexts } from '../../runtime/flows.js';
 import { OpenGroup, readConfiguration } from '../../runtime/open-group.js';
 import { ck } from '../../spec/constants.js';
 
@@ -68,7 +68,7 @@ export class Library {
   initialize(): void {
     if (this.#slots !== undefined) throw new TokenError(CKR.alreadyInitialized, 'C_Initialize', '');
     const slots: OpenSlot[] = [];
-    flows.use();
+    callerContexts.use();
     try {
       for (const path of this.paths) {
         const configuration = readConfiguration(path);
@@ -83,7 +83,7 @@ export class Library {
       for (const open of opened(slots)) open.awaitServiceSync(open.now() + open.group.policy.deadline);
     } catch (error) {
       for (const open of opened(slots)) open.closeSync();
-      flows.release();
+      callerContexts.release();
       throw error;
     }
     this.#slots = slots;
@@ -95,7 +95,7 @@ export class Library {
     this.#slots = undefined;
     for (const { slot } of slots) slot.closeAllSessions();
     for (const open of opened(slots)) open.closeSync();
-    flows.release();
+    callerContexts.release();
   }
 
   get slots(): readonly OpenSlot[] {
@@ -147,7 +147,7 @@ export class Library {
   ): VirtualSlot {
     let id = Buffer.from(sha256(Buffer.from(name))).readUInt32BE() & MOST_HANDLES;
     while (id === 0 || others.some(({ slot }) => slot.id === id)) id = (id + 1) & MOST_HANDLES;
-    return new VirtualSlot(id, open.group, flows, () => this.#nextHandle(), peers, only);
+    return new VirtualSlot(id, open.group, callerContexts, () => this.#nextHandle(), peers, only);
   }
 
   #nextHandle(): number {

@@ -4,14 +4,14 @@ import { runCall } from '../../core/call/call.js';
 import { checkClass, findKey } from '../../core/call/lookup.js';
 import { readObject } from '../../core/call/reading.js';
 import {
-  copying,
-  creating,
-  deriving,
-  generating,
-  generatingPair,
-  type Making,
-  unwrapping,
-} from '../../core/jobs/making.js';
+  type CreationRequest,
+  requestCopy,
+  requestCreate,
+  requestDerive,
+  requestGenerate,
+  requestGeneratePair,
+  requestUnwrap,
+} from '../../core/jobs/creation-request.js';
 import { sizeOf, wrapKey } from '../../core/jobs/operation.js';
 import { CKO } from '../../core/objects/identity.js';
 import type { VirtualObject } from '../../core/objects/object.js';
@@ -36,9 +36,9 @@ const CKR = {
   wrappingKeyTypeInconsistent: ck('CKR_WRAPPING_KEY_TYPE_INCONSISTENT'),
 } as const;
 
-function* made({ session, deadline }: SessionCall, making: Making): Task<Buffer> {
-  const [object] = yield* session.create(making, deadline);
-  if (object === undefined) throw new Error(`${making.function} made nothing`);
+function* made({ session, deadline }: SessionCall, creation: CreationRequest): Task<Buffer> {
+  const [object] = yield* session.create(creation, deadline);
+  if (object === undefined) throw new Error(`${creation.function} made nothing`);
   return handleOf(object.handle);
 }
 
@@ -55,7 +55,7 @@ function* namedBy({ open, deadline }: SessionCall, mechanism: Mechanism, functio
 function* copied(call: SessionCall, handle: number, template: Kinds['template']): Task<Buffer> {
   const { open, deadline } = call;
   const source = yield* findKey(open.group, handle, CKR.objectHandleInvalid, 'C_CopyObject', deadline);
-  return yield* made(call, copying(source, template));
+  return yield* made(call, requestCopy(source, template));
 }
 
 function* unwrapped(
@@ -69,7 +69,7 @@ function* unwrapped(
   const key = yield* findKey(open.group, handle, CKR.unwrappingKeyHandleInvalid, 'C_UnwrapKey', deadline);
   checkClass('C_UnwrapKey', key, [CKO.secretKey, CKO.privateKey], CKR.unwrappingKeyTypeInconsistent);
   const named = yield* namedBy(call, mechanism, 'C_UnwrapKey');
-  return yield* made(call, unwrapping(mechanism, key, wrapped, template, named));
+  return yield* made(call, requestUnwrap(mechanism, key, wrapped, template, named));
 }
 
 function* derived(call: SessionCall, mechanism: Mechanism, handle: number, template: Kinds['template']): Task<Buffer> {
@@ -77,7 +77,7 @@ function* derived(call: SessionCall, mechanism: Mechanism, handle: number, templ
   const key = yield* findKey(open.group, handle, CKR.keyHandleInvalid, 'C_DeriveKey', deadline);
   checkClass('C_DeriveKey', key, [CKO.secretKey, CKO.privateKey], CKR.keyTypeInconsistent);
   const named = yield* namedBy(call, mechanism, 'C_DeriveKey');
-  return yield* made(call, deriving(mechanism, key, template, named));
+  return yield* made(call, requestDerive(mechanism, key, template, named));
 }
 
 function* wrapped(
@@ -128,7 +128,7 @@ function* sized({ open, slot, deadline }: SessionCall, handle: number): Task<num
 
 /** The calls of sections 5.7 and 5.13. */
 export const objectMethods: Readonly<Record<string, Method>> = {
-  C_CreateObject: onSession(['template'], (call, template) => made(call, creating(template))),
+  C_CreateObject: onSession(['template'], (call, template) => made(call, requestCreate(template))),
   C_CopyObject: onSession(['handle', 'template'], copied),
   C_DestroyObject: onSession(['handle'], ({ session, deadline }, object) => session.destroy(object, deadline)),
   C_GetObjectSize: onSession(['handle'], sized),
@@ -143,13 +143,16 @@ export const objectMethods: Readonly<Record<string, Method>> = {
   C_FindObjectsFinal: onSessionNow([], ({ session }) => session.endSearch()),
   C_GenerateKey: onSession(
     ['mechanism', 'template'],
-    (call, mechanism, template) => made(call, generating(mechanism, template)),
+    (call, mechanism, template) => made(call, requestGenerate(mechanism, template)),
     { isAsync: true },
   ),
   C_GenerateKeyPair: onSession(
     ['mechanism', 'template', 'template'],
     function* ({ session, deadline }, mechanism, ofPublic, ofPrivate) {
-      const [publicKey, privateKey] = yield* session.create(generatingPair(mechanism, ofPublic, ofPrivate), deadline);
+      const [publicKey, privateKey] = yield* session.create(
+        requestGeneratePair(mechanism, ofPublic, ofPrivate),
+        deadline,
+      );
       if (publicKey === undefined || privateKey === undefined) throw new Error('C_GenerateKeyPair made no pair');
       return { privateKey: handleOf(privateKey.handle), publicKey: handleOf(publicKey.handle) };
     },

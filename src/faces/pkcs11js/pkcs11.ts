@@ -1,5 +1,5 @@
 import type pkcs11js from '#pkcs11js';
-import { flows } from '../../runtime/flows.js';
+import { callerContexts } from '../../runtime/flows.js';
 import { callSync, callWith } from './calling.js';
 import { dataMethods } from './data-methods.js';
 import { convertError, notLoaded } from './errors.js';
@@ -74,7 +74,7 @@ for (const [name, method] of Object.entries(methods)) {
   define(name, function (...given) {
     const library = libraryOf(this);
     const args = lenient.has(name) ? takes.map((_kind, at) => given[at]) : given;
-    return flows.call(() =>
+    return callerContexts.call(() =>
       isAsync === true && args.length > takes.length
         ? callWith(library, method, args)
         : callSync(library, name, method, args),
@@ -83,10 +83,10 @@ for (const [name, method] of Object.entries(methods)) {
   if (isAsync !== true) continue;
   define(`${name}Callback`, function (...args) {
     const library = libraryOf(this);
-    return flows.call(() => callWith(library, method, args));
+    return callerContexts.call(() => callWith(library, method, args));
   });
   define(`${name}Async`, function (...args) {
-    return flows.call(
+    return callerContexts.call(
       () =>
         new Promise((resolve, reject) => {
           const callback: Callback = (error, result) => (error ? reject(error) : resolve(result));

@@ -1,10 +1,10 @@
 import { EventEmitter } from 'node:events';
-import { addMember } from '../../core/administration/admission.js';
-import { type RemovalReport, removeMember } from '../../core/administration/departure.js';
-import { assign, recoverMember, setDrained } from '../../core/administration/duty.js';
+import { addMember } from '../../core/administration/add-member.js';
+import { assignRole, recoverMember, setDrained } from '../../core/administration/duty.js';
+import { type RemovalReport, removeMember } from '../../core/administration/remove-member.js';
 import { type SynchronizationReport, synchronize } from '../../core/administration/synchronization.js';
 import { type BackupReport, backUp } from '../../core/backup/backup.js';
-import type { BackupPlace } from '../../core/backup/backup-token.js';
+import type { BackupLocation } from '../../core/backup/backup-token.js';
 import { type RestoreReport, restoreBackup } from '../../core/backup/restore.js';
 import type {
   ConfigurationEvent,
@@ -18,7 +18,7 @@ import type {
   ProgressEvent,
   SyncEvent,
 } from '../../core/base/event.js';
-import { calledBy } from '../../core/base/refusal.js';
+import { withFunctionName } from '../../core/base/refusal.js';
 import type { Task } from '../../core/base/task.js';
 import type { MemberConfig, PinReference, TokenSelector } from '../../core/configuration/configuration.js';
 import { checkBackupToken, checkMember, checkPinReference } from '../../core/configuration/validation.js';
@@ -211,7 +211,7 @@ export class AdministeredToken extends EventEmitter<TokenEvents> {
     name: string,
     input: BackupTokenInput,
     options: CallOptions,
-    work: (group: Group, place: BackupPlace, deadline: number) => Task<T>,
+    work: (group: Group, place: BackupLocation, deadline: number) => Task<T>,
   ): Promise<T> {
     const token = checkBackupToken(input, name);
     const within = budgetOf(options, WORK_WITHIN);
@@ -231,9 +231,9 @@ export class AdministeredToken extends EventEmitter<TokenEvents> {
     const { group } = this.#open;
     // biome-ignore lint/correctness/useYield: what is decided here is done beside
     const assigning = (function* (): Task<void> {
-      assign(group, name, duty);
+      assignRole(group, name, duty);
     })();
-    await this.#open.run(calledBy(duty === 'active' ? 'promote' : 'demote', assigning), options.signal);
+    await this.#open.run(withFunctionName(duty === 'active' ? 'promote' : 'demote', assigning), options.signal);
   }
 
   async #administer<T>(

@@ -6,20 +6,20 @@ import { findObjects } from '../../core/call/find.js';
 import { checkClass, findKey, visibleObject } from '../../core/call/lookup.js';
 import { readObject } from '../../core/call/reading.js';
 import {
-  copying,
-  creating,
-  deriving,
-  generating,
-  generatingPair,
-  type Making,
-  unwrapping,
-} from '../../core/jobs/making.js';
+  type CreationRequest,
+  requestCopy,
+  requestCreate,
+  requestDerive,
+  requestGenerate,
+  requestGeneratePair,
+  requestUnwrap,
+} from '../../core/jobs/creation-request.js';
 import { decrypt, digest, encrypt, type Operation, random, sign, verify, wrapKey } from '../../core/jobs/operation.js';
 import { CKO } from '../../core/objects/identity.js';
 import type { VirtualObject } from '../../core/objects/object.js';
+import { changeAttributes } from '../../core/replication/attribute-change.js';
 import { createObjects } from '../../core/replication/creation.js';
 import { destroyObject } from '../../core/replication/destruction.js';
-import { changeAttributes } from '../../core/replication/modification.js';
 import { type GroupStatus, statusOf } from '../../core/status/status.js';
 import { type ConfigurationSource, OpenGroup, readConfiguration } from '../../runtime/open-group.js';
 import { type AttributeValue, attributeOf, decodeAttribute } from '../../spec/attribute.js';
@@ -237,7 +237,7 @@ export class VirtualToken extends AdministeredToken {
   async generateKey(mechanism: MechanismInput, template: Template, options?: CallOptions): Promise<TokenObject> {
     const encoded = encodeMechanism('mechanism', mechanism);
     const attributes = copyOfTemplate('template', template);
-    return await this.#create(() => generating(encoded, attributes), options);
+    return await this.#create(() => requestGenerate(encoded, attributes), options);
   }
 
   /** C_GenerateKeyPair, section 5.13. */
@@ -252,7 +252,7 @@ export class VirtualToken extends AdministeredToken {
     const ofPrivate = copyOfTemplate('privateTemplate', privateTemplate);
     const { group } = this.#open;
     const [publicKey, privateKey] = await this.#run(
-      (deadline) => createObjects(group, generatingPair(encoded, ofPublic, ofPrivate), deadline),
+      (deadline) => createObjects(group, requestGeneratePair(encoded, ofPublic, ofPrivate), deadline),
       options,
     );
     return { publicKey: tokenObject(publicKey), privateKey: tokenObject(privateKey) };
@@ -261,7 +261,7 @@ export class VirtualToken extends AdministeredToken {
   /** C_CreateObject, section 5.7: a key from its value, a certificate or a data object. */
   async createObject(template: Template, options?: CallOptions): Promise<TokenObject> {
     const attributes = copyOfTemplate('template', template);
-    return await this.#create(() => creating(attributes), options);
+    return await this.#create(() => requestCreate(attributes), options);
   }
 
   /** C_CopyObject, section 5.7: the template says what is other in the copy. */
@@ -272,7 +272,7 @@ export class VirtualToken extends AdministeredToken {
       'C_CopyObject',
       handle,
       CKR.objectHandleInvalid,
-      (source) => copying(source, attributes),
+      (source) => requestCopy(source, attributes),
       options,
     );
   }
@@ -292,9 +292,9 @@ export class VirtualToken extends AdministeredToken {
     const attributes = copyOfTemplate('template', template);
     const blob = copyOf('wrapped', wrapped);
     const handle = handleOf('key', key);
-    const make = (source: VirtualObject): Making => {
+    const make = (source: VirtualObject): CreationRequest => {
       checkClass('C_UnwrapKey', source, [CKO.secretKey, CKO.privateKey], CKR.unwrappingKeyTypeInconsistent);
-      return unwrapping(encoded, source, blob, attributes);
+      return requestUnwrap(encoded, source, blob, attributes);
     };
     return await this.#createFrom('C_UnwrapKey', handle, CKR.unwrappingKeyHandleInvalid, make, options);
   }
@@ -309,9 +309,9 @@ export class VirtualToken extends AdministeredToken {
     const encoded = encodeMechanism('mechanism', mechanism);
     const attributes = copyOfTemplate('template', template);
     const handle = handleOf('key', key);
-    const make = (source: VirtualObject): Making => {
+    const make = (source: VirtualObject): CreationRequest => {
       checkClass('C_DeriveKey', source, [CKO.secretKey, CKO.privateKey], CKR.keyTypeInconsistent);
-      return deriving(encoded, source, attributes);
+      return requestDerive(encoded, source, attributes);
     };
     return await this.#createFrom('C_DeriveKey', handle, CKR.keyHandleInvalid, make, options);
   }
@@ -370,7 +370,7 @@ export class VirtualToken extends AdministeredToken {
     await this.close();
   }
 
-  async #create(make: () => Making, options: CallOptions | undefined): Promise<TokenObject> {
+  async #create(make: () => CreationRequest, options: CallOptions | undefined): Promise<TokenObject> {
     const { group } = this.#open;
     const [made] = await this.#run((deadline) => createObjects(group, make(), deadline), options);
     return tokenObject(made);
@@ -380,7 +380,7 @@ export class VirtualToken extends AdministeredToken {
     functionName: string,
     handle: number,
     code: number,
-    make: (source: VirtualObject) => Making,
+    make: (source: VirtualObject) => CreationRequest,
     options: CallOptions | undefined,
   ): Promise<TokenObject> {
     const { group } = this.#open;

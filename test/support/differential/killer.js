@@ -1,7 +1,7 @@
 // Ends one of the group's hosts by SIGKILL, as a crash of the vendor's library would, just before a call of a case.
 import { setTimeout as wait } from 'node:timers/promises';
 import { recoverMember } from '../../../dist/core/administration/duty.js';
-import { Library } from '../../../src/faces/pkcs11js/library.js';
+import { Library } from '../../../dist/faces/pkcs11js/library.js';
 
 /** ms */
 const RESTORED_WITHIN = 20_000;

@@ -1,6 +1,6 @@
 // A small service, run by tests as a process or a worker of its own: `service.js MODE CONFIGURATION`.
 import { parentPort, workerData } from 'node:worker_threads';
-import { VirtualToken } from '../../../src/index.js';
+import { VirtualToken } from '../../../dist/index.js';
 import { prepare, run } from './operations.js';
 
 const [mode, configuration] = workerData ?? [process.argv[2], JSON.parse(process.argv[3])];

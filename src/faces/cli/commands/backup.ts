@@ -1,5 +1,5 @@
 import { backUp } from '../../../core/backup/backup.js';
-import type { BackupPlace } from '../../../core/backup/backup-token.js';
+import type { BackupLocation } from '../../../core/backup/backup-token.js';
 import { restoreBackup } from '../../../core/backup/restore.js';
 import type { Task } from '../../../core/base/task.js';
 import type { BackupTokenConfig } from '../../../core/configuration/configuration.js';
@@ -24,7 +24,7 @@ async function withBackup<T>(
   shell: Shell,
   name: string,
   place: BackupTokenConfig,
-  work: (group: Group, at: BackupPlace, deadline: number) => Task<T>,
+  work: (group: Group, at: BackupLocation, deadline: number) => Task<T>,
 ): Promise<T> {
   return await shell.withGroup((open) => administerWith(open, name, place, work, WORK_WITHIN, shell.signal), {
     hidden: hiddenBy(place.pin),

@@ -1,7 +1,7 @@
 import { existsSync, rmSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { parse } from 'yaml';
-import type { FormationReport } from '../../../core/administration/formation.js';
+import type { FormationReport } from '../../../core/administration/create-group.js';
 import { recordOf } from '../../../core/administration/membership.js';
 import { TokenError } from '../../../core/base/error.js';
 import type { GroupConfigInput, PinReference } from '../../../core/configuration/configuration.js';

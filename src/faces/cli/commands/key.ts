@@ -1,6 +1,6 @@
 import { findObjects } from '../../../core/call/find.js';
 import { findKey } from '../../../core/call/lookup.js';
-import { generating, generatingPair } from '../../../core/jobs/making.js';
+import { requestGenerate, requestGeneratePair } from '../../../core/jobs/creation-request.js';
 import { CKO } from '../../../core/objects/identity.js';
 import type { VirtualObject } from '../../../core/objects/object.js';
 import { createObjects } from '../../../core/replication/creation.js';
@@ -77,12 +77,12 @@ const generate: CommandSpec = {
     const mechanism = encodeMechanism('kind', found.mechanism);
     const own = encodeTemplate('template', { ...name, ...secrecy, ...found.template } as never);
     const ofPublic = found.publicTemplate;
-    const making =
+    const creation =
       ofPublic === undefined
-        ? generating(mechanism, own)
-        : generatingPair(mechanism, encodeTemplate('template', { ...name, ...ofPublic } as never), own);
+        ? requestGenerate(mechanism, own)
+        : requestGeneratePair(mechanism, encodeTemplate('template', { ...name, ...ofPublic } as never), own);
     return await shell.withGroup(async (open) => {
-      const made = await open.run(createObjects(open.group, making, open.now() + WORK_WITHIN), shell.signal);
+      const made = await open.run(createObjects(open.group, creation, open.now() + WORK_WITHIN), shell.signal);
       tellObjects(shell, made.map(shownObject));
       return shell.codeOf(open);
     });

@@ -1,6 +1,6 @@
-import { addMember } from '../../../core/administration/admission.js';
-import { removeMember } from '../../../core/administration/departure.js';
+import { addMember } from '../../../core/administration/add-member.js';
 import { setDrained } from '../../../core/administration/duty.js';
+import { removeMember } from '../../../core/administration/remove-member.js';
 import type { GroupConfig } from '../../../core/configuration/configuration.js';
 import { checkMember } from '../../../core/configuration/validation.js';
 import { undrainMember } from '../../../runtime/formation.js';

@@ -1,6 +1,6 @@
 import { findObjects } from '../../../core/call/find.js';
 import type { VirtualObject } from '../../../core/objects/object.js';
-import { proveStandings } from '../../../core/status/standings.js';
+import { proveReplicas } from '../../../core/status/replica-status.js';
 import { type Attribute, ulongBytes } from '../../../spec/attribute.js';
 import { ck, findConstant, namesOf } from '../../../spec/constants.js';
 import { type CommandSpec, idOf, textOf } from '../command.js';
@@ -51,13 +51,13 @@ export interface ShownObject {
   readonly members: Readonly<Record<string, string>>;
 }
 
-export function shownObject({ summary, description, standings }: VirtualObject): ShownObject {
+export function shownObject({ summary, description, replicaStatus }: VirtualObject): ShownObject {
   const types = description.class === CKO_CERTIFICATE ? certificateTypes : keyTypes;
   return {
     ...summary,
     class: nameIn(classes, description.class),
     type: Number.isNaN(description.type) ? '' : nameIn(types, description.type),
-    members: Object.fromEntries(standings),
+    members: Object.fromEntries(replicaStatus),
   };
 }
 
@@ -123,7 +123,7 @@ export const objects: CommandSpec = {
       const { group } = open;
       const until = open.now() + WORK_WITHIN;
       const found = await open.run(findObjects(group, template, until), shell.signal);
-      if (options.proof !== false) await open.run(proveStandings(group, found, until), shell.signal);
+      if (options.proof !== false) await open.run(proveReplicas(group, found, until), shell.signal);
       const shown = found.map(shownObject);
       const slots: Slot[] = [
         { slot: 'HA Virtual Card Slot', token: group.label, serial: group.serial, state: 'virtual' },

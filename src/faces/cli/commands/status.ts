@@ -19,20 +19,20 @@ const SAMPLES = 5;
 const LOOK_WITHIN = 5000;
 const COUNT_WITHIN = 60_000;
 
-interface MemberPicture extends MemberStatus {
+interface MemberSnapshot extends MemberStatus {
   /** ms that C_GenerateRandom takes there; undefined where it does not serve. */
   readonly latency: number | undefined;
   /** How many of the group's objects it has; undefined where it does not serve. */
   readonly objects: number | undefined;
 }
 
-interface GroupPicture {
+interface GroupSnapshot {
   readonly label: string;
   readonly serial: string;
   readonly state: 'good' | 'degraded' | 'down';
   /** How many objects the group has; undefined where no member can tell. */
   readonly objects: number | undefined;
-  readonly members: readonly MemberPicture[];
+  readonly members: readonly MemberSnapshot[];
   /** Members of the group that the configuration does not name. */
   readonly unconfigured: readonly { readonly name: string; readonly serial: string }[];
 }
@@ -59,8 +59,8 @@ async function countObjects(
   try {
     const objects = await open.run(findObjects(open.group, [], open.now() + COUNT_WITHIN));
     const lacking = new Map<string, number>();
-    for (const { standings } of objects)
-      for (const [member, standing] of standings)
+    for (const { replicaStatus } of objects)
+      for (const [member, standing] of replicaStatus)
         if (standing === 'absent' || standing === 'misaligned') lacking.set(member, (lacking.get(member) ?? 0) + 1);
     return { total: objects.length, lacking };
   } catch (error) {
@@ -69,7 +69,7 @@ async function countObjects(
   }
 }
 
-async function takePicture(open: OpenGroup): Promise<GroupPicture> {
+async function takeSnapshot(open: OpenGroup): Promise<GroupSnapshot> {
   const { group } = open;
   const serves = group.members.some(({ isServing }) => isServing);
   const objects = serves ? await countObjects(open) : undefined;
@@ -120,13 +120,13 @@ const colours: Readonly<Record<string, Colour>> = {
   down: 'red',
 };
 
-function inStep({ behind, objects }: MemberPicture, total: number | undefined): string {
+function inStep({ behind, objects }: MemberSnapshot, total: number | undefined): string {
   if (behind > 0) return `${behind} ${behind === 1 ? 'change' : 'changes'} behind`;
   if (objects === undefined || total === undefined) return '?';
   return objects === total ? 'in step' : `lacks ${total - objects}`;
 }
 
-function show(output: Output, { label, serial, state, objects, members, unconfigured }: GroupPicture): void {
+function show(output: Output, { label, serial, state, objects, members, unconfigured }: GroupSnapshot): void {
   const painted = (text: string): string => output.paint(colours[text] ?? 'bold', text);
   output.line(
     `${printable(label)} (serial ${serial}): ${painted(state)}, ${objects === undefined ? 'objects unknown' : `${objects} objects`}`,
@@ -151,7 +151,7 @@ function show(output: Output, { label, serial, state, objects, members, unconfig
     );
 }
 
-function codeOf({ state }: GroupPicture): ExitCode {
+function codeOf({ state }: GroupSnapshot): ExitCode {
   if (state === 'good') return EXIT.good;
   return state === 'down' ? EXIT.failed : EXIT.degraded;
 }
@@ -167,7 +167,7 @@ async function awaitMembers(shell: Shell, open: OpenGroup): Promise<void> {
 
 async function watch(shell: Shell, open: OpenGroup, interval: number): Promise<ExitCode> {
   const { output, signal } = shell;
-  let picture = await takePicture(open);
+  let picture = await takeSnapshot(open);
   while (!signal.aborted) {
     output.give(picture, () => {
       clearScreen(output);
@@ -176,7 +176,7 @@ async function watch(shell: Shell, open: OpenGroup, interval: number): Promise<E
       output.line(output.paint('dim', `${new Date().toTimeString().slice(0, 8)}, every ${interval} s; Ctrl-C ends`));
     });
     await untilChanged(open, interval * 1000, signal);
-    if (!signal.aborted) picture = await takePicture(open);
+    if (!signal.aborted) picture = await takeSnapshot(open);
   }
   return codeOf(picture);
 }
@@ -203,7 +203,7 @@ export const status: CommandSpec = {
     const look = async (open: OpenGroup): Promise<ExitCode> => {
       await awaitMembers(shell, open);
       if (isWatching) return await watch(shell, open, interval);
-      const picture = await takePicture(open);
+      const picture = await takeSnapshot(open);
       shell.output.give(picture, () => show(shell.output, picture));
       return codeOf(picture);
     };

@@ -1,10 +1,10 @@
-import { awaitSettled } from '../../../core/administration/formation.js';
+import { awaitInService } from '../../../core/administration/create-group.js';
 import { TokenError } from '../../../core/base/error.js';
 import { reasonOf } from '../../../core/base/state.js';
 import type { GroupConfig } from '../../../core/configuration/configuration.js';
 import { membersBeyond } from '../../../core/records/record.js';
 import { type Inspection, inspectMember } from '../../../core/status/inspection.js';
-import { proveTravel, type Travel } from '../../../core/wrapping/travel-trial.js';
+import { type KeyTravel, probeWrapping } from '../../../core/wrapping/wrap-probe.js';
 import { ck, mechanismName } from '../../../spec/constants.js';
 import type { CommandSpec } from '../command.js';
 import { EXIT } from '../exit-code.js';
@@ -47,7 +47,7 @@ interface VerifiedMember {
 interface Verification {
   readonly members: readonly VerifiedMember[];
   /** How keys travel, by key type; null where there is no group yet, or not all members are there. */
-  readonly travels: Readonly<Record<string, Travel>> | null;
+  readonly travels: Readonly<Record<string, KeyTravel>> | null;
   /** Mechanisms that only some members have, and which have them. */
   readonly partial: Readonly<Record<string, readonly string[]>>;
   readonly problems: readonly Problem[];
@@ -111,12 +111,12 @@ function partialOf(inspections: readonly Inspection[]): Record<string, string[]>
 }
 
 /** On an open group whose members are all there: session objects go from one to the other. */
-async function travelsOf(shell: Shell): Promise<Readonly<Record<string, Travel>> | null> {
+async function travelsOf(shell: Shell): Promise<Readonly<Record<string, KeyTravel>> | null> {
   return await shell.withGroup(async (open) => {
     const { group } = open;
-    await open.run(awaitSettled(group, open.now() + group.policy.deadline), shell.signal);
+    await open.run(awaitInService(group, open.now() + group.policy.deadline), shell.signal);
     if (!group.members.every(({ isServing }) => isServing)) return null;
-    const { travels } = await shell.administer(open, 'verify', (each, deadline) => proveTravel(each, deadline));
+    const { travels } = await shell.administer(open, 'verify', (each, deadline) => probeWrapping(each, deadline));
     return travels;
   });
 }
@@ -126,9 +126,9 @@ async function verifyMembers(shell: Shell): Promise<Verification> {
   const found = await shell.withHosts(config, async (open) => {
     const { group } = open;
     // Tokens are looked at as they are, whatever group they are of.
-    group.isForming = true;
+    group.isBeingCreated = true;
     const within = config.policy.deadline;
-    await open.run(awaitSettled(group, open.now() + within), shell.signal);
+    await open.run(awaitInService(group, open.now() + within), shell.signal);
     const inspections: Inspection[] = [];
     const problems: Problem[] = [];
     const members: VerifiedMember[] = [];

@@ -1,0 +1,105 @@
+import { resultOf, step } from '../../spec/job.js';
+import type { Task } from '../base/task.js';
+import { readingRecords, runOnMemberOrThrow } from '../call/member-job-run.js';
+import type { Connection } from '../group/connection.js';
+import type { Group } from '../group/group.js';
+import { isFailure, PendingWork } from '../group/job-outcome.js';
+import type { Member } from '../group/member.js';
+import { Progress } from '../group/progress.js';
+import type { MemberJob } from '../jobs/member-job.js';
+import { endSpareHost, startSpareHost } from '../joining/spare-host.js';
+import type { FoundReplica } from '../objects/found-object.js';
+import { isProvenByIdentity } from '../objects/identity.js';
+import type { KeyRecord, ProofKind } from '../objects/key-note.js';
+import { areOfOneKey } from '../objects/object.js';
+import { foundIn, type RecordsFound, recordsIn } from '../records/ledger.js';
+import { proofsOf } from '../replicas/fingerprint.js';
+import { surveyKeyRecords, surveyMember } from '../replicas/survey.js';
+
+/** One object on one member, with what proves it. */
+export interface SnapshotEntry {
+  readonly found: FoundReplica;
+  readonly proofs: ReadonlyMap<ProofKind, Uint8Array>;
+}
+
+/** All that a member has, as a host sees it that has just started. */
+export interface MemberSnapshot {
+  readonly member: Member;
+  readonly byIdentity: ReadonlyMap<string, readonly SnapshotEntry[]>;
+  readonly count: number;
+  readonly records: RecordsFound;
+  readonly keyRecords: ReadonlyMap<number, KeyRecord>;
+  readonly hollow: number;
+  /** When the newest of its records was written. */
+  readonly newest: number;
+}
+
+export const keyOf = (identity: Uint8Array): string => Buffer.from(identity).toString('latin1');
+
+/** Looks at all that a member has; undefined where it could not be asked. */
+export function* takeSnapshot(group: Group, member: Member, deadline: number): Task<MemberSnapshot | undefined> {
+  const spare = yield* startSpareHost(group, member, deadline);
+  if (typeof spare === 'string') return undefined;
+  try {
+    const { connection } = spare;
+    if (connection === undefined) return undefined;
+    const survey = yield* surveyMember(connection);
+    const keyRecords = yield* surveyKeyRecords(connection);
+    if (isFailure(survey) || isFailure(keyRecords)) return undefined;
+    const records = recordsIn(foundIn(yield* runOnMemberOrThrow(group, spare, readingRecords, deadline), 0));
+    const hollow = resultOf(
+      yield* runOnMemberOrThrow(group, spare, countingHollow, deadline),
+      0,
+      'X_FindHollow',
+    ).length;
+    const progress = new Progress(group, member.name, 'comparing', survey.objects.length);
+    const byIdentity = new Map<string, SnapshotEntry[]>();
+    for (const found of survey.objects) {
+      const entry = yield* prove(group, connection, found);
+      if (entry === undefined) return undefined;
+      byIdentity.set(keyOf(found.identity), [...(byIdentity.get(keyOf(found.identity)) ?? []), entry]);
+      progress.advance();
+    }
+    progress.finish();
+    const times = [...keyRecords.values(), ...records.aliases.map(({ record }) => record)].map(({ time }) => time);
+    const newest = Math.max(records.group?.record.time ?? 0, ...times);
+    return { member, byIdentity, count: survey.objects.length, records, keyRecords, hollow, newest };
+  } finally {
+    endSpareHost(spare);
+  }
+}
+
+const countingHollow: MemberJob = {
+  function: 'C_FindObjects',
+  objects: [],
+  isReading: true,
+  job: () => ({ steps: [step('X_FindHollow')] }),
+};
+
+function* prove(group: Group, connection: Connection, found: FoundReplica): Task<SnapshotEntry | undefined> {
+  if (isProvenByIdentity(found.description)) return { found, proofs: new Map() };
+  const proofs = yield* proofsOf(group, connection, found, new PendingWork());
+  return isFailure(proofs) ? undefined : { found, proofs };
+}
+
+/** One key, or one public object, with how many copies of it each member has. */
+export interface KeyCopies {
+  readonly entry: SnapshotEntry;
+  readonly counts: Map<MemberSnapshot, number>;
+}
+
+/** The objects of one identity on all members, key by key. */
+export function keyCopiesIn(snapshots: readonly MemberSnapshot[], identity: string): readonly KeyCopies[] {
+  const clusters: KeyCopies[] = [];
+  for (const snapshot of snapshots) {
+    for (const entry of snapshot.byIdentity.get(identity) ?? []) {
+      let copies = clusters.find((each) => areOfOneKey(each.entry.proofs, entry.proofs));
+      if (copies === undefined) {
+        copies = { entry, counts: new Map() };
+        clusters.push(copies);
+      }
+      copies.counts.set(snapshot, (copies.counts.get(snapshot) ?? 0) + 1);
+    }
+  }
+  return clusters;
+}

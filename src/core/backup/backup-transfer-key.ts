@@ -1,0 +1,102 @@
+import type { ObjectRef } from '../../spec/calls.js';
+import { ck } from '../../spec/constants.js';
+import { type JobReply, step } from '../../spec/job.js';
+import { TokenError } from '../base/error.js';
+import type { AttemptRecord } from '../base/event.js';
+import { refuse } from '../base/refusal.js';
+import type { Task } from '../base/task.js';
+import { isReachable, runOnMember } from '../call/member-job-run.js';
+import type { Group } from '../group/group.js';
+import type { Member } from '../group/member.js';
+import { JobBuilder } from '../jobs/job-builder.js';
+import { oaep } from '../jobs/key-wrapping.js';
+import type { MemberJob } from '../jobs/member-job.js';
+import type { VirtualObject } from '../objects/object.js';
+import type { MemberNote } from '../records/record.js';
+import { type GeneratedDomainKey, generateDomainKey, transferKeyTemplate } from '../wrapping/domain-key.js';
+
+const deviceRemoved = ck('CKR_DEVICE_REMOVED');
+/** Members that were lost are waited for so long, and looked at so often (ms). */
+const AWAIT_MEMBERS = 30_000;
+const LOOK_AGAIN = 100;
+
+/**
+ * A key that others pass under between the group and a token outside of it. On members it is there for the moment of
+ * a job and no longer, so that nothing of the group's has to change for it, and nothing of it stays.
+ */
+export function* openTransferKey(group: Group, outside: MemberNote, deadline: number): Task<GeneratedDomainKey> {
+  const generatingMember = group.members.find((member) => member.isActive && isReachable(member));
+  const { record } = group.ledger;
+  if (generatingMember === undefined || record === undefined)
+    refuse(deviceRemoved, `no member could be reached: ${group.describeMembers()}`);
+  const id = group.port.randomBytes(8);
+  return yield* generateDomainKey(group, generatingMember, id, group.salt, [...record.members, outside], deadline);
+}
+
+/** What is done with the passing key on a member. */
+export interface RewrapJob<T> {
+  /** The objects it needs there besides. */
+  readonly objects: readonly VirtualObject[];
+  /** Adds its steps; gives what reads them, undefined where the member could not do it. */
+  readonly addSteps: (
+    builder: JobBuilder,
+    transferKey: ObjectRef,
+    handles: readonly Uint8Array[],
+  ) => (reply: JobReply) => T | undefined;
+}
+
+/**
+ * Has members do something with the passing key, one after the other until one has. It writes nothing, so those that
+ * were lost with it are asked again when they are back. Undefined when none can; throws when they could not be asked.
+ */
+export function* rewrap<T>(
+  group: Group,
+  generated: GeneratedDomainKey,
+  rewrapJobOn: (member: Member) => RewrapJob<T> | undefined,
+  deadline: number,
+): Task<T | undefined> {
+  const { port } = group;
+  const until = Math.min(deadline, port.now() + AWAIT_MEMBERS);
+  for (;;) {
+    const lost: AttemptRecord[] = [];
+    for (const member of group.members) {
+      if (!isReachable(member) || !member.isActive) continue;
+      const rewrapJob = rewrapJobOn(member);
+      const memberJob = rewrapJob === undefined ? undefined : memberJobOf(group, member, generated, rewrapJob);
+      if (memberJob === undefined) continue;
+      const end = yield* runOnMember(group, member, memberJob.memberJob, deadline);
+      if (end.kind === 'gone') lost.push(end.record);
+      const result = end.kind === 'done' ? memberJob.read(end.reply) : undefined;
+      if (result !== undefined) return result;
+    }
+    if (lost.length === 0 && group.members.some(({ isActive }) => isActive)) return undefined;
+    if (port.now() >= until)
+      throw new TokenError(deviceRemoved, 'C_WrapKey', `no member could be asked: ${group.describeMembers()}`, lost);
+    yield { signals: [group.changed], until: Math.min(until, port.now() + LOOK_AGAIN) };
+  }
+}
+
+function memberJobOf<T>(
+  { ledger }: Group,
+  { serial = '' }: Member,
+  { forms }: GeneratedDomainKey,
+  { objects, addSteps: add }: RewrapJob<T>,
+): { readonly memberJob: MemberJob; readonly read: (reply: JobReply) => T | undefined } | undefined {
+  const form = forms.get(serial);
+  const transport = ledger.transports.get(serial);
+  if (form === undefined || transport === undefined) return undefined;
+  let read: (reply: JobReply) => T | undefined = () => undefined;
+  const memberJob: MemberJob = {
+    function: 'C_WrapKey',
+    objects: [transport, ...objects],
+    isReading: true,
+    job: ([handle = new Uint8Array(8), ...handles]) => {
+      const builder = new JobBuilder();
+      const transferKey = builder.add(step('C_UnwrapKey', oaep, handle, form, transferKeyTemplate));
+      read = add(builder, { step: transferKey }, handles);
+      builder.add(step('C_DestroyObject', { step: transferKey }));
+      return builder;
+    },
+  };
+  return { memberJob: memberJob, read: (reply) => read(reply) };
+}

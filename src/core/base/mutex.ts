@@ -1,0 +1,26 @@
+import { ck } from '../../spec/constants.js';
+import { refuse } from './refusal.js';
+import { FOREVER, Signal, type Task } from './task.js';
+
+const actionProhibited = ck('CKR_ACTION_PROHIBITED');
+
+/** Work that has to be done one piece after the other. Whoever leaves while it waits does not let others pass. */
+export class Mutex {
+  #last: Signal | undefined;
+
+  /** CKR_ACTION_PROHIBITED where its turn has not come by the deadline. */
+  *runExclusive<T>(work: Task<T>, deadline: number = FOREVER): Task<T> {
+    const before = this.#last;
+    const mine = new Signal();
+    this.#last = mine;
+    try {
+      if (before !== undefined && !before.completed) yield { signals: [before], until: deadline };
+      if (before?.completed === false)
+        refuse(actionProhibited, 'other work on the group is still going on in this process');
+      return yield* work;
+    } finally {
+      if (before === undefined || before.completed) mine.complete();
+      else before.add({ wake: () => mine.complete() });
+    }
+  }
+}

@@ -1,0 +1,91 @@
+import { ck } from '../../spec/constants.js';
+import { type Job, type SecretRef, step } from '../../spec/job.js';
+import { verdictOn } from '../../spec/verdict.js';
+import { FOREVER, type Task } from '../base/task.js';
+import type { Connection } from '../group/connection.js';
+import type { Group } from '../group/group.js';
+import { type Failure, failureOf, PendingWork } from '../group/job-outcome.js';
+import type { Member } from '../group/member.js';
+import type { Renewal } from '../group/replica-state.js';
+import { acceptPin, otherPinThan } from './other-pin.js';
+
+const CKU_USER = ck('CKU_USER');
+const pinLocked = ck('CKR_PIN_LOCKED');
+const alreadyLoggedIn = ck('CKR_USER_ALREADY_LOGGED_IN');
+
+/**
+ * The login on a connection's anchor session. Rule 6 is kept by whoever calls this. A token in files writes its flags
+ * at each login, and is lost as a whole when its host is killed inside of that (Rule 9).
+ */
+export function loginJob(member: Member, pin: SecretRef): Job {
+  const patient = member.writesExclusively;
+  return { steps: [step('C_Login', CKU_USER, pin.length)], sessionless: true, secret: pin, longWrite: patient };
+}
+
+class Renewing extends PendingWork implements Renewal {
+  failure: Failure | undefined;
+}
+
+/**
+ * Makes a connection's anchor session and login new, once for all calls that found theirs lost. A login voids
+ * the real handles of the one before, so it begins a new epoch, and alone: no job straddles it (Rule 13). A PIN
+ * that was refused is not tried again (Rule 6).
+ */
+export function renewLogin(group: Group, member: Member, connection: Connection): Renewal {
+  if (connection.renewing !== undefined) return connection.renewing;
+  const renewal = new Renewing();
+  connection.renewing = renewal;
+  group.port.start(
+    (function* (): Task<void> {
+      try {
+        renewal.failure = yield* renew(group, member, connection, renewal);
+      } catch (error) {
+        renewal.failure = { kind: 'fault', error };
+      } finally {
+        connection.renewing = undefined;
+        renewal.complete();
+      }
+    })(),
+  );
+  return renewal;
+}
+
+function* renew(group: Group, member: Member, connection: Connection, work: PendingWork): Task<Failure | undefined> {
+  if (member.refusal !== undefined) return { kind: 'code', function: 'C_Login', code: member.refusal };
+  const attach = { steps: [step('X_Attach', connection.slot, connection.lanes)], sessionless: true };
+  const attachFailure = failureOf(yield* connection.run(attach, 'attach', FOREVER, work));
+  if (attachFailure !== undefined) return attachFailure;
+  if (member.ownPin !== undefined || group.pin !== undefined) {
+    connection.epoch += 1;
+    connection.replicas.clear();
+    connection.sessionObjects.clear();
+    const failure = yield* logInAgain(group, member, connection, work);
+    if (failure !== undefined) return failure;
+  }
+  connection.renewedAt = group.port.now();
+  return undefined;
+}
+
+/** The PIN that was good before; once the other one, where it was changed meanwhile. */
+function* logInAgain(
+  group: Group,
+  member: Member,
+  connection: Connection,
+  work: PendingWork,
+): Task<Failure | undefined> {
+  let pin = member.ownPin ?? group.pins.firstFor(member);
+  for (let tries = 1; pin !== undefined; tries += 1) {
+    const login = yield* connection.run({ ...loginJob(member, pin), exclusive: true }, 'login', FOREVER, work);
+    const failure = failureOf(login);
+    if (failure === undefined && member.ownPin === undefined) acceptPin(group, member, pin);
+    if (failure === undefined || (failure.kind === 'code' && failure.code === alreadyLoggedIn)) return undefined;
+    if (failure.kind !== 'code' || verdictOn(failure.code, group.policy.verdicts) !== 'credential') return failure;
+    const mayChange = tries === 1 && failure.code !== pinLocked && member.ownPin === undefined;
+    pin = mayChange ? yield* otherPinThan(group, member, connection, pin) : undefined;
+    if (pin === undefined) {
+      member.refusal = failure.code;
+      return failure;
+    }
+  }
+  return undefined;
+}

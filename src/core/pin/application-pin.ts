@@ -1,0 +1,50 @@
+import { ck } from '../../spec/constants.js';
+import type { SecretRef } from '../../spec/job.js';
+import { TokenError } from '../base/error.js';
+import type { Task } from '../base/task.js';
+import type { Group } from '../group/group.js';
+
+const deviceRemoved = ck('CKR_DEVICE_REMOVED');
+
+/**
+ * Where the configuration has no PIN, the application's goes to the members: to one of them first, and a refusal there
+ * ends it (Rule 6). They come back on fresh hosts that log in.
+ */
+export function* tryApplicationPin(group: Group, pin: SecretRef, deadline: number): Task<void> {
+  const { logins, pins, members } = group;
+  logins.reset();
+  pins.current = pin;
+  restart(group);
+  while (!members.some(({ isServing, mustRestartHost: isToRejoin }) => isServing && !isToRejoin)) {
+    if (logins.refusal !== undefined)
+      throw takeBack(group, logins.refusal.code, 'it was tried once and not again', logins.refusal.member);
+    // Those that are told to come back have not tried it yet.
+    const isHopeless = group.isHopeless && !members.some(({ mustRestartHost: isToRejoin }) => isToRejoin);
+    const refused = members.find(({ refusal }) => refusal !== undefined);
+    if (isHopeless && refused?.refusal !== undefined)
+      throw takeBack(group, refused.refusal, 'no member can be logged in to', refused.name);
+    if (isHopeless || group.port.now() >= deadline)
+      throw takeBack(group, deviceRemoved, `no member could be logged in to: ${group.describeMembers()}`);
+    yield { signals: [group.changed, logins.changed], until: deadline };
+  }
+}
+
+function restart({ members }: Group): void {
+  for (const member of members) {
+    member.refusal = undefined;
+    member.pin = undefined;
+    member.refusedPins.clear();
+    member.mustRestartHost = true;
+    member.ordersChanged.fire();
+  }
+}
+
+/** Nobody is logged in, as before. */
+function takeBack(group: Group, code: number, explanation: string, member?: string): TokenError {
+  const { pins } = group;
+  if (pins.current !== undefined) pins.takenBack.add(pins.current);
+  pins.current = undefined;
+  group.logins.reset();
+  restart(group);
+  return new TokenError(code, 'C_Login', explanation, [], member);
+}

@@ -1,0 +1,116 @@
+import type { SecretRef } from '../../spec/job.js';
+import { TokenError } from '../base/error.js';
+import type { Task } from '../base/task.js';
+import type { Group } from '../group/group.js';
+import type { Member } from '../group/member.js';
+import type { PinPair } from '../group/pins.js';
+import { hex } from '../objects/note.js';
+import type { PinNote } from '../records/record.js';
+import { changePinOn } from './member-pin-change.js';
+import { allBut, clearNotes, everything, holdersIn, writeNote } from './pin-notes.js';
+
+/**
+ * Ends a change: `target` is the PIN from now on. Notes and PINs go; where members have missed it, they stay on the
+ * others until these return. What could not be written or taken off somewhere is met again there.
+ */
+export function* spreadPin(
+  group: Group,
+  note: PinNote,
+  pair: PinPair,
+  target: SecretRef,
+  missed: readonly string[],
+): Task<void> {
+  const { pins, port } = group;
+  const holders = holdersIn(group).filter(({ serial, pin }) => pin === target && !missed.includes(serial ?? ''));
+  // One that cannot be reached just now is cleared when it can.
+  for (const serial of note.participants) {
+    if (!missed.includes(serial) && group.ledger.isMember(serial)) pins.uncleared.set(serial, note.operation);
+  }
+  if (missed.length === 0) {
+    for (const member of holders) {
+      if ((yield* clearNotes(group, member, everything)) && member.serial !== undefined)
+        pins.uncleared.delete(member.serial);
+    }
+    pins.forget();
+    return;
+  }
+  const isForward = target === pair.next;
+  // The other way round it is another change, from the PIN that was not to be.
+  const operation = isForward ? note.operation : hex(port.randomBytes(8));
+  const kept: PinNote = { ...note, operation, state: 'pending', missed, time: group.nextTimestamp() };
+  const own: PinPair = isForward ? pair : { operation, former: pair.next, next: pair.former };
+  for (const member of holders) {
+    try {
+      // The old one goes when the new one is there.
+      yield* writeNote(group, member, kept, isForward ? undefined : own);
+      if ((yield* clearNotes(group, member, allBut(kept))) && member.serial !== undefined)
+        pins.uncleared.delete(member.serial);
+    } catch (error) {
+      if (!(error instanceof TokenError)) throw error;
+    }
+  }
+  pins.notice([kept]);
+  pins.learn(own);
+}
+
+/**
+ * Puts in order what a change has left, as far as the members that are there allow: forward when one of them has the
+ * new PIN already, else back. Whoever calls it has the right to, and has read what the members say.
+ */
+export function* completePinChange(group: Group): Task<void> {
+  const { pins } = group;
+  const { note, pairOfNote: pair } = pins;
+  if (note === undefined || !mayBeCompleted(group, note)) return;
+  const holders = holdersIn(group);
+  if (pair === undefined) {
+    // Without PINs nothing was changed yet, or all is over.
+    for (const member of holders) yield* clearNotes(group, member, everything);
+    pins.forget();
+    return;
+  }
+  const { former, next } = pair;
+  const isForward = note.state === 'pending' || holders.some(({ pin }) => pin === next);
+  const [target, other] = isForward ? [next, former] : [former, next];
+  const isChanging = note.state === 'changing';
+  const concerned = [...(isChanging ? note.participants : []), ...(isForward ? note.missed : [])];
+  const missed: string[] = [];
+  const settled: Member[] = [];
+  for (const serial of new Set(concerned)) {
+    if (!group.ledger.isMember(serial)) continue;
+    const member = holders.find((holder) => holder.serial === serial);
+    if (member !== undefined && (yield* bringTo(group, member, target, other))) settled.push(member);
+    else missed.push(serial);
+  }
+  if (!isChanging && missed.length === note.missed.length) return;
+  pins.current = target;
+  pins.completedTo = target;
+  yield* spreadPin(group, note, pair, target, missed);
+  if (pins.note === undefined) pins.wipeFormer();
+  const names = settled.map(({ name }) => name);
+  group.emit({ type: 'pin', what: isForward ? 'finished' : 'rolled back', members: names });
+}
+
+/** Takes what is over off members that could not be reached when it ended. */
+export function* clearRest(group: Group): Task<void> {
+  const { uncleared, note } = group.pins;
+  for (const member of holdersIn(group)) {
+    const operation = uncleared.get(member.serial ?? '');
+    if (operation === undefined || member.serial === undefined || !group.pins.isUncleared(member.serial)) continue;
+    const isOver = (each: string, time?: number): boolean =>
+      each === operation && (each !== note?.operation || (time !== undefined && time < note.time));
+    if (yield* clearNotes(group, member, isOver)) uncleared.delete(member.serial);
+  }
+}
+
+/** Has a member have the PIN; false when that cannot be now. */
+function* bringTo(group: Group, member: Member, target: SecretRef, other: SecretRef): Task<boolean> {
+  if (member.pin === target) return true;
+  if (member.pin !== other) return false;
+  return (yield* changePinOn(group, member, other, target)).end === 'turned';
+}
+
+/** Whether nobody works on a change any more. */
+export function mayBeCompleted({ port }: Group, { state, writer, expires }: PinNote): boolean {
+  if (state === 'pending' || writer === port.writer || port.isWriterGone(writer) === true) return true;
+  return port.wallNow() >= expires && port.isWriterGone(writer) !== false;
+}

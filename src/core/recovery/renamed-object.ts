@@ -1,0 +1,74 @@
+import { resultOf, step } from '../../spec/job.js';
+import { FOREVER, type Task } from '../base/task.js';
+import type { Connection } from '../group/connection.js';
+import type { Group } from '../group/group.js';
+import { failureOf, isFailure, PendingWork } from '../group/job-outcome.js';
+import type { FoundReplica } from '../objects/found-object.js';
+import { describedTypes, isProvenByIdentity, isRenamed } from '../objects/identity.js';
+import { hex, objectOf } from '../objects/note.js';
+import { VirtualObject } from '../objects/object.js';
+import { compare } from '../replicas/fingerprint.js';
+import { surveyKeyRecords, surveyMember } from '../replicas/survey.js';
+
+/**
+ * What a member that catches up has under names that nobody else has. Another process, that had not heard of what the
+ * member has missed, may have renamed an object there: then it goes by a name that is written nowhere.
+ */
+export class RenamedObjects {
+  #found: readonly FoundReplica[] | undefined;
+  /** By the key records there: who goes by which name, and who has a record at all. */
+  readonly #handles = new Map<string, number>();
+
+  constructor(
+    readonly group: Group,
+    readonly connection: Connection,
+    /** Of a member that has all. */
+    readonly other: Connection,
+  ) {}
+
+  /**
+   * An object under the name that it goes by there, by what proves its key; undefined where none of them is it. A copy
+   * has the same key and is another object: what has a record of its own is never taken for this one, and with
+   * `isCertain` only what the records there say is it.
+   */
+  *find(object: VirtualObject, isCertain: boolean): Task<VirtualObject | undefined> {
+    this.#found ??= yield* this.#survey();
+    if (![...this.#handles.values()].includes(object.handle)) return undefined;
+    const work = new PendingWork();
+    work.epoch = this.connection.epoch;
+    for (const found of this.#found) {
+      const isOfItsKind =
+        isRenamed(object.description, found.description) && Buffer.compare(object.valueDigest, found.valueDigest) === 0;
+      const owner = this.#handles.get(hex(found.identity));
+      if (!isOfItsKind || (owner ?? (isCertain ? undefined : object.handle)) !== object.handle) continue;
+      const comparison = isProvenByIdentity(object.description)
+        ? 'same'
+        : yield* compare(this.group, this.connection, object, found, work);
+      if (comparison === 'same') return yield* this.#named(object, found, work);
+    }
+    return undefined;
+  }
+
+  *#survey(): Task<readonly FoundReplica[]> {
+    const own = yield* surveyMember(this.connection);
+    const theirs = yield* surveyMember(this.other);
+    const records = yield* surveyKeyRecords(this.connection);
+    if (isFailure(own) || isFailure(theirs) || isFailure(records)) return [];
+    for (const { note } of records.values()) this.#handles.set(hex(objectOf(note).identity), note.handle);
+    return own.objects.filter(({ identity }) => theirs.of(identity).length === 0);
+  }
+
+  *#named(object: VirtualObject, found: FoundReplica, work: PendingWork): Task<VirtualObject | undefined> {
+    const steps = [step('C_GetAttributeValue', found.handle, describedTypes)];
+    const outcome = yield* this.connection.run({ steps }, 'find', FOREVER, work);
+    if (outcome.kind !== 'reply' || failureOf(outcome) !== undefined) return undefined;
+    const read = resultOf(outcome.reply, 0, 'C_GetAttributeValue');
+    const named = new VirtualObject(object.handle, found.identity, found.description, object.ordinal);
+    named.described = read.map(({ presence, value }) => (presence === 'present' ? new Uint8Array(value) : undefined));
+    named.valueDigest = object.valueDigest;
+    named.use = object.use;
+    for (const [kind, proof] of object.reference) named.reference.set(kind, proof);
+    named.referenced = true;
+    return named;
+  }
+}

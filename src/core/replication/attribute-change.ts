@@ -1,0 +1,230 @@
+import { type Attribute, attributeOf } from '../../spec/attribute.js';
+import type { ReadAttribute } from '../../spec/calls.js';
+import { ck } from '../../spec/constants.js';
+import { type JobReply, resultOf } from '../../spec/job.js';
+import { attributeIn, checkChange } from '../../spec/rules.js';
+import { CKR_OK } from '../../spec/verdict.js';
+import { TokenError } from '../base/error.js';
+import type { Task } from '../base/task.js';
+import { findObjects } from '../call/find.js';
+import { isReachable, type MemberJobEnd } from '../call/member-job-run.js';
+import { readObject } from '../call/reading.js';
+import type { Group } from '../group/group.js';
+import type { Member } from '../group/member.js';
+import { isTrueIn } from '../jobs/creation-request.js';
+import { withAttribute } from '../jobs/job-builder.js';
+import { describedTypes, identityOf, isReserved, templateOf } from '../objects/identity.js';
+import type { KeyRecord } from '../objects/key-note.js';
+import type { VirtualObject } from '../objects/object.js';
+import { relearnKeyRecord } from '../replicas/key-record.js';
+import { refreshForChange } from '../wrapping/membership-record.js';
+import {
+  type ChangedRecords,
+  changingAttributes,
+  describeAll,
+  recordAfter,
+  renamedBy,
+  restoringAttributes,
+  useAfter,
+  withUse,
+} from './attribute-change-job.js';
+import { checkWritable } from './creation.js';
+import { renameAmong } from './naming.js';
+import { describeObject, wrapNow } from './replica-copy.js';
+import { carryOut, ReplicatedChange } from './replicated-change.js';
+
+const CKA_LABEL = ck('CKA_LABEL');
+const CKA_ID = ck('CKA_ID');
+const CKA_EXTRACTABLE = ck('CKA_EXTRACTABLE');
+
+const CKR = {
+  attributeValueInvalid: ck('CKR_ATTRIBUTE_VALUE_INVALID'),
+  deviceRemoved: ck('CKR_DEVICE_REMOVED'),
+  functionFailed: ck('CKR_FUNCTION_FAILED'),
+} as const;
+
+/** Attributes as they are to be, and as they were. */
+interface AttributeChange {
+  readonly changes: readonly Attribute[];
+  readonly former: readonly Attribute[];
+}
+
+/**
+ * Changes attributes on all members, one member after the other, each verified, so that a write that goes wrong
+ * never goes wrong on all of them (Rule 9). A renamed object keeps its handle.
+ */
+export function* changeAttributes(
+  group: Group,
+  object: VirtualObject,
+  changes: readonly Attribute[],
+  deadline: number,
+): Task<void> {
+  const name = 'C_SetAttributeValue';
+  checkWritable(group, name);
+  const violation = checkChange(changes, object.description.class);
+  if (violation !== undefined) throw new TokenError(violation.code, name, violation.explanation);
+  if (isReserved(attributeIn(changes, CKA_LABEL) ?? new Uint8Array())) {
+    const explanation = "attribute label: labels that begin with 'pkcs11-ha:' are the group's own";
+    throw new TokenError(CKR.attributeValueInvalid, name, explanation);
+  }
+  group.counters.calls += 1;
+  if (changes.length === 0) return;
+  const change = new ReplicatedChange(group, name, deadline);
+  yield* carryOut(change, applyChange(change, object, changes));
+}
+
+function* applyChange(change: ReplicatedChange, object: VirtualObject, changes: readonly Attribute[]): Task<void> {
+  const { group } = change;
+  yield* refreshForChange(group, change.deadline);
+  const types = changes.map(({ type }) => type);
+  yield* describeObject(group, object, change.deadline);
+  yield* noticeRename(group, object, change.deadline);
+  yield* relearnKeyRecord(group, object);
+  const former = valuesOf(types, yield* readObject(group, object, types, change.deadline));
+  const values: AttributeChange = { changes, former };
+  const participants = yield* change.participants();
+  const isSession = object.session !== undefined;
+  const renamed = renamedBy(object, changes);
+  const use = useAfter(object, changes);
+  const isOther = renamed !== undefined || use !== object.use;
+  const names =
+    isSession || !isOther ? [] : yield* renameAmong(group, withUse(renamed ?? object, use), change.deadline);
+  const sealed = yield* sealNow(change, object, changes);
+  const going = isSession ? participants : yield* change.writeIntent(participants, 'set', [object], changes, former);
+  const record = recordAfter(group, object, renamed ?? object, changes, sealed);
+  const before = group.ledger.aliasOf(object.handle);
+  const done = yield* applyToAll(change, going, object, values, { names, before, record });
+  change.markCommitted(undefined);
+  if (object.session !== undefined) {
+    for (const each of changes) object.session.template = withAttribute(object.session.template, each);
+  }
+  const own = names.find(({ handle }) => handle === object.handle);
+  object.use = own?.use ?? use;
+  for (const alias of names) {
+    if (alias === own) group.ledger.dropAliases(object.handle);
+    group.objects.learnAliases(group.ledger.addAlias(alias));
+  }
+  if (renamed !== undefined) {
+    group.objects.rename(object, renamed.identity, renamed.description);
+    object.described = renamed.described;
+  }
+  if (record !== undefined) object.record = record;
+  if (!isSession) yield* change.commit(done);
+}
+
+/**
+ * Takes in what the object is called by now, where another process has renamed it. What a member tells that has missed
+ * that itself is put right: the aliases know better.
+ */
+function* noticeRename(group: Group, object: VirtualObject, deadline: number): Task<void> {
+  if (object.session !== undefined) return;
+  const description = describeAll(object.described);
+  const identity = identityOf(description, object.valueDigest);
+  if (Buffer.compare(identity, object.identity) === 0) return;
+  group.ledger.aliasesReadAt = Number.NEGATIVE_INFINITY;
+  yield* findObjects(group, templateOf(description), deadline);
+  if (Buffer.compare(identity, object.identity) === 0) return;
+  const { label, id } = object.description;
+  object.described = object.described.map((value, index) => {
+    const type = describedTypes[index];
+    if (type === CKA_LABEL) return label;
+    return type === CKA_ID && value !== undefined ? id : value;
+  });
+}
+
+/** The wrapped form of a key that is about to be one that cannot be wrapped, where the policy keeps it. */
+function* sealNow(
+  { group, deadline }: ReplicatedChange,
+  object: VirtualObject,
+  changes: readonly Attribute[],
+): Task<KeyRecord['sealed']> {
+  const isGuarded = isTrueIn(changes, CKA_EXTRACTABLE) === false && group.policy.nonExtractable === 'sealed';
+  if (!isGuarded || object.record === undefined || object.record === null || object.record.sealed !== undefined)
+    return undefined;
+  return yield* wrapNow(group, object, deadline);
+}
+
+function valuesOf(types: readonly number[], read: readonly ReadAttribute[]): Attribute[] {
+  return types.flatMap((type, index) => {
+    const attribute = read[index];
+    return attribute?.presence === 'present' ? [{ type, value: new Uint8Array(attribute.value) }] : [];
+  });
+}
+
+/** One member after the other; when one of them cannot, those before it get back what was. */
+function* applyToAll(
+  change: ReplicatedChange,
+  members: readonly Member[],
+  object: VirtualObject,
+  { changes, former }: AttributeChange,
+  records: ChangedRecords,
+): Task<readonly Member[]> {
+  const { group } = change;
+  const done: Member[] = [];
+  const doubtful: Member[] = [];
+  for (const member of members) {
+    if (!isReachable(member)) {
+      doubtful.push(member);
+      continue;
+    }
+    const isLate = change.givenUp || group.port.now() >= change.deadline;
+    const end = isLate ? undefined : yield* change.run(member, changingAttributes(object, changes, records));
+    if (end?.kind === 'done') {
+      const different = verify(end.reply, changes);
+      if (different === undefined) {
+        done.push(member);
+        continue;
+      }
+      yield* takeBack(change, [...done, member], doubtful, object, former, records);
+      throw change.failure(CKR.functionFailed, `attribute ${different} did not take on the value on ${member.name}`);
+    }
+    if (end?.kind === 'gone' || end?.kind === 'lacks') {
+      doubtful.push(member);
+      continue;
+    }
+    if (end !== undefined && isTheMembersOwn(end, done)) {
+      if (member.connection !== undefined) member.suspect(member.connection, `it answered ${end.record.outcome}`);
+      continue;
+    }
+    yield* takeBack(change, done, doubtful, object, former, records);
+    throw end === undefined
+      ? change.failure(CKR.functionFailed, 'the time was over before all members had it')
+      : change.refusalError(end);
+  }
+  const { durability } = group.policy;
+  if (done.length >= (durability === 'all' ? 1 : durability) && !change.givenUp) return done;
+  yield* takeBack(change, done, doubtful, object, former, records);
+  throw change.failure(CKR.deviceRemoved, `too few members have taken it: ${group.describeMembers()}`);
+}
+
+function isTheMembersOwn(end: MemberJobEnd, done: readonly Member[]): boolean {
+  return end.kind === 'refused' && end.verdict === 'ambiguous' && done.length > 0;
+}
+
+/** The attribute that did not become what it was to be; undefined when all did. */
+function verify(reply: JobReply, changes: readonly Attribute[]): string | undefined {
+  const at = reply.results.findIndex(({ call }) => call === 'C_GetAttributeValue');
+  if (reply.results[at]?.code !== CKR_OK) return 'that was changed';
+  const read = resultOf(reply, at, 'C_GetAttributeValue');
+  const wrong = changes.find(({ value }, index) => Buffer.compare(read[index]?.value ?? new Uint8Array(), value) !== 0);
+  return wrong === undefined ? undefined : attributeOf('template', wrong.type).name;
+}
+
+function* takeBack(
+  change: ReplicatedChange,
+  done: readonly Member[],
+  doubtful: readonly Member[],
+  object: VirtualObject,
+  former: readonly Attribute[],
+  records: ChangedRecords,
+): Task<void> {
+  const left: Member[] = [...doubtful];
+  for (const member of done) {
+    const end = yield* change.run(member, restoringAttributes(object, former, records), change.cleanupBy);
+    if (end.kind !== 'done') left.push(member);
+  }
+  yield* change.abandon(
+    done.filter((member) => !left.includes(member)),
+    left,
+  );
+}

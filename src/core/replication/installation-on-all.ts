@@ -1,0 +1,120 @@
+import { ck } from '../../spec/constants.js';
+import type { TokenError } from '../base/error.js';
+import type { Task } from '../base/task.js';
+import { type MemberJobEnd, runTogether } from '../call/member-job-run.js';
+import type { Group } from '../group/group.js';
+import type { Member } from '../group/member.js';
+import {
+  Installation,
+  type InstallationResult,
+  type InstalledReplica,
+  type PlannedReplica,
+} from '../jobs/installation.js';
+import type { Login } from '../jobs/member-job.js';
+import { isProvenByIdentity } from '../objects/identity.js';
+import { hex } from '../objects/note.js';
+import type { VirtualObject } from '../objects/object.js';
+import type { AnyRecord } from '../records/record.js';
+import type { ReplicatedChange, WrittenObjects } from './replicated-change.js';
+
+const CKR = {
+  deviceRemoved: ck('CKR_DEVICE_REMOVED'),
+  functionFailed: ck('CKR_FUNCTION_FAILED'),
+} as const;
+
+/** How an installation ended on one member. */
+export type InstallationOutcome =
+  | { readonly kind: 'done'; readonly written: WrittenObjects; readonly result: InstallationResult }
+  | { readonly kind: 'wrong'; readonly member: Member; readonly written: WrittenObjects }
+  | { readonly kind: 'refused'; readonly member: Member; readonly end: MemberJobEnd & { readonly kind: 'refused' } }
+  | { readonly kind: 'gone'; readonly member: Member; readonly begun: boolean };
+
+/** Puts objects on one member. */
+export function* installOn(
+  change: ReplicatedChange,
+  member: Member,
+  plannedReplicas: readonly PlannedReplica[],
+  records: readonly AnyRecord[],
+): Task<InstallationOutcome> {
+  const installation = new Installation(change.group, member, change.functionName, plannedReplicas, records);
+  const memberJob = installation.memberJob();
+  if (memberJob === undefined) return { kind: 'gone', member, begun: false };
+  const end = yield* change.run(member, memberJob);
+  if (end.kind === 'refused') return { kind: 'refused', member, end };
+  if (end.kind !== 'done') return { kind: 'gone', member, begun: end.kind === 'gone' && end.begun };
+  const result = installation.read(end.reply);
+  const written: WrittenObjects = { member, login: end.login, handles: result.handles };
+  return result.wrong === undefined ? { kind: 'done', written, result } : { kind: 'wrong', member, written };
+}
+
+/** Puts token objects on all members, and takes them back everywhere when that cannot be. */
+export function* installAndCommit(
+  change: ReplicatedChange,
+  members: readonly Member[],
+  objects: readonly VirtualObject[],
+  piecesFor: (member: Member) => readonly PlannedReplica[],
+  recordsFor: (member: Member) => readonly AnyRecord[],
+): Task<void> {
+  const { group } = change;
+  const outcomes = yield* runTogether(
+    group,
+    members.map((member) => installOn(change, member, piecesFor(member), recordsFor(member))),
+  );
+  const done = outcomes.flatMap((outcome) => (outcome.kind === 'done' ? [outcome] : []));
+  const problem = problemOf(change, outcomes, done.length);
+  if (problem !== undefined) {
+    const written = outcomes.flatMap((outcome) => ('written' in outcome ? [outcome.written] : []));
+    const doubtful = outcomes.flatMap((outcome) => (outcome.kind === 'gone' && outcome.begun ? [outcome.member] : []));
+    yield* change.undo(written, doubtful);
+    throw problem;
+  }
+  change.markCommitted(objects);
+  yield* change.commit(done.map(({ written }) => written.member));
+  for (const record of recordsFor(members[0] as Member)) {
+    if (record.kind === 'alias') group.objects.learnAliases(group.ledger.addAlias(record));
+  }
+  for (const { written, result } of done) {
+    for (const installed of result.installed) keepReplica(group, written.member, written.login, installed);
+  }
+}
+
+/** Why the objects cannot be on enough members; undefined when they are. */
+export function problemOf(
+  change: ReplicatedChange,
+  outcomes: readonly InstallationOutcome[],
+  done: number,
+): TokenError | undefined {
+  const { group } = change;
+  for (const outcome of outcomes) {
+    if (outcome.kind === 'wrong')
+      return change.failure(CKR.functionFailed, `the key came out as another one on ${outcome.member.name}`);
+    if (outcome.kind !== 'refused') continue;
+    // What another member could do, and this one answers to with no reason, says something about this one.
+    if (outcome.end.verdict !== 'ambiguous' || done === 0) return change.refusalError(outcome.end);
+    const { member } = outcome;
+    member.needsRecovery = true;
+    if (member.connection !== undefined) member.suspect(member.connection, `it answered ${outcome.end.record.outcome}`);
+  }
+  const { durability } = group.policy;
+  const needed = durability === 'all' ? 1 : durability;
+  if (change.givenUp || group.port.now() >= change.deadline)
+    return change.failure(CKR.functionFailed, 'the time was over before all members had it');
+  if (done >= needed) return undefined;
+  const text = `${done} of the ${needed} members that have to have it do: ${group.describeMembers()}`;
+  return change.failure(CKR.deviceRemoved, text);
+}
+
+/** Keeps where an object is, if the login that its handle is of still holds. */
+export function keepReplica(
+  group: Group,
+  member: Member,
+  { connection, epoch }: Login,
+  { piece, handle, proven }: InstalledReplica,
+): void {
+  if (connection !== member.connection || connection.epoch !== epoch) return;
+  const { object } = piece;
+  const isProven = proven || isProvenByIdentity(object.description);
+  connection.replicas.set(object, { kind: 'usable', handle, proven: isProven });
+  if (!piece.token) connection.sessionObjects.set(hex(handle), object);
+  else group.noteReplicaStatus(member, object, isProven ? 'proven' : 'unproven');
+}
