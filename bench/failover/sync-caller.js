@@ -4,7 +4,7 @@ import { runCall } from '../../dist/core/call/call.js';
 import { findObjects } from '../../dist/core/call/find.js';
 import { sign } from '../../dist/core/jobs/operation.js';
 import { statusOf } from '../../dist/core/status/status.js';
-import { OpenGroup, readConfiguration } from '../../dist/runtime/open-group.js';
+import { OpenGroup, readConfiguration } from '../../dist/runtime/groups/open-group.js';
 import { encodeMechanism } from '../../dist/spec/mechanism.js';
 import { encodeTemplate } from '../../dist/spec/template.js';
 import { classOf, mechanismOf } from '../lib/operations.js';

@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import { addon } from '../../src/runtime/addon.js';
+import { addon } from '../../src/runtime/hosts/addon.js';
 
 describe('the addon', () => {
   test('refuses what is no message, no secret and no channel', () => {

@@ -3,7 +3,7 @@ import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, readSync,
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { afterAll, afterEach, describe, expect, test } from '@jest/globals';
-import { addon, type NativeSecret } from '../../src/runtime/addon.js';
+import { addon, type NativeSecret } from '../../src/runtime/hosts/addon.js';
 import { ck } from '../../src/spec/constants.js';
 import { type Job, type JobReply, resultOf, step, writeJob } from '../../src/spec/job.js';
 import { encodeMechanism } from '../../src/spec/mechanism.js';

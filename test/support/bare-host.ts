@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { addon, hostExecutable, type NativeChannel, type NativeSecret } from '../../src/runtime/addon.js';
-import { receiveAll } from '../../src/runtime/inbox.js';
+import { addon, hostExecutable, type NativeChannel, type NativeSecret } from '../../src/runtime/hosts/addon.js';
+import { receiveAll } from '../../src/runtime/hosts/inbox.js';
 import { type Job, type JobReply, resultOf, step, writeJob } from '../../src/spec/job.js';
 import { Writer } from '../../src/spec/wire.js';
 

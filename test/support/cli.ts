@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 
-export const program: string = fileURLToPath(new URL('../../dist/faces/cli/main.js', import.meta.url));
+export const program: string = fileURLToPath(new URL('../../dist/bin/pkcs11-ha.js', import.meta.url));
 
 export interface Ended {
   readonly code: number | null;

@@ -8,7 +8,7 @@ import { Group } from '../../src/core/group/group.js';
 import { keepAll } from '../../src/core/health/member-list.js';
 import { awaitService } from '../../src/core/health/opening.js';
 import { describedTypes } from '../../src/core/objects/identity.js';
-import { Scheduler } from '../../src/runtime/scheduler.js';
+import { Scheduler } from '../../src/runtime/scheduling/scheduler.js';
 import { type Attribute, ulongBytes } from '../../src/spec/attribute.js';
 import type { CallName, FoundObject } from '../../src/spec/calls.js';
 import { ck } from '../../src/spec/constants.js';

@@ -1,7 +1,7 @@
 import { TokenError } from '../../core/base/error.js';
 import { ConfigurationError } from '../../core/configuration/validation.js';
 import { JoinFailure } from '../../core/joining/join-failure.js';
-import { PinError } from '../../runtime/pin.js';
+import { PinError } from '../../runtime/secrets/pin.js';
 import { ck, codeName } from '../../spec/constants.js';
 import { InputError } from '../../spec/input.js';
 import { EXIT, type ExitCode } from './exit-code.js';

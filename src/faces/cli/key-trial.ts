@@ -6,7 +6,7 @@ import { encrypt, type Operation, sign, verify } from '../../core/jobs/operation
 import { CKK, CKO } from '../../core/objects/identity.js';
 import type { VirtualObject } from '../../core/objects/object.js';
 import { proveReplicas } from '../../core/status/replica-status.js';
-import type { OpenGroup } from '../../runtime/open-group.js';
+import type { OpenGroup } from '../../runtime/groups/open-group.js';
 import { ck, codeName } from '../../spec/constants.js';
 import { encodeMechanism, type MechanismInput } from '../../spec/mechanism.js';
 import { encodeTemplate } from '../../spec/template.js';

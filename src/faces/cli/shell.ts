@@ -3,14 +3,14 @@ import { parse } from 'yaml';
 import type { Task } from '../../core/base/task.js';
 import type { GroupConfig, GroupConfigInput } from '../../core/configuration/configuration.js';
 import type { Group } from '../../core/group/group.js';
-import { administer } from '../../runtime/administration.js';
-import { OWN_PREFIX } from '../../runtime/environment.js';
-import { type ConfigurationSource, OpenGroup, readConfiguration } from '../../runtime/open-group.js';
-import { findConfiguration } from './configuration-path.js';
+import { administer } from '../../runtime/groups/administration.js';
+import { type ConfigurationSource, OpenGroup, readConfiguration } from '../../runtime/groups/open-group.js';
+import { OWN_PREFIX } from '../../runtime/hosts/environment.js';
+import { findConfiguration } from './configuration/configuration-path.js';
 import { EXIT, type ExitCode } from './exit-code.js';
-import { Output } from './output.js';
-import { ProgressBar } from './progress.js';
-import { Questions } from './question.js';
+import { Output } from './terminal/output.js';
+import { ProgressBar } from './terminal/progress.js';
+import { Questions } from './terminal/question.js';
 
 /** What every command takes besides its own options. */
 export interface Settings {

@@ -6,8 +6,8 @@ import { listTokens } from '../../core/joining/spare-host.js';
 import { ck } from '../../spec/constants.js';
 import { type OptionSpec, textOf } from './command.js';
 import { Failure, UsageError } from './failure.js';
-import { printable } from './output.js';
 import type { Shell } from './shell.js';
+import { printable } from './terminal/output.js';
 
 type Options = Readonly<Record<string, unknown>>;
 

@@ -1,4 +1,4 @@
-import { guardPin } from '../../runtime/pin.js';
+import { guardPin } from '../../runtime/secrets/pin.js';
 import type { Attribute } from '../../spec/attribute.js';
 import { ck } from '../../spec/constants.js';
 import type { SecretRef } from '../../spec/job.js';

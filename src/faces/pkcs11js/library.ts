@@ -4,9 +4,9 @@ import { TokenError } from '../../core/base/error.js';
 import type { Member } from '../../core/group/member.js';
 import type { VirtualSession } from '../../core/sessions/virtual-session.js';
 import { sessionHandleInvalid, VirtualSlot } from '../../core/sessions/virtual-slot.js';
-import { sha256 } from '../../runtime/crypto.js';
-import { callerContexts } from '../../runtime/flows.js';
-import { OpenGroup, readConfiguration } from '../../runtime/open-group.js';
+import { OpenGroup, readConfiguration } from '../../runtime/groups/open-group.js';
+import { callerContexts } from '../../runtime/scheduling/caller-contexts.js';
+import { sha256 } from '../../runtime/secrets/crypto.js';
 import { ck } from '../../spec/constants.js';
 
 const CKR = {

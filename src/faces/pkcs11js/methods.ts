@@ -2,7 +2,7 @@ import { TokenError } from '../../core/base/error.js';
 import type { Task } from '../../core/base/task.js';
 import type { DataResult } from '../../core/jobs/data-operation.js';
 import type { DataKind } from '../../core/jobs/operation-kind.js';
-import type { OpenGroup } from '../../runtime/open-group.js';
+import type { OpenGroup } from '../../runtime/groups/open-group.js';
 import { ck } from '../../spec/constants.js';
 import { handlesIn, type Mechanism } from '../../spec/mechanism.js';
 import type { ArgumentsOf, Kind } from './arguments.js';

@@ -1,6 +1,6 @@
 import type { Task } from '../../core/base/task.js';
-import type { NativeSecret } from '../../runtime/addon.js';
-import type { OpenGroup } from '../../runtime/open-group.js';
+import type { OpenGroup } from '../../runtime/groups/open-group.js';
+import type { NativeSecret } from '../../runtime/hosts/addon.js';
 import type { SecretRef } from '../../spec/job.js';
 import type { SessionCall } from './methods.js';
 

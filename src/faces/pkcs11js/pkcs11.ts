@@ -1,5 +1,5 @@
 import type pkcs11js from '#pkcs11js';
-import { callerContexts } from '../../runtime/flows.js';
+import { callerContexts } from '../../runtime/scheduling/caller-contexts.js';
 import { callSync, callWith } from './calling.js';
 import { dataMethods } from './data-methods.js';
 import { convertError, notLoaded } from './errors.js';

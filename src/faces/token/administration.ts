@@ -24,9 +24,9 @@ import type { MemberConfig, PinReference, TokenSelector } from '../../core/confi
 import { checkBackupToken, checkMember, checkPinReference } from '../../core/configuration/validation.js';
 import type { Group } from '../../core/group/group.js';
 import type { PinReport } from '../../core/pin/pin-change.js';
-import { administer, administerWith, changePin } from '../../runtime/administration.js';
-import type { OpenGroup } from '../../runtime/open-group.js';
-import { fetchPin, guardPin } from '../../runtime/pin.js';
+import { administer, administerWith, changePin } from '../../runtime/groups/administration.js';
+import type { OpenGroup } from '../../runtime/groups/open-group.js';
+import { fetchPin, guardPin } from '../../runtime/secrets/pin.js';
 import { InputError } from '../../spec/input.js';
 import { budgetOf, type CallOptions, checkOpen } from './input.js';
 

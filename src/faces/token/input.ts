@@ -1,6 +1,6 @@
 import { TokenError } from '../../core/base/error.js';
 import type { VirtualObject } from '../../core/objects/object.js';
-import type { OpenGroup } from '../../runtime/open-group.js';
+import type { OpenGroup } from '../../runtime/groups/open-group.js';
 import type { Attribute } from '../../spec/attribute.js';
 import { ck } from '../../spec/constants.js';
 import { bytesOf, InputError, integerOf } from '../../spec/input.js';

@@ -21,7 +21,7 @@ import { changeAttributes } from '../../core/replication/attribute-change.js';
 import { createObjects } from '../../core/replication/creation.js';
 import { destroyObject } from '../../core/replication/destruction.js';
 import { type GroupStatus, statusOf } from '../../core/status/status.js';
-import { type ConfigurationSource, OpenGroup, readConfiguration } from '../../runtime/open-group.js';
+import { type ConfigurationSource, OpenGroup, readConfiguration } from '../../runtime/groups/open-group.js';
 import { type AttributeValue, attributeOf, decodeAttribute } from '../../spec/attribute.js';
 import type { ReadAttribute } from '../../spec/calls.js';
 import { ck } from '../../spec/constants.js';

@@ -1,7 +1,7 @@
 // Writes events to an HA log, run by tests as a process of its own: `log-writer.js CONFIGURATION NAME COUNT END`.
 import { once } from 'node:events';
 import { setImmediate as turn } from 'node:timers/promises';
-import { HaLog } from '../../../dist/runtime/ha-log.js';
+import { HaLog } from '../../../dist/runtime/log/ha-log.js';
 
 const [configuration, name, count, end] = process.argv.slice(2);
 const log = new HaLog(JSON.parse(configuration), name);

@@ -5,7 +5,7 @@ import type { Task } from '../../../core/base/task.js';
 import type { BackupTokenConfig } from '../../../core/configuration/configuration.js';
 import { checkBackupToken } from '../../../core/configuration/validation.js';
 import type { Group } from '../../../core/group/group.js';
-import { administerWith } from '../../../runtime/administration.js';
+import { administerWith } from '../../../runtime/groups/administration.js';
 import type { CommandSpec } from '../command.js';
 import { EXIT } from '../exit-code.js';
 import { asked } from '../failure.js';

@@ -2,12 +2,12 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { PinReference } from '../../../core/configuration/configuration.js';
 import { parseConfiguration } from '../../../core/configuration/validation.js';
-import { type ChrystokiGroup, type ChrystokiSections, groupsIn, readChrystoki } from '../chrystoki.js';
 import { type CommandSpec, textOf } from '../command.js';
-import { writeConfiguration } from '../configuration-text.js';
+import { type ChrystokiGroup, type ChrystokiSections, groupsIn, readChrystoki } from '../configuration/chrystoki.js';
+import { writeConfiguration } from '../configuration/configuration-text.js';
+import { type PreparedFile, prepareFile } from '../configuration/prepared-file.js';
 import { EXIT } from '../exit-code.js';
 import { Failure } from '../failure.js';
-import { type PreparedFile, prepareFile } from '../prepared-file.js';
 import { pinOptions, pinReferenceOf } from '../token-options.js';
 
 const EVERYBODY = 0o644;

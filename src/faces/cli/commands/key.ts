@@ -5,7 +5,7 @@ import { CKO } from '../../../core/objects/identity.js';
 import type { VirtualObject } from '../../../core/objects/object.js';
 import { createObjects } from '../../../core/replication/creation.js';
 import { destroyObject } from '../../../core/replication/destruction.js';
-import type { OpenGroup } from '../../../runtime/open-group.js';
+import type { OpenGroup } from '../../../runtime/groups/open-group.js';
 import { ck } from '../../../spec/constants.js';
 import { encodeMechanism } from '../../../spec/mechanism.js';
 import { encodeTemplate } from '../../../spec/template.js';
@@ -13,8 +13,8 @@ import { type CommandSpec, idOf } from '../command.js';
 import { EXIT } from '../exit-code.js';
 import { Failure, UsageError } from '../failure.js';
 import { type KeyTrial, tryKey } from '../key-trial.js';
-import { printable } from '../output.js';
 import { type Shell, WORK_WITHIN } from '../shell.js';
+import { printable } from '../terminal/output.js';
 import { type ShownObject, shownObject } from './objects.js';
 
 const objectHandleInvalid = ck('CKR_OBJECT_HANDLE_INVALID');

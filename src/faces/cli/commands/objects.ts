@@ -6,8 +6,8 @@ import { ck, findConstant, namesOf } from '../../../spec/constants.js';
 import { type CommandSpec, idOf, textOf } from '../command.js';
 import { EXIT } from '../exit-code.js';
 import { UsageError } from '../failure.js';
-import type { Output } from '../output.js';
 import { WORK_WITHIN } from '../shell.js';
+import type { Output } from '../terminal/output.js';
 
 const classes = namesOf('CKO_');
 const keyTypes = namesOf('CKK_');

@@ -1,10 +1,10 @@
 import type { PinReference } from '../../../core/configuration/configuration.js';
-import { changePin } from '../../../runtime/administration.js';
-import { fetchPinBytes, guardPin } from '../../../runtime/pin.js';
+import { changePin } from '../../../runtime/groups/administration.js';
+import { fetchPinBytes, guardPin } from '../../../runtime/secrets/pin.js';
 import type { CommandSpec } from '../command.js';
+import { type PreparedFile, prepareFile } from '../configuration/prepared-file.js';
 import { EXIT } from '../exit-code.js';
 import { Failure } from '../failure.js';
-import { type PreparedFile, prepareFile } from '../prepared-file.js';
 import { WORK_WITHIN } from '../shell.js';
 import { hiddenBy, pinReferenceOf } from '../token-options.js';
 

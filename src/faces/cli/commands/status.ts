@@ -5,13 +5,13 @@ import type { Member } from '../../../core/group/member.js';
 import { random } from '../../../core/jobs/operation.js';
 import { membersBeyond } from '../../../core/records/record.js';
 import { type MemberStatus, statusOf } from '../../../core/status/status.js';
-import type { OpenGroup } from '../../../runtime/open-group.js';
+import type { OpenGroup } from '../../../runtime/groups/open-group.js';
 import { type CommandSpec, textOf } from '../command.js';
 import { EXIT, type ExitCode } from '../exit-code.js';
 import { UsageError } from '../failure.js';
-import { type Colour, type Output, printable } from '../output.js';
 import type { Shell } from '../shell.js';
-import { clearScreen, duration, untilChanged } from '../watching.js';
+import { type Colour, type Output, printable } from '../terminal/output.js';
+import { clearScreen, duration, untilChanged } from '../terminal/watching.js';
 
 /** So many calls are measured; the middle one counts. */
 const SAMPLES = 5;

@@ -5,7 +5,7 @@ import {
 } from '../../../core/administration/synchronization.js';
 import type { CommandSpec } from '../command.js';
 import { EXIT, type ExitCode } from '../exit-code.js';
-import type { Output } from '../output.js';
+import type { Output } from '../terminal/output.js';
 
 function show(output: Output, { dryRun, members, away, differences }: SynchronizationReport): void {
   output.table(

@@ -8,8 +8,8 @@ import { type KeyTravel, probeWrapping } from '../../../core/wrapping/wrap-probe
 import { ck, mechanismName } from '../../../spec/constants.js';
 import type { CommandSpec } from '../command.js';
 import { EXIT } from '../exit-code.js';
-import { type Output, printable } from '../output.js';
 import type { Shell } from '../shell.js';
+import { type Output, printable } from '../terminal/output.js';
 
 type Replication = GroupConfig['policy']['replication'];
 

@@ -1,0 +1,123 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { constants } from 'node:os';
+import { isMainThread } from 'node:worker_threads';
+import type { BegunJob, HostEnd, HostLink, HostListener, HostOptions } from '../../core/base/port.js';
+import { type Job, writeJob } from '../../spec/job.js';
+import { Writer } from '../../spec/wire.js';
+import { addon, hostExecutable, type NativeChannel, type NativeSecret } from './addon.js';
+import { environmentFor } from './environment.js';
+import { receiveAll } from './inbox.js';
+
+const writer = new Writer();
+/** A host whose channel has ended is gone so soon (ms), if it is. */
+const END_WITHIN = 5;
+/** See native/common/farewell.h. */
+const FAREWELL = 'SIGUSR2';
+
+const signalNames: ReadonlyMap<number, string> = new Map(
+  Object.entries(constants.signals).map(([name, value]) => [value, name]),
+);
+
+/** What a host needs of the process around it. */
+export interface HostSurroundings {
+  /** Variables of the application's environment that no host may see: where PINs come from. */
+  readonly hidden: readonly string[];
+  printed(member: string, text: string): void;
+  /** Something has come or ended: step the tasks. */
+  moved(): void;
+  forget(host: HostProcess): void;
+}
+
+/** One member's host process, and the channel to it. */
+export class HostProcess implements HostLink {
+  readonly channel: NativeChannel = new addon.Channel();
+  readonly #listener: HostListener;
+  readonly #surroundings: HostSurroundings;
+  readonly #child: ChildProcess;
+  #begunAtEnd: readonly BegunJob[] | undefined;
+  #spawnError: string | undefined;
+  #hasEnded: boolean = false;
+  #exited: boolean = false;
+
+  constructor(options: HostOptions, listener: HostListener, surroundings: HostSurroundings) {
+    this.#listener = listener;
+    this.#surroundings = surroundings;
+    this.#child = spawn(hostExecutable, [String(process.pid)], {
+      env: environmentFor(options.env, surroundings.hidden),
+      stdio: ['ignore', 'pipe', 'pipe', this.channel.hostSocket, this.channel.page],
+    });
+    this.channel.closeHostEnds();
+    this.#child.on('error', (error) => {
+      this.#spawnError = error.message;
+    });
+    this.#child.unref();
+    const { pid } = this.#child;
+    if (!isMainThread && pid !== undefined) addon.noteHost(pid);
+    this.#child.once('exit', () => {
+      if (!isMainThread && pid !== undefined) addon.forgetHost(pid);
+      // Usually the channel has told already; not if a child of the library's holds its other end.
+      this.#exited = true;
+      surroundings.moved();
+    });
+    for (const stream of [this.#child.stdout, this.#child.stderr]) {
+      (stream as { unref?: () => void } | null)?.unref?.();
+      stream?.setEncoding('utf8').on('data', (text: string) => surroundings.printed(options.name, text));
+    }
+    this.channel.watch(() => surroundings.moved());
+  }
+
+  get pid(): number | undefined {
+    return this.#child.pid;
+  }
+
+  send(id: number, deadline: number, job: Job, epoch: number): boolean {
+    if (this.#hasEnded) return true;
+    writeJob(writer, id, deadline, job, epoch);
+    // The secret of a job is one that this runtime made.
+    return this.channel.send(writer.bytes, writer.length, job.secret as NativeSecret | undefined) !== 1;
+  }
+
+  /** Tells what has come since; true if there was anything. */
+  drain(): boolean {
+    if (this.#hasEnded) return false;
+    const hasMoved = receiveAll(this.channel, (reply) => this.#listener.replied(reply));
+    if (!this.channel.ended && !this.#exited) return hasMoved;
+    this.#hasEnded = true;
+    this.#begunAtEnd = this.channel.lanes();
+    this.#listener.ended(this.#endOf());
+    this.close();
+    return true;
+  }
+
+  begun(): readonly BegunJob[] {
+    return this.#begunAtEnd ?? this.channel.lanes();
+  }
+
+  leave(): void {
+    this.#child.kill(FAREWELL);
+  }
+
+  kill(): void {
+    this.#child.kill('SIGKILL');
+  }
+
+  close(): void {
+    this.#hasEnded = true;
+    this.#begunAtEnd ??= this.channel.lanes();
+    this.channel.close();
+    this.#surroundings.forget(this);
+  }
+
+  #endOf(): HostEnd {
+    const { pid } = this.#child;
+    if (pid === undefined)
+      return { reason: `the host did not start${this.#spawnError === undefined ? '' : `: ${this.#spawnError}`}` };
+    const { exitCode, signalCode } = this.#child;
+    const seen = addon.processEnd(pid, END_WITHIN);
+    const signal =
+      signalCode ?? (seen?.signal == null ? null : (signalNames.get(seen.signal) ?? `signal ${seen.signal}`));
+    if (signal !== null) return { reason: `the host was ended by ${signal}` };
+    const code = exitCode ?? seen?.code ?? null;
+    return { reason: code === null ? 'the host is gone' : `the host exited with ${code}` };
+  }
+}

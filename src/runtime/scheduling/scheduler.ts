@@ -1,0 +1,191 @@
+import {
+  Alarm,
+  type Ended,
+  FOREVER,
+  Running,
+  type Signal,
+  type Task,
+  type Wait,
+  type Waiter,
+} from '../../core/base/task.js';
+import { type Due, DueHeap } from './heap.js';
+
+const NOTHING: readonly Signal[] = [];
+
+/** A started task, and its place in the scheduler. */
+class Execution<T> extends Running<T> implements Waiter, Due {
+  readonly task: Task<T>;
+  private readonly scheduler: Scheduler;
+  ended: Ended<T> | undefined;
+  dueAt: number;
+  slot: number;
+  isReady: boolean;
+  waitsFor: readonly Signal[];
+
+  constructor(task: Task<T>, scheduler: Scheduler) {
+    super();
+    this.task = task;
+    this.scheduler = scheduler;
+    this.ended = undefined;
+    this.dueAt = FOREVER;
+    this.slot = -1;
+    this.isReady = false;
+    this.waitsFor = NOTHING;
+  }
+
+  wake(): void {
+    this.scheduler.ready(this as Execution<unknown>);
+  }
+
+  expire(): void {
+    this.wake();
+  }
+
+  cancel(reason: unknown): void {
+    this.scheduler.cancel(this as Execution<unknown>, reason);
+  }
+}
+
+class ScheduledAlarm extends Alarm implements Due {
+  dueAt: number = FOREVER;
+  slot: number = -1;
+
+  constructor(private readonly dues: DueHeap<Expiring>) {
+    super();
+  }
+
+  ringAt(time: number): void {
+    if (time >= this.dueAt) return;
+    this.stop();
+    this.dueAt = time;
+    this.dues.add(this);
+  }
+
+  stop(): void {
+    this.dues.remove(this);
+    this.dueAt = FOREVER;
+  }
+
+  expire(): void {
+    this.dueAt = FOREVER;
+    this.fire();
+  }
+}
+
+interface Expiring extends Due {
+  expire(): void;
+}
+
+/**
+ * Steps tasks from messages and time (Rule 1). It waits for nothing itself: who drives it, the event loop or
+ * a synchronous call, tells it what has come and asks when it has to be stepped next.
+ */
+export class Scheduler {
+  readonly #dues = new DueHeap<Expiring>();
+  readonly #now: () => number;
+  #ready: Execution<unknown>[] = [];
+  #stepping: boolean = false;
+
+  constructor(now: () => number) {
+    this.#now = now;
+  }
+
+  /** When something is due next (ms of the clock); FOREVER when nothing is. */
+  get dueAt(): number {
+    return this.#ready.length > 0 ? this.#now() : (this.#dues.first?.dueAt ?? FOREVER);
+  }
+
+  start<T>(task: Task<T>): Running<T> {
+    const execution = new Execution(task, this);
+    this.#advance(execution as Execution<unknown>);
+    return execution;
+  }
+
+  alarm(): Alarm {
+    return new ScheduledAlarm(this.#dues);
+  }
+
+  ready(execution: Execution<unknown>): void {
+    if (execution.isReady || execution.ended !== undefined) return;
+    execution.isReady = true;
+    this.#ready.push(execution);
+  }
+
+  cancel(execution: Execution<unknown>, reason: unknown): void {
+    if (execution.ended !== undefined) return;
+    this.#forget(execution);
+    execution.ended = { ok: false, error: reason };
+    execution.task.return(undefined);
+    execution.complete();
+  }
+
+  /** Steps what is ready and what has become due by now. */
+  step(): void {
+    if (this.#stepping) return;
+    this.#stepping = true;
+    try {
+      this.#stepReady();
+      const now = this.#now();
+      for (let due = this.#dues.first; due !== undefined && due.dueAt <= now; due = this.#dues.first) {
+        this.#dues.remove(due);
+        due.expire();
+        this.#stepReady();
+      }
+    } finally {
+      this.#stepping = false;
+    }
+  }
+
+  #stepReady(): void {
+    while (this.#ready.length > 0) {
+      const batch = this.#ready;
+      this.#ready = [];
+      for (const execution of batch) {
+        execution.isReady = false;
+        if (execution.ended === undefined) this.#advance(execution);
+      }
+    }
+  }
+
+  /** Runs a task until it has to wait. */
+  #advance(execution: Execution<unknown>): void {
+    this.#forget(execution);
+    for (;;) {
+      let result: IteratorResult<Wait, unknown>;
+      try {
+        result = execution.task.next();
+      } catch (error) {
+        // A task that was ended while it ran has its end already.
+        execution.ended ??= { ok: false, error };
+        execution.complete();
+        return;
+      }
+      if (execution.ended !== undefined) return;
+      if (result.done === true) {
+        execution.ended = { ok: true, value: result.value };
+        execution.complete();
+        return;
+      }
+      if (this.#wait(execution, result.value)) return;
+    }
+  }
+
+  /** False when there is nothing to wait for. */
+  #wait(execution: Execution<unknown>, wait: Wait): boolean {
+    for (const signal of wait.signals) if (signal.completed) return false;
+    if (wait.until !== FOREVER && wait.until <= this.#now()) return false;
+    for (const signal of wait.signals) signal.add(execution);
+    execution.waitsFor = wait.signals;
+    if (wait.until !== FOREVER) {
+      execution.dueAt = wait.until;
+      this.#dues.add(execution);
+    }
+    return true;
+  }
+
+  #forget(execution: Execution<unknown>): void {
+    for (const signal of execution.waitsFor) signal.remove(execution);
+    execution.waitsFor = NOTHING;
+    this.#dues.remove(execution);
+  }
+}

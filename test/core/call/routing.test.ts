@@ -1,0 +1,76 @@
+import { describe, expect, test } from '@jest/globals';
+import { type Candidate, route } from '../../../src/core/call/routing.js';
+
+describe('routing', () => {
+  type Numbered = Candidate & { readonly index: number };
+  const candidate = (index: number, state: string, extra: object = {}): Numbered =>
+    ({
+      index,
+      state: { name: state },
+      cost: 1,
+      busyUntil: 0,
+      lacking: new Map<string, number>(),
+      connection: { end: undefined, load: 0, replicas: new Map() },
+      ...extra,
+    }) as Numbered;
+  const request = {
+    objects: [],
+    ability: 'C_Sign:1',
+    now: 10,
+    balance: 'leastOutstanding',
+    random: () => 0,
+    turn: 0,
+    warm: undefined,
+  } as const;
+  const chosen = (members: readonly Numbered[], extra: object = {}): number | undefined =>
+    route(members, { ...request, ...extra }, () => false)?.index;
+
+  test('active before standby before those in doubt, and nobody who is down', () => {
+    const [active, standby, suspect, down] = [
+      candidate(0, 'active'),
+      candidate(1, 'standby'),
+      candidate(2, 'suspect'),
+      candidate(3, 'down'),
+    ];
+    expect(chosen([down, suspect, standby, active])).toBe(0);
+    expect(chosen([down, suspect, standby])).toBe(1);
+    expect(chosen([down, suspect])).toBe(2);
+    expect(chosen([down])).toBeUndefined();
+  });
+
+  test('of two the one with less to do', () => {
+    expect(chosen([candidate(0, 'active', { cost: 9 }), candidate(1, 'active', { cost: 2 })])).toBe(1);
+    expect(chosen([candidate(0, 'active', { cost: 2 }), candidate(1, 'active', { cost: 9 })])).toBe(0);
+  });
+
+  test('the one that was asked last, as long as it has nothing to do and is no worse than others', () => {
+    const [other, warm] = [candidate(0, 'active'), candidate(1, 'active')];
+    expect(chosen([other, warm])).toBe(0);
+    expect(chosen([other, warm], { warm })).toBe(1);
+    expect(chosen([other, warm], { warm: candidate(2, 'down') })).toBe(0);
+    const busy = candidate(1, 'active', { connection: { end: undefined, load: 1, replicas: new Map() } });
+    expect(chosen([other, busy], { warm: busy })).toBe(0);
+    const slow = candidate(1, 'active', { cost: 2 });
+    expect(chosen([other, slow], { warm: slow })).toBe(0);
+  });
+
+  test('primary takes the first that is there, round robin takes turns', () => {
+    const members = [candidate(0, 'active', { cost: 9 }), candidate(1, 'active')];
+    expect(chosen(members, { balance: 'primary' })).toBe(0);
+    expect([0, 1, 2, 3].map((turn) => chosen(members, { balance: 'roundRobin', turn }))).toEqual([0, 1, 0, 1]);
+  });
+
+  test('not who lacks the mechanism or the object, who is busy or whose host has ended', () => {
+    const object = {} as never;
+    expect(chosen([candidate(0, 'active', { busyUntil: 99 })])).toBeUndefined();
+    expect(chosen([candidate(0, 'active', { busyUntil: 11 })])).toBeUndefined();
+    expect(chosen([candidate(0, 'active', { connection: { end: {}, replicas: new Map() } })])).toBeUndefined();
+    const knowing = (replica: object): Numbered =>
+      candidate(0, 'active', { connection: { end: undefined, replicas: new Map([[object, replica]]) } });
+    expect(chosen([knowing({ kind: 'misaligned', until: 11 })], { objects: [object] })).toBeUndefined();
+    expect(chosen([knowing({ kind: 'misaligned', until: 10 })], { objects: [object] })).toBe(0);
+    expect(chosen([knowing({ kind: 'absent', until: 11 })], { objects: [object] })).toBeUndefined();
+    expect(chosen([knowing({ kind: 'absent', until: 10 })], { objects: [object] })).toBe(0);
+    expect(chosen([knowing({ kind: 'usable' })], { objects: [object] })).toBe(0);
+  });
+});

@@ -1,0 +1,42 @@
+import { expect, test } from '@jest/globals';
+import type { HostLink, Port } from '../../../src/core/base/port.js';
+import { FOREVER } from '../../../src/core/base/task.js';
+import { Connection } from '../../../src/core/group/connection.js';
+import { Scheduler } from '../../../src/runtime/scheduling/scheduler.js';
+import type { Job, JobReply } from '../../../src/spec/job.js';
+
+const job: Job = { steps: [] };
+const doneWith = (id: number): JobReply => ({ id, status: 'done', results: [] });
+
+/** A connection whose host takes one job at a time; `sent` has the ids in the order in which they were sent. */
+function connect(): { connection: Connection; sent: number[] } {
+  const now = 1000;
+  const scheduler = new Scheduler(() => now);
+  const port = { now: () => now, alarm: () => scheduler.alarm() } as unknown as Port;
+  const connection = new Connection(port, {
+    timeoutOf: () => 100,
+    longWriteTimeoutOf: () => 100,
+    took: () => undefined,
+  });
+  const sent: number[] = [];
+  connection.attachHost({
+    send: (id: number) => {
+      sent.push(id);
+      return true;
+    },
+    begun: () => [],
+  } as unknown as HostLink);
+  connection.window = 1;
+  return { connection, sent };
+}
+
+test('a reply to a job that is not out any more is nobody else’s', () => {
+  const { connection, sent } = connect();
+  const first = connection.submit(job, 'first', FOREVER);
+  connection.replied(doneWith(first.id));
+  const second = connection.submit(job, 'second', FOREVER);
+  connection.replied(doneWith(first.id));
+  expect(second.completed).toBe(false);
+  connection.replied(doneWith(second.id));
+  expect([second.completed, new Set(sent).size]).toEqual([true, 2]);
+});

@@ -1,0 +1,90 @@
+import { describe, expect, test } from '@jest/globals';
+import { awaitService } from '../../../src/core/health/opening.js';
+import { type GroupRecord, type MemberNote, recordTemplate } from '../../../src/core/records/record.js';
+import { refreshForChange } from '../../../src/core/wrapping/membership-record.js';
+import { type Behaviour, ScriptedToken, World } from '../../support/world.js';
+
+const key = { label: 'key', secret: 'same' };
+const noteOf = (name: string, serial: string): MemberNote => ({
+  name,
+  serial,
+  modulus: '',
+  publicExponent: '',
+  transport: '',
+});
+const groupRecord: GroupRecord = {
+  kind: 'group',
+  id: 'abcd',
+  label: 'world',
+  revision: 1,
+  salt: '00',
+  members: [noteOf('a', 'A'), noteOf('b', 'B')],
+  domain: { id: '00', proofs: {} },
+  wrap: 0,
+  wrapsOddLengths: true,
+};
+
+const slow =
+  (delay: number): Behaviour =>
+  (name) =>
+    name === 'X_Load' ? { delay } : undefined;
+
+/** The states that a member has gone through. */
+const wayOf = (world: World, name: string): string[] =>
+  world.events.flatMap((event) => (event.type === 'member' && event.member === name ? [event.to] : []));
+
+describe('a token without a group record', () => {
+  test('does not serve while another one may still bring the record', () => {
+    const [a, b] = [new ScriptedToken('A', [key]), new ScriptedToken('B', [])];
+    a.records = [recordTemplate(groupRecord, true)];
+    a.behave = slow(1500);
+    const world = new World({ a, b });
+    world.until(() => world.group.ledger.record !== undefined);
+    world.pass(100);
+    expect(wayOf(world, 'b')[0]).toBe('down');
+    const reasons = world.events.flatMap((event) =>
+      event.type === 'member' && event.member === 'b' ? [event.reason] : [],
+    );
+    expect(reasons.join()).toMatch(/no group record, the others are of group world/u);
+  });
+
+  test('serves as soon as nobody can bring one any more', () => {
+    const [a, b] = [new ScriptedToken('A', [key]), new ScriptedToken('B', [key])];
+    a.behave = (name) => (name === 'X_Load' ? { silent: true } : undefined);
+    const world = World.open({ a, b }, { hangAfter: 400 });
+    expect(world.stateOf('b')).toBe('active');
+    // Not for the five times as long that a join may take; and then the others are given a second.
+    expect(world.now).toBeLessThan(1500);
+  });
+
+  test('is tried ever less often, also when something is to be settled on it', () => {
+    const [a, b] = [new ScriptedToken('A', [key]), new ScriptedToken('B', [])];
+    a.records = [recordTemplate(groupRecord, true)];
+    const world = new World({ a, b });
+    world.until(() => world.stateOf('b') === 'down');
+    const blank = world.group.members.find(({ name }) => name === 'b');
+    if (blank !== undefined) blank.needsRecovery = true;
+    world.pass(20_000);
+    expect(b.calls.filter((name) => name === 'X_Load').length).toBeLessThan(16);
+  });
+
+  test('serves at once when the others have none either', () => {
+    const [a, b] = [new ScriptedToken('A', [key]), new ScriptedToken('B', [key])];
+    const world = new World({ a, b });
+    world.run(awaitService(world.group, 60_000));
+    expect([world.stateOf('a'), world.stateOf('b')]).toEqual(['active', 'active']);
+    expect(world.now).toBeLessThan(100);
+  });
+});
+
+test('nothing is made on members whose record was taken off them', () => {
+  const [a, b] = [new ScriptedToken('A', [key]), new ScriptedToken('B', [])];
+  a.records = [recordTemplate(groupRecord, true)];
+  const world = new World({ a, b });
+  world.until(() => world.stateOf('a') === 'active');
+  a.records = [];
+  world.group.recordReadAt = Number.NEGATIVE_INFINITY;
+  // As every change does before it writes.
+  world.run(refreshForChange(world.group, world.now + 1000));
+  expect(world.stateOf('a')).not.toBe('active');
+});

@@ -1,0 +1,161 @@
+import { createHash } from 'node:crypto';
+import { describe, expect, test } from '@jest/globals';
+import type { Port } from '../../../src/core/base/port.js';
+import { Connection } from '../../../src/core/group/connection.js';
+import {
+  CKK,
+  CKO,
+  describedTypes,
+  describe as describeObject,
+  identityOf,
+} from '../../../src/core/objects/identity.js';
+import type { ProofKind } from '../../../src/core/objects/key-note.js';
+import { noteObject, objectOf } from '../../../src/core/objects/note.js';
+import { areOfOneKey, ObjectTable } from '../../../src/core/objects/object.js';
+import { Ledger, recordsIn } from '../../../src/core/records/ledger.js';
+import { type AliasRecord, readRecord, recordTemplate } from '../../../src/core/records/record.js';
+import { ulongBytes } from '../../../src/spec/attribute.js';
+import type { ReadAttribute } from '../../../src/spec/calls.js';
+import { ck } from '../../../src/spec/constants.js';
+
+const sha256 = (bytes: Uint8Array): Uint8Array => createHash('sha256').update(bytes).digest();
+const values = (label: string): Map<number, Uint8Array> =>
+  new Map([
+    [ck('CKA_CLASS'), ulongBytes(CKO.secretKey)],
+    [ck('CKA_KEY_TYPE'), ulongBytes(CKK.aes)],
+    [ck('CKA_LABEL'), Buffer.from(label)],
+    [ck('CKA_TOKEN'), Uint8Array.of(1)],
+  ]);
+const read = (label: string): ReadAttribute[] =>
+  describedTypes.map((type) => {
+    const value = values(label).get(type);
+    return value === undefined
+      ? { presence: 'invalid', value: Buffer.alloc(0) }
+      : { presence: 'present', value: Buffer.from(value) };
+  });
+const description = (label: string) => describeObject(read(label));
+const identity = (label: string): Uint8Array => identityOf(description(label));
+const digestOf = (bytes: Uint8Array): string => Buffer.from(sha256(bytes)).toString('hex');
+const proofs = (kinds: Partial<Record<ProofKind, string>>): Map<ProofKind, Uint8Array> =>
+  new Map(Object.entries(kinds).map(([kind, proof]) => [kind as ProofKind, Buffer.from(proof)]));
+const alias = (handle: number, label: string, time: number): AliasRecord => ({
+  kind: 'alias',
+  handle,
+  identity: digestOf(identity(label)),
+  proofs: {},
+  use: null,
+  time,
+});
+
+describe('records', () => {
+  test('come back from a token as what they were; later formats and other objects are told apart', () => {
+    const record = alias(7, 'x', 1);
+    const value = recordTemplate(record, true).find(({ type }) => type === ck('CKA_VALUE'))?.value ?? Buffer.alloc(0);
+    expect(readRecord(value)).toMatchObject(record);
+    expect(readRecord(Buffer.from(JSON.stringify({ version: 2, kind: 'alias' })))).toBe('newer');
+    for (const other of ['', 'text', '{}', '[1]', '{"version":1}'])
+      expect(readRecord(Buffer.from(other))).toBeUndefined();
+    const found = [value, Buffer.from('{"version":9,"kind":"x"}'), Buffer.from('no record')].map((bytes) => ({
+      handle: new Uint8Array(8),
+      attributes: [{ presence: 'present' as const, value: Buffer.from(bytes) }],
+    }));
+    expect(recordsIn(found)).toMatchObject({ newer: true, aliases: [{ record }], changes: [] });
+  });
+
+  test('name an object so that it is found again', () => {
+    const table = new ObjectTable(sha256);
+    const object = table.intern(identity('key'), description('key'));
+    object.described = read('key').map(({ presence, value }) => (presence === 'present' ? value : undefined));
+    object.reference.set('digest', Buffer.from('proof'));
+    const noted = objectOf(noteObject(object));
+    expect([noted.handle, noted.identity]).toEqual([object.handle, object.identity]);
+    expect(noted.reference).toEqual(new Map([['digest', Uint8Array.from(Buffer.from('proof'))]]));
+  });
+});
+
+describe('aliases', () => {
+  test('of one handle the newest name counts, whatever the order in which they are met', () => {
+    for (const order of [
+      [1, 2, 3],
+      [3, 2, 1],
+      [2, 3, 1],
+    ]) {
+      const ledger = new Ledger();
+      for (const time of order) ledger.addAlias(alias(7, `name ${time}`, time));
+      const table = new ObjectTable(sha256);
+      table.learnAliases(ledger.addAlias(alias(8, 'other', 1)));
+      expect(table.intern(identity('name 3'), description('name 3')).handle).toBe(7);
+      for (const old of ['name 1', 'name 2']) expect(table.intern(identity(old), description(old)).handle).not.toBe(7);
+    }
+  });
+
+  test('a renamed object keeps its handle, and leaves its name to another', () => {
+    const table = new ObjectTable(sha256);
+    const first = table.intern(identity('a'), description('a'));
+    table.rename(first, identity('b'), description('b'));
+    const second = table.intern(identity('a'), description('a'));
+    expect(second).not.toBe(first);
+    expect(second.handle).not.toBe(first.handle);
+    expect(table.intern(identity('b'), description('b'))).toBe(first);
+    table.remove(first);
+    expect(table.get(first.handle)).toBeUndefined();
+  });
+});
+
+describe('twins', () => {
+  test('are of one key when what both can prove is equal', () => {
+    expect(areOfOneKey(proofs({ digest: 'a', mac: 'b' }), proofs({ digest: 'a' }))).toBe(true);
+    expect(areOfOneKey(proofs({ digest: 'a', mac: 'b' }), proofs({ digest: 'a', mac: 'c' }))).toBe(false);
+    expect(areOfOneKey(proofs({ digest: 'a' }), proofs({ mac: 'b' }))).toBe(false);
+    expect(areOfOneKey(proofs({ checkValue: 'a' }), proofs({}))).toBe(true);
+  });
+
+  test('are the same objects in whatever order they are met', () => {
+    const handles = [
+      ['x', 'y'],
+      ['y', 'x'],
+    ].map((order) => {
+      const table = new ObjectTable(sha256);
+      const met = order.map((key) => table.internTwin(identity('t'), proofs({ digest: key }), 0, description('t')));
+      return met.map(({ handle }) => handle).sort();
+    });
+    expect(handles[0]).toEqual(handles[1]);
+  });
+});
+
+describe('a host that is looked at', () => {
+  function connectionWith(begun: readonly { since: number; longWrite: boolean }[], now: number): Connection {
+    const port = { now: () => now, alarm: () => ({ ringAt: () => {}, stop: () => {} }) } as unknown as Port;
+    const connection = new Connection(port, { timeoutOf: () => 100, longWriteTimeoutOf: () => 100, took: () => {} });
+    connection.attachHost({
+      pid: 1,
+      send: () => true,
+      begun: () => begun.map((entry, index) => ({ job: index + 1, ...entry })),
+      leave: () => {},
+      kill: () => {},
+      close: () => {},
+    });
+    for (const { longWrite } of begun)
+      connection.submit({ steps: [], longWrite: longWrite }, 'kind', Number.POSITIVE_INFINITY);
+    return connection;
+  }
+  const limits = { hangAfter: 1000, writeHangAfter: 5000 };
+
+  test.each([
+    ['a call that is out too long hangs', [{ since: 0, longWrite: false }], 1500, true],
+    ['a write has longer', [{ since: 0, longWrite: true }], 4500, false],
+    ['but not for ever', [{ since: 0, longWrite: true }], 5500, true],
+    [
+      'nobody ends a write for another call',
+      [
+        { since: 0, longWrite: false },
+        { since: 1000, longWrite: true },
+      ],
+      4000,
+      false,
+    ],
+  ])('%s', (_what, begun, after, isHung) => {
+    const connection = connectionWith(begun, 0);
+    expect(connection.isHung(after, limits)).toBe(isHung);
+  });
+});

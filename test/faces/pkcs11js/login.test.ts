@@ -1,0 +1,92 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
+import pkcs11 from '../../../src/faces/pkcs11js/index.js';
+import { Cluster } from '../../support/cluster.js';
+import { rsaPair } from '../../support/keys.js';
+import { LoadedGroup } from '../../support/library.js';
+import { mac, macOf, objects, room, sign, text } from '../../support/loaded-keys.js';
+
+let cluster: Cluster;
+let group: LoadedGroup;
+beforeAll(async () => {
+  cluster = await Cluster.form('login', [objects, objects]);
+});
+afterEach(() => {
+  cluster.heal();
+  group.close();
+});
+afterAll(() => cluster.close());
+
+describe('the PIN', () => {
+  test("is the application's where the configuration has none: tried once, and right at the second", async () => {
+    const { pin: _pin, ...configuration } = cluster.configuration();
+    group = new LoadedGroup(cluster, configuration);
+    const { lib } = group;
+    const session = group.session(false);
+    expect(() => lib.C_Login(session, pkcs11.CKU_USER, 'wrong')).toThrow('CKR_PIN_INCORRECT');
+    lib.C_Login(session, pkcs11.CKU_USER, group.pin);
+    expect(sign(group, session, group.find(session, 'mac'))).toEqual(macOf(mac.value, text));
+    lib.C_Logout(session);
+    expect(() => lib.C_Login(session, pkcs11.CKU_USER, 'wrong')).toThrow('CKR_PIN_INCORRECT');
+    lib.C_Login(session, pkcs11.CKU_USER, group.pin);
+    await group.untilActive();
+    group.kill('hsm1');
+    for (let i = 0; i < 5; i += 1)
+      expect(sign(group, session, group.find(session, 'mac'))).toEqual(macOf(mac.value, text));
+    await group.untilActive();
+  });
+
+  test('a wrong one never reaches a member whose PIN is known', () => {
+    group = new LoadedGroup(cluster);
+    for (const { name } of cluster.members) cluster.fault(name, 'C_Login trace');
+    const session = group.session(false);
+    const before = cluster.members.map(({ name }) => cluster.met(name).length);
+    for (let i = 0; i < 20; i += 1)
+      expect(() => group.lib.C_Login(session, pkcs11.CKU_USER, `wrong ${i}`)).toThrow('CKR_PIN_INCORRECT');
+    expect(cluster.members.map(({ name }) => cluster.met(name).length)).toEqual(before);
+  });
+
+  test('is changed on all members', () => {
+    group = new LoadedGroup(cluster);
+    const { lib } = group;
+    const session = group.session();
+    lib.C_SetPIN(session, group.pin, 'another 123');
+    lib.C_Logout(session);
+    expect(() => lib.C_Login(session, pkcs11.CKU_USER, group.pin)).toThrow('CKR_PIN_INCORRECT');
+    lib.C_Login(session, pkcs11.CKU_USER, 'another 123');
+    expect(sign(group, session, group.find(session, 'mac'))).toEqual(macOf(mac.value, text));
+    lib.C_SetPIN(session, 'another 123', group.pin);
+  });
+});
+
+test('a PIN that a token refuses for one operation is tried once on one member, and no more', async () => {
+  const [asking] = rsaPair('asking', Buffer.from([9])).objects;
+  const own = await Cluster.make(
+    'asking',
+    [1, 2].map(() => [{ ...(asking as object), ALWAYS_AUTHENTICATE: true } as never]),
+  );
+  group = new LoadedGroup(own);
+  try {
+    const { lib } = group;
+    const session = group.session();
+    const key = group.find(session, 'asking');
+    await group.untilActive();
+    const begin = (): void => {
+      lib.C_SignInit(session, { mechanism: pkcs11.CKM_SHA256_RSA_PKCS }, key);
+      lib.C_Login(session, pkcs11.CKU_CONTEXT_SPECIFIC, group.pin);
+    };
+    begin();
+    expect(lib.C_Sign(session, text, room())).toHaveLength(256);
+    // As if somebody had changed the PIN by other means.
+    for (const { name } of own.members) own.fault(name, 'C_Login return=0xa0');
+    const tries = (): number => own.members.flatMap(({ name }) => own.met(name)).length;
+    for (let i = 0; i < 8; i += 1) {
+      begin();
+      expect(() => lib.C_Sign(session, text, room())).toThrow('CKR_PIN_INCORRECT');
+      expect(tries()).toBeLessThanOrEqual(2);
+    }
+  } finally {
+    group.close();
+    await own.close();
+    group = new LoadedGroup(cluster);
+  }
+});

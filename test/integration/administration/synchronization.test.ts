@@ -1,0 +1,125 @@
+import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import type { Difference } from '../../../src/index.js';
+import { Cluster, pidOf, untilState } from '../../support/cluster.js';
+import { secretKey } from '../../support/keys.js';
+import { provision } from '../../support/softhsm.js';
+
+let cluster: Cluster;
+beforeEach(async () => {
+  cluster = await Cluster.form('synchronization');
+});
+afterEach(() => cluster.close());
+
+const aes = { token: true, valueLen: 32, encrypt: true, sensitive: true };
+const told = (differences: readonly Difference[]): string[] =>
+  differences.map(({ kind, member, object, action }) => `${kind} ${member} ${object.label} ${action}`).sort();
+
+test('a group that is in step has no differences', async () => {
+  const token = await cluster.open();
+  await token.generateKey('AES_KEY_GEN', { ...aes, label: 'one' });
+  await token.createObject({ class: 'DATA', token: true, label: 'data', value: Buffer.from('data') });
+  const report = await token.synchronize();
+  expect(report).toEqual({
+    dryRun: false,
+    members: [
+      { name: 'hsm1', objects: 2 },
+      { name: 'hsm2', objects: 2 },
+    ],
+    away: [],
+    differences: [],
+  });
+});
+
+test('what somebody has taken from a token, or put on one, is found, and put right', async () => {
+  const token = await cluster.open();
+  const sealed = await token.generateKey('AES_KEY_GEN', { ...aes, label: 'sealed', extractable: false });
+  const plain = await token.generateKey('AES_KEY_GEN', { ...aes, label: 'plain', extractable: true });
+  await token.createObject({ class: 'DATA', token: true, private: true, label: 'data', value: Buffer.from('data') });
+  const before = await Promise.all([sealed, plain].map((key) => token.encrypt('AES_ECB', key, 'sixteen bytes...')));
+  // By the vendor's own tool: three objects are gone from one token, the other has a new one.
+  const [one, two] = cluster.members;
+  if (one === undefined || two === undefined) throw new Error('two members');
+  await provision(two.hsm, { destroy: ['sealed', 'plain', 'data'] });
+  await provision(one.hsm, { objects: secretKey('brought', Buffer.from([7])).objects });
+  const expected = ['missing hsm2 brought', 'missing hsm2 data', 'missing hsm2 plain', 'missing hsm2 sealed'];
+
+  const dry = await token.synchronize({ dryRun: true });
+  expect(told(dry.differences)).toEqual(expected.map((each) => `${each} reported`));
+  expect((await cluster.read('hsm2')).map(({ label }) => label)).toEqual([]);
+
+  const report = await token.synchronize();
+  expect(told(report.differences)).toEqual(expected.map((each) => `${each} repaired`));
+  expect(await cluster.read('hsm2')).toEqual(await cluster.read('hsm1'));
+  expect((await token.synchronize()).differences).toEqual([]);
+  await token.close();
+  const whole = cluster.configuration();
+  const alone = await cluster.open({ ...whole, members: whole.members.slice(1) });
+  const after = await Promise.all(
+    [sealed, plain].map((key) => alone.encrypt('AES_ECB', key.handle, 'sixteen bytes...')),
+  );
+  expect(after).toEqual(before);
+});
+
+test('another key of the same name is not taken for the group’s, and nothing is destroyed', async () => {
+  const token = await cluster.open();
+  const id = Buffer.from([9]);
+  const key = await token.generateKey('AES_KEY_GEN', { ...aes, label: 'shared', id });
+  const before = await token.encrypt('AES_ECB', key, 'sixteen bytes...');
+  const [, two] = cluster.members;
+  if (two === undefined) throw new Error('two members');
+  await provision(two.hsm, { destroy: ['shared'] });
+  await provision(two.hsm, { objects: secretKey('shared', id).objects });
+  const report = await token.synchronize();
+  expect(told(report.differences)).toEqual(['foreign hsm2 shared reported', 'misaligned hsm2 shared repaired']);
+  expect((await cluster.read('hsm2')).filter(({ label }) => label === 'shared')).toHaveLength(2);
+  await token.close();
+  const whole = cluster.configuration();
+  const alone = await cluster.open({ ...whole, members: whole.members.slice(1) });
+  expect(await alone.encrypt('AES_ECB', key.handle, 'sixteen bytes...')).toEqual(before);
+});
+
+test('a token that was put back to what it was a while ago gets what it lacks, and spreads nothing', async () => {
+  const token = await cluster.open();
+  const gone = await token.generateKey('AES_KEY_GEN', { ...aes, label: 'destroyed since' });
+  await token.close();
+  // A copy of the storage of one token, as a snapshot of a virtual machine would be.
+  const past = cluster.copy('past');
+  const again = await cluster.open();
+  await again.destroyObject(gone.handle);
+  await again.generateKey('AES_KEY_GEN', { ...aes, label: 'made since', extractable: false });
+  await again.close();
+  const whole = cluster.configuration();
+  const [first] = whole.members;
+  const second = past.configuration().members[1];
+  if (first === undefined || second === undefined) throw new Error('two members');
+  const mixed = await cluster.open({ ...whole, members: [first, second] });
+  const report = await mixed.synchronize();
+  expect(told(report.differences)).toEqual([
+    'foreign hsm2 destroyed since reported',
+    'missing hsm2 made since repaired',
+  ]);
+  expect((await cluster.read('hsm1')).map(({ label }) => label)).toEqual(['made since']);
+  await mixed.close();
+  await past.close();
+});
+
+test('a member that comes back gets what it lost meanwhile, also where no journal names it', async () => {
+  const token = await cluster.open();
+  await token.generateKey('AES_KEY_GEN', { ...aes, label: 'lost', extractable: false });
+  cluster.fault('hsm2', 'C_Initialize return=0x30');
+  process.kill(pidOf(token, 'hsm2'), 'SIGKILL');
+  await untilState(token, 'hsm2', 'down');
+  const [, two] = cluster.members;
+  if (two === undefined) throw new Error('two members');
+  await provision(two.hsm, { destroy: ['lost'] });
+  cluster.heal();
+  await untilState(token, 'hsm2', 'active');
+  expect(await cluster.read('hsm2')).toEqual(await cluster.read('hsm1'));
+});
+
+test('a PIN that a token refuses meanwhile is tried there once, however often it is looked at', async () => {
+  const token = await cluster.open();
+  cluster.fault('hsm2', 'C_Login return=0xa0');
+  for (let i = 0; i < 3; i += 1) await token.synchronize({ dryRun: true }).catch(() => undefined);
+  expect(cluster.met('hsm2').filter((line) => line.includes('C_Login'))).toHaveLength(1);
+});

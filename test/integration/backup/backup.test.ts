@@ -1,0 +1,175 @@
+import { afterEach, beforeEach, expect, jest, test } from '@jest/globals';
+import { createGroup } from '../../../src/index.js';
+import { data, makeAll, partOf, portrait, Vault } from '../../support/backup.js';
+import { Cluster } from '../../support/cluster.js';
+
+// Two groups, and key pairs on four tokens, take as long as they take.
+jest.setTimeout(90_000);
+
+let cluster: Cluster;
+let vault: Vault;
+beforeEach(async () => {
+  // Four tokens: a group of two, and two that are to be the group that it is restored into.
+  cluster = await Cluster.form('backup', [[], [], [], []], 2);
+  vault = await Vault.make(cluster);
+});
+afterEach(async () => {
+  vault.heal();
+  await cluster.close();
+  vault.close();
+});
+
+test('all that a group has comes back into another one, each object under its handle', async () => {
+  const token = await cluster.open(partOf(cluster, 0, 2));
+  const { kept, secrets } = await makeAll(token);
+  const before = await portrait(token);
+  const told: string[] = [];
+  token.on('progress', ({ what, done, total }) => told.push(`${what} ${done}/${total}`));
+  const report = await token.backup(vault.input);
+  expect(told).toContain(`backing up ${before.length}/${before.length}`);
+  expect(report).toEqual({ objects: before.length, keys: 13, left: [] });
+  // The group is what it was.
+  expect(await portrait(token)).toEqual(before);
+  for (const { check } of kept) await check(token);
+  await token.close();
+
+  expect(await vault.counts()).toEqual({
+    record: before.length,
+    'pkcs11-ha:backup head': 1,
+    'pkcs11-ha:backup key': 1,
+    'pkcs11-ha:backup transport': 1,
+  });
+  const onVault = await vault.read();
+  for (const { label, flags, value, wrapped } of onVault.filter(({ class: objectClass }) => objectClass !== 0)) {
+    expect(flags).not.toContain('EXTRACTABLE');
+    for (const answer of [value, wrapped]) expect(`${label} ${answer}`).not.toMatch(/CKR_OK$/u);
+  }
+  const written = await vault.values();
+  for (const secret of secrets) {
+    expect(written.includes(secret)).toBe(false);
+    expect(written.includes(secret.toString('hex'))).toBe(false);
+  }
+
+  await createGroup(partOf(cluster, 2, 4, 'new group'));
+  const fresh = await cluster.open(partOf(cluster, 2, 4, 'new group'));
+  expect(await fresh.restore(vault.input)).toEqual({ restored: before.length, present: 0, failed: [] });
+  expect(await portrait(fresh)).toEqual(before);
+  for (const { check } of kept) await check(fresh);
+  expect(await fresh.restore(vault.input)).toEqual({ restored: 0, present: before.length, failed: [] });
+  await fresh.close();
+  for (const name of ['hsm2', 'hsm3', 'hsm4']) expect(await cluster.read(name)).toEqual(await cluster.read('hsm1'));
+  // In another process, and on each member alone.
+  for (const [from, to] of [
+    [2, 3],
+    [3, 4],
+  ] as const) {
+    const alone = await cluster.open(partOf(cluster, from, to, 'new group'));
+    expect(await portrait(alone)).toEqual(before);
+    for (const { check } of kept) await check(alone);
+    await alone.close();
+  }
+});
+
+test('what is sealed is sealed again: a member that comes later gets it', async () => {
+  const token = await cluster.open(partOf(cluster, 0, 2));
+  const { kept } = await makeAll(token);
+  await token.backup(vault.input);
+  await token.close();
+  await createGroup(partOf(cluster, 2, 3, 'new group'));
+  const fresh = await cluster.open(partOf(cluster, 2, 3, 'new group'));
+  await fresh.restore(vault.input);
+  await fresh.addMember(partOf(cluster, 3, 4).members[0] as never);
+  await fresh.close();
+  const alone = await cluster.open(partOf(cluster, 3, 4, 'new group'));
+  for (const { check } of kept) await check(alone);
+});
+
+test('a second backup takes the place of the first; a key that cannot be taken along is told', async () => {
+  const configuration = partOf(cluster, 0, 2);
+  const token = await cluster.open({
+    ...configuration,
+    policy: { ...configuration.policy, nonExtractable: 'unsealed' },
+  });
+  const key = { token: true, valueLen: 32, encrypt: true, sensitive: true };
+  const one = await token.generateKey('AES_KEY_GEN', { ...key, label: 'one', extractable: true });
+  expect(await token.backup(vault.input)).toEqual({ objects: 1, keys: 1, left: [] });
+  const two = await token.generateKey('AES_KEY_GEN', { ...key, label: 'two', extractable: true });
+  const left = await token.generateKey('AES_KEY_GEN', { ...key, label: 'left', extractable: false });
+  await token.destroyObject(one);
+  expect(await token.backup(vault.input)).toEqual({
+    objects: 1,
+    keys: 1,
+    left: [{ handle: left.handle, label: 'left', id: '' }],
+  });
+  expect(await vault.counts()).toEqual({
+    record: 1,
+    'pkcs11-ha:backup head': 1,
+    'pkcs11-ha:backup key': 1,
+    'pkcs11-ha:backup transport': 1,
+  });
+  // Into the group that it is of: what is there is left alone, what was destroyed since comes back.
+  const before = await token.encrypt('AES_ECB', two, data);
+  await token.destroyObject(two);
+  expect(await token.restore(vault.input)).toEqual({ restored: 1, present: 0, failed: [] });
+  expect(await token.encrypt('AES_ECB', two.handle, data)).toEqual(before);
+});
+
+test('another key of the same name and handle is reported, and not touched', async () => {
+  const token = await cluster.open(partOf(cluster, 0, 2));
+  const template = { token: true, valueLen: 32, encrypt: true, label: 'contested', extractable: true };
+  const theirs = await token.generateKey('AES_KEY_GEN', template);
+  await token.backup(vault.input);
+  await token.destroyObject(theirs);
+  const ours = await token.generateKey('AES_KEY_GEN', template);
+  expect(ours.handle).toBe(theirs.handle);
+  const before = await token.encrypt('AES_ECB', ours, data);
+  expect(await token.restore(vault.input)).toMatchObject({
+    restored: 0,
+    failed: [{ object: { label: 'contested' }, reason: expect.stringMatching(/another key/u) }],
+  });
+  expect(await token.encrypt('AES_ECB', ours, data)).toEqual(before);
+  expect(await token.find({ label: 'contested' })).toHaveLength(1);
+});
+
+test('tokens of members, of other groups and without a backup are refused; a wrong PIN is tried once', async () => {
+  const token = await cluster.open(partOf(cluster, 0, 2));
+  await token.generateKey('AES_KEY_GEN', { token: true, valueLen: 32, label: 'one', extractable: true });
+  await expect(token.restore(vault.input)).rejects.toMatchObject({
+    code: 0x20,
+    message: expect.stringMatching(/no backup/u),
+  });
+  const { name: _name, ...member } = partOf(cluster, 1, 2).members[0] as never as { name: string };
+  await expect(token.backup(member as never)).rejects.toMatchObject({
+    code: 0x1b,
+    message: expect.stringMatching(/same token/u),
+  });
+
+  // A member of another group, and then its backup.
+  const { name: _other, ...third } = partOf(cluster, 2, 3).members[0] as never as { name: string };
+  await createGroup(partOf(cluster, 2, 3, 'other group'));
+  await expect(token.backup(third as never)).rejects.toMatchObject({
+    code: 0x1b,
+    message: expect.stringMatching(/other group/u),
+  });
+  const other = await cluster.open(partOf(cluster, 2, 3, 'other group'));
+  await other.backup(vault.input);
+  await other.close();
+  await expect(token.backup(vault.input)).rejects.toMatchObject({
+    code: 0x1b,
+    message: expect.stringMatching(/other group/u),
+  });
+  expect(await token.backup(vault.input, { existing: 'remove' })).toMatchObject({ objects: 1 });
+  expect(await vault.counts()).toMatchObject({ record: 1, 'pkcs11-ha:backup head': 1 });
+  expect(await token.backup(third as never, { existing: 'remove' })).toMatchObject({ objects: 1 });
+
+  process.env.PKCS11_HA_WRONG_PIN = '000000';
+  vault.fault('C_Login delay=0');
+  const met = vault.met;
+  await expect(token.backup({ ...vault.input, pin: { env: 'PKCS11_HA_WRONG_PIN' } })).rejects.toMatchObject({
+    code: 0xa0,
+  });
+  expect(vault.met - met).toBe(1);
+  delete process.env.PKCS11_HA_WRONG_PIN;
+  // The group's own logins have nothing to do with it.
+  expect(await token.find()).toHaveLength(1);
+});

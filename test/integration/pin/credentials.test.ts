@@ -1,0 +1,103 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
+import { VirtualToken } from '../../../src/index.js';
+import { Cluster, stateOf, untilState } from '../../support/cluster.js';
+import { secretKey } from '../../support/keys.js';
+
+const aes = secretKey('aes');
+
+let cluster: Cluster;
+let pinFile: string;
+beforeAll(async () => {
+  cluster = await Cluster.make('credentials', [aes.objects, aes.objects]);
+  pinFile = join(cluster.folder.path, 'pin');
+});
+afterEach(() => cluster.heal());
+afterAll(() => cluster.close());
+
+function logins(): number {
+  return cluster.members.flatMap(({ name }) => cluster.met(name)).filter((line) => line.includes('C_Login')).length;
+}
+
+describe('the PIN', () => {
+  test('a wrong one is tried once on one member, and the error says so without it', async () => {
+    writeFileSync(pinFile, '99119911\n');
+    for (const { name } of cluster.members) cluster.fault(name, 'C_Login trace');
+    const before = logins();
+    const failure = await VirtualToken.open({ ...cluster.configuration(), pin: { file: pinFile } }).catch(
+      (error: unknown) => error,
+    );
+    expect(failure).toMatchObject({ name: 'TokenError', code: 0xa0, method: 'C_Login' });
+    expect(String((failure as Error).stack)).not.toContain('99119911');
+    expect(logins() - before).toBe(1);
+  });
+
+  test('a locked one is reported as such, and not tried again', async () => {
+    for (const { name } of cluster.members) cluster.fault(name, 'C_Login return=0xa4');
+    await expect(cluster.open()).rejects.toMatchObject({ name: 'TokenError', code: 0xa4, method: 'C_Login' });
+  });
+
+  test('one that is locked on one member leaves the others in service', async () => {
+    cluster.fault('hsm1', 'C_Login return=0xa4');
+    const token = await cluster.open();
+    expect(stateOf(token.status(), 'hsm1')).toBe('down');
+    expect(token.status().members[0]?.reason).toContain('CKR_PIN_LOCKED');
+    expect(await token.find({ label: 'aes' })).toHaveLength(1);
+    await token.close();
+  });
+
+  test('a token that says for a moment that it has none is asked again', async () => {
+    cluster.fault('hsm1', 'C_Login return=0x102');
+    const token = await cluster.open();
+    expect(token.status().members[0]?.reason).toContain('CKR_USER_PIN_NOT_INITIALIZED');
+    cluster.heal();
+    await untilState(token, 'hsm1', 'active');
+    await token.close();
+  });
+
+  test.each([
+    ['a file', (): object => ({ file: pinFile })],
+    ['a program', (): object => ({ command: ['cat', pinFile] })],
+    ['a line for the shell', (): object => ({ command: `cat '${pinFile}'` })],
+  ])('can come from %s', async (_name, pin) => {
+    writeFileSync(pinFile, `${cluster.members[0]?.hsm.pin}\n`);
+    const token = await cluster.open({ ...cluster.configuration(), pin: pin() });
+    expect(await token.find({ label: 'aes' })).toHaveLength(1);
+    await token.close();
+  });
+
+  test.each([
+    ['an environment variable that is not set', { env: 'NO_SUCH_VARIABLE' }, 'NO_SUCH_VARIABLE is not set'],
+    ['a file that is not there', { file: '/nowhere/pin' }, '/nowhere/pin cannot be read (ENOENT)'],
+    ['a program that fails', { command: ['false'] }, 'false failed (exit code 1)'],
+  ])('%s is told before anything is started', async (_name, pin, message) => {
+    await expect(VirtualToken.open({ ...cluster.configuration(), pin })).rejects.toThrow(message);
+  });
+
+  test('is not in the environment of a host', async () => {
+    const token = await cluster.open();
+    const { pid } = token.status().members[0] ?? {};
+    const { readFileSync } = await import('node:fs');
+    // As root the file can be read although the host is not dumpable.
+    let environment = '';
+    try {
+      environment = readFileSync(`/proc/${pid}/environ`, 'latin1');
+    } catch {
+      // Then nobody else can read it either.
+    }
+    expect(environment.includes(cluster.pinVariable)).toBe(false);
+    await token.close();
+  });
+
+  test('without one nobody logs in, and private objects are not there', async () => {
+    for (const { name } of cluster.members) cluster.fault(name, 'C_Login trace');
+    const before = logins();
+    const { pin: _pin, ...configuration } = cluster.configuration();
+    const token = await cluster.open(configuration);
+    expect(await token.find({ label: 'aes' })).toEqual([]);
+    expect(await token.random(16)).toHaveLength(16);
+    expect(logins()).toBe(before);
+    await token.close();
+  });
+});

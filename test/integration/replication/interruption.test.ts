@@ -1,0 +1,170 @@
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import type { VirtualToken } from '../../../src/index.js';
+import { boundaries, isEveryBoundary } from '../../support/boundaries.js';
+import { Cluster, untilState, untilTouched } from '../../support/cluster.js';
+import { startService } from '../../support/process.js';
+import { type Operation, prepare, run } from '../../support/programs/operations.js';
+import type { ReadObject } from '../../support/softhsm.js';
+
+const LONGEST = isEveryBoundary ? 1_800_000 : 60_000;
+/** A destroy makes fewer calls than the others, and this many at least. */
+const sample = { stride: 40, sure: 8 } as const;
+
+let cluster: Cluster;
+beforeEach(async () => {
+  cluster = await Cluster.form('interruption');
+});
+afterEach(() => cluster.close());
+
+interface Case {
+  readonly name: Operation;
+  /** Labels with what each token has to have, after a success and after a failure. */
+  readonly outcome: (label: string, succeeded: boolean) => Readonly<Record<string, number>>;
+}
+
+const cases: readonly Case[] = [
+  { name: 'generate', outcome: (label, succeeded) => ({ [label]: succeeded ? 1 : 0 }) },
+  { name: 'generatePair', outcome: (label, succeeded) => ({ [label]: succeeded ? 2 : 0 }) },
+  { name: 'create', outcome: (label, succeeded) => ({ [label]: succeeded ? 1 : 0 }) },
+  {
+    name: 'set',
+    outcome: (label, succeeded) => ({ [label]: succeeded ? 0 : 1, [`${label} renamed`]: succeeded ? 1 : 0 }),
+  },
+  { name: 'destroy', outcome: (label, succeeded) => ({ [label]: succeeded ? 0 : 1 }) },
+];
+
+const counted = (objects: readonly ReadObject[], label: string): number =>
+  objects.filter((object) => object.label === label).length;
+const ofLabel = (objects: readonly ReadObject[], prefix: string): readonly ReadObject[] =>
+  objects
+    .filter(({ label }) => label.startsWith(prefix))
+    .sort((a, b) => (a.label + a.class < b.label + b.class ? -1 : 1));
+
+const isHollow = ({ class: objectClass, flags }: ReadObject): boolean => objectClass < 0 || !flags.includes('TOKEN');
+
+/** Nothing of a call that is under way is left: no intent, no entry of the journal, no hollow object. */
+async function expectSettled(): Promise<void> {
+  const token = await cluster.open();
+  for (const name of ['hsm1', 'hsm2']) {
+    await cluster.untilTidy([name]);
+    expect(await cluster.readOwn(name)).not.toContain('pkcs11-ha:probe');
+    // An application that ends takes its hosts with it, in the middle of a write too: what that leaves is swept
+    // a moment after the group was opened.
+    while ((await cluster.read(name)).some(isHollow)) await untilTouched(cluster.member(name).hsm);
+  }
+  await token.close();
+}
+
+/** Both tokens, read apart from the group, have as many of each label as expected, and the same. */
+async function expectAlike(prefix: string, expected: Readonly<Record<string, number>>): Promise<void> {
+  await expectSettled();
+  const [one = [], two = []] = await Promise.all(['hsm1', 'hsm2'].map((each) => cluster.read(each)));
+  const counts = (objects: readonly ReadObject[]): object =>
+    Object.fromEntries(Object.keys(expected).map((label) => [label, counted(objects, label)]));
+  expect(counts(one)).toEqual(expected);
+  expect(counts(two)).toEqual(expected);
+  expect(ofLabel(one, `${prefix} `)).toEqual(ofLabel(two, `${prefix} `));
+}
+
+/** Where the caller was not told: either will do, but the same on both; what it is becomes what is expected. */
+async function expectEither(
+  prefix: string,
+  expected: Record<string, number>,
+  told: Readonly<Record<string, readonly number[]>>,
+): Promise<void> {
+  const found = await cluster.read('hsm1');
+  for (const [label, either] of Object.entries(told)) {
+    const count = counted(found, label);
+    expect(either).toContain(count);
+    expected[label] = count;
+  }
+  await expectAlike(prefix, expected);
+}
+
+/** Takes away what was looked at: with ever more objects a call would make ever more calls, and never come to its last. */
+async function clear(token: VirtualToken, expected: Record<string, number>): Promise<void> {
+  for (const label of Object.keys(expected)) {
+    if (expected[label] === 0) continue;
+    for (const object of await token.find({ label })) await token.destroyObject(object);
+    expected[label] = 0;
+  }
+  await cluster.untilTidy();
+}
+
+describe.each(['hsm1', 'hsm2'])('the host of %s ends at a call', (victim) => {
+  test.each(cases)(
+    'of $name: all members have it, or none',
+    async ({ name, outcome }) => {
+      const expected: Record<string, number> = {};
+      let ends = 0;
+      for (const skip of boundaries(sample.stride, sample.sure)) {
+        const label = `${name} ${victim} ${skip}`;
+        // Opened anew: a member that is lost again and again is left alone for longer each time.
+        const token = await cluster.open();
+        const prepared = await prepare(token, name, label);
+        const met = cluster.met(victim).length;
+        cluster.fault(victim, `* exit=9 times=1 skip=${skip}`);
+        const succeeded = await run(token, name, label, prepared).then(
+          () => true,
+          () => false,
+        );
+        const hasEnded = cluster.met(victim).length > met;
+        cluster.heal();
+        Object.assign(expected, outcome(label, succeeded));
+        await Promise.all(['hsm1', 'hsm2'].map((each) => untilState(token, each, 'active')));
+        if (isEveryBoundary) {
+          await cluster.untilTidy();
+          await expectAlike(name, expected);
+          await clear(token, expected);
+        }
+        await token.close();
+        if (!hasEnded) break;
+        ends += 1;
+      }
+      expect(ends).toBeGreaterThan(0);
+      await expectAlike(name, expected);
+    },
+    LONGEST,
+  );
+});
+
+describe.each(['hsm1', 'hsm2'])('the application ends at a call of %s', (where) => {
+  test.each(cases)(
+    'of $name: all members have it, or none, when it is opened again',
+    async ({ name, outcome }) => {
+      const expected: Record<string, number> = {};
+      let told: Record<string, readonly number[]> = {};
+      let ends = 0;
+      for (const skip of boundaries(sample.stride, sample.sure)) {
+        const label = `${name} ${where} ${skip}`;
+        const service = startService(`change:${name}:${label}`, cluster.configuration(), 'pipe');
+        // It says when it is ready, and waits for the fault to be there.
+        await service.told;
+        const met = cluster.met(where).length;
+        cluster.fault(where, `* orphan times=1 skip=${skip}`);
+        service.child.stdin?.write('go\n');
+        const { code } = await service.ended;
+        const hasEnded = cluster.met(where).length > met;
+        cluster.heal();
+        const token = await cluster.open();
+        await Promise.all(['hsm1', 'hsm2'].map((each) => untilState(token, each, 'active')));
+        const [yes, no] = [outcome(label, true), outcome(label, false)];
+        // Told that it has succeeded, it has; otherwise either will do, but the same on both.
+        if (code === 0) Object.assign(expected, yes);
+        else for (const each of Object.keys(yes)) told[each] = [yes[each] ?? 0, no[each] ?? 0];
+        if (isEveryBoundary) {
+          await cluster.untilTidy();
+          await expectEither(name, expected, told);
+          await clear(token, expected);
+          told = {};
+        }
+        await token.close();
+        if (!hasEnded) break;
+        ends += 1;
+      }
+      expect(ends).toBeGreaterThan(0);
+      await expectEither(name, expected, told);
+    },
+    LONGEST,
+  );
+});
