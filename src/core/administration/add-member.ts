@@ -2,6 +2,7 @@ import { ck } from '../../spec/constants.js';
 import { refuse } from '../base/refusal.js';
 import { reasonOf } from '../base/state.js';
 import { FOREVER, type Task } from '../base/task.js';
+import { race } from '../base/waiting.js';
 import { isReachable, readingRecords, runOnMemberOrThrow } from '../call/member-job-run.js';
 import type { MemberConfig } from '../configuration/configuration.js';
 import type { Group } from '../group/group.js';
@@ -45,7 +46,7 @@ export function* addMember(group: Group, config: MemberConfig, options: AddOptio
     // It is configured already, and waits for being made a member.
     removeFromList(known, 'it is made a member');
     while (group.members.includes(known) && group.port.now() < deadline)
-      yield { signals: [group.changed], until: Math.min(deadline, group.port.now() + LOOK_AGAIN) };
+      yield* race([group.changed], Math.min(deadline, group.port.now() + LOOK_AGAIN));
   }
   const member = addToList(group, config, true);
   try {
@@ -90,7 +91,7 @@ function* awaitPresence(group: Group, member: Member, deadline: number): Task<vo
     const { state } = member;
     if (state.name === 'down') refuse(CKR.deviceRemoved, `${member.name} cannot be reached: ${reasonOf(state)}`);
     if (group.port.now() >= deadline) refuse(CKR.deviceRemoved, `${member.name} did not answer in time`);
-    yield { signals: [group.changed, member.ordersChanged], until: Math.min(deadline, group.port.now() + LOOK_AGAIN) };
+    yield* race([group.changed, member.ordersChanged], Math.min(deadline, group.port.now() + LOOK_AGAIN));
   }
 }
 
@@ -120,7 +121,7 @@ function* awaitInService(group: Group, member: Member, deadline: number): Task<v
       const why = reasonOf(state) === '' ? state.name : `${state.name} (${reasonOf(state)})`;
       refuse(CKR.deviceRemoved, `${member.name} is a member, but did not come into service in time: it is ${why}`);
     }
-    yield { signals: [group.changed], until: deadline };
+    yield* race([group.changed], deadline);
   }
 }
 

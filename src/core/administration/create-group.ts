@@ -3,6 +3,7 @@ import { resultOf, step } from '../../spec/job.js';
 import { TokenError } from '../base/error.js';
 import { refuse } from '../base/refusal.js';
 import type { Task } from '../base/task.js';
+import { waitUntil } from '../base/waiting.js';
 import { readingRecords, runOnMemberOrThrow } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
@@ -43,7 +44,7 @@ export interface FormationReport {
 /** Waits until no member is on its way any more. */
 export function* awaitInService(group: Group, deadline: number): Task<void> {
   const isComing = (): boolean => group.members.some(({ state }) => state.name === 'joining');
-  while (isComing() && group.port.now() < deadline) yield { signals: [group.changed], until: deadline };
+  yield* waitUntil(group.port, [group.changed], () => !isComing(), deadline);
 }
 
 /** The same; throws unless all of them are there. */
@@ -245,7 +246,7 @@ function meetExisting(group: Group, existing: Existing): GroupRecord | undefined
 function* tryToRemove(group: Group, member: Member, made: ReadonlySet<string>): Task<boolean> {
   const until = group.port.now() + CLEAN_WITHIN;
   try {
-    while (!member.isServing && group.port.now() < until) yield { signals: [group.changed], until };
+    yield* waitUntil(group.port, [group.changed], () => member.isServing, until);
     yield* removeOwn(group, member, until, made);
     return true;
   } catch {

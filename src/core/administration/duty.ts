@@ -3,6 +3,7 @@ import { rejoinAfter } from '../base/backoff.js';
 import { refuse } from '../base/refusal.js';
 import { reasonOf } from '../base/state.js';
 import { FOREVER, type Running, type Task } from '../base/task.js';
+import { awaitResult, race, waitUntil } from '../base/waiting.js';
 import { isReachable } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
@@ -60,7 +61,7 @@ export function* setDrained(group: Group, name: string, drained: boolean, deadli
       const why = reasonOf(state) === '' ? '' : ` (${reasonOf(state)})`;
       refuse(CKR.deviceRemoved, `${name} is still ${state.name}${why}`);
     }
-    yield { signals: [group.changed], until: Math.min(deadline, group.port.now() + LOOK_AGAIN) };
+    yield* race([group.changed], Math.min(deadline, group.port.now() + LOOK_AGAIN));
   }
 }
 
@@ -95,14 +96,14 @@ function* publishAnywhere(
         publishing = port.start(publishSoon(group, change, deadline));
       } else {
         const signals = publishing === undefined ? [group.changed] : [publishing, group.changed];
-        yield { signals, until: wantsVisit() ? Math.min(visitAt, visitUntil) : FOREVER };
+        yield* race(signals, wantsVisit() ? Math.min(visitAt, visitUntil) : FOREVER);
       }
     }
   } finally {
     publishing?.cancel(undefined);
     if (visitor !== undefined && visitor !== member) removeFromList(visitor, 'its visit is over');
   }
-  if (publishing.ended?.ok !== true) throw publishing.ended?.error ?? new Error('it was given up');
+  yield* awaitResult(publishing);
 }
 
 /** As soon as its turn has come; then it takes no longer than calls do. */
@@ -120,7 +121,7 @@ function* publishSoon(
 /** One that was drained just now has a host for a moment, which takes nothing new. */
 function* visitDrained(group: Group, member: Member, deadline: number): Task<Member | undefined> {
   while (isReachable(member) && group.port.now() < deadline)
-    yield { signals: [group.changed], until: group.port.now() + LOOK_AGAIN };
+    yield* race([group.changed], group.port.now() + LOOK_AGAIN);
   return yield* visit(group, member, deadline);
 }
 
@@ -128,7 +129,7 @@ function* visitDrained(group: Group, member: Member, deadline: number): Task<Mem
 export function* undrainAlone(group: Group, name: string, deadline: number): Task<void> {
   const isComing = (): boolean =>
     group.members.some(({ state }) => state.name === 'joining' || state.name === 'recovering');
-  while (isComing() && group.port.now() < deadline) yield { signals: [group.changed], until: deadline };
+  yield* waitUntil(group.port, [group.changed], () => !isComing(), deadline);
   if (group.ledger.record === undefined)
     refuse(CKR.deviceRemoved, `no member has said what the group is: ${group.describeMembers()}`);
   yield* setDrained(group, name, false, deadline);
@@ -159,6 +160,6 @@ export function* recoverMember(group: Group, name: string, deadline: number): Ta
     if (member.state.name === 'down' && member.moves > before)
       refuse(CKR.deviceRemoved, `${name} does not come back: ${reasonOf(member.state)}`);
     if (group.port.now() >= deadline) refuse(CKR.deviceRemoved, `${name} is still ${member.state.name}`);
-    yield { signals: [group.changed], until: deadline };
+    yield* race([group.changed], deadline);
   }
 }

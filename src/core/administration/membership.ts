@@ -1,6 +1,7 @@
 import { ck } from '../../spec/constants.js';
 import { refuse } from '../base/refusal.js';
 import type { Task } from '../base/task.js';
+import { awaitClaim, sleepUntil } from '../base/waiting.js';
 import { isReachable } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import { isFailure } from '../group/job-outcome.js';
@@ -33,17 +34,12 @@ export function runExclusively<T>(group: Group, task: Task<T>, deadline: number)
 /** One change of the membership at a time on this machine; between machines the later record wins, and the other is tried again. */
 export function* runClaimed<T>(group: Group, deadline: number, task: () => Task<T>): Task<T> {
   const name = `pkcs11-ha ${recordOf(group).id} membership`;
-  for (;;) {
-    const release = group.port.claim(name);
-    if (release !== undefined) {
-      try {
-        return yield* task();
-      } finally {
-        release();
-      }
-    }
-    if (group.port.now() >= deadline) refuse(CKR.actionProhibited, 'another process is changing the membership');
-    yield { signals: [], until: group.port.now() + LOOK_AGAIN };
+  const release = yield* awaitClaim(group.port, name, LOOK_AGAIN, deadline);
+  if (release === undefined) refuse(CKR.actionProhibited, 'another process is changing the membership');
+  try {
+    return yield* task();
+  } finally {
+    release();
   }
 }
 
@@ -154,7 +150,7 @@ export function retireLater(group: Group): void {
   port.start(
     (function* (): Task<void> {
       const until = port.now() + policy.freshness * (GRACE_MULTIPLE + 1);
-      while (port.now() < until) yield { signals: [], until };
+      yield* sleepUntil(until);
       try {
         yield* runExclusively(group, resealAndRetire(group, port.now() + RETIRE_WITHIN), port.now() + RETIRE_WITHIN);
       } catch {

@@ -2,7 +2,8 @@ import { ck } from '../../spec/constants.js';
 import { step } from '../../spec/job.js';
 import { TokenError } from '../base/error.js';
 import { refuse } from '../base/refusal.js';
-import { FOREVER, type Task } from '../base/task.js';
+import type { Task } from '../base/task.js';
+import { race, sleepUntil } from '../base/waiting.js';
 import { isReachable, readingRecords, runOnMemberOrThrow } from '../call/member-job-run.js';
 import type { MemberConfig } from '../configuration/configuration.js';
 import type { Group } from '../group/group.js';
@@ -88,7 +89,7 @@ export function* removeMember(
       yield* runClaimed(group, deadline, renewal);
       // Until then other processes may still write there what they make.
       const until = group.port.now() + group.policy.freshness;
-      while (group.port.now() < until) yield { signals: [], until };
+      yield* sleepUntil(until);
     }
     let cleaned = false;
     let removed = 0;
@@ -132,7 +133,7 @@ function servingIn({ members }: Group): readonly Member[] {
 
 /** Another process may make it a member again: then it is one here too, as it was configured. */
 function* awaitReturn(group: Group, config: MemberConfig, serial: string): Task<void> {
-  while (!group.ledger.isMember(serial)) yield { signals: [group.changed], until: FOREVER };
+  while (!group.ledger.isMember(serial)) yield* race([group.changed]);
   const isThere = group.members.some(({ name, removedFor }) => name === config.name && removedFor === undefined);
   if (!isThere) addToList(group, config);
 }
@@ -156,7 +157,7 @@ function* awaitRest(group: Group, member: Member, deadline: number): Task<void> 
   const until = Math.min(deadline, group.port.now() + group.policy.hangAfter);
   while (member.isServing || ((member.connection?.load ?? 0) > 0 && group.port.now() < until)) {
     if (group.port.now() >= deadline) return;
-    yield { signals: [group.changed], until: group.port.now() + LOOK_AGAIN };
+    yield* race([group.changed], group.port.now() + LOOK_AGAIN);
   }
 }
 

@@ -5,6 +5,7 @@ import { TokenError } from '../base/error.js';
 import type { AttemptRecord } from '../base/event.js';
 import { refuse } from '../base/refusal.js';
 import type { Task } from '../base/task.js';
+import { race } from '../base/waiting.js';
 import { isReachable, runOnMember } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
@@ -72,7 +73,7 @@ export function* rewrap<T>(
     if (lost.length === 0 && group.members.some(({ isActive }) => isActive)) return undefined;
     if (port.now() >= until)
       throw new TokenError(deviceRemoved, 'C_WrapKey', `no member could be asked: ${group.describeMembers()}`, lost);
-    yield { signals: [group.changed], until: Math.min(until, port.now() + LOOK_AGAIN) };
+    yield* race([group.changed], Math.min(until, port.now() + LOOK_AGAIN));
   }
 }
 

@@ -3,6 +3,7 @@ import { ck } from '../../spec/constants.js';
 import { TokenError } from '../base/error.js';
 import type { AttemptRecord } from '../base/event.js';
 import type { Task } from '../base/task.js';
+import { race } from '../base/waiting.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
 import { type Failure, failureOf, isFailure, PendingWork } from '../group/job-outcome.js';
@@ -70,7 +71,7 @@ class MemberSearch extends PendingWork {
     this.epoch = connection.epoch;
     attempt.start(findOperation(template, group.readsRecords), deadline);
     while (!attempt.completed) {
-      yield { signals: [attempt], until: deadline };
+      yield* race([attempt], deadline);
       if (attempt.late) this.markLate();
       if (group.port.now() >= deadline) return;
     }
@@ -205,7 +206,7 @@ export function* findObjects(
       throw new TokenError(deviceRemoved, 'C_FindObjects', `no member answered: ${group.describeMembers()}`, records);
     }
     // Nobody may have been blamed, so that nothing changes: then it is tried again after a moment.
-    yield { signals: [group.changed], until: Math.min(deadline, port.now() + RETRY_AFTER) };
+    yield* race([group.changed], Math.min(deadline, port.now() + RETRY_AFTER));
   }
 }
 
@@ -255,7 +256,7 @@ function* gather(
     );
     if (waiting.length === 0 || (answered.length > 0 && worthWaiting.length === 0)) return answered;
     if (group.port.now() >= deadline) return answered;
-    yield { signals: [...waiting, group.changed], until: deadline };
+    yield* race([...waiting, group.changed], deadline);
   }
 }
 

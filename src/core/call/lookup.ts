@@ -1,6 +1,7 @@
 import { ck } from '../../spec/constants.js';
 import { TokenError } from '../base/error.js';
 import type { Task } from '../base/task.js';
+import { race, sleepUntil } from '../base/waiting.js';
 import type { Group } from '../group/group.js';
 import type { VirtualObject } from '../objects/object.js';
 import { takeNewReference } from '../replicas/key-record.js';
@@ -21,13 +22,13 @@ export function* findByHandle(group: Group, handle: number, deadline: number): T
   const mayEnumerateAt = Math.min(deadline, group.enumeratedAt + group.policy.freshness);
   while (group.enumeratedAt < askedAt) {
     if (group.enumerating === undefined && port.now() < mayEnumerateAt) {
-      yield { signals: [], until: mayEnumerateAt };
+      yield* sleepUntil(mayEnumerateAt);
       continue;
     }
     if (port.now() >= deadline) break;
     group.enumerating ??= port.start(enumerate(group, deadline));
     const { enumerating } = group;
-    if (!enumerating.completed) yield { signals: [enumerating], until: deadline };
+    yield* race([enumerating], deadline);
     if (enumerating.ended?.ok === false) throw enumerating.ended.error;
     const met = visibleObject(group, handle);
     if (met !== undefined) return met;

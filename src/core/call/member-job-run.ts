@@ -3,7 +3,8 @@ import type { JobReply } from '../../spec/job.js';
 import type { Verdict } from '../../spec/verdict.js';
 import { TokenError } from '../base/error.js';
 import type { AttemptRecord } from '../base/event.js';
-import { FOREVER, type Task } from '../base/task.js';
+import type { Task } from '../base/task.js';
+import { race } from '../base/waiting.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import type { Login, MemberJob } from '../jobs/member-job.js';
@@ -12,7 +13,6 @@ import { findRecords } from '../records/ledger.js';
 import { Attempt } from './attempt.js';
 
 const deviceRemoved = ck('CKR_DEVICE_REMOVED');
-const cancelled = ck('CKR_FUNCTION_CANCELED');
 /** What was not to be had just now is asked for again after so long (ms). */
 const ASK_AGAIN = 25;
 /** Reads the records of the whole group on a member. */
@@ -114,12 +114,12 @@ export function* runOnMember(group: Group, member: Member, memberJob: MemberJob,
       case 'withdrawn':
       case 'deferred':
         if (!mayRetry) return gone(record, false);
-        yield { signals: [connection.ended], until: port.now() + ASK_AGAIN };
+        yield* race([connection.ended], port.now() + ASK_AGAIN);
         break;
       case 'code':
         if (end.verdict === 'busy' && mayRetry) {
           member.backOff();
-          yield { signals: [connection.ended], until: Math.min(deadline, member.busyUntil) };
+          yield* race([connection.ended], Math.min(deadline, member.busyUntil));
           break;
         }
         if (end.verdict === 'member' || end.verdict === 'session' || end.verdict === 'credential') {
@@ -149,18 +149,8 @@ function* awaitAttempt(
     const patience = isLastHope && isReading !== true ? policy.writeHangAfter : policy.hangAfter;
     const until = state.name === 'suspect' ? Math.min(deadline, state.since + patience) : deadline;
     if (port.now() >= until) return;
-    yield { signals: [attempt, group.changed], until };
+    yield* race([attempt, group.changed], until);
   }
-}
-
-/** Runs several tasks beside each other and gives their results in their order. */
-export function* runTogether<T>(group: Group, tasks: readonly Task<T>[]): Task<T[]> {
-  const running = tasks.map((task) => group.port.start(task));
-  for (const each of running) if (!each.completed) yield { signals: [each], until: FOREVER };
-  return running.map(({ ended }) => {
-    if (ended?.ok !== true) throw ended?.error ?? new TokenError(cancelled, '', 'it was given up');
-    return ended.value;
-  });
 }
 
 /** Runs an errand that nothing may come of but what was asked; TokenError for anything else. */

@@ -1,4 +1,5 @@
-import { FOREVER, type Running, type Task } from '../base/task.js';
+import type { Running, Task } from '../base/task.js';
+import { awaitCompletion, race } from '../base/waiting.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import type { Operation } from '../jobs/operation.js';
@@ -19,7 +20,7 @@ export function* runInQuarantine(group: Group, operation: Operation<unknown>, de
   const mine: Running<Quarantined> = group.port.start(takeTurn(group, before, operation, deadline));
   group.quarantine = mine;
   try {
-    if (!mine.completed) yield { signals: [mine], until: FOREVER };
+    yield* race([mine]);
     if (mine.ended?.ok === true) return mine.ended.value;
     return none(mine.ended?.error instanceof Error ? mine.ended.error.message : 'it was given up');
   } finally {
@@ -34,7 +35,7 @@ function* takeTurn(
   operation: Operation<unknown>,
   deadline: number,
 ): Task<Quarantined> {
-  if (before !== undefined && !before.completed) yield { signals: [before], until: deadline };
+  if (before !== undefined && !before.completed) yield* race([before], deadline);
   const { port } = group;
   // A member that holds the object and whose token can be reached: the quarantine is only another host to it.
   const candidates = operation.only === undefined ? group.members : [operation.only];
@@ -48,7 +49,7 @@ function* takeTurn(
     if (connection === undefined) return none('it has no connection');
     const attempt = new Attempt(member, connection, group).start(operation, deadline);
     const until = Math.min(deadline, port.now() + group.policy.hangAfter);
-    while (!attempt.completed && port.now() < until) yield { signals: [attempt], until };
+    yield* awaitCompletion(port, attempt, until);
     attempt.cancel();
     return { attempt };
   } finally {

@@ -3,6 +3,7 @@ import { CKR_OK } from '../../spec/verdict.js';
 import { FreeList } from '../base/free-list.js';
 import type { BegunJob, HostEnd, HostLink, Port } from '../base/port.js';
 import { type Alarm, FOREVER, Signal, type Task } from '../base/task.js';
+import { race, waitUntil } from '../base/waiting.js';
 import type { FoundReplica, Survey } from '../objects/found-object.js';
 import type { VirtualObject } from '../objects/object.js';
 import type { RecordsFound } from '../records/ledger.js';
@@ -174,7 +175,7 @@ export class Connection {
   *run(job: Job, kind: string, deadline: number, work?: PendingWork): Task<JobOutcome> {
     const ticket = this.submit(job, kind, deadline, work);
     try {
-      if (!ticket.completed) yield { signals: [ticket], until: FOREVER };
+      yield* race([ticket]);
       return ticket.outcome ?? { kind: 'withdrawn' };
     } finally {
       if (!ticket.completed) this.abandon(ticket);
@@ -194,7 +195,7 @@ export class Connection {
     const hasChanged = first.kind === 'withdrawn' && this.epoch !== epoch && this.end === undefined;
     const renewal = hasChanged ? this.renewing : this.renewAfter(first);
     if (renewal === undefined && !hasChanged) return first;
-    if (renewal?.completed === false) yield { signals: [renewal], until: deadline };
+    if (renewal?.completed === false) yield* race([renewal], deadline);
     return renewal?.completed === false || renewal?.failure !== undefined ? first : yield* read();
   }
 
@@ -293,7 +294,7 @@ export class Connection {
         ({ longWrite, since }) => longWrite && now - since < limits.writeHangAfter,
       );
       if (this.end !== undefined || writes.length === 0) return;
-      yield { signals: [this.ended], until: now + WRITE_LOOK };
+      yield* race([this.ended], now + WRITE_LOOK);
     }
   }
 
@@ -321,7 +322,7 @@ export class Connection {
 
   *#awaitEnd(within: number): Task<void> {
     const until = this.port.now() + within;
-    while (this.end === undefined && this.port.now() < until) yield { signals: [this.ended], until };
+    yield* waitUntil(this.port, [this.ended], () => this.end !== undefined, until);
   }
 
   #transmit(ticket: Ticket): boolean {

@@ -1,7 +1,8 @@
 import { ck } from '../../spec/constants.js';
 import { endOf, type JobReply } from '../../spec/job.js';
 import { CKR_OK } from '../../spec/verdict.js';
-import { FOREVER, Signal, type Task } from '../base/task.js';
+import { Signal, type Task } from '../base/task.js';
+import { race } from '../base/waiting.js';
 
 const hostMemory = ck('CKR_HOST_MEMORY');
 
@@ -27,7 +28,7 @@ export class PendingWork extends Signal {
   *follow(shared: PendingWork): Task<void> {
     while (!shared.completed) {
       if (shared.late) this.markLate();
-      yield { signals: [shared], until: FOREVER };
+      yield* race([shared]);
     }
   }
 }

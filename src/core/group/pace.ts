@@ -1,4 +1,5 @@
 import type { Task } from '../base/task.js';
+import { sleepUntil } from '../base/waiting.js';
 import type { Group } from './group.js';
 
 /** So many times as long as a piece of work has taken, it rests afterwards. */
@@ -23,7 +24,7 @@ export class Pace {
     if (group.requests > this.#requests) {
       const until = port.now() + Math.min(LONGEST_REST, (port.now() - this.#startedAt) * SHARE);
       this.#requests = group.requests;
-      while (port.now() < until) yield { signals: [], until };
+      yield* sleepUntil(until);
     }
     this.#startedAt = port.now();
   }

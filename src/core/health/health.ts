@@ -1,5 +1,6 @@
 import { rejoinAfter } from '../base/backoff.js';
 import { FOREVER, type Task } from '../base/task.js';
+import { race } from '../base/waiting.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import { join } from '../joining/join.js';
@@ -72,7 +73,7 @@ function* keepComing(group: Group, member: Member): Task<void> {
       !member.mustRestartHost &&
       group.orderFor(member) === undefined
     )
-      yield { signals: [member.ordersChanged], until: retryAt };
+      yield* race([member.ordersChanged], retryAt);
   }
 }
 
@@ -89,11 +90,11 @@ function* rest(group: Group, member: Member): Task<void> {
     member.refusedPins.size === 0 &&
     !members.some(({ isServing }) => isServing);
   if (!isLastHope()) {
-    yield { signals: [member.ordersChanged, group.changed], until: FOREVER };
+    yield* race([member.ordersChanged, group.changed]);
     return;
   }
   const lookAt = port.now() + LOOK_AGAIN;
-  yield { signals: [member.ordersChanged], until: lookAt };
+  yield* race([member.ordersChanged], lookAt);
   if (port.now() >= lookAt && isLastHope())
     yield* inspectOnSpareHost(group, member, port.now() + policy.hangAfter * JOIN_MULTIPLE);
 }
@@ -143,7 +144,7 @@ function* awaitAdmission(group: Group, member: Member): Task<string | undefined>
   while (member.isBeingAdded && serial !== undefined && !group.ledger.isFilling(serial)) {
     if (connection === undefined || connection.end !== undefined) return 'the host ended before it was a member';
     if (member.removedFor !== undefined) return member.removedFor;
-    yield { signals: [connection.ended, member.ordersChanged], until: FOREVER };
+    yield* race([connection.ended, member.ordersChanged]);
   }
   return undefined;
 }

@@ -1,6 +1,7 @@
 import { ck } from '../../spec/constants.js';
 import { TokenError } from '../base/error.js';
 import type { Task } from '../base/task.js';
+import { race } from '../base/waiting.js';
 import type { Group } from '../group/group.js';
 
 const pinLocked = ck('CKR_PIN_LOCKED');
@@ -37,7 +38,7 @@ export function* awaitService(group: Group, deadline: number): Task<void> {
       if (serving) return;
       throw failure(group, 'no member came into service in time');
     }
-    yield { signals: [group.changed, logins.changed], until };
+    yield* race([group.changed, logins.changed], until);
   }
 }
 

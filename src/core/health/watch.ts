@@ -3,6 +3,7 @@ import { type Job, resultOf, step } from '../../spec/job.js';
 import { verdictOn } from '../../spec/verdict.js';
 import { backoff } from '../base/backoff.js';
 import { FOREVER, type Task } from '../base/task.js';
+import { race } from '../base/waiting.js';
 import type { Connection, Ticket } from '../group/connection.js';
 import type { Group } from '../group/group.js';
 import { failureOf } from '../group/job-outcome.js';
@@ -98,10 +99,10 @@ export class Watch {
       const { suspicion, ordersChanged, isActive } = this.#member;
       const scoutsAt = this.#isScout() ? this.#scoutsAt() : FOREVER;
       const own = [connection.ended, connection.alarm, suspicion, ordersChanged];
-      yield {
-        signals: isActive ? own : [...own, this.#group.changed],
-        until: Math.min(idleAt, this.#nextLook(), this.#member.recheckIntentsAt, this.#nextComparison(), scoutsAt),
-      };
+      yield* race(
+        isActive ? own : [...own, this.#group.changed],
+        Math.min(idleAt, this.#nextLook(), this.#member.recheckIntentsAt, this.#nextComparison(), scoutsAt),
+      );
     }
   }
 
@@ -115,10 +116,10 @@ export class Watch {
       const lost = this.#look();
       if (lost !== undefined) return lost;
       if (this.#group.orderFor(member) === undefined) break;
-      yield {
-        signals: [connection.ended, member.ordersChanged],
-        until: Math.min(this.#nextLook(), this.#group.port.now() + WATCH_INTERVAL),
-      };
+      yield* race(
+        [connection.ended, member.ordersChanged],
+        Math.min(this.#nextLook(), this.#group.port.now() + WATCH_INTERVAL),
+      );
     }
     return order;
   }
@@ -245,7 +246,7 @@ export class Watch {
     while (this.#group.port.now() < until) {
       const lost = this.#look();
       if (lost !== undefined) return lost;
-      yield { signals: [connection.ended, connection.alarm], until: Math.min(until, this.#nextLook()) };
+      yield* race([connection.ended, connection.alarm], Math.min(until, this.#nextLook()));
     }
     return undefined;
   }
@@ -279,7 +280,7 @@ export class Watch {
     const renewal = renewLogin(this.#group, this.#member, this.#connection);
     while (!renewal.completed) {
       if (this.#look() !== undefined) return false;
-      yield { signals: [renewal, this.#connection.alarm, this.#connection.ended], until: this.#nextLook() };
+      yield* race([renewal, this.#connection.alarm, this.#connection.ended], this.#nextLook());
     }
     return true;
   }
@@ -289,7 +290,7 @@ export class Watch {
     const ticket = connection.submit(this.#job(missed), 'probe', FOREVER);
     while (!ticket.completed) {
       if (this.#look() !== undefined) return 'hung';
-      yield { signals: [ticket, connection.alarm], until: this.#nextLook() };
+      yield* race([ticket, connection.alarm], this.#nextLook());
     }
     return this.#read(ticket, missed);
   }

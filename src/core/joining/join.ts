@@ -3,6 +3,7 @@ import { ck } from '../../spec/constants.js';
 import { step } from '../../spec/job.js';
 import { verdictOn } from '../../spec/verdict.js';
 import { FOREVER, type Task } from '../base/task.js';
+import { race } from '../base/waiting.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
@@ -148,7 +149,7 @@ function* awaitRecord(group: Group, member: Member, connection: Connection, dead
     if (connection.end !== undefined) throw new JoinFailure(connection.end.reason);
     const hungAt = awaited.map((other) => other.connection?.hungAt(policy) ?? FOREVER);
     const lookAt = Math.max(now + LOOK_AGAIN, Math.min(...hungAt));
-    yield { signals: [group.changed, connection.ended], until: Math.min(deadline, lookAt) };
+    yield* race([group.changed, connection.ended], Math.min(deadline, lookAt));
   }
 }
 

@@ -2,6 +2,7 @@ import type { TokenInfo } from '../../spec/calls.js';
 import { ck, codeName } from '../../spec/constants.js';
 import { type Job, type JobReply, resultOf, step } from '../../spec/job.js';
 import type { Task } from '../base/task.js';
+import { race } from '../base/waiting.js';
 import type { TokenSelector } from '../configuration/configuration.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
@@ -30,7 +31,7 @@ export function* perform(connection: Connection, job: Job, deadline: number): Ta
 
 export function* tryJob(connection: Connection, job: Job, deadline: number): Task<JobReply | Failure> {
   const ticket = connection.submit(job, 'join', deadline);
-  if (!ticket.completed) yield { signals: [ticket], until: deadline };
+  yield* race([ticket], deadline);
   const { outcome } = ticket;
   if (outcome === undefined) throw new JoinFailure(`${nameOf(job)} did not answer in time`);
   const failure = failureOf(outcome);
@@ -55,7 +56,7 @@ export function replyIn(connection: Connection, job: Job, end: JobReply | Failur
 
 function* load(connection: Connection, path: string, parameters: string, deadline: number): Task<void> {
   const ticket = connection.submit({ steps: [step('X_Load', path, parameters)], sessionless: true }, 'join', deadline);
-  if (!ticket.completed) yield { signals: [ticket], until: deadline };
+  yield* race([ticket], deadline);
   const { outcome } = ticket;
   if (outcome?.kind === 'reply') {
     const [result] = outcome.reply.results;
@@ -92,7 +93,7 @@ export function* tokensOf(connection: Connection, deadline: number): Task<readon
   for (const [index, slot] of slots.entries()) {
     const job: Job = { steps: [step('C_GetTokenInfo', slot)], sessionless: true };
     const ticket = connection.submit(job, 'join', deadline);
-    if (!ticket.completed) yield { signals: [ticket], until: deadline };
+    yield* race([ticket], deadline);
     // One slot that cannot tell about its token is no reason to miss the others.
     if (ticket.outcome?.kind === 'reply' && failureOf(ticket.outcome) === undefined) {
       found.push({ slot, index, token: resultOf(ticket.outcome.reply, 0, 'C_GetTokenInfo') });

@@ -1,6 +1,7 @@
 import { ck } from '../../spec/constants.js';
 import { resultOf, type SecretRef, step } from '../../spec/job.js';
 import type { Task } from '../base/task.js';
+import { awaitCompletion } from '../base/waiting.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
 import { failureOf } from '../group/job-outcome.js';
@@ -35,7 +36,7 @@ export function* otherPinThan(
 function* readAgain({ pins, port }: Group, { refusedPins }: Member): Task<SecretRef | undefined> {
   const reading = port.secrets.readAgain();
   const until = port.now() + READ_WITHIN;
-  while (!reading.completed && port.now() < until) yield { signals: [reading], until };
+  yield* awaitCompletion(port, reading, until);
   if (reading.secret === undefined) return undefined;
   const secret = pins.intern(reading.secret);
   for (const each of refusedPins) {

@@ -3,6 +3,7 @@ import { ck, codeName } from '../../spec/constants.js';
 import type { SecretRef } from '../../spec/job.js';
 import { verdictOn } from '../../spec/verdict.js';
 import type { Signal, Task } from '../base/task.js';
+import { race } from '../base/waiting.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
 import { failureOf, type JobOutcome } from '../group/job-outcome.js';
@@ -50,7 +51,7 @@ export function* logInOnSpareHost(
   deadline: number,
 ): Task<void> {
   const ticket = connection.submit(loginJob(member, pin), 'join', deadline);
-  if (!ticket.completed) yield { signals: [ticket], until: deadline };
+  yield* race([ticket], deadline);
   const { outcome, reason, code } = judgeLogin(group, member, ticket.outcome);
   if (outcome === 'right') return;
   // A token that has no PIN has looked at none.
@@ -105,7 +106,7 @@ class PinLogin {
   *#wait(signals: readonly Signal[], reason: string, until: number = this.deadline): Task<void> {
     const { connection, deadline, group } = this;
     if (group.port.now() >= deadline) throw new JoinFailure(reason);
-    yield { signals: [...signals, connection.ended], until: Math.min(until, deadline) };
+    yield* race([...signals, connection.ended], Math.min(until, deadline));
     if (connection.end !== undefined) throw new JoinFailure(connection.end.reason);
   }
 
@@ -165,11 +166,11 @@ class PinLogin {
     const ticket = connection.submit(loginJob(member, pin), 'join', deadline);
     // The others wait for the first login; one that hangs must not hold them up for long.
     const patience = Math.min(deadline, port.now() + policy.hangAfter);
-    if (!ticket.completed) yield { signals: [ticket], until: patience };
+    yield* race([ticket], patience);
     const isLate = !ticket.completed;
     if (isLate) {
       logins.leave('unknown', 0, member.name);
-      yield { signals: [ticket], until: deadline };
+      yield* race([ticket], deadline);
     }
     const { outcome, reason, code } = judgeLogin(group, member, ticket.outcome);
     // Taken back meanwhile: what the token says of it is nobody's business any more.
@@ -238,7 +239,7 @@ class PinLogin {
     for (const other of group.members) {
       if (other.name === member.name) continue;
       while (other.state.name === 'joining' && other.connection?.isAttached !== true && port.now() < until)
-        yield { signals: [group.changed, connection.ended], until: Math.min(until, port.now() + LOOK_AGAIN) };
+        yield* race([group.changed, connection.ended], Math.min(until, port.now() + LOOK_AGAIN));
       if (other.connection?.isAttached !== true || other.connection.end !== undefined) continue;
       if ((yield* readNotes(other.connection, until))?.some(concernsIt) === true) return true;
     }

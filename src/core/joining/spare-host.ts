@@ -1,5 +1,6 @@
 import { rejoinAfter } from '../base/backoff.js';
 import type { Task } from '../base/task.js';
+import { sleepUntil } from '../base/waiting.js';
 import type { MemberConfig } from '../configuration/configuration.js';
 import type { Group } from '../group/group.js';
 import { Member } from '../group/member.js';
@@ -71,7 +72,7 @@ export function* joinOnSpareHost(
       if (member.connection !== undefined) yield* member.connection.giveUp(policy);
       const retryAt = port.now() + rejoinAfter(failures, port.random());
       if (joined.lasting || retryAt >= deadline) return joined;
-      while (port.now() < retryAt) yield { signals: [], until: retryAt };
+      yield* sleepUntil(retryAt);
     }
   } finally {
     // Whoever wanted it may have left meanwhile.

@@ -2,6 +2,7 @@ import { ck } from '../../spec/constants.js';
 import type { SecretRef } from '../../spec/job.js';
 import { TokenError } from '../base/error.js';
 import type { Task } from '../base/task.js';
+import { race } from '../base/waiting.js';
 import type { Group } from '../group/group.js';
 
 const deviceRemoved = ck('CKR_DEVICE_REMOVED');
@@ -25,7 +26,7 @@ export function* tryApplicationPin(group: Group, pin: SecretRef, deadline: numbe
       throw takeBack(group, refused.refusal, 'no member can be logged in to', refused.name);
     if (isHopeless || group.port.now() >= deadline)
       throw takeBack(group, deviceRemoved, `no member could be logged in to: ${group.describeMembers()}`);
-    yield { signals: [group.changed, logins.changed], until: deadline };
+    yield* race([group.changed, logins.changed], deadline);
   }
 }
 

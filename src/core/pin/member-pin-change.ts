@@ -2,7 +2,8 @@ import { ck, codeName } from '../../spec/constants.js';
 import { type Job, type SecretRef, step } from '../../spec/job.js';
 import { verdictOn } from '../../spec/verdict.js';
 import { rejoinAfter } from '../base/backoff.js';
-import { FOREVER, type Task } from '../base/task.js';
+import type { Task } from '../base/task.js';
+import { awaitCompletion, sleepUntil } from '../base/waiting.js';
 import { isReachable } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import { failureOf } from '../group/job-outcome.js';
@@ -34,7 +35,7 @@ function* tryPin(group: Group, model: Member, pin: SecretRef): Task<PinTrialResu
     if (joined.ok || joined.lasting || member.unknownLogins > 0) return 'unknown';
     const retryAt = port.now() + rejoinAfter(failures, port.random());
     if (retryAt >= deadline) return 'unknown';
-    while (port.now() < retryAt) yield { signals: [], until: retryAt };
+    yield* sleepUntil(retryAt);
   }
 }
 
@@ -100,7 +101,7 @@ function* setPin(group: Group, member: Member, from: SecretRef, to: SecretRef): 
       group.port.secrets.wipe(secret);
     }
     const renewal = renewLogin(group, member, connection);
-    while (!renewal.completed) yield { signals: [renewal], until: FOREVER };
+    yield* awaitCompletion(group.port, renewal);
   }
 }
 

@@ -3,7 +3,8 @@ import { InputError } from '../../spec/input.js';
 import type { SecretRef } from '../../spec/job.js';
 import { recordOf } from '../administration/membership.js';
 import { TokenError } from '../base/error.js';
-import { FOREVER, type Task } from '../base/task.js';
+import type { Task } from '../base/task.js';
+import { awaitResult, sleepUntil } from '../base/waiting.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import type { PinPair } from '../group/pins.js';
@@ -59,12 +60,10 @@ export function* changePin(group: Group, next: SecretRef, options: PinOptions, d
   const running = group.port.start(change.run());
   group.keepAlive(running);
   try {
-    while (!running.completed) yield { signals: [running], until: FOREVER };
+    return yield* awaitResult(running);
   } finally {
     change.isAbandoned = true;
   }
-  if (running.ended?.ok !== true) throw running.ended?.error ?? new Error('it was given up');
-  return running.ended.value;
 }
 
 class PinChange {
@@ -108,7 +107,7 @@ class PinChange {
       if (release !== undefined) return release;
       if (group.port.now() >= deadline || this.isGivenUp)
         refuse(CKR.actionProhibited, 'another process is changing the PIN');
-      yield { signals: [], until: Math.min(deadline, group.port.now() + LOOK_AGAIN) };
+      yield* sleepUntil(Math.min(deadline, group.port.now() + LOOK_AGAIN));
     }
   }
 

@@ -1,4 +1,5 @@
 import { FOREVER, type Task } from '../base/task.js';
+import { awaitCompletion, race, sleepUntil, waitUntil } from '../base/waiting.js';
 import type { Group } from '../group/group.js';
 import { learnFromAll } from '../joining/pin-record.js';
 import type { PinNote } from '../records/record.js';
@@ -21,11 +22,11 @@ export function* keepPins(group: Group): Task<void> {
     const { note } = pins;
     if (!pins.isBusy && holdersIn(group).some(({ serial }) => pins.isUncleared(serial))) {
       yield* apart(group, clearRest(group));
-      yield { signals: [], until: port.now() + LOOK_AGAIN };
+      yield* sleepUntil(port.now() + LOOK_AGAIN);
       continue;
     }
     if (note === undefined || pins.isBusy) {
-      yield { signals: pins.uncleared.size > 0 ? [pins.changed, group.changed] : [pins.changed], until: FOREVER };
+      yield* race(pins.uncleared.size > 0 ? [pins.changed, group.changed] : [pins.changed]);
       continue;
     }
     if (note.state === 'changing') yield* awaitMembers(group, port.now() + policy.hangAfter * AWAIT_MULTIPLE);
@@ -35,14 +36,14 @@ export function* keepPins(group: Group): Task<void> {
     if (pins.note === undefined) continue;
     // Who is away comes back when it comes back.
     const isWaiting = pins.note.state === 'pending' && !isDue(group, pins.note);
-    yield { signals: [pins.changed, group.changed], until: isWaiting ? FOREVER : port.now() + LOOK_AGAIN };
+    yield* race([pins.changed, group.changed], isWaiting ? FOREVER : port.now() + LOOK_AGAIN);
   }
 }
 
 function* awaitMembers(group: Group, until: number): Task<void> {
   const isComing = (): boolean =>
     group.members.some(({ state }) => state.name === 'joining' || state.name === 'recovering');
-  while (isComing() && group.port.now() < until) yield { signals: [group.changed], until };
+  yield* waitUntil(group.port, [group.changed], () => !isComing(), until);
 }
 
 /** Whether something can be done just now. */
@@ -63,7 +64,7 @@ function* apart(group: Group, task: Task<void>): Task<void> {
   const { port } = group;
   const running = port.start(claimed(group, task));
   group.keepAlive(running);
-  while (!running.completed) yield { signals: [running], until: FOREVER };
+  yield* awaitCompletion(port, running);
   if (running.ended?.ok === false) port.warn(running.ended.error);
 }
 

@@ -1,5 +1,6 @@
 import { optional, step } from '../../spec/job.js';
 import type { Task } from '../base/task.js';
+import { awaitClaim, sleepUntil } from '../base/waiting.js';
 import { isReachable, readingRecords, runOnMember } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
@@ -62,11 +63,7 @@ export function hasUnneeded(group: Group, records: readonly RecordsFound[]): boo
 /** One process at a time; whoever was late looks too, since the other may not have known that all are in step. */
 function* shortenExclusively(group: Group): Task<void> {
   const { port, ledger } = group;
-  let release = port.claim(`pkcs11-ha ${ledger.record?.id} journal`);
-  while (release === undefined) {
-    yield { signals: [], until: port.now() + SHORTEST_REST };
-    release = port.claim(`pkcs11-ha ${ledger.record?.id} journal`);
-  }
+  const release = yield* awaitClaim(port, `pkcs11-ha ${ledger.record?.id} journal`, SHORTEST_REST);
   try {
     for (let failures = 0; failures < MOST_FAILURES; ) {
       const journals = yield* journalsOf(group);
@@ -82,10 +79,10 @@ function* shortenExclusively(group: Group): Task<void> {
       // A member was lost, or its sessions were: it is looked anew, when that may be over.
       failures += 1;
       const until = group.port.now() + SHORTEST_REST * failures;
-      while (group.port.now() < until) yield { signals: [], until };
+      yield* sleepUntil(until);
     }
   } finally {
-    release();
+    release?.();
   }
 }
 
@@ -193,7 +190,7 @@ function* rest(group: Group, took: number): Task<void> {
   while (port.now() < until) {
     const { requests } = group;
     const quiet = port.now() + Math.max(QUIET, took * QUIET_MULTIPLE);
-    while (port.now() < quiet) yield { signals: [], until: quiet };
+    yield* sleepUntil(quiet);
     if (group.requests === requests) return;
   }
 }

@@ -1,5 +1,6 @@
 import { resultOf, step } from '../../spec/job.js';
 import type { Task } from '../base/task.js';
+import { race } from '../base/waiting.js';
 import { type MemberJobEnd, runOnMember } from '../call/member-job-run.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
@@ -31,7 +32,7 @@ export function* removePartialObjects(group: Group, member: Member, connection: 
   const suspects = [...first.keys()].filter((handle) => !own(handle));
   if (suspects.length === 0) return;
   const again = port.now() + policy.hangAfter;
-  while (port.now() < again && connection.end === undefined) yield { signals: [connection.ended], until: again };
+  while (port.now() < again && connection.end === undefined) yield* race([connection.ended], again);
   const { epoch } = connection;
   const second = hollowIn(yield* runOnMember(group, member, looking, port.now() + policy.writeHangAfter));
   let swept = 0;

@@ -1,5 +1,6 @@
 import { step } from '../../spec/job.js';
 import { FOREVER, type Task } from '../base/task.js';
+import { awaitCompletion, waitUntil } from '../base/waiting.js';
 import { isReachable, readingRecords, runOnMember } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
@@ -69,7 +70,7 @@ function isAbandoned(group: Group, member: Member, { operation, writer, expires 
 function* awaitOthers(group: Group, member: Member, deadline: number): Task<void> {
   const until = Math.min(deadline, group.port.now() + AWAIT_OTHERS);
   const isComing = (): boolean => group.members.some((other) => other !== member && other.state.name === 'joining');
-  while (isComing() && group.port.now() < until) yield { signals: [group.changed], until };
+  yield* waitUntil(group.port, [group.changed], () => !isComing(), until);
 }
 
 /** What this process is about on other members is done soon, and then it is known what this one has missed. */
@@ -77,7 +78,7 @@ function* awaitOwnChanges(group: Group, deadline: number): Task<void> {
   const until = Math.min(deadline, group.port.now() + group.policy.hangAfter);
   const running = [...group.background];
   for (const each of running) {
-    while (!each.completed && group.port.now() < until) yield { signals: [each], until };
+    yield* awaitCompletion(group.port, each, until);
   }
 }
 

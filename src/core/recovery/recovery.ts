@@ -2,6 +2,7 @@ import { ck } from '../../spec/constants.js';
 import { step } from '../../spec/job.js';
 import { refuse } from '../base/refusal.js';
 import { FOREVER, type Task } from '../base/task.js';
+import { race, sleepUntil } from '../base/waiting.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
 import { PendingWork } from '../group/job-outcome.js';
@@ -27,7 +28,7 @@ export function* awaitClaim(group: Group, member: Member, deadline: number): Tas
     const release = claimOf(group, member);
     if (release !== undefined) return release;
     if (group.port.now() >= deadline) refuse(ck('CKR_FUNCTION_FAILED'), `${member.name} is being brought up to date`);
-    yield { signals: [], until: group.port.now() + LOOK_AGAIN };
+    yield* sleepUntil(group.port.now() + LOOK_AGAIN);
   }
 }
 
@@ -83,7 +84,7 @@ function* endWhereItHangs(group: Group, connection: Connection): Task<void> {
   while (!connection.isHung(port.now(), limits)) {
     const hungAt = connection.hungAt(limits);
     const until = port.now() + Math.max(LOOK_AGAIN, Math.min(patience, hungAt - port.now()));
-    yield { signals: [connection.ended], until };
+    yield* race([connection.ended], until);
     if (connection.end !== undefined) return;
   }
   yield* connection.giveUp(policy);
@@ -111,7 +112,7 @@ function* claimFirst(group: Group, member: Member): Task<string> {
     const release = claimOf(group, member);
     release?.();
     if (release !== undefined) break;
-    yield { signals: [connection.ended], until: port.now() + LOOK_AGAIN };
+    yield* race([connection.ended], port.now() + LOOK_AGAIN);
   }
   return SOMEBODY_ELSE;
 }

@@ -2,7 +2,7 @@ import { type Attribute, ulongBytes } from '../../spec/attribute.js';
 import { ck } from '../../spec/constants.js';
 import { type Job, optional, step } from '../../spec/job.js';
 import type { Task } from '../base/task.js';
-import { runTogether } from '../call/member-job-run.js';
+import { awaitCompletion, runTogether } from '../base/waiting.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import { onToken } from '../jobs/job-builder.js';
@@ -55,7 +55,7 @@ function* refreshToken(group: Group, member: Member, until: number): Task<void> 
     const { connection } = spare;
     if (connection === undefined) return;
     const ticket = connection.submit(probe, 'probe', until);
-    while (!ticket.completed && group.port.now() < until) yield { signals: [ticket], until };
+    yield* awaitCompletion(group.port, ticket, until);
   } finally {
     endSpareHost(spare);
   }

@@ -1,4 +1,5 @@
-import { FOREVER, type Task } from '../base/task.js';
+import type { Task } from '../base/task.js';
+import { race } from '../base/waiting.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
 import { isFailure, PendingWork } from '../group/job-outcome.js';
@@ -37,7 +38,7 @@ function* takeReference(group: Group, object: VirtualObject, referencing: Pendin
       const taking = group.port.start(takeReferenceFrom(group, member, connection, object, referencing));
       const { name } = member.state;
       while (!taking.completed && member.state.name === name) {
-        yield { signals: [taking, group.changed], until: FOREVER };
+        yield* race([taking, group.changed]);
       }
       if (!taking.completed) taking.cancel(undefined);
       const taken = taking.ended?.ok === true ? taking.ended.value : 'failed';

@@ -1,7 +1,8 @@
 import { ck } from '../../spec/constants.js';
 import type { TokenError } from '../base/error.js';
 import type { Task } from '../base/task.js';
-import { type MemberJobEnd, runTogether } from '../call/member-job-run.js';
+import { runTogether } from '../base/waiting.js';
+import type { MemberJobEnd } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import {

@@ -4,8 +4,9 @@ import { type JobReply, resultOf, step } from '../../spec/job.js';
 import { TokenError } from '../base/error.js';
 import type { AttemptRecord } from '../base/event.js';
 import type { Task } from '../base/task.js';
+import { awaitCompletion, race, runTogether } from '../base/waiting.js';
 import { rereadAliases } from '../call/lookup.js';
-import { isReachable, type MemberJobEnd, runOnMember, runTogether } from '../call/member-job-run.js';
+import { isReachable, type MemberJobEnd, runOnMember } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import { JobBuilder } from '../jobs/job-builder.js';
@@ -77,7 +78,7 @@ export class ReplicatedChange {
       if (group.isHopeless || group.port.now() >= this.deadline || this.givenUp) {
         throw this.failure(CKR.deviceRemoved, `no member could be reached: ${group.describeMembers()}`);
       }
-      yield { signals: [group.changed], until: this.deadline };
+      yield* race([group.changed], this.deadline);
     }
   }
 
@@ -117,7 +118,7 @@ export class ReplicatedChange {
       if (mayStand) this.#renew();
       if (this.givenUp || group.isHopeless || port.now() + ANNOUNCE_AGAIN >= this.deadline)
         throw this.failure(CKR.deviceRemoved, `no member took the intent: ${group.describeMembers()}`);
-      yield { signals: [group.changed], until: port.now() + ANNOUNCE_AGAIN };
+      yield* race([group.changed], port.now() + ANNOUNCE_AGAIN);
     }
   }
 
@@ -353,7 +354,7 @@ export function* carryOut<T>(change: ReplicatedChange, body: Task<T>): Task<T> {
   group.keepAlive(running);
   try {
     const { port } = group;
-    while (!running.completed && port.now() < change.deadline) yield { signals: [running], until: change.deadline };
+    yield* awaitCompletion(port, running, change.deadline);
     // It has happened; what is left to be noted goes on behind it.
     if (!running.completed && change.committed !== undefined) return change.committed.value as T;
     const { ended } = running;

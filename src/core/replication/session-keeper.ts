@@ -1,4 +1,5 @@
 import { FOREVER, type Task } from '../base/task.js';
+import { race } from '../base/waiting.js';
 import type { Group } from '../group/group.js';
 import { noteAttributes } from '../objects/note.js';
 import type { SessionMaterial, VirtualObject } from '../objects/object.js';
@@ -20,7 +21,7 @@ export function* keepSessionObjects(group: Group): Task<void> {
     const isDone = domain === seen || (yield* resealSessionObjects(group));
     if (isDone) seen = domain;
     if (domain !== group.ledger.record?.domain.id) continue;
-    yield { signals: [group.changed], until: isDone ? FOREVER : port.now() + TRY_AGAIN };
+    yield* race([group.changed], isDone ? FOREVER : port.now() + TRY_AGAIN);
   }
 }
 

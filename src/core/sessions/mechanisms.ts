@@ -3,6 +3,7 @@ import { ck } from '../../spec/constants.js';
 import { resultOf, step } from '../../spec/job.js';
 import { TokenError } from '../base/error.js';
 import type { Task } from '../base/task.js';
+import { race } from '../base/waiting.js';
 import type { Group } from '../group/group.js';
 import { failureOf } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
@@ -26,7 +27,7 @@ export function* mechanismsOf(group: Group, deadline: number): Task<MechanismTab
     if (known.length > 0) return merge(known);
     if (group.isHopeless || group.port.now() >= deadline)
       throw new TokenError(deviceRemoved, 'C_GetMechanismList', `no member has answered: ${group.describeMembers()}`);
-    yield { signals: [group.changed], until: deadline };
+    yield* race([group.changed], deadline);
   }
 }
 
@@ -45,7 +46,7 @@ function* learnAll({ port }: Group, members: readonly Member[], deadline: number
     while (port.now() < deadline) {
       const late = running.filter(({ completed }) => !completed);
       if (late.length === 0) return;
-      yield { signals: late, until: deadline };
+      yield* race(late, deadline);
     }
   } finally {
     for (const each of running) if (!each.completed) each.cancel(undefined);

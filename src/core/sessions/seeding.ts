@@ -2,7 +2,8 @@ import { ck } from '../../spec/constants.js';
 import { step } from '../../spec/job.js';
 import { TokenError } from '../base/error.js';
 import type { Task } from '../base/task.js';
-import { runOnMember, runTogether } from '../call/member-job-run.js';
+import { runTogether } from '../base/waiting.js';
+import { runOnMember } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 
 const deviceRemoved = ck('CKR_DEVICE_REMOVED');

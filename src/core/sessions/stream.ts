@@ -3,6 +3,7 @@ import { endOf, type Job, type JobReply, type Step, step } from '../../spec/job.
 import { verdictOn } from '../../spec/verdict.js';
 import { TokenError } from '../base/error.js';
 import { FOREVER, type Running, type Task } from '../base/task.js';
+import { race } from '../base/waiting.js';
 import { runCall } from '../call/call.js';
 import type { Connection, HeldStream } from '../group/connection.js';
 import type { Group } from '../group/group.js';
@@ -128,7 +129,7 @@ export class Stream implements HeldStream {
         this.#group.port.now() + SEND_AGAIN < deadline
       ) {
         // Nothing was run, and there is no other way: the session may still be there.
-        yield { signals: [held.connection.ended], until: this.#group.port.now() + SEND_AGAIN };
+        yield* race([held.connection.ended], this.#group.port.now() + SEND_AGAIN);
         if (this.#seat === held && this.#currentSeat() === held) continue;
       }
       const done = this.#judge(held, outcome);
@@ -236,7 +237,7 @@ export class Stream implements HeldStream {
     connection.streams.add(this);
     try {
       while (!running.completed && group.port.now() < deadline && !this.#mayGoElsewhere(held, work))
-        yield { signals: [running, work, group.changed], until: deadline };
+        yield* race([running, work, group.changed], deadline);
       return running.ended?.ok === true ? running.ended.value : undefined;
     } finally {
       if (!running.completed) running.cancel(undefined);
@@ -340,6 +341,6 @@ function* releasing({ port }: Group, connection: Connection, number: number): Ta
   while (connection.end === undefined) {
     const { kind } = yield* connection.run(job, 'release', FOREVER);
     if (kind !== 'withdrawn') return;
-    yield { signals: [connection.ended], until: port.now() + RELEASE_AGAIN };
+    yield* race([connection.ended], port.now() + RELEASE_AGAIN);
   }
 }

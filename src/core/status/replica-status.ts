@@ -1,5 +1,5 @@
 import type { Task } from '../base/task.js';
-import { runTogether } from '../call/member-job-run.js';
+import { runTogether } from '../base/waiting.js';
 import type { Group } from '../group/group.js';
 import { PendingWork } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';

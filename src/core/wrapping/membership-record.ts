@@ -2,14 +2,9 @@ import { ck } from '../../spec/constants.js';
 import { optional, resultOf, step } from '../../spec/job.js';
 import { TokenError } from '../base/error.js';
 import { refuse } from '../base/refusal.js';
-import { FOREVER, type Task } from '../base/task.js';
-import {
-  isReachable,
-  type MemberJobEnd,
-  runOnMember,
-  runOnMemberOrThrow,
-  runTogether,
-} from '../call/member-job-run.js';
+import type { Task } from '../base/task.js';
+import { awaitResult, race, runTogether, waitUntil } from '../base/waiting.js';
+import { isReachable, type MemberJobEnd, runOnMember, runOnMemberOrThrow } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import { JobBuilder } from '../jobs/job-builder.js';
@@ -97,8 +92,7 @@ export function* publish(
   const mine = group.port.start(group.publicationMutex.runExclusive(publishInTurn(group, change, deadline)));
   // Begun is finished: half of it would be a record that only some have.
   group.keepAlive(mine);
-  if (!mine.completed) yield { signals: [mine], until: FOREVER };
-  if (mine.ended?.ok !== true) throw mine.ended?.error ?? new Error('it was given up');
+  yield* awaitResult(mine);
 }
 
 function* publishInTurn(
@@ -126,7 +120,7 @@ function* publishOnce(
 ): Task<'done' | 'overtaken' | 'untaken'> {
   const { port, policy, ledger } = group;
   while (!group.members.some((member) => mayHoldRecord(member)) && port.now() < deadline && !group.isHopeless)
-    yield { signals: [group.changed], until: deadline };
+    yield* race([group.changed], deadline);
   // Another process may have changed it just now.
   for (const member of group.members) if (mayHoldRecord(member)) yield* learnRecord(group, member, deadline);
   if (ledger.record === undefined) throw new Error('there is no group record to go on from');
@@ -206,8 +200,7 @@ export function* learnLatest(group: Group, deadline: number): Task<void> {
 export function* refreshForChange(group: Group, deadline: number): Task<void> {
   yield* refreshRecord(group, deadline);
   const isDoubted = ({ isActive, suspectedFor }: Member): boolean => isActive && suspectedFor !== undefined;
-  while (group.members.some(isDoubted) && group.port.now() < deadline)
-    yield { signals: [group.changed], until: deadline };
+  yield* waitUntil(group.port, [group.changed], () => !group.members.some(isDoubted), deadline);
 }
 
 /**
@@ -224,7 +217,7 @@ export function* refreshRecord(group: Group, deadline: number): Task<void> {
   if (active.length === 0 || port.now() - group.recordReadAt < pause) return;
   group.refreshing ??= port.start(readRecordOf(group, active, deadline));
   const { refreshing } = group;
-  if (!refreshing.completed) yield { signals: [refreshing], until: deadline };
+  yield* race([refreshing], deadline);
 }
 
 function mistrust(member: Member): void {

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import type { GroupEvent } from '../../core/base/event.js';
 import type { HostLink, HostListener, HostOptions, Port } from '../../core/base/port.js';
 import { FOREVER, type Running, type Task } from '../../core/base/task.js';
+import { race, sleepUntil } from '../../core/base/waiting.js';
 import type { GroupConfig, GroupConfigInput, PinReference } from '../../core/configuration/configuration.js';
 import { ConfigurationError, checkConfiguration, parseConfiguration } from '../../core/configuration/validation.js';
 import { Group } from '../../core/group/group.js';
@@ -176,7 +177,7 @@ export class OpenGroup {
     for (;;) {
       const left = [...this.#driver.awaited(), ...this.group.background].filter(({ completed }) => !completed);
       if (left.length === 0) return;
-      yield { signals: left, until: FOREVER };
+      yield* race(left, FOREVER);
     }
   }
 
@@ -213,7 +214,7 @@ export class OpenGroup {
     const tickets = this.group.members.flatMap(({ connection }) =>
       connection === undefined || connection.end !== undefined ? [] : [connection.submit(FINALIZE, 'finalize', until)],
     );
-    for (const ticket of tickets) if (!ticket.completed && monotonicNow() < until) yield { signals: [ticket], until };
+    for (const ticket of tickets) if (!ticket.completed && monotonicNow() < until) yield* race([ticket], until);
   }
 
   /** Waits for hosts that were told to leave; longer only for one that is just writing. */
@@ -223,7 +224,7 @@ export class OpenGroup {
     const isAwaited = (host: HostProcess): boolean =>
       monotonicNow() < until ||
       host.begun().some(({ longWrite, since }) => longWrite && monotonicNow() - since < writeHangAfter);
-    while ([...this.#driver.hosts].some(isAwaited)) yield { signals: [], until: monotonicNow() + LOOK_AGAIN };
+    while ([...this.#driver.hosts].some(isAwaited)) yield* sleepUntil(monotonicNow() + LOOK_AGAIN);
   }
 
   #emit(event: GroupEvent): void {

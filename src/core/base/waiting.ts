@@ -1,0 +1,75 @@
+import { ck } from '../../spec/constants.js';
+import { TokenError } from './error.js';
+import type { Port } from './port.js';
+import { FOREVER, type Running, type Signal, type Task } from './task.js';
+
+const cancelled = ck('CKR_FUNCTION_CANCELED');
+
+/** Waits until a time (ms of the port's clock). */
+export function* sleepUntil(until: number): Task<void> {
+  yield { signals: [], until };
+}
+
+/** Waits until one of the signals fires or has completed, at most until a time. */
+export function* race(signals: readonly Signal[], until: number = FOREVER): Task<void> {
+  yield { signals, until };
+}
+
+/** Waits until a predicate holds, which is asked again when a signal fires, at most until a time; gives its last answer. */
+export function* waitUntil(
+  port: Port,
+  signals: readonly Signal[],
+  holds: () => boolean,
+  until: number = FOREVER,
+): Task<boolean> {
+  while (!holds()) {
+    if (port.now() >= until) return false;
+    yield { signals, until };
+  }
+  return true;
+}
+
+/** Waits until a signal has completed, at most until a time; says whether it has. */
+export function* awaitCompletion(port: Port, signal: Signal, until: number = FOREVER): Task<boolean> {
+  while (!signal.completed) {
+    if (port.now() >= until) return false;
+    yield { signals: [signal], until };
+  }
+  return true;
+}
+
+/** Waits for a started task and gives its value; throws its error, and CKR_FUNCTION_CANCELED where it was cancelled. */
+export function* awaitResult<T>(running: Running<T>): Task<T> {
+  while (!running.completed) yield { signals: [running], until: FOREVER };
+  const { ended } = running;
+  if (ended?.ok !== true) throw ended?.error ?? new TokenError(cancelled, '', 'the work was cancelled');
+  return ended.value;
+}
+
+/** Runs tasks beside each other and gives their results in the tasks' order. */
+export function* runTogether<T>({ port }: { readonly port: Port }, tasks: readonly Task<T>[]): Task<T[]> {
+  const running = tasks.map((task) => port.start(task));
+  // All of them end before the error of one is thrown.
+  for (const each of running) yield* awaitCompletion(port, each);
+  const results: T[] = [];
+  for (const each of running) results.push(yield* awaitResult(each));
+  return results;
+}
+
+/**
+ * Claims a name among the processes of this machine, asking again every `interval` ms; gives what releases it, undefined
+ * where another process still holds it at the deadline or the caller gives up.
+ */
+export function* awaitClaim(
+  port: Port,
+  name: string,
+  interval: number,
+  deadline: number = FOREVER,
+  isGivenUp: () => boolean = () => false,
+): Task<(() => void) | undefined> {
+  for (;;) {
+    const release = port.claim(name);
+    if (release !== undefined || port.now() >= deadline || isGivenUp()) return release;
+    yield* sleepUntil(Math.min(deadline, port.now() + interval));
+  }
+}
