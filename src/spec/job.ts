@@ -1,5 +1,5 @@
 import { type ArgumentsOf, type CallName, calls, type ResultOf } from './calls.js';
-import { ck } from './constants.js';
+import { CKR } from './codes.js';
 import { Reader, type Writer } from './wire.js';
 
 /** One call of a job. */
@@ -79,7 +79,6 @@ const flags = {
 } as const;
 const optionalBit = 0x8000_0000;
 const statuses = ['done', 'expired', 'malformed', 'unsendable', 'unclean'] as const;
-const ok = ck('CKR_OK');
 
 const nameByNumber = new Map<number, CallName>(
   (Object.keys(calls) as CallName[]).map((name) => [calls[name].number, name]),
@@ -124,7 +123,7 @@ export function readReply(bytes: Buffer, at?: number, end?: number): JobReply {
     const isOptional = number >= optionalBit;
     const call = nameByNumber.get(isOptional ? number - optionalBit : number) ?? 'C_OpenSession';
     const code = item.u64();
-    const value = code === ok || call === 'X_Load' ? calls[call].result(item) : undefined;
+    const value = code === CKR.ok || call === 'X_Load' ? calls[call].result(item) : undefined;
     return { call, code, value, optional: isOptional };
   });
   return { id, status, results };
@@ -133,13 +132,13 @@ export function readReply(bytes: Buffer, at?: number, end?: number): JobReply {
 /** The value that step `index` of a successful job gave. */
 export function resultOf<C extends CallName>(reply: JobReply, index: number, call: C): ResultOf<C> {
   const result = reply.results[index];
-  if (result?.call !== call || result.code !== ok) throw new RangeError(`step ${index} is no successful ${call}`);
+  if (result?.call !== call || result.code !== CKR.ok) throw new RangeError(`step ${index} is no successful ${call}`);
   return result.value as ResultOf<C>;
 }
 
 /** The call and code that ended a job: its last step's, unless that was one that may fail. */
 export function endOf(reply: JobReply): { readonly call: CallName; readonly code: number } {
   const last = reply.results.at(-1);
-  if (last?.optional === true) return { call: last.call, code: ok };
-  return last ?? { call: 'C_OpenSession', code: ck('CKR_GENERAL_ERROR') };
+  if (last?.optional === true) return { call: last.call, code: CKR.ok };
+  return last ?? { call: 'C_OpenSession', code: CKR.generalError };
 }

@@ -1,4 +1,5 @@
 import { type Attribute, attributeOf, ulongOf } from './attribute.js';
+import { CKA, CKK, CKO, CKR } from './codes.js';
 import { ck, findConstant, mechanismName, namesOf } from './constants.js';
 
 /** What PKCS#11 says against a request, found without asking a token: the code it names, and why. */
@@ -6,15 +7,6 @@ export interface Violation {
   readonly code: number;
   readonly explanation: string;
 }
-
-const CKR = {
-  attributeReadOnly: ck('CKR_ATTRIBUTE_READ_ONLY'),
-  attributeTypeInvalid: ck('CKR_ATTRIBUTE_TYPE_INVALID'),
-  attributeValueInvalid: ck('CKR_ATTRIBUTE_VALUE_INVALID'),
-  mechanismInvalid: ck('CKR_MECHANISM_INVALID'),
-  templateIncomplete: ck('CKR_TEMPLATE_INCOMPLETE'),
-  templateInconsistent: ck('CKR_TEMPLATE_INCONSISTENT'),
-} as const;
 
 const VENDOR_DEFINED = 0x8000_0000;
 /** CKA_PUBLIC_KEY_INFO and CKA_ALLOWED_MECHANISMS, which pkcs11js does not have. */
@@ -53,32 +45,9 @@ const unchangeable: ReadonlySet<number> = new Set(
   types(`CLASS KEY_TYPE CERTIFICATE_TYPE TOKEN PRIVATE MODIFIABLE VALUE_LEN ${material}`),
 );
 const oneWay: ReadonlyMap<number, number> = new Map([
-  [ck('CKA_SENSITIVE'), 1],
-  [ck('CKA_EXTRACTABLE'), 0],
+  [CKA.sensitive, 1],
+  [CKA.extractable, 0],
 ]);
-
-const CKA = {
-  class: ck('CKA_CLASS'),
-  keyType: ck('CKA_KEY_TYPE'),
-  certificateType: ck('CKA_CERTIFICATE_TYPE'),
-  value: ck('CKA_VALUE'),
-  valueLen: ck('CKA_VALUE_LEN'),
-} as const;
-const CKO = {
-  data: ck('CKO_DATA'),
-  certificate: ck('CKO_CERTIFICATE'),
-  publicKey: ck('CKO_PUBLIC_KEY'),
-  privateKey: ck('CKO_PRIVATE_KEY'),
-  secretKey: ck('CKO_SECRET_KEY'),
-} as const;
-const CKK = {
-  rsa: ck('CKK_RSA'),
-  dsa: ck('CKK_DSA'),
-  dh: ck('CKK_DH'),
-  ec: ck('CKK_EC'),
-  edwards: ck('CKK_EC_EDWARDS'),
-  montgomery: ck('CKK_EC_MONTGOMERY'),
-} as const;
 
 const keyTypes = namesOf('CKK_');
 
@@ -135,16 +104,16 @@ const publicMaterial = new Map<number, string>([
   [CKK.dsa, 'PRIME SUBPRIME BASE VALUE'],
   [CKK.dh, 'PRIME BASE VALUE'],
   [CKK.ec, 'EC_PARAMS EC_POINT'],
-  [CKK.edwards, 'EC_PARAMS EC_POINT'],
-  [CKK.montgomery, 'EC_PARAMS EC_POINT'],
+  [CKK.ecEdwards, 'EC_PARAMS EC_POINT'],
+  [CKK.ecMontgomery, 'EC_PARAMS EC_POINT'],
 ]);
 const privateMaterial = new Map<number, string>([
   [CKK.rsa, 'MODULUS PRIVATE_EXPONENT'],
   [CKK.dsa, 'PRIME SUBPRIME BASE VALUE'],
   [CKK.dh, 'PRIME BASE VALUE'],
   [CKK.ec, 'EC_PARAMS VALUE'],
-  [CKK.edwards, 'EC_PARAMS VALUE'],
-  [CKK.montgomery, 'EC_PARAMS VALUE'],
+  [CKK.ecEdwards, 'EC_PARAMS VALUE'],
+  [CKK.ecMontgomery, 'EC_PARAMS VALUE'],
 ]);
 
 /** C_CreateObject (PKCS#11 2.40, section 5.7). */
@@ -157,7 +126,7 @@ export function checkCreation(template: readonly Attribute[]): Violation | undef
   const wrong = checkAttributes(template, objectClass);
   if (wrong !== undefined) return wrong;
   if (objectClass === CKO.certificate) {
-    const isElsewhere = attributeIn(template, ck('CKA_URL')) !== undefined;
+    const isElsewhere = attributeIn(template, CKA.url) !== undefined;
     return missing(template, isElsewhere ? 'CERTIFICATE_TYPE' : 'CERTIFICATE_TYPE VALUE');
   }
   if (objectClass === CKO.data || objectClass >= VENDOR_DEFINED) return undefined;
@@ -269,9 +238,7 @@ export function checkMade(template: readonly Attribute[], classes: readonly numb
 
 /** C_CopyObject (PKCS#11 2.40, section 5.7): what may be other in a copy. */
 export function checkCopy(template: readonly Attribute[], objectClass: number): Violation | undefined {
-  const copied = template.filter(
-    ({ type }) => type !== ck('CKA_TOKEN') && type !== ck('CKA_PRIVATE') && type !== ck('CKA_MODIFIABLE'),
-  );
+  const copied = template.filter(({ type }) => type !== CKA.token && type !== CKA.private && type !== CKA.modifiable);
   return checkChange(copied, objectClass) ?? checkValues(template);
 }
 

@@ -1,4 +1,5 @@
-import { ck, constantsOf } from './constants.js';
+import { CKR } from './codes.js';
+import { constantsOf } from './constants.js';
 
 /** What a CKR code says about whose fault it is. */
 export type Verdict =
@@ -94,4 +95,4 @@ export function verdictOn(code: number, overrides?: VerdictOverrides): Verdict {
   return overrides?.get(code) ?? table.get(code) ?? 'ambiguous';
 }
 
-export const CKR_OK: number = ck('CKR_OK');
+export const CKR_OK: number = CKR.ok;

@@ -1,4 +1,4 @@
-import { ck } from '../../spec/constants.js';
+import { CKR } from '../../spec/codes.js';
 import { refuse } from '../base/refusal.js';
 import { reasonOf } from '../base/state.js';
 import { FOREVER, type Task } from '../base/task.js';
@@ -16,11 +16,6 @@ import { learnLatest } from '../wrapping/membership-record.js';
 import { removeOwn, wipeObjects } from '../wrapping/removal.js';
 import { checkStorage } from '../wrapping/storage-check.js';
 import { objectsBeyond, recordOf, renewDomainKey, resealAndRetire, retireLater, runClaimed } from './membership.js';
-
-const CKR = {
-  actionProhibited: ck('CKR_ACTION_PROHIBITED'),
-  deviceRemoved: ck('CKR_DEVICE_REMOVED'),
-} as const;
 
 /** How often it is looked whether something has come about (ms). */
 const LOOK_AGAIN = 20;

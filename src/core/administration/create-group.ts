@@ -1,4 +1,5 @@
-import { ck, mechanismName } from '../../spec/constants.js';
+import { CKR } from '../../spec/codes.js';
+import { mechanismName } from '../../spec/constants.js';
 import { resultOf, step } from '../../spec/job.js';
 import { TokenError } from '../base/error.js';
 import { refuse } from '../base/refusal.js';
@@ -19,11 +20,6 @@ import { type KeyTravel, probeWrapping } from '../wrapping/wrap-probe.js';
 
 /** What was begun in vain is taken away again within so long (ms). */
 const CLEAN_WITHIN = 15_000;
-
-const CKR = {
-  actionProhibited: ck('CKR_ACTION_PROHIBITED'),
-  deviceRemoved: ck('CKR_DEVICE_REMOVED'),
-} as const;
 
 /** What a partition that has a group record already is to do with it. */
 export type Existing = 'copy' | 'remove' | undefined;

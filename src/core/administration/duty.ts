@@ -1,4 +1,4 @@
-import { ck } from '../../spec/constants.js';
+import { CKR } from '../../spec/codes.js';
 import { rejoinAfter } from '../base/backoff.js';
 import { refuse } from '../base/refusal.js';
 import { reasonOf } from '../base/state.js';
@@ -12,12 +12,6 @@ import type { GroupRecord } from '../records/record.js';
 import { learnLatest, publish } from '../wrapping/membership-record.js';
 import { visit } from './add-member.js';
 import { checkSomebodyServes, recordOf, runClaimed } from './membership.js';
-
-const CKR = {
-  actionProhibited: ck('CKR_ACTION_PROHIBITED'),
-  argumentsBad: ck('CKR_ARGUMENTS_BAD'),
-  deviceRemoved: ck('CKR_DEVICE_REMOVED'),
-} as const;
 
 /** How often it is looked whether something has come about (ms). */
 const LOOK_AGAIN = 20;

@@ -1,4 +1,4 @@
-import { ck } from '../../spec/constants.js';
+import { CKR } from '../../spec/codes.js';
 import { refuse } from '../base/refusal.js';
 import type { Task } from '../base/task.js';
 import { awaitClaim, sleepUntil } from '../base/waiting.js';
@@ -12,13 +12,6 @@ import { surveyMember } from '../replicas/survey.js';
 import { generateDomainKey, installDomainKey } from '../wrapping/domain-key.js';
 import { publish, removeOldDomains } from '../wrapping/membership-record.js';
 import { reseal } from '../wrapping/resealing.js';
-
-const CKR = {
-  actionProhibited: ck('CKR_ACTION_PROHIBITED'),
-  deviceRemoved: ck('CKR_DEVICE_REMOVED'),
-  functionNotSupported: ck('CKR_FUNCTION_NOT_SUPPORTED'),
-  userNotLoggedIn: ck('CKR_USER_NOT_LOGGED_IN'),
-} as const;
 
 /** How often it is looked whether something has come about (ms). */
 const LOOK_AGAIN = 20;

@@ -1,4 +1,4 @@
-import { ck } from '../../spec/constants.js';
+import { CKR } from '../../spec/codes.js';
 import { step } from '../../spec/job.js';
 import { TokenError } from '../base/error.js';
 import { refuse } from '../base/refusal.js';
@@ -23,12 +23,6 @@ import {
   retireLater,
   runClaimed,
 } from './membership.js';
-
-const CKR = {
-  actionProhibited: ck('CKR_ACTION_PROHIBITED'),
-  argumentsBad: ck('CKR_ARGUMENTS_BAD'),
-  deviceRemoved: ck('CKR_DEVICE_REMOVED'),
-} as const;
 
 const UNREACHED = 'it could not be reached';
 

@@ -1,18 +1,9 @@
 import { type Attribute, ulongBytes } from '../../spec/attribute.js';
-import { ck } from '../../spec/constants.js';
-import { CKO, RESERVED_LABEL } from '../objects/identity.js';
+import { CKA, CKO } from '../../spec/codes.js';
+import { RESERVED_LABEL } from '../objects/identity.js';
 import type { NotedAttribute, ObjectNote, Wrapped } from '../objects/key-note.js';
 import { type DomainNote, FORMAT, type GroupRecord, type MemberNote, readRecord } from '../records/record.js';
 import type { KeyLabels } from '../wrapping/domain-key.js';
-
-const CKA = {
-  class: ck('CKA_CLASS'),
-  token: ck('CKA_TOKEN'),
-  private: ck('CKA_PRIVATE'),
-  label: ck('CKA_LABEL'),
-  application: ck('CKA_APPLICATION'),
-  value: ck('CKA_VALUE'),
-} as const;
 
 /**
  * What a backup's own keys are called: not as those of a member, whose keys go when it leaves a group, and a token

@@ -1,6 +1,6 @@
 import type { Attribute } from '../../spec/attribute.js';
 import type { FoundObject } from '../../spec/calls.js';
-import { ck } from '../../spec/constants.js';
+import { CKA, CKR } from '../../spec/codes.js';
 import { type JobReply, resultOf, type SecretRef, type Step, step } from '../../spec/job.js';
 import { TokenError } from '../base/error.js';
 import type { AttemptRecord } from '../base/event.js';
@@ -34,12 +34,6 @@ const OPEN_WITHIN = 10_000;
 const MOST_OBJECTS = 0x7fff_ffff;
 /** So many objects are read or destroyed in one job. */
 const BATCH = 64;
-
-const CKA = { label: ck('CKA_LABEL'), id: ck('CKA_ID') } as const;
-const CKR = {
-  actionProhibited: ck('CKR_ACTION_PROHIBITED'),
-  deviceRemoved: ck('CKR_DEVICE_REMOVED'),
-} as const;
 
 /** The token that a backup is on, and its PIN, where that is another than the group's. */
 export interface BackupLocation {

@@ -1,5 +1,5 @@
 import type { ObjectRef } from '../../spec/calls.js';
-import { ck } from '../../spec/constants.js';
+import { CKR } from '../../spec/codes.js';
 import { type JobReply, step } from '../../spec/job.js';
 import { TokenError } from '../base/error.js';
 import type { AttemptRecord } from '../base/event.js';
@@ -16,7 +16,6 @@ import type { VirtualObject } from '../objects/object.js';
 import type { MemberNote } from '../records/record.js';
 import { type GeneratedDomainKey, generateDomainKey, transferKeyTemplate } from '../wrapping/domain-key.js';
 
-const deviceRemoved = ck('CKR_DEVICE_REMOVED');
 /** Members that were lost are waited for so long, and looked at so often (ms). */
 const AWAIT_MEMBERS = 30_000;
 const LOOK_AGAIN = 100;
@@ -29,7 +28,7 @@ export function* openTransferKey(group: Group, outside: MemberNote, deadline: nu
   const generatingMember = group.members.find((member) => member.isActive && isReachable(member));
   const { record } = group.ledger;
   if (generatingMember === undefined || record === undefined)
-    refuse(deviceRemoved, `no member could be reached: ${group.describeMembers()}`);
+    refuse(CKR.deviceRemoved, `no member could be reached: ${group.describeMembers()}`);
   const id = group.port.randomBytes(8);
   return yield* generateDomainKey(group, generatingMember, id, group.salt, [...record.members, outside], deadline);
 }
@@ -72,7 +71,12 @@ export function* rewrap<T>(
     }
     if (lost.length === 0 && group.members.some(({ isActive }) => isActive)) return undefined;
     if (port.now() >= until)
-      throw new TokenError(deviceRemoved, 'C_WrapKey', `no member could be asked: ${group.describeMembers()}`, lost);
+      throw new TokenError(
+        CKR.deviceRemoved,
+        'C_WrapKey',
+        `no member could be asked: ${group.describeMembers()}`,
+        lost,
+      );
     yield* race([group.changed], Math.min(until, port.now() + LOOK_AGAIN));
   }
 }

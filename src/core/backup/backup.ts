@@ -1,5 +1,5 @@
 import type { Attribute } from '../../spec/attribute.js';
-import { ck } from '../../spec/constants.js';
+import { CKA, CKK, CKO, CKR } from '../../spec/codes.js';
 import { step } from '../../spec/job.js';
 import { recordOf } from '../administration/membership.js';
 import { TokenError } from '../base/error.js';
@@ -18,7 +18,7 @@ import { addWrapping, oaep, unwrapInputsOf, wrapMechanism, wrapMethodFor } from 
 import type { MemberJob } from '../jobs/member-job.js';
 import { readAttributes } from '../jobs/operation.js';
 import { forgottenTypes, statedTypes } from '../objects/attribute-sets.js';
-import { CKO, isProvenByIdentity, templateOf } from '../objects/identity.js';
+import { isProvenByIdentity, templateOf } from '../objects/identity.js';
 import type { Wrapped } from '../objects/key-note.js';
 import { attributesOf, fromHex, noteAttributes, noteObject } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
@@ -38,21 +38,8 @@ import { type BackupHead, type BackupRecord, backupLabels, beyond } from './back
 import { addRecord, type BackupLocation, BackupToken } from './backup-token.js';
 import { openTransferKey, type RewrapJob, rewrap } from './backup-transfer-key.js';
 
-const CKA = {
-  class: ck('CKA_CLASS'),
-  keyType: ck('CKA_KEY_TYPE'),
-  token: ck('CKA_TOKEN'),
-  valueLen: ck('CKA_VALUE_LEN'),
-} as const;
-const CKR = {
-  deviceError: ck('CKR_DEVICE_ERROR'),
-  functionNotSupported: ck('CKR_FUNCTION_NOT_SUPPORTED'),
-  keyHandleInvalid: ck('CKR_KEY_HANDLE_INVALID'),
-  objectHandleInvalid: ck('CKR_OBJECT_HANDLE_INVALID'),
-} as const;
-const genericSecret = ck('CKK_GENERIC_SECRET');
 /** What an object may be told to refuse for ever. */
-const lateTypes: readonly number[] = [ck('CKA_COPYABLE'), ck('CKA_DESTROYABLE')];
+const lateTypes: readonly number[] = [CKA.copyable, CKA.destroyable];
 
 export interface BackupOptions {
   /** What to do with records of a group, or a backup of another group, on the token. */
@@ -219,7 +206,7 @@ class Backup {
   /** Wraps a key for the token, and puts it there where it came out as the key that it is; false where it cannot be. */
   *#takeKey(object: VirtualObject, record: BackupRecord): Task<boolean> {
     const { description } = object;
-    const isGeneric = description.class === CKO.secretKey && description.type === genericSecret;
+    const isGeneric = description.class === CKO.secretKey && description.type === CKK.genericSecret;
     const [length] = yield* this.#read(object, [CKA.valueLen]);
     const known = length?.value.length === 8 ? Number(Buffer.from(length.value).readBigUInt64LE()) : 0;
     const way = wrapMethodFor(this.outside, isGeneric, known === 0 ? undefined : known);

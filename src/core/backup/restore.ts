@@ -1,4 +1,5 @@
-import { ck, codeName } from '../../spec/constants.js';
+import { CKA, CKK, CKO, CKR } from '../../spec/codes.js';
+import { codeName } from '../../spec/constants.js';
 import { step } from '../../spec/job.js';
 import { recordOf } from '../administration/membership.js';
 import { TokenError } from '../base/error.js';
@@ -13,7 +14,6 @@ import { InstalledReplicaReader, type PlannedReplica } from '../jobs/installatio
 import { JobBuilder } from '../jobs/job-builder.js';
 import { addWrapping, oaep, unwrapInputsOf, wrapMechanism, wrapMethodFor } from '../jobs/key-wrapping.js';
 import type { MemberJob } from '../jobs/member-job.js';
-import { CKO } from '../objects/identity.js';
 import type { KeyRecord, ProofKind, Wrapped } from '../objects/key-note.js';
 import { attributesOf, fromHex, noteObject, objectOf } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
@@ -36,13 +36,6 @@ import { RestorePlanner } from './restore-plan.js';
 const BATCH = 64;
 /** One object is waited for so many times `hangAfter`, besides its write. */
 const PLACE_MULTIPLE = 5;
-
-const CKA_VALUE_LEN = ck('CKA_VALUE_LEN');
-const genericSecret = ck('CKK_GENERIC_SECRET');
-const CKR = {
-  dataInvalid: ck('CKR_DATA_INVALID'),
-  deviceRemoved: ck('CKR_DEVICE_REMOVED'),
-} as const;
 
 export interface RestoreReport {
   /** How many objects were put into the group. */
@@ -227,8 +220,8 @@ class Restoring {
 
   #wayOf({ answers }: BackupRecord, { description }: VirtualObject, wrapped: Wrapped): 'domain' | 'transports' {
     if (!('domain' in wrapped)) return 'transports';
-    const isGeneric = description.class === CKO.secretKey && description.type === genericSecret;
-    const length = answers.find(([type]) => type === CKA_VALUE_LEN)?.[1];
+    const isGeneric = description.class === CKO.secretKey && description.type === CKK.genericSecret;
+    const length = answers.find(([type]) => type === CKA.valueLen)?.[1];
     const known = length?.length === 16 ? Number(Buffer.from(length, 'hex').readBigUInt64LE()) : 0;
     return wrapMethodFor(recordOf(this.group), isGeneric, known === 0 ? undefined : known);
   }

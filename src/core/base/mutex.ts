@@ -1,8 +1,6 @@
-import { ck } from '../../spec/constants.js';
+import { CKR } from '../../spec/codes.js';
 import { refuse } from './refusal.js';
 import { FOREVER, Signal, type Task } from './task.js';
-
-const actionProhibited = ck('CKR_ACTION_PROHIBITED');
 
 /** Work that has to be done one piece after the other. Whoever leaves while it waits does not let others pass. */
 export class Mutex {
@@ -16,7 +14,7 @@ export class Mutex {
     try {
       if (before !== undefined && !before.completed) yield { signals: [before], until: deadline };
       if (before?.completed === false)
-        refuse(actionProhibited, 'other work on the group is still going on in this process');
+        refuse(CKR.actionProhibited, 'other work on the group is still going on in this process');
       return yield* work;
     } finally {
       if (before === undefined || before.completed) mine.complete();

@@ -1,9 +1,7 @@
-import { ck } from '../../spec/constants.js';
+import { CKR } from '../../spec/codes.js';
 import { TokenError } from './error.js';
 import type { Port } from './port.js';
 import { FOREVER, type Running, type Signal, type Task } from './task.js';
-
-const cancelled = ck('CKR_FUNCTION_CANCELED');
 
 /** Waits until a time (ms of the port's clock). */
 export function* sleepUntil(until: number): Task<void> {
@@ -42,7 +40,7 @@ export function* awaitCompletion(port: Port, signal: Signal, until: number = FOR
 export function* awaitResult<T>(running: Running<T>): Task<T> {
   while (!running.completed) yield { signals: [running], until: FOREVER };
   const { ended } = running;
-  if (ended?.ok !== true) throw ended?.error ?? new TokenError(cancelled, '', 'the work was cancelled');
+  if (ended?.ok !== true) throw ended?.error ?? new TokenError(CKR.functionCanceled, '', 'the work was cancelled');
   return ended.value;
 }
 

@@ -1,4 +1,5 @@
-import { ck, codeName } from '../../spec/constants.js';
+import { CKR } from '../../spec/codes.js';
+import { codeName } from '../../spec/constants.js';
 import { endOf, type Job, type JobReply, step } from '../../spec/job.js';
 import { CKR_OK, type Verdict, verdictOn } from '../../spec/verdict.js';
 import type { AttemptRecord } from '../base/event.js';
@@ -36,12 +37,8 @@ export function codeOf(end: AttemptEnd | undefined): number | undefined {
 export function verdictOf(end: AttemptEnd | undefined): Verdict | undefined {
   return end?.kind === 'code' ? end.verdict : undefined;
 }
-
-const argumentsBad = ck('CKR_ARGUMENTS_BAD');
-const hostMemory = ck('CKR_HOST_MEMORY');
 /** A token that loses its sessions so often in one attempt is left to another member. */
 const MOST_RENEWALS = 4;
-const notInitialized = ck('CKR_OPERATION_NOT_INITIALIZED');
 
 function evidenceOf(end: AttemptEnd | undefined): Pick<AttemptRecord, 'function' | 'code' | 'outcome'> {
   const silent = { function: '', code: undefined };
@@ -230,15 +227,15 @@ export class Attempt extends PendingWork implements Waiter {
       function: operation.function,
       code,
     });
-    if (reply.status === 'malformed') return failure('caller', argumentsBad);
+    if (reply.status === 'malformed') return failure('caller', CKR.argumentsBad);
     // What a pure call makes are session objects: they have ended with their session.
     if (reply.status === 'unclean' && (operation.aspect !== 'pure' || endOf(reply).code === CKR_OK))
       return { kind: 'lost', begun: true, charged: false, reason: 'it could not undo a failed call' };
     // The same at another member means it is the request: so it is not judged as a member that is busy.
-    if (reply.status === 'unsendable') return failure('ambiguous', hostMemory);
+    if (reply.status === 'unsendable') return failure('ambiguous', CKR.hostMemory);
     const { call, code } = endOf(reply);
     const verdict = verdictOn(code, this.group.policy.verdicts);
-    const isOwn = code === notInitialized && reply.results.length > 1;
+    const isOwn = code === CKR.operationNotInitialized && reply.results.length > 1;
     if (verdict !== 'ok') return { kind: 'code', verdict, function: call, code, isOwn };
     // A code that is no failure, from a call that has no business to give it, is no result either.
     if (code !== CKR_OK && !operation.results.has(code))

@@ -1,4 +1,4 @@
-import { ck } from '../../spec/constants.js';
+import { CKR } from '../../spec/codes.js';
 import { TokenError } from '../base/error.js';
 import type { AttemptRecord } from '../base/event.js';
 import type { Task } from '../base/task.js';
@@ -10,14 +10,6 @@ import { judge } from './judge.js';
 import { rereadAliases } from './lookup.js';
 import { runInQuarantine } from './quarantine.js';
 import { route } from './routing.js';
-
-const CKR = {
-  deviceError: ck('CKR_DEVICE_ERROR'),
-  deviceRemoved: ck('CKR_DEVICE_REMOVED'),
-  functionFailed: ck('CKR_FUNCTION_FAILED'),
-  keyHandleInvalid: ck('CKR_KEY_HANDLE_INVALID'),
-  mechanismInvalid: ck('CKR_MECHANISM_INVALID'),
-} as const;
 
 /** As many attempts are kept as evidence. */
 const MOST_RECORDS = 32;

@@ -1,5 +1,5 @@
 import type { Attribute } from '../../spec/attribute.js';
-import { ck } from '../../spec/constants.js';
+import { CKR } from '../../spec/codes.js';
 import { TokenError } from '../base/error.js';
 import type { AttemptRecord } from '../base/event.js';
 import type { Task } from '../base/task.js';
@@ -19,7 +19,6 @@ import { completeInventory, findJob, readInventory } from '../replicas/inventory
 import { Attempt, type AttemptEnd } from './attempt.js';
 import { ObjectMapping } from './object-mapping.js';
 
-const deviceRemoved = ck('CKR_DEVICE_REMOVED');
 const MOST_OBJECTS = 0x7fff_ffff;
 /** Names that change just now are read so often. */
 const MOST_READINGS = 3;
@@ -203,7 +202,12 @@ export function* findObjects(
       for (const search of searches) search.attempt.cancel();
     }
     if (port.now() >= deadline || group.isHopeless) {
-      throw new TokenError(deviceRemoved, 'C_FindObjects', `no member answered: ${group.describeMembers()}`, records);
+      throw new TokenError(
+        CKR.deviceRemoved,
+        'C_FindObjects',
+        `no member answered: ${group.describeMembers()}`,
+        records,
+      );
     }
     // Nobody may have been blamed, so that nothing changes: then it is tried again after a moment.
     yield* race([group.changed], Math.min(deadline, port.now() + RETRY_AFTER));

@@ -1,4 +1,4 @@
-import { ck } from '../../spec/constants.js';
+import { CKR } from '../../spec/codes.js';
 import { TokenError } from '../base/error.js';
 import type { Task } from '../base/task.js';
 import { race, sleepUntil } from '../base/waiting.js';
@@ -6,9 +6,6 @@ import type { Group } from '../group/group.js';
 import type { VirtualObject } from '../objects/object.js';
 import { takeNewReference } from '../replicas/key-record.js';
 import { findObjects } from './find.js';
-
-const deviceRemoved = ck('CKR_DEVICE_REMOVED');
-const objectHandleInvalid = ck('CKR_OBJECT_HANDLE_INVALID');
 
 /**
  * The object of a virtual handle; one that this process has not met costs an enumeration. There is one within
@@ -36,8 +33,8 @@ export function* findByHandle(group: Group, handle: number, deadline: number): T
   const found = visibleObject(group, handle);
   if (found !== undefined) return found;
   if (group.enumeratedAt < askedAt)
-    throw new TokenError(deviceRemoved, 'C_FindObjects', `no member answered in time: ${group.describeMembers()}`);
-  throw new TokenError(objectHandleInvalid, 'C_FindObjects', 'no member has an object of that handle');
+    throw new TokenError(CKR.deviceRemoved, 'C_FindObjects', `no member answered in time: ${group.describeMembers()}`);
+  throw new TokenError(CKR.objectHandleInvalid, 'C_FindObjects', 'no member has an object of that handle');
 }
 
 /** The object of a handle; an unknown one is the code that PKCS#11 has for its part in the call. */
@@ -51,7 +48,7 @@ export function* findKey(
   try {
     return yield* findByHandle(group, handle, deadline);
   } catch (error) {
-    if (!(error instanceof TokenError) || error.code !== objectHandleInvalid) throw error;
+    if (!(error instanceof TokenError) || error.code !== CKR.objectHandleInvalid) throw error;
     throw new TokenError(code, functionName, 'no member has an object of that handle');
   }
 }

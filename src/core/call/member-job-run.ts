@@ -1,4 +1,4 @@
-import { ck } from '../../spec/constants.js';
+import { CKR } from '../../spec/codes.js';
 import type { JobReply } from '../../spec/job.js';
 import type { Verdict } from '../../spec/verdict.js';
 import { TokenError } from '../base/error.js';
@@ -12,7 +12,6 @@ import { noCodes, type Operation } from '../jobs/operation.js';
 import { findRecords } from '../records/ledger.js';
 import { Attempt } from './attempt.js';
 
-const deviceRemoved = ck('CKR_DEVICE_REMOVED');
 /** What was not to be had just now is asked for again after so long (ms). */
 const ASK_AGAIN = 25;
 /** Reads the records of the whole group on a member. */
@@ -162,6 +161,6 @@ export function* runOnMemberOrThrow(
 ): Task<JobReply> {
   const end = yield* runOnMember(group, member, memberJob, deadline);
   if (end.kind === 'done') return end.reply;
-  const code = end.kind === 'refused' ? end.code : (end.record.code ?? deviceRemoved);
+  const code = end.kind === 'refused' ? end.code : (end.record.code ?? CKR.deviceRemoved);
   throw new TokenError(code, end.record.function, '', [end.record], member.name);
 }

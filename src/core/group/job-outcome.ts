@@ -1,10 +1,8 @@
-import { ck } from '../../spec/constants.js';
+import { CKR } from '../../spec/codes.js';
 import { endOf, type JobReply } from '../../spec/job.js';
 import { CKR_OK } from '../../spec/verdict.js';
 import { Signal, type Task } from '../base/task.js';
 import { race } from '../base/waiting.js';
-
-const hostMemory = ck('CKR_HOST_MEMORY');
 
 /** Somebody who waits for a job and wants to know when it takes longer than it should. */
 export class PendingWork extends Signal {
@@ -55,7 +53,7 @@ export type Failure =
 export function failureOf(outcome: JobOutcome): Failure | undefined {
   if (outcome.kind !== 'reply') return outcome;
   const { call, code } = endOf(outcome.reply);
-  if (outcome.reply.status === 'unsendable') return { kind: 'code', function: call, code: hostMemory };
+  if (outcome.reply.status === 'unsendable') return { kind: 'code', function: call, code: CKR.hostMemory };
   return outcome.reply.status === 'done' && code === CKR_OK ? undefined : { kind: 'code', function: call, code };
 }
 

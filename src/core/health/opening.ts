@@ -1,11 +1,9 @@
-import { ck } from '../../spec/constants.js';
+import { CKR } from '../../spec/codes.js';
 import { TokenError } from '../base/error.js';
 import type { Task } from '../base/task.js';
 import { race } from '../base/waiting.js';
 import type { Group } from '../group/group.js';
 
-const pinLocked = ck('CKR_PIN_LOCKED');
-const deviceRemoved = ck('CKR_DEVICE_REMOVED');
 /** Once a member is in service, the others are waited for a little longer (ms). */
 const GRACE = 1000;
 
@@ -44,8 +42,8 @@ export function* awaitService(group: Group, deadline: number): Task<void> {
 
 function failure(group: Group, explanation: string): TokenError {
   const text = `${explanation}: ${group.describeMembers()}`;
-  const locked = group.members.find(({ state }) => state.name === 'down' && state.code === pinLocked);
+  const locked = group.members.find(({ state }) => state.name === 'down' && state.code === CKR.pinLocked);
   return locked === undefined
-    ? new TokenError(deviceRemoved, 'C_Initialize', text)
-    : new TokenError(pinLocked, 'C_Login', text, [], locked.name);
+    ? new TokenError(CKR.deviceRemoved, 'C_Initialize', text)
+    : new TokenError(CKR.pinLocked, 'C_Login', text, [], locked.name);
 }

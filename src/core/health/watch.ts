@@ -1,3 +1,4 @@
+import { CKA, CKR } from '../../spec/codes.js';
 import { ck, codeName } from '../../spec/constants.js';
 import { type Job, resultOf, step } from '../../spec/job.js';
 import { verdictOn } from '../../spec/verdict.js';
@@ -28,9 +29,6 @@ const WATCH_INTERVAL = 50;
 const COMPARE_AGAIN = 300;
 /** The group's record is read again after so many times `freshness`, whatever applications do. */
 const SCOUT_MULTIPLE = 5;
-const objectInvalid = ck('CKR_OBJECT_HANDLE_INVALID');
-const notLoggedIn = ck('CKR_USER_NOT_LOGGED_IN');
-const CKA_LABEL = ck('CKA_LABEL');
 const loggedInStates: ReadonlySet<number> = new Set([ck('CKS_RO_USER_FUNCTIONS'), ck('CKS_RW_USER_FUNCTIONS')]);
 
 /** What kept a probe from being well. */
@@ -262,7 +260,7 @@ export class Watch {
     for (;;) {
       const answer = yield* this.#ask(missed);
       if (typeof answer === 'string') return answer;
-      if (answer.code === objectInvalid && this.#canary !== undefined) {
+      if (answer.code === CKR.objectHandleInvalid && this.#canary !== undefined) {
         // Somebody destroyed it, or the token is empty: the next one tells.
         this.#connection.replicas.delete(this.#canary);
         missed = true;
@@ -302,7 +300,7 @@ export class Watch {
     for (const [object, replica] of this.#connection.replicas) {
       if (replica.kind !== 'usable') continue;
       this.#canary = object;
-      steps.push(step('C_GetAttributeValue', replica.handle, [CKA_LABEL]));
+      steps.push(step('C_GetAttributeValue', replica.handle, [CKA.label]));
       break;
     }
     if (this.#canary === undefined && missed) steps.push(step('X_Find', [], 1, []));
@@ -324,7 +322,7 @@ export class Watch {
     if (this.#group.ledger.record !== undefined && !this.#member.isOfGroup && !this.#group.isBeingCreated)
       return { code: undefined, text: 'it has no group record' };
     if (this.#group.pin !== undefined && !loggedInStates.has(state))
-      return { code: notLoggedIn, text: 'it has lost its login' };
+      return { code: CKR.userNotLoggedIn, text: 'it has lost its login' };
     const isEmpty = missed && this.#canary === undefined && resultOf(outcome.reply, 2, 'X_Find').length === 0;
     return isEmpty ? { code: undefined, text: 'its objects are gone' } : 'well';
   }

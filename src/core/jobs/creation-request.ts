@@ -1,6 +1,6 @@
 import { type Attribute, ulongBytes, ulongOf } from '../../spec/attribute.js';
 import type { ObjectRef } from '../../spec/calls.js';
-import { ck } from '../../spec/constants.js';
+import { CKA, CKO, CKR } from '../../spec/codes.js';
 import { type Step, step } from '../../spec/job.js';
 import { bindObjects, type Mechanism } from '../../spec/mechanism.js';
 import {
@@ -14,24 +14,9 @@ import {
   type Violation,
 } from '../../spec/rules.js';
 import { TokenError } from '../base/error.js';
-import { CKO, isReserved } from '../objects/identity.js';
+import { isReserved } from '../objects/identity.js';
 import type { VirtualObject } from '../objects/object.js';
 import { withAttribute } from './job-builder.js';
-
-const CKA = {
-  class: ck('CKA_CLASS'),
-  keyType: ck('CKA_KEY_TYPE'),
-  certificateType: ck('CKA_CERTIFICATE_TYPE'),
-  token: ck('CKA_TOKEN'),
-  private: ck('CKA_PRIVATE'),
-  label: ck('CKA_LABEL'),
-  id: ck('CKA_ID'),
-  extractable: ck('CKA_EXTRACTABLE'),
-  value: ck('CKA_VALUE'),
-  valueLen: ck('CKA_VALUE_LEN'),
-} as const;
-
-const attributeValueInvalid = ck('CKR_ATTRIBUTE_VALUE_INVALID');
 
 /** One object that a call makes. */
 export interface ObjectRequest {
@@ -100,7 +85,7 @@ function objectRequestOf(
   const label = attributeIn(template, CKA.label);
   if (label !== undefined && isReserved(label)) {
     const explanation = "attribute label: labels that begin with 'pkcs11-ha:' are the group's own";
-    throw new TokenError(attributeValueInvalid, functionName, explanation);
+    throw new TokenError(CKR.attributeValueInvalid, functionName, explanation);
   }
   let asked = template.filter((attribute) => attribute.type !== CKA.token);
   asked = [...withAttribute(asked, { type: CKA.class, value: ulongBytes(objectClass) })];

@@ -1,6 +1,6 @@
 import type { Attribute } from '../../spec/attribute.js';
 import type { ObjectRef, ReadAttribute } from '../../spec/calls.js';
-import { ck } from '../../spec/constants.js';
+import { CKA } from '../../spec/codes.js';
 import { type JobReply, optional, resultOf, step } from '../../spec/job.js';
 import { CKR_OK } from '../../spec/verdict.js';
 import type { Group } from '../group/group.js';
@@ -14,8 +14,6 @@ import { inSession, JobBuilder, lateIn, onToken, withAttribute, withoutLate } fr
 import { unwrapInputsOf } from './key-wrapping.js';
 import type { Login, MemberJob } from './member-job.js';
 import { comparedProvers, mayBeProbed, type Prover, proves, publicMaterialOf, signatureProver } from './proof.js';
-
-const CKA_COPYABLE = ck('CKA_COPYABLE');
 
 /** Where an object comes from on a member. */
 export type Origin =
@@ -205,7 +203,7 @@ export class Installation {
 
 /** What may not be copied cannot come from a session object: it has to be written piece by piece. */
 function isUncopyable({ template }: PlannedReplica): boolean {
-  return isTrueIn(template, CKA_COPYABLE) === false;
+  return isTrueIn(template, CKA.copyable) === false;
 }
 
 /** The object that a step made. */

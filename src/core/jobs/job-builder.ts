@@ -1,13 +1,12 @@
 import type { Attribute } from '../../spec/attribute.js';
 import type { ObjectRef } from '../../spec/calls.js';
+import { CKA } from '../../spec/codes.js';
 import { ck } from '../../spec/constants.js';
 import { type Step, step } from '../../spec/job.js';
 import { type AnyRecord, recordTemplate } from '../records/record.js';
 
-const CKA_TOKEN = ck('CKA_TOKEN');
-
-export const onToken: Attribute = { type: CKA_TOKEN, value: Uint8Array.of(1) };
-export const inSession: Attribute = { type: CKA_TOKEN, value: Uint8Array.of(0) };
+export const onToken: Attribute = { type: CKA.token, value: Uint8Array.of(1) };
+export const inSession: Attribute = { type: CKA.token, value: Uint8Array.of(0) };
 
 /** The template with one attribute given, whatever it said of it before. */
 export function withAttribute(template: readonly Attribute[], attribute: Attribute): readonly Attribute[] {

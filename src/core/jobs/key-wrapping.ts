@@ -1,26 +1,15 @@
 import { type Attribute, ulongBytes } from '../../spec/attribute.js';
 import type { ObjectRef } from '../../spec/calls.js';
-import { ck } from '../../spec/constants.js';
+import { CKA, CKK, CKO } from '../../spec/codes.js';
 import { type JobReply, optional, resultOf, step } from '../../spec/job.js';
 import { encodeMechanism, type Mechanism } from '../../spec/mechanism.js';
 import { CKR_OK } from '../../spec/verdict.js';
-import { CKO } from '../objects/identity.js';
 import type { Wrapped } from '../objects/key-note.js';
 import { fromHex, hex } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
 import type { Ledger } from '../records/ledger.js';
 import type { GroupRecord, MemberNote } from '../records/record.js';
 import { inSession, type JobBuilder } from './job-builder.js';
-
-const CKA = {
-  class: ck('CKA_CLASS'),
-  keyType: ck('CKA_KEY_TYPE'),
-  modulus: ck('CKA_MODULUS'),
-  publicExponent: ck('CKA_PUBLIC_EXPONENT'),
-  wrap: ck('CKA_WRAP'),
-  encrypt: ck('CKA_ENCRYPT'),
-  verify: ck('CKA_VERIFY'),
-} as const;
 
 const yes = Uint8Array.of(1);
 
@@ -34,7 +23,7 @@ export const oaep: Mechanism = encodeMechanism('transport', {
 export function transportTemplate({ modulus, publicExponent }: MemberNote): readonly Attribute[] {
   return [
     { type: CKA.class, value: ulongBytes(CKO.publicKey) },
-    { type: CKA.keyType, value: ulongBytes(ck('CKK_RSA')) },
+    { type: CKA.keyType, value: ulongBytes(CKK.rsa) },
     inSession,
     { type: CKA.modulus, value: fromHex(modulus) },
     { type: CKA.publicExponent, value: fromHex(publicExponent) },

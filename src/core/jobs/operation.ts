@@ -1,6 +1,6 @@
 import { type Aspect, aspectOf } from '../../spec/aspects.js';
 import type { CipherOutput, ReadAttribute } from '../../spec/calls.js';
-import { ck } from '../../spec/constants.js';
+import { CKR } from '../../spec/codes.js';
 import { endOf, type Job, type JobReply, resultOf, step } from '../../spec/job.js';
 import { bindObjects, type Mechanism, takeReturned } from '../../spec/mechanism.js';
 import type { Connection } from '../group/connection.js';
@@ -33,10 +33,7 @@ export interface Operation<T> {
 }
 
 /** What a verification answers besides CKR_OK. */
-export const verificationFailures: ReadonlySet<number> = new Set([
-  ck('CKR_SIGNATURE_INVALID'),
-  ck('CKR_SIGNATURE_LEN_RANGE'),
-]);
+export const verificationFailures: ReadonlySet<number> = new Set([CKR.signatureInvalid, CKR.signatureLenRange]);
 const NO_HANDLE = new Uint8Array(8);
 export const noCodes: ReadonlySet<number> = new Set();
 

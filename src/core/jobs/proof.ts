@@ -1,11 +1,11 @@
 import { ulongBytes } from '../../spec/attribute.js';
 import type { CallName, ObjectRef, ResultOf } from '../../spec/calls.js';
-import { ck } from '../../spec/constants.js';
+import { CKA, CKK, CKO } from '../../spec/codes.js';
 import { type JobReply, resultOf, type Step, step } from '../../spec/job.js';
 import { encodeMechanism, type Mechanism } from '../../spec/mechanism.js';
 import { CKR_OK } from '../../spec/verdict.js';
 import type { PublicMaterial } from '../base/port.js';
-import { CKK, CKO, type Description } from '../objects/identity.js';
+import type { Description } from '../objects/identity.js';
 import type { ProofKind } from '../objects/key-note.js';
 
 /** Kept truncated: enough to tell keys apart, too little to be of use. */
@@ -19,7 +19,7 @@ const ecdsa = encodeMechanism('proof', 'ECDSA');
 const dsa = encodeMechanism('proof', 'DSA');
 const eddsa = encodeMechanism('proof', 'EDDSA');
 
-const statefulTypes: ReadonlySet<number> = new Set([ck('CKK_HSS'), ck('CKK_XMSS'), ck('CKK_XMSSMT')]);
+const statefulTypes: ReadonlySet<number> = new Set([CKK.hss, CKK.xmss, CKK.xmssmt]);
 
 // The base points of the NIST curves, by the DER of their object identifiers: fixed peers for a derivation.
 const basePoints: ReadonlyMap<string, string> = new Map([
@@ -95,12 +95,12 @@ function macProver(description: Description, salt: Uint8Array): Prover | undefin
 }
 
 const derivedTemplate = [
-  { type: ck('CKA_CLASS'), value: ulongBytes(CKO.secretKey) },
-  { type: ck('CKA_KEY_TYPE'), value: ulongBytes(ck('CKK_GENERIC_SECRET')) },
-  { type: ck('CKA_TOKEN'), value: Uint8Array.of(0) },
-  { type: ck('CKA_SENSITIVE'), value: Uint8Array.of(1) },
-  { type: ck('CKA_EXTRACTABLE'), value: Uint8Array.of(0) },
-  { type: ck('CKA_VALUE_LEN'), value: ulongBytes(32) },
+  { type: CKA.class, value: ulongBytes(CKO.secretKey) },
+  { type: CKA.keyType, value: ulongBytes(CKK.genericSecret) },
+  { type: CKA.token, value: Uint8Array.of(0) },
+  { type: CKA.sensitive, value: Uint8Array.of(1) },
+  { type: CKA.extractable, value: Uint8Array.of(0) },
+  { type: CKA.valueLen, value: ulongBytes(32) },
 ];
 
 /** What the key is asked to derive with: a fixed peer, for EC keys the base point, for DH keys their base. */
@@ -138,7 +138,7 @@ function deriveProver(description: Description, salt: Uint8Array): Prover | unde
 const signers: ReadonlyMap<number, Mechanism> = new Map([
   [CKK.ec, ecdsa],
   [CKK.dsa, dsa],
-  [CKK.edwards, eddsa],
+  [CKK.ecEdwards, eddsa],
 ]);
 
 /** A signature of `message` (of its SHA-256, but for Edwards keys); it is checked with the public key, not compared. */
@@ -149,7 +149,7 @@ export function signatureProver(
 ): Prover | undefined {
   const mechanism = signers.get(description.type);
   if (description.class !== CKO.privateKey || !description.signs || mechanism === undefined) return undefined;
-  const signed = description.type === CKK.edwards ? message : sha256(message);
+  const signed = description.type === CKK.ecEdwards ? message : sha256(message);
   return {
     kind: 'signature',
     steps: (key) => [step('C_SignInit', mechanism, key), step('C_Sign', signed)],
@@ -160,7 +160,7 @@ export function signatureProver(
 /** Can only disprove: tokens compute it differently, or let it be set. */
 const checkValueProver: Prover = {
   kind: 'checkValue',
-  steps: (key) => [step('C_GetAttributeValue', key, [ck('CKA_CHECK_VALUE')])],
+  steps: (key) => [step('C_GetAttributeValue', key, [CKA.checkValue])],
   read: (reply, first) => {
     const value = answerOf(reply, first, 'C_GetAttributeValue')?.[0];
     return value?.presence === 'present' ? new Uint8Array(value.value) : nothing;

@@ -1,5 +1,5 @@
 import type { TokenInfo } from '../../spec/calls.js';
-import { ck } from '../../spec/constants.js';
+import { CKF, CKR } from '../../spec/codes.js';
 import { step } from '../../spec/job.js';
 import { verdictOn } from '../../spec/verdict.js';
 import { FOREVER, type Task } from '../base/task.js';
@@ -15,8 +15,6 @@ import { renewLogin } from './login-renewal.js';
 import { logIn, logInOnSpareHost } from './pin-login.js';
 import { learnFrom } from './pin-record.js';
 
-const actionProhibited = ck('CKR_ACTION_PROHIBITED');
-const CKF_TOKEN_INITIALIZED = ck('CKF_TOKEN_INITIALIZED');
 /** Members that may still bring the group's record are looked at again so often (ms). */
 const LOOK_AGAIN = 25;
 /** Session counts that are no counts: effectively infinite, unavailable. */
@@ -73,7 +71,7 @@ export function* join(group: Group, member: Member, deadline: number): Task<Join
 }
 
 function checkToken(group: Group, member: Member, token: TokenInfo): void {
-  if ((token.flags & CKF_TOKEN_INITIALIZED) === 0) throw new JoinFailure('the token is not initialized');
+  if ((token.flags & CKF.tokenInitialized) === 0) throw new JoinFailure('the token is not initialized');
   if (member.serial !== undefined && member.serial !== token.serialNumber) {
     throw new JoinFailure(`another token is there: serial ${token.serialNumber} instead of ${member.serial}`);
   }
@@ -82,7 +80,7 @@ function checkToken(group: Group, member: Member, token: TokenInfo): void {
     throw new JoinFailure(
       `it is the same token as that of ${twin.name} (serial ${token.serialNumber})`,
       true,
-      actionProhibited,
+      CKR.actionProhibited,
     );
 }
 

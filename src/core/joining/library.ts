@@ -1,5 +1,6 @@
 import type { TokenInfo } from '../../spec/calls.js';
-import { ck, codeName } from '../../spec/constants.js';
+import { CKR } from '../../spec/codes.js';
+import { codeName } from '../../spec/constants.js';
 import { type Job, type JobReply, resultOf, step } from '../../spec/job.js';
 import type { Task } from '../base/task.js';
 import { race } from '../base/waiting.js';
@@ -9,8 +10,6 @@ import type { Group } from '../group/group.js';
 import { type Failure, failureOf, isFailure, type JobOutcome } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
 import { JoinFailure } from './join-failure.js';
-
-const alreadyInitialized = ck('CKR_CRYPTOKI_ALREADY_INITIALIZED');
 
 /** Starts a member's host and loads its library there. */
 export function* startLibrary(group: Group, member: Member, connection: Connection, deadline: number): Task<void> {
@@ -60,7 +59,7 @@ function* load(connection: Connection, path: string, parameters: string, deadlin
   const { outcome } = ticket;
   if (outcome?.kind === 'reply') {
     const [result] = outcome.reply.results;
-    if (result?.code === 0 || result?.code === alreadyInitialized) return;
+    if (result?.code === 0 || result?.code === CKR.cryptokiAlreadyInitialized) return;
     const problem =
       typeof result?.value === 'string' && result.value !== ''
         ? result.value

@@ -1,4 +1,4 @@
-import { ck } from '../../spec/constants.js';
+import { CKR, CKU } from '../../spec/codes.js';
 import { type Job, type SecretRef, step } from '../../spec/job.js';
 import { verdictOn } from '../../spec/verdict.js';
 import { FOREVER, type Task } from '../base/task.js';
@@ -9,17 +9,13 @@ import type { Member } from '../group/member.js';
 import type { Renewal } from '../group/replica-state.js';
 import { acceptPin, otherPinThan } from './other-pin.js';
 
-const CKU_USER = ck('CKU_USER');
-const pinLocked = ck('CKR_PIN_LOCKED');
-const alreadyLoggedIn = ck('CKR_USER_ALREADY_LOGGED_IN');
-
 /**
  * The login on a connection's anchor session. Rule 6 is kept by whoever calls this. A token in files writes its flags
  * at each login, and is lost as a whole when its host is killed inside of that (Rule 9).
  */
 export function loginJob(member: Member, pin: SecretRef): Job {
   const patient = member.writesExclusively;
-  return { steps: [step('C_Login', CKU_USER, pin.length)], sessionless: true, secret: pin, longWrite: patient };
+  return { steps: [step('C_Login', CKU.user, pin.length)], sessionless: true, secret: pin, longWrite: patient };
 }
 
 class Renewing extends PendingWork implements Renewal {
@@ -78,9 +74,10 @@ function* logInAgain(
     const login = yield* connection.run({ ...loginJob(member, pin), exclusive: true }, 'login', FOREVER, work);
     const failure = failureOf(login);
     if (failure === undefined && member.ownPin === undefined) acceptPin(group, member, pin);
-    if (failure === undefined || (failure.kind === 'code' && failure.code === alreadyLoggedIn)) return undefined;
+    if (failure === undefined || (failure.kind === 'code' && failure.code === CKR.userAlreadyLoggedIn))
+      return undefined;
     if (failure.kind !== 'code' || verdictOn(failure.code, group.policy.verdicts) !== 'credential') return failure;
-    const mayChange = tries === 1 && failure.code !== pinLocked && member.ownPin === undefined;
+    const mayChange = tries === 1 && failure.code !== CKR.pinLocked && member.ownPin === undefined;
     pin = mayChange ? yield* otherPinThan(group, member, connection, pin) : undefined;
     if (pin === undefined) {
       member.refusal = failure.code;

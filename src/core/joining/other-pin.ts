@@ -1,4 +1,4 @@
-import { ck } from '../../spec/constants.js';
+import { CKF } from '../../spec/codes.js';
 import { resultOf, type SecretRef, step } from '../../spec/job.js';
 import type { Task } from '../base/task.js';
 import { awaitCompletion } from '../base/waiting.js';
@@ -8,8 +8,6 @@ import { failureOf } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
 import { learnFromAll } from './pin-record.js';
 
-const CKF_USER_PIN_FINAL_TRY = ck('CKF_USER_PIN_FINAL_TRY');
-const CKF_USER_PIN_LOCKED = ck('CKF_USER_PIN_LOCKED');
 /** A program that gives the PIN is waited for so long (ms). */
 const READ_WITHIN = 30_000;
 
@@ -53,7 +51,7 @@ export function* maySpendTry({ port, policy }: Group, connection: Connection): T
   const outcome = yield* connection.run(job, 'token', port.now() + policy.hangAfter);
   if (outcome.kind !== 'reply' || failureOf(outcome) !== undefined) return false;
   const { flags } = resultOf(outcome.reply, 0, 'C_GetTokenInfo');
-  return (flags & (CKF_USER_PIN_FINAL_TRY | CKF_USER_PIN_LOCKED)) === 0;
+  return (flags & (CKF.userPinFinalTry | CKF.userPinLocked)) === 0;
 }
 
 /** A member has taken a PIN. */

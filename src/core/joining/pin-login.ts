@@ -1,5 +1,6 @@
 import type { TokenInfo } from '../../spec/calls.js';
-import { ck, codeName } from '../../spec/constants.js';
+import { CKF, CKR } from '../../spec/codes.js';
+import { codeName } from '../../spec/constants.js';
 import type { SecretRef } from '../../spec/job.js';
 import { verdictOn } from '../../spec/verdict.js';
 import type { Signal, Task } from '../base/task.js';
@@ -14,13 +15,6 @@ import { loginJob } from './login-renewal.js';
 import { acceptPin, maySpendTry, otherPinThan } from './other-pin.js';
 import { readNotes } from './pin-record.js';
 
-const alreadyLoggedIn = ck('CKR_USER_ALREADY_LOGGED_IN');
-const pinIncorrect = ck('CKR_PIN_INCORRECT');
-const pinLocked = ck('CKR_PIN_LOCKED');
-const pinNotInitialized = ck('CKR_USER_PIN_NOT_INITIALIZED');
-const CKF_USER_PIN_COUNT_LOW = ck('CKF_USER_PIN_COUNT_LOW');
-const CKF_USER_PIN_FINAL_TRY = ck('CKF_USER_PIN_FINAL_TRY');
-const CKF_USER_PIN_LOCKED = ck('CKF_USER_PIN_LOCKED');
 /** So many logins without an answer are made on a member while the PIN is not proven. */
 const MOST_UNKNOWN_LOGINS = 3;
 /** Members whose notes are asked for are waited for until they can be asked; looked again so often (ms). */
@@ -55,7 +49,7 @@ export function* logInOnSpareHost(
   const { outcome, reason, code } = judgeLogin(group, member, ticket.outcome);
   if (outcome === 'right') return;
   // A token that has no PIN has looked at none.
-  throw new JoinFailure(reason, code !== pinNotInitialized, code);
+  throw new JoinFailure(reason, code !== CKR.userPinNotInitialized, code);
 }
 
 class PinLogin {
@@ -71,8 +65,8 @@ class PinLogin {
     const { group, member, token } = this;
     if (member.refusal !== undefined)
       throw new JoinFailure(`${codeName(member.refusal)} at the login before`, true, member.refusal);
-    if ((token.flags & CKF_USER_PIN_LOCKED) !== 0)
-      throw new JoinFailure("the token's user PIN is locked", true, pinLocked);
+    if ((token.flags & CKF.userPinLocked) !== 0)
+      throw new JoinFailure("the token's user PIN is locked", true, CKR.pinLocked);
     while (member.isPinInDoubt) yield* this.#wait([group.pins.changed], 'its PIN is just being changed');
     yield* this.#awaitProof();
     const pin = group.pins.firstFor(member);
@@ -84,7 +78,7 @@ class PinLogin {
       if (refused === undefined) return;
     }
     const other = yield* this.#otherThan(pin, refused);
-    if (other === undefined) throw this.#refusedWith(refused ?? pinIncorrect);
+    if (other === undefined) throw this.#refusedWith(refused ?? CKR.pinIncorrect);
     yield* this.#enter(other);
     const code = yield* this.#try(other);
     if (code === undefined) return;
@@ -114,7 +108,7 @@ class PinLogin {
   *#awaitProof(): Task<void> {
     const { group, member, token } = this;
     const { logins, port, policy } = group;
-    if ((token.flags & (CKF_USER_PIN_COUNT_LOW | CKF_USER_PIN_FINAL_TRY)) === 0) return;
+    if ((token.flags & (CKF.userPinCountLow | CKF.userPinFinalTry)) === 0) return;
     const until = port.now() + policy.hangAfter;
     const isOpen = (other: Member): boolean =>
       other !== member && other.state.name === 'joining' && !other.awaitsProof && other.refusal === undefined;
@@ -186,7 +180,7 @@ class PinLogin {
     if (outcome === 'wrong') return code;
     // One that was late has given its turn back: only what says something about the PIN is told then.
     if (!isLate) logins.leave('unknown', 0, member.name);
-    if (code === pinLocked) throw this.#refusedWith(code);
+    if (code === CKR.pinLocked) throw this.#refusedWith(code);
     throw new JoinFailure(reason);
   }
 
@@ -200,7 +194,7 @@ class PinLogin {
     const isInDoubt = refused === undefined || (yield* this.#isBeingChanged());
     member.refusedPins.add(pin);
     if (!isInDoubt || !this.#hasHope(pin)) {
-      logins.leave('wrong', refused ?? pinIncorrect, member.name);
+      logins.leave('wrong', refused ?? CKR.pinIncorrect, member.name);
       return undefined;
     }
     if (refused !== undefined) logins.leave('unknown', refused, member.name);
@@ -251,8 +245,7 @@ class PinLogin {
 function mayHaveBeenRefused(member: Member, token: TokenInfo): boolean {
   if (member.unknownLogins === 0) return false;
   return (
-    member.unknownLogins >= MOST_UNKNOWN_LOGINS ||
-    (token.flags & (CKF_USER_PIN_COUNT_LOW | CKF_USER_PIN_FINAL_TRY)) !== 0
+    member.unknownLogins >= MOST_UNKNOWN_LOGINS || (token.flags & (CKF.userPinCountLow | CKF.userPinFinalTry)) !== 0
   );
 }
 
@@ -265,11 +258,11 @@ interface LoginJudgement {
 function judgeLogin(group: Group, member: Member, outcome: JobOutcome | undefined): LoginJudgement {
   const failure = outcome === undefined ? undefined : failureOf(outcome);
   const code = failure?.kind === 'code' ? failure.code : 0;
-  if (outcome !== undefined && (failure === undefined || code === alreadyLoggedIn))
+  if (outcome !== undefined && (failure === undefined || code === CKR.userAlreadyLoggedIn))
     return { outcome: 'right', reason: '', code };
   if (failure?.kind === 'code') {
     // A locked PIN says nothing of the PIN that was tried.
-    const isRefused = code !== pinLocked && verdictOn(code, group.policy.verdicts) === 'credential';
+    const isRefused = code !== CKR.pinLocked && verdictOn(code, group.policy.verdicts) === 'credential';
     return { outcome: isRefused ? 'wrong' : 'unknown', reason: `C_Login answered ${codeName(code)}`, code };
   }
   member.unknownLogins += 1;

@@ -1,6 +1,6 @@
 import { type Attribute, ulongBytes } from '../../spec/attribute.js';
 import type { FoundObject } from '../../spec/calls.js';
-import { ck } from '../../spec/constants.js';
+import { CKA, CKO } from '../../spec/codes.js';
 import { type Job, type Step, step } from '../../spec/job.js';
 import type { SecretStore } from '../base/port.js';
 import type { Task } from '../base/task.js';
@@ -9,21 +9,12 @@ import type { Group } from '../group/group.js';
 import { failureOf } from '../group/job-outcome.js';
 import type { PinPair } from '../group/pins.js';
 import { JobBuilder } from '../jobs/job-builder.js';
-import { CKO, RESERVED_LABEL } from '../objects/identity.js';
+import { RESERVED_LABEL } from '../objects/identity.js';
 import { FORMAT, type PinNote, readRecord } from '../records/record.js';
 
 /** More of them are never there, but for the moment when one takes another's place. */
 const MOST = 16;
 const LINE_END = 0x0a;
-
-const CKA = {
-  class: ck('CKA_CLASS'),
-  token: ck('CKA_TOKEN'),
-  private: ck('CKA_PRIVATE'),
-  label: ck('CKA_LABEL'),
-  application: ck('CKA_APPLICATION'),
-  value: ck('CKA_VALUE'),
-} as const;
 
 const APPLICATION = 'pkcs11-ha';
 /** Of its own, so that the PINs are only read by who looks for them. */

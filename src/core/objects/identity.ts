@@ -1,46 +1,6 @@
 import { type Attribute, ulongBytes, ulongOf } from '../../spec/attribute.js';
 import type { ReadAttribute } from '../../spec/calls.js';
-import { ck } from '../../spec/constants.js';
-
-const CKA = {
-  class: ck('CKA_CLASS'),
-  keyType: ck('CKA_KEY_TYPE'),
-  certificateType: ck('CKA_CERTIFICATE_TYPE'),
-  id: ck('CKA_ID'),
-  label: ck('CKA_LABEL'),
-  modulus: ck('CKA_MODULUS'),
-  publicExponent: ck('CKA_PUBLIC_EXPONENT'),
-  ecParams: ck('CKA_EC_PARAMS'),
-  ecPoint: ck('CKA_EC_POINT'),
-  value: ck('CKA_VALUE'),
-  prime: ck('CKA_PRIME'),
-  subprime: ck('CKA_SUBPRIME'),
-  base: ck('CKA_BASE'),
-  token: ck('CKA_TOKEN'),
-  private: ck('CKA_PRIVATE'),
-  alwaysAuthenticate: ck('CKA_ALWAYS_AUTHENTICATE'),
-  sign: ck('CKA_SIGN'),
-  encrypt: ck('CKA_ENCRYPT'),
-  derive: ck('CKA_DERIVE'),
-} as const;
-
-export const CKO: Readonly<Record<'data' | 'certificate' | 'publicKey' | 'privateKey' | 'secretKey', number>> = {
-  data: ck('CKO_DATA'),
-  certificate: ck('CKO_CERTIFICATE'),
-  publicKey: ck('CKO_PUBLIC_KEY'),
-  privateKey: ck('CKO_PRIVATE_KEY'),
-  secretKey: ck('CKO_SECRET_KEY'),
-};
-
-export const CKK: Readonly<Record<'rsa' | 'dsa' | 'dh' | 'ec' | 'edwards' | 'aes' | 'des3', number>> = {
-  rsa: ck('CKK_RSA'),
-  dsa: ck('CKK_DSA'),
-  dh: ck('CKK_DH'),
-  ec: ck('CKK_EC'),
-  edwards: ck('CKK_EC_EDWARDS'),
-  aes: ck('CKK_AES'),
-  des3: ck('CKK_DES3'),
-};
+import { CKA, CKK, CKO } from '../../spec/codes.js';
 
 /** What is read of every object that is met. CKA_VALUE is not among it: it may be a key. */
 export const describedTypes: readonly number[] = [

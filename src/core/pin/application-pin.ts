@@ -1,11 +1,9 @@
-import { ck } from '../../spec/constants.js';
+import { CKR } from '../../spec/codes.js';
 import type { SecretRef } from '../../spec/job.js';
 import { TokenError } from '../base/error.js';
 import type { Task } from '../base/task.js';
 import { race } from '../base/waiting.js';
 import type { Group } from '../group/group.js';
-
-const deviceRemoved = ck('CKR_DEVICE_REMOVED');
 
 /**
  * Where the configuration has no PIN, the application's goes to the members: to one of them first, and a refusal there
@@ -25,7 +23,7 @@ export function* tryApplicationPin(group: Group, pin: SecretRef, deadline: numbe
     if (isHopeless && refused?.refusal !== undefined)
       throw takeBack(group, refused.refusal, 'no member can be logged in to', refused.name);
     if (isHopeless || group.port.now() >= deadline)
-      throw takeBack(group, deviceRemoved, `no member could be logged in to: ${group.describeMembers()}`);
+      throw takeBack(group, CKR.deviceRemoved, `no member could be logged in to: ${group.describeMembers()}`);
     yield* race([group.changed, logins.changed], deadline);
   }
 }

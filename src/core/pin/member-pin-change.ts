@@ -1,4 +1,5 @@
-import { ck, codeName } from '../../spec/constants.js';
+import { CKR } from '../../spec/codes.js';
+import { codeName } from '../../spec/constants.js';
 import { type Job, type SecretRef, step } from '../../spec/job.js';
 import { verdictOn } from '../../spec/verdict.js';
 import { rejoinAfter } from '../base/backoff.js';
@@ -11,9 +12,6 @@ import { Member } from '../group/member.js';
 import { join } from '../joining/join.js';
 import { renewLogin } from '../joining/login-renewal.js';
 
-const pinLocked = ck('CKR_PIN_LOCKED');
-const deviceRemoved = ck('CKR_DEVICE_REMOVED');
-const deviceError = ck('CKR_DEVICE_ERROR');
 /** A trial takes at most so many times `hangAfter`. */
 const TRIAL_MULTIPLE = 5;
 
@@ -30,7 +28,7 @@ function* tryPin(group: Group, model: Member, pin: SecretRef): Task<PinTrialResu
     const joined = yield* join(group, member, deadline);
     if (member.connection !== undefined) yield* member.connection.giveUp(policy);
     if (member.pin === pin) return 'right';
-    if (member.refusal !== undefined) return member.refusal === pinLocked ? 'unknown' : 'refused';
+    if (member.refusal !== undefined) return member.refusal === CKR.pinLocked ? 'unknown' : 'refused';
     // A login without an answer may have been a try.
     if (joined.ok || joined.lasting || member.unknownLogins > 0) return 'unknown';
     const retryAt = port.now() + rejoinAfter(failures, port.random());
@@ -71,7 +69,7 @@ function* setPin(group: Group, member: Member, from: SecretRef, to: SecretRef): 
   for (let isRenewed = false; ; isRenewed = true) {
     const { connection } = member;
     if (connection === undefined || !isReachable(member))
-      return { end: 'unturned', code: deviceRemoved, reason: `${name} is away` };
+      return { end: 'unturned', code: CKR.deviceRemoved, reason: `${name} is away` };
     const secret = group.port.secrets.joined(from, to);
     const job: Job = {
       steps: [step('C_SetPIN', from.length, to.length)],
@@ -88,9 +86,9 @@ function* setPin(group: Group, member: Member, from: SecretRef, to: SecretRef): 
       if (failure === undefined) return yield* lookWhich(group, member, from, to, 0, '');
       if (failure.kind === 'fault') throw failure.error;
       if (failure.kind === 'lost' && failure.begun)
-        return yield* lookWhich(group, member, from, to, deviceRemoved, `${failure.reason} in C_SetPIN on ${name}`);
+        return yield* lookWhich(group, member, from, to, CKR.deviceRemoved, `${failure.reason} in C_SetPIN on ${name}`);
       if (failure.kind !== 'code')
-        return { end: 'unturned', code: deviceRemoved, reason: `${name} was lost before its PIN was changed` };
+        return { end: 'unturned', code: CKR.deviceRemoved, reason: `${name} was lost before its PIN was changed` };
       const verdict = verdictOn(failure.code, policy.verdicts);
       const reason = `C_SetPIN answered ${codeName(failure.code)} on ${name}`;
       if (verdict === 'credential' || verdict === 'caller') return { end: 'unturned', code: failure.code, reason };
@@ -114,16 +112,16 @@ function* lookWhich(
   code: number,
   reason: string,
 ): Task<MemberPinChange> {
-  const order = code === 0 || code === deviceRemoved ? [to, from] : [from, to];
+  const order = code === 0 || code === CKR.deviceRemoved ? [to, from] : [from, to];
   for (const pin of order) {
     const trial = yield* tryPin(group, member, pin);
     if (trial === 'right')
-      return { end: pin === to ? 'turned' : 'unturned', code: code === 0 ? deviceError : code, reason };
+      return { end: pin === to ? 'turned' : 'unturned', code: code === 0 ? CKR.deviceError : code, reason };
     if (trial === 'unknown') break;
   }
   return {
     end: 'unknown',
-    code: code === 0 ? deviceRemoved : code,
+    code: code === 0 ? CKR.deviceRemoved : code,
     reason: `${reason === '' ? '' : `${reason}, and `}a login on ${member.name} could not show which PIN it has`,
   };
 }

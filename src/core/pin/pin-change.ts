@@ -1,4 +1,4 @@
-import { ck } from '../../spec/constants.js';
+import { CKR } from '../../spec/codes.js';
 import { InputError } from '../../spec/input.js';
 import type { SecretRef } from '../../spec/job.js';
 import { recordOf } from '../administration/membership.js';
@@ -15,13 +15,6 @@ import { learnRecord } from '../wrapping/membership-record.js';
 import { changePinOn } from './member-pin-change.js';
 import { completePinChange, spreadPin } from './pin-change-completion.js';
 import { clearNotes, everything, holdersIn, writeNote } from './pin-notes.js';
-
-const CKR = {
-  actionProhibited: ck('CKR_ACTION_PROHIBITED'),
-  cancelled: ck('CKR_FUNCTION_CANCELED'),
-  deviceRemoved: ck('CKR_DEVICE_REMOVED'),
-  userNotLoggedIn: ck('CKR_USER_NOT_LOGGED_IN'),
-} as const;
 
 /** Whoever else changes the PIN is looked at again so often (ms). */
 const LOOK_AGAIN = 50;
@@ -187,8 +180,8 @@ class PinChange {
 
   #checkTime(): void {
     const { group, deadline } = this;
-    if (this.isGivenUp) refuse(CKR.cancelled, 'the caller has given it up');
-    if (group.port.now() >= deadline) refuse(CKR.cancelled, 'it was not done in time');
+    if (this.isGivenUp) refuse(CKR.functionCanceled, 'the caller has given it up');
+    if (group.port.now() >= deadline) refuse(CKR.functionCanceled, 'it was not done in time');
   }
 
   *#turnAll(present: readonly Member[], note: PinNote, pair: PinPair, away: readonly string[]): Task<PinReport> {
@@ -232,7 +225,7 @@ class PinChange {
     group.emit({ type: 'pin', what: 'pending', members: names });
     const { message } = error as Error;
     // A caller that gave it up has to hear that it was not all taken back.
-    const isRefusal = error instanceof TokenError && error.code !== CKR.cancelled;
+    const isRefusal = error instanceof TokenError && error.code !== CKR.functionCanceled;
     const code = isRefusal ? error.code : CKR.deviceRemoved;
     return refuse(
       code,

@@ -1,9 +1,9 @@
 import { type Attribute, ulongBytes } from '../../spec/attribute.js';
 import type { FoundObject, ReadAttribute } from '../../spec/calls.js';
-import { ck } from '../../spec/constants.js';
+import { CKA, CKK, CKO } from '../../spec/codes.js';
 import type { JobReply } from '../../spec/job.js';
 import { resultOf, step } from '../../spec/job.js';
-import { CKK, CKO, describe, describedTypes, identityOf, RESERVED_LABEL } from '../objects/identity.js';
+import { describe, describedTypes, identityOf, RESERVED_LABEL } from '../objects/identity.js';
 import { fromHex, noteProofs, proofsIn } from '../objects/note.js';
 import { type Alias, VirtualObject } from '../objects/object.js';
 import {
@@ -19,17 +19,6 @@ import {
   readRecord,
   recordTypes,
 } from './record.js';
-
-const CKA = {
-  class: ck('CKA_CLASS'),
-  keyType: ck('CKA_KEY_TYPE'),
-  label: ck('CKA_LABEL'),
-  id: ck('CKA_ID'),
-  modulus: ck('CKA_MODULUS'),
-  publicExponent: ck('CKA_PUBLIC_EXPONENT'),
-  token: ck('CKA_TOKEN'),
-  private: ck('CKA_PRIVATE'),
-} as const;
 
 export const DOMAIN_LABEL: string = `${RESERVED_LABEL}domain`;
 export const TRANSPORT_LABEL: string = `${RESERVED_LABEL}transport`;

@@ -1,20 +1,11 @@
 import { type Attribute, ulongBytes } from '../../spec/attribute.js';
-import { ck } from '../../spec/constants.js';
+import { CKA, CKO } from '../../spec/codes.js';
 import type { ObjectSummary } from '../base/event.js';
-import { CKO, describedTypes, RESERVED_LABEL } from '../objects/identity.js';
+import { describedTypes, RESERVED_LABEL } from '../objects/identity.js';
 import type { KeyRecord, NotedAttribute, ObjectNote, ProofKind } from '../objects/key-note.js';
 
 /** The format that this version writes; whoever meets a newer one does not write. */
 export const FORMAT = 1;
-
-const CKA = {
-  class: ck('CKA_CLASS'),
-  token: ck('CKA_TOKEN'),
-  private: ck('CKA_PRIVATE'),
-  label: ck('CKA_LABEL'),
-  application: ck('CKA_APPLICATION'),
-  value: ck('CKA_VALUE'),
-} as const;
 
 /** A member of the group: its token, and the public half of the key pair that keys travel to it under. */
 export interface MemberNote {
@@ -143,7 +134,7 @@ export function reversalOf(record: ChangeRecord): ChangeRecord {
 }
 
 const labelAt = describedTypes.indexOf(CKA.label);
-const idAt = describedTypes.indexOf(ck('CKA_ID'));
+const idAt = describedTypes.indexOf(CKA.id);
 
 /** The objects of a change as events name them. */
 export function summariesOf({ notes }: ChangeRecord): readonly ObjectSummary[] {

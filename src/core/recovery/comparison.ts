@@ -1,4 +1,4 @@
-import { ck } from '../../spec/constants.js';
+import { CKA, CKO } from '../../spec/codes.js';
 import type { Task } from '../base/task.js';
 import { isReachable, readingRecords, runOnMember } from '../call/member-job-run.js';
 import { toVirtualObjects } from '../call/object-mapping.js';
@@ -11,7 +11,6 @@ import { Progress } from '../group/progress.js';
 import { isSecretRequest } from '../jobs/creation-request.js';
 import { JobBuilder } from '../jobs/job-builder.js';
 import type { Survey } from '../objects/found-object.js';
-import { CKO } from '../objects/identity.js';
 import type { KeyRecord } from '../objects/key-note.js';
 import type { VirtualObject } from '../objects/object.js';
 import { foundIn, recordsIn } from '../records/ledger.js';
@@ -26,8 +25,6 @@ import { changingAttributesTo } from '../replication/attribute-change-job.js';
 import { copyReplicaTo } from '../replication/replica-copy.js';
 import { RenamedObjects } from './renamed-object.js';
 
-const CKA_LABEL = ck('CKA_LABEL');
-const CKA_ID = ck('CKA_ID');
 /** One object is waited for so many times `hangAfter`. */
 const COPY_MULTIPLE = 2;
 
@@ -204,8 +201,8 @@ class Copying {
     if (renamed === undefined) return false;
     const { label, id } = object.description;
     const changes = [
-      { type: CKA_LABEL, value: label },
-      ...(object.description.class === CKO.data ? [] : [{ type: CKA_ID, value: id }]),
+      { type: CKA.label, value: label },
+      ...(object.description.class === CKO.data ? [] : [{ type: CKA.id, value: id }]),
     ];
     const { memberJob } = changingAttributesTo(group, renamed, changes);
     return (yield* runOnMember(group, member, memberJob, until)).kind === 'done';

@@ -1,4 +1,4 @@
-import { ck } from '../../spec/constants.js';
+import { CKR } from '../../spec/codes.js';
 import { step } from '../../spec/job.js';
 import { refuse } from '../base/refusal.js';
 import { FOREVER, type Task } from '../base/task.js';
@@ -27,7 +27,7 @@ export function* awaitClaim(group: Group, member: Member, deadline: number): Tas
   for (;;) {
     const release = claimOf(group, member);
     if (release !== undefined) return release;
-    if (group.port.now() >= deadline) refuse(ck('CKR_FUNCTION_FAILED'), `${member.name} is being brought up to date`);
+    if (group.port.now() >= deadline) refuse(CKR.functionFailed, `${member.name} is being brought up to date`);
     yield* sleepUntil(group.port.now() + LOOK_AGAIN);
   }
 }

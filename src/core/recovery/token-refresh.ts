@@ -1,5 +1,5 @@
 import { type Attribute, ulongBytes } from '../../spec/attribute.js';
-import { ck } from '../../spec/constants.js';
+import { CKA, CKO } from '../../spec/codes.js';
 import { type Job, optional, step } from '../../spec/job.js';
 import type { Task } from '../base/task.js';
 import { awaitCompletion, runTogether } from '../base/waiting.js';
@@ -7,15 +7,15 @@ import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import { onToken } from '../jobs/job-builder.js';
 import { endSpareHost, startSpareHost } from '../joining/spare-host.js';
-import { CKO, RESERVED_LABEL } from '../objects/identity.js';
+import { RESERVED_LABEL } from '../objects/identity.js';
 
 /** Whoever's sight cannot be cured in so many times `hangAfter` is believed as it is. */
 const REFRESH_MULTIPLE = 5;
 
 const template: readonly Attribute[] = [
-  { type: ck('CKA_CLASS'), value: ulongBytes(CKO.data) },
-  { type: ck('CKA_PRIVATE'), value: Uint8Array.of(0) },
-  { type: ck('CKA_LABEL'), value: Buffer.from(`${RESERVED_LABEL}probe`) },
+  { type: CKA.class, value: ulongBytes(CKO.data) },
+  { type: CKA.private, value: Uint8Array.of(0) },
+  { type: CKA.label, value: Buffer.from(`${RESERVED_LABEL}probe`) },
   onToken,
 ];
 

@@ -1,5 +1,5 @@
 import type { Attribute } from '../../spec/attribute.js';
-import { ck } from '../../spec/constants.js';
+import { CKR } from '../../spec/codes.js';
 import { type Job, type JobReply, resultOf, step } from '../../spec/job.js';
 import { CKR_OK } from '../../spec/verdict.js';
 import { FOREVER, type Task } from '../base/task.js';
@@ -24,7 +24,6 @@ const nothing = new Uint8Array();
 const VALUES_PER_JOB = 32;
 /** More objects of one name on one token are not looked through. */
 export const MOST_TWINS = 64;
-const gone = ck('CKR_OBJECT_HANDLE_INVALID');
 
 /** The job that finds objects and reads what identifies them. CKA_VALUE of keys is never read. */
 export function findJob(template: readonly Attribute[], most: number): Job {
@@ -79,7 +78,7 @@ export function* completeInventory(
     for (const [index, { code, call }] of values.reply.results.entries()) {
       const entry = valued.shift();
       if (entry === undefined) break;
-      if (code === gone) continue;
+      if (code === CKR.objectHandleInvalid) continue;
       if (code !== CKR_OK) return { kind: 'code', function: call, code };
       const value = resultOf(values.reply, index, 'C_GetAttributeValue')[0]?.value ?? new Uint8Array();
       const { port } = connection;

@@ -1,4 +1,4 @@
-import { ck } from '../../spec/constants.js';
+import { CKR } from '../../spec/codes.js';
 import type { Task } from '../base/task.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
@@ -14,8 +14,6 @@ import { candidatesOn } from './inventory.js';
 import { establishReference } from './reference.js';
 import { remember } from './replica.js';
 import { restoreSessionObject } from './session-object.js';
-
-const generalError = ck('CKR_GENERAL_ERROR');
 
 class Resolving extends PendingWork implements Resolution {
   result: Replica | Failure | undefined;
@@ -37,7 +35,7 @@ export function resolve(group: Group, member: Member, connection: Connection, ob
         resolution.result = yield* search(group, member, connection, object, resolution);
       } catch {
         // A token that answers outside of the standard must not take the call with it.
-        resolution.result = { kind: 'code', function: 'C_FindObjects', code: generalError };
+        resolution.result = { kind: 'code', function: 'C_FindObjects', code: CKR.generalError };
       } finally {
         connection.resolutions.delete(object);
         // What was found under a login that has been replaced meanwhile is void.

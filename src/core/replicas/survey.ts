@@ -1,6 +1,6 @@
 import type { Attribute } from '../../spec/attribute.js';
 import type { ReadAttribute } from '../../spec/calls.js';
-import { ck } from '../../spec/constants.js';
+import { CKA, CKR } from '../../spec/codes.js';
 import { resultOf, step } from '../../spec/job.js';
 import { CKR_OK } from '../../spec/verdict.js';
 import { FOREVER, type Task } from '../base/task.js';
@@ -25,8 +25,6 @@ const BATCH = 16;
 /** And so many where only the label is. */
 const LABEL_BATCH = 64;
 const MOST_OBJECTS = 0x7fff_ffff;
-const gone = ck('CKR_OBJECT_HANDLE_INVALID');
-const CKA_LABEL = ck('CKA_LABEL');
 const nothing = new Uint8Array();
 type ReadObject = readonly [handle: Uint8Array, read: readonly ReadAttribute[]];
 
@@ -61,7 +59,7 @@ function* readMany(
     // A job ends at the first step that fails; the rest is asked for again.
     for (const [index, { code, call }] of outcome.reply.results.entries()) {
       const handle = left.shift();
-      if (handle === undefined || code === gone) continue;
+      if (handle === undefined || code === CKR.objectHandleInvalid) continue;
       if (code !== CKR_OK) return { kind: 'code', function: call, code };
       const read = resultOf(outcome.reply, index, 'C_GetAttributeValue');
       all.push([handle, read.map(({ presence, value }) => ({ presence, value: Buffer.from(value) }))]);
@@ -84,7 +82,7 @@ function* readObjects(connection: Connection, pace: Pace | undefined): Task<Surv
   work.epoch = connection.epoch;
   const handles = yield* handlesOf(connection, [], work);
   if (isFailure(handles)) return handles;
-  const labels = yield* readMany(connection, handles, [CKA_LABEL], work, pace, LABEL_BATCH);
+  const labels = yield* readMany(connection, handles, [CKA.label], work, pace, LABEL_BATCH);
   if (isFailure(labels)) return labels;
   const others = labels.filter(([, [label]]) => !isReserved(label?.value ?? nothing)).map(([handle]) => handle);
   const read = yield* readMany(connection, others, describedTypes, work, pace);

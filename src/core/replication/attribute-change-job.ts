@@ -1,5 +1,5 @@
 import type { Attribute } from '../../spec/attribute.js';
-import { ck } from '../../spec/constants.js';
+import { CKA } from '../../spec/codes.js';
 import { optional, step } from '../../spec/job.js';
 import { attributeIn } from '../../spec/rules.js';
 import type { Group } from '../group/group.js';
@@ -12,9 +12,6 @@ import type { VirtualObject } from '../objects/object.js';
 import { type AliasRecord, type AnyRecord, keyRecordTemplate, labelTemplate } from '../records/record.js';
 import { useTypes } from '../replicas/copies.js';
 import { aliasOf } from './naming.js';
-
-const CKA_LABEL = ck('CKA_LABEL');
-const CKA_ID = ck('CKA_ID');
 
 /** What is written beside the new values. */
 export interface ChangedRecords {
@@ -37,7 +34,7 @@ export function describeAll(described: readonly (Uint8Array | undefined)[]): Des
 
 /** The object under the identity it gets; undefined when that stays as it is. */
 export function renamedBy(object: VirtualObject, changes: readonly Attribute[]): VirtualObject | undefined {
-  if (attributeIn(changes, CKA_LABEL) === undefined && attributeIn(changes, CKA_ID) === undefined) return undefined;
+  if (attributeIn(changes, CKA.label) === undefined && attributeIn(changes, CKA.id) === undefined) return undefined;
   const described = describedTypes.map((type, index) => attributeIn(changes, type) ?? object.described[index]);
   const description = describeAll(described);
   const identity = identityOf(description, object.valueDigest);

@@ -1,6 +1,6 @@
 import { type Attribute, attributeOf } from '../../spec/attribute.js';
 import type { ReadAttribute } from '../../spec/calls.js';
-import { ck } from '../../spec/constants.js';
+import { CKA, CKR } from '../../spec/codes.js';
 import { type JobReply, resultOf } from '../../spec/job.js';
 import { attributeIn, checkChange } from '../../spec/rules.js';
 import { CKR_OK } from '../../spec/verdict.js';
@@ -33,16 +33,6 @@ import { renameAmong } from './naming.js';
 import { describeObject, wrapNow } from './replica-copy.js';
 import { carryOut, ReplicatedChange } from './replicated-change.js';
 
-const CKA_LABEL = ck('CKA_LABEL');
-const CKA_ID = ck('CKA_ID');
-const CKA_EXTRACTABLE = ck('CKA_EXTRACTABLE');
-
-const CKR = {
-  attributeValueInvalid: ck('CKR_ATTRIBUTE_VALUE_INVALID'),
-  deviceRemoved: ck('CKR_DEVICE_REMOVED'),
-  functionFailed: ck('CKR_FUNCTION_FAILED'),
-} as const;
-
 /** Attributes as they are to be, and as they were. */
 interface AttributeChange {
   readonly changes: readonly Attribute[];
@@ -63,7 +53,7 @@ export function* changeAttributes(
   checkWritable(group, name);
   const violation = checkChange(changes, object.description.class);
   if (violation !== undefined) throw new TokenError(violation.code, name, violation.explanation);
-  if (isReserved(attributeIn(changes, CKA_LABEL) ?? new Uint8Array())) {
+  if (isReserved(attributeIn(changes, CKA.label) ?? new Uint8Array())) {
     const explanation = "attribute label: labels that begin with 'pkcs11-ha:' are the group's own";
     throw new TokenError(CKR.attributeValueInvalid, name, explanation);
   }
@@ -127,8 +117,8 @@ function* noticeRename(group: Group, object: VirtualObject, deadline: number): T
   const { label, id } = object.description;
   object.described = object.described.map((value, index) => {
     const type = describedTypes[index];
-    if (type === CKA_LABEL) return label;
-    return type === CKA_ID && value !== undefined ? id : value;
+    if (type === CKA.label) return label;
+    return type === CKA.id && value !== undefined ? id : value;
   });
 }
 
@@ -138,7 +128,7 @@ function* sealNow(
   object: VirtualObject,
   changes: readonly Attribute[],
 ): Task<KeyRecord['sealed']> {
-  const isGuarded = isTrueIn(changes, CKA_EXTRACTABLE) === false && group.policy.nonExtractable === 'sealed';
+  const isGuarded = isTrueIn(changes, CKA.extractable) === false && group.policy.nonExtractable === 'sealed';
   if (!isGuarded || object.record === undefined || object.record === null || object.record.sealed !== undefined)
     return undefined;
   return yield* wrapNow(group, object, deadline);

@@ -1,5 +1,5 @@
 import type { Attribute } from '../../spec/attribute.js';
-import { ck } from '../../spec/constants.js';
+import { CKA, CKR } from '../../spec/codes.js';
 import { resultOf, step } from '../../spec/job.js';
 import { attributeIn } from '../../spec/rules.js';
 import { TokenError } from '../base/error.js';
@@ -21,23 +21,6 @@ import { installAndCommit, installOn, keepReplica, problemOf } from './installat
 import { nameObject } from './naming.js';
 import { makeOriginal, type OriginalObject, originalJobOn, pairProofs } from './original.js';
 import { carryOut, destroyingHandles, ReplicatedChange, type WrittenObjects } from './replicated-change.js';
-
-const CKA = {
-  extractable: ck('CKA_EXTRACTABLE'),
-  token: ck('CKA_TOKEN'),
-  value: ck('CKA_VALUE'),
-} as const;
-
-const CKR = {
-  actionProhibited: ck('CKR_ACTION_PROHIBITED'),
-  deviceRemoved: ck('CKR_DEVICE_REMOVED'),
-  functionFailed: ck('CKR_FUNCTION_FAILED'),
-  functionNotSupported: ck('CKR_FUNCTION_NOT_SUPPORTED'),
-  keyHandleInvalid: ck('CKR_KEY_HANDLE_INVALID'),
-  keyNotWrappable: ck('CKR_KEY_NOT_WRAPPABLE'),
-  templateInconsistent: ck('CKR_TEMPLATE_INCONSISTENT'),
-  userNotLoggedIn: ck('CKR_USER_NOT_LOGGED_IN'),
-} as const;
 
 /** More objects of one name are not counted. */
 const MOST_ALIKE = 64;
@@ -252,7 +235,7 @@ function templateOf(creation: CreationRequest, part: OriginalObject, origin: Ori
     : [...part.template];
   if (origin.kind === 'created' && part.value !== undefined) {
     const parameters = part.description.ecParams;
-    if (parameters.length > 0) template.push({ type: ck('CKA_EC_PARAMS'), value: parameters });
+    if (parameters.length > 0) template.push({ type: CKA.ecParams, value: parameters });
     template.push({ type: CKA.value, value: part.value });
   }
   return template;

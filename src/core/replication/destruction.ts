@@ -1,4 +1,4 @@
-import { ck } from '../../spec/constants.js';
+import { CKR } from '../../spec/codes.js';
 import { optional, step } from '../../spec/job.js';
 import type { Task } from '../base/task.js';
 import { isReachable } from '../call/member-job-run.js';
@@ -15,11 +15,6 @@ import { refreshForChange } from '../wrapping/membership-record.js';
 import { checkWritable } from './creation.js';
 import { copyReplicaTo, describeObject } from './replica-copy.js';
 import { carryOut, ReplicatedChange } from './replicated-change.js';
-
-const CKR = {
-  deviceRemoved: ck('CKR_DEVICE_REMOVED'),
-  functionFailed: ck('CKR_FUNCTION_FAILED'),
-} as const;
 
 /**
  * Destroys an object on all members, one after the other. What cannot be finished now is finished when the

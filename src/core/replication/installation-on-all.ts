@@ -1,4 +1,4 @@
-import { ck } from '../../spec/constants.js';
+import { CKR } from '../../spec/codes.js';
 import type { TokenError } from '../base/error.js';
 import type { Task } from '../base/task.js';
 import { runTogether } from '../base/waiting.js';
@@ -17,11 +17,6 @@ import { hex } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
 import type { AnyRecord } from '../records/record.js';
 import type { ReplicatedChange, WrittenObjects } from './replicated-change.js';
-
-const CKR = {
-  deviceRemoved: ck('CKR_DEVICE_REMOVED'),
-  functionFailed: ck('CKR_FUNCTION_FAILED'),
-} as const;
 
 /** How an installation ended on one member. */
 export type InstallationOutcome =

@@ -1,5 +1,6 @@
 import { type Attribute, ulongBytes } from '../../spec/attribute.js';
 import type { ObjectRef, ReadAttribute } from '../../spec/calls.js';
+import { CKA, CKK, CKO } from '../../spec/codes.js';
 import { ck } from '../../spec/constants.js';
 import { type JobReply, optional, resultOf, step } from '../../spec/job.js';
 import { attributeIn } from '../../spec/rules.js';
@@ -22,8 +23,6 @@ import { noCodes, type Operation } from '../jobs/operation.js';
 import { comparedProvers, mayBeProbed, type Prover } from '../jobs/proof.js';
 import { forgottenTypes, materialTypes, secretTypes, statedTypes } from '../objects/attribute-sets.js';
 import {
-  CKK,
-  CKO,
   type Description,
   describe,
   describedTypes,
@@ -35,13 +34,6 @@ import {
 import type { ProofKind, Wrapped } from '../objects/key-note.js';
 import type { VirtualObject } from '../objects/object.js';
 
-const CKA = {
-  token: ck('CKA_TOKEN'),
-  extractable: ck('CKA_EXTRACTABLE'),
-  sensitive: ck('CKA_SENSITIVE'),
-  value: ck('CKA_VALUE'),
-} as const;
-const genericSecret = ck('CKK_GENERIC_SECRET');
 const keyTypesOfHmac = new Set(
   ['MD5', 'SHA_1', 'SHA256', 'SHA384', 'SHA512', 'SHA224'].map((hash) => ck(`CKK_${hash}_HMAC`)),
 );
@@ -73,7 +65,7 @@ function presentIn(read: readonly ReadAttribute[], types: readonly number[], typ
 
 /** The description of what is asked for, as far as the request tells it. */
 function expected({ class: objectClass, type, asked }: ObjectRequest): Description {
-  const given = withAttribute(asked, { type: ck('CKA_CLASS'), value: ulongBytes(objectClass) });
+  const given = withAttribute(asked, { type: CKA.class, value: ulongBytes(objectClass) });
   const description = describe(
     describedTypes.map((each) => {
       const value = attributeIn(given, each);
@@ -117,7 +109,7 @@ class OriginalReader {
       }
       const { record } = group.ledger;
       if (record !== undefined && domain !== undefined) {
-        const isGeneric = request.type === genericSecret || keyTypesOfHmac.has(request.type);
+        const isGeneric = request.type === CKK.genericSecret || keyTypesOfHmac.has(request.type);
         const way = wrapMethodFor(record, isGeneric && request.class === CKO.secretKey, lengthIn(request.asked));
         this.#wrapped = addWrapping(builder, record, way, domain, wrappable);
       }
@@ -203,7 +195,7 @@ class OriginalReader {
     }
     if (publicValue !== undefined && attributeIn(template, CKA.value) === undefined)
       template.push({ type: CKA.value, value: publicValue });
-    return objectClass === CKO.publicKey ? template.filter(({ type }) => type !== ck('CKA_MODULUS_BITS')) : template;
+    return objectClass === CKO.publicKey ? template.filter(({ type }) => type !== CKA.modulusBits) : template;
   }
 }
 
@@ -268,9 +260,7 @@ function madeIn(reply: JobReply): readonly Uint8Array[] {
 
 /** How large a key is to be: what its making takes depends on it. */
 function requestedSize({ requests }: CreationRequest): string {
-  const bits = requests
-    .map(({ asked }) => attributeIn(asked, ck('CKA_MODULUS_BITS')))
-    .find((value) => value !== undefined);
+  const bits = requests.map(({ asked }) => attributeIn(asked, CKA.modulusBits)).find((value) => value !== undefined);
   return bits === undefined ? '' : Buffer.from(bits).toString('hex');
 }
 
@@ -305,7 +295,7 @@ export function pairProofs(parts: readonly OriginalObject[]): readonly OriginalO
   const [own, secret] = parts;
   if (own === undefined || secret === undefined) return parts;
   const point = pointOf(own);
-  const isSigned = [CKK.ec, CKK.edwards, CKK.dsa].includes(secret.description.type) && secret.description.signs;
+  const isSigned = [CKK.ec, CKK.ecEdwards, CKK.dsa].includes(secret.description.type) && secret.description.signs;
   if (point === undefined || !isSigned) return parts;
   return [own, { ...secret, proofs: new Map([...secret.proofs, ['signature', point]]) }];
 }

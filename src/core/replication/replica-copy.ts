@@ -1,5 +1,6 @@
 import type { Attribute } from '../../spec/attribute.js';
 import type { ReadAttribute } from '../../spec/calls.js';
+import { CKA, CKK, CKO } from '../../spec/codes.js';
 import { ck } from '../../spec/constants.js';
 import { attributeIn } from '../../spec/rules.js';
 import type { Task } from '../base/task.js';
@@ -14,7 +15,7 @@ import { JobBuilder } from '../jobs/job-builder.js';
 import { addWrapping, wrapMethodFor } from '../jobs/key-wrapping.js';
 import { noCodes, type Operation, readAttributes } from '../jobs/operation.js';
 import { materialTypes, statedTypes } from '../objects/attribute-sets.js';
-import { CKO, describedTypes } from '../objects/identity.js';
+import { describedTypes } from '../objects/identity.js';
 import type { KeyRecord, Wrapped } from '../objects/key-note.js';
 import { attributesOf } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
@@ -23,14 +24,6 @@ import { establishReference } from '../replicas/reference.js';
 import { isCurrent, rewrapSealed } from '../wrapping/resealing.js';
 import { aliasOf } from './naming.js';
 import { destroyingHandles } from './replicated-change.js';
-
-const CKA = {
-  class: ck('CKA_CLASS'),
-  keyType: ck('CKA_KEY_TYPE'),
-  valueLen: ck('CKA_VALUE_LEN'),
-  token: ck('CKA_TOKEN'),
-} as const;
-const genericSecret = ck('CKK_GENERIC_SECRET');
 
 /** What public objects are made of, besides what keys have too. */
 const publicTypes: readonly number[] = [
@@ -149,7 +142,7 @@ export function* wrapNow(group: Group, object: VirtualObject, deadline: number):
   const [length] = yield* runCall(group, readAttributes(object, [CKA.valueLen]), deadline);
   const known =
     length?.presence === 'present' && length.value.length === 8 ? Number(length.value.readBigUInt64LE()) : 0;
-  const isGeneric = description.class === CKO.secretKey && description.type === genericSecret;
+  const isGeneric = description.class === CKO.secretKey && description.type === CKK.genericSecret;
   const way = wrapMethodFor(record, isGeneric, known === 0 ? undefined : known);
   let read: ReturnType<typeof addWrapping> = () => undefined;
   const operation: Operation<Wrapped | undefined> = {

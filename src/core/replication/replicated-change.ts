@@ -1,5 +1,5 @@
 import type { Attribute } from '../../spec/attribute.js';
-import { ck } from '../../spec/constants.js';
+import { CKR } from '../../spec/codes.js';
 import { type JobReply, resultOf, step } from '../../spec/job.js';
 import { TokenError } from '../base/error.js';
 import type { AttemptRecord } from '../base/event.js';
@@ -14,11 +14,6 @@ import type { Login, MemberJob } from '../jobs/member-job.js';
 import { hex, noteAttributes, noteObject } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
 import { type ChangeRecord, labelTemplate, reversalOf } from '../records/record.js';
-
-const CKR = {
-  deviceRemoved: ck('CKR_DEVICE_REMOVED'),
-  functionFailed: ck('CKR_FUNCTION_FAILED'),
-} as const;
 
 /** What is undone, or noted for others, gets so long after a call's own deadline (ms). */
 const SETTLE_WITHIN = 10_000;

@@ -1,4 +1,4 @@
-import { ck } from '../../spec/constants.js';
+import { CKR } from '../../spec/codes.js';
 import { TokenError } from '../base/error.js';
 import type { Task } from '../base/task.js';
 import { runCall } from '../call/call.js';
@@ -17,14 +17,6 @@ import { type DataKind, functionsOf, isCipher } from '../jobs/operation-kind.js'
 import type { VirtualObject } from '../objects/object.js';
 import { checkFirstUpdate } from './init-check.js';
 import { Stream } from './stream.js';
-
-const CKR = {
-  bufferTooSmall: ck('CKR_BUFFER_TOO_SMALL'),
-  deviceRemoved: ck('CKR_DEVICE_REMOVED'),
-  notInitialized: ck('CKR_OPERATION_NOT_INITIALIZED'),
-  notSupported: ck('CKR_FUNCTION_NOT_SUPPORTED'),
-  notLoggedIn: ck('CKR_USER_NOT_LOGGED_IN'),
-} as const;
 
 const NOTHING = Buffer.alloc(0);
 
@@ -70,7 +62,7 @@ export class BegunOperation {
   *single(data: Uint8Array, signature: Uint8Array | undefined, room: Room, deadline: number): Task<DataResult> {
     const { single } = functionsOf[this.kind];
     this.#checkLogin(single);
-    if (this.#hasParts) throw new TokenError(CKR.notInitialized, single, 'it was begun part by part');
+    if (this.#hasParts) throw new TokenError(CKR.operationNotInitialized, single, 'it was begun part by part');
     const kept = this.#kept;
     if (kept?.of === single && Buffer.compare(kept.input, data) === 0) return this.#giveKept(kept, single, room);
     const operation = this.#authenticated(inOnePart(this.#beginning, data, signature));
@@ -81,7 +73,7 @@ export class BegunOperation {
   /** The output of a cipher; nothing of the other kinds. */
   *update(data: Uint8Array, room: Room, deadline: number): Task<Buffer> {
     const { update } = functionsOf[this.kind];
-    if (update === undefined) throw new TokenError(CKR.notInitialized, '', 'it takes all data at once');
+    if (update === undefined) throw new TokenError(CKR.operationNotInitialized, '', 'it takes all data at once');
     this.#checkLogin(update);
     if (!isCipher(this.kind)) {
       yield* this.#record(data, deadline);
@@ -102,14 +94,14 @@ export class BegunOperation {
   /** C_DigestKey, section 5.10. */
   digestKey(key: VirtualObject): void {
     if (this.#stream !== undefined)
-      throw new TokenError(CKR.notSupported, 'C_DigestKey', 'not after so much data as is no longer kept');
+      throw new TokenError(CKR.functionNotSupported, 'C_DigestKey', 'not after so much data as is no longer kept');
     this.#hasParts = true;
     this.#parts.push(key);
   }
 
   *final(signature: Uint8Array | undefined, room: Room, deadline: number): Task<DataResult> {
     const { final } = functionsOf[this.kind];
-    if (final === undefined) throw new TokenError(CKR.notInitialized, '', 'it takes all data at once');
+    if (final === undefined) throw new TokenError(CKR.operationNotInitialized, '', 'it takes all data at once');
     this.#checkLogin(final);
     const kept = this.#takeKept();
     if (kept?.of === final) return this.#giveKept(kept, final, room);
@@ -161,16 +153,16 @@ export class BegunOperation {
     const pin = member.pin ?? this.#group.pin;
     const refuse = (code: number, explanation: string): TokenError =>
       new TokenError(code, 'C_Login', explanation, [], member.name);
-    if (pin === undefined) throw refuse(CKR.notLoggedIn, 'the PIN is not known');
+    if (pin === undefined) throw refuse(CKR.userNotLoggedIn, 'the PIN is not known');
     // Each try with a wrong one brings the token nearer to being locked.
     if (member.refusalAgain !== undefined) throw refuse(member.refusalAgain, 'the PIN was refused before');
-    if (member.isPinInDoubt) throw refuse(CKR.notLoggedIn, 'the PIN is just being changed');
+    if (member.isPinInDoubt) throw refuse(CKR.userNotLoggedIn, 'the PIN is just being changed');
     return pin;
   };
 
   #checkLogin(functionName: string): void {
     if (this.needsLogin && !this.isAuthenticated)
-      throw new TokenError(CKR.notLoggedIn, functionName, 'the key asks for a login with CKU_CONTEXT_SPECIFIC');
+      throw new TokenError(CKR.userNotLoggedIn, functionName, 'the key asks for a login with CKU_CONTEXT_SPECIFIC');
   }
 
   #takeKept(): Kept | undefined {

@@ -1,5 +1,5 @@
 import type { MechanismInfo, MechanismTable } from '../../spec/calls.js';
-import { ck } from '../../spec/constants.js';
+import { CKF, CKR } from '../../spec/codes.js';
 import { resultOf, step } from '../../spec/job.js';
 import { TokenError } from '../base/error.js';
 import type { Task } from '../base/task.js';
@@ -9,9 +9,7 @@ import { failureOf } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
 
 /** What every member has to be able to do, because it is done on each of them. */
-const ON_ALL = ck('CKF_UNWRAP') | ck('CKF_DERIVE');
-const deviceRemoved = ck('CKR_DEVICE_REMOVED');
-const CKF_HW = ck('CKF_HW');
+const ON_ALL = CKF.unwrap | CKF.derive;
 
 /**
  * What the group can serve: what any member can, since calls are routed to one that can; but to unwrap and derive what
@@ -26,7 +24,11 @@ export function* mechanismsOf(group: Group, deadline: number): Task<MechanismTab
     const known = tables.length > 0 ? tables : group.members.flatMap(({ mechanisms }) => mechanisms ?? []);
     if (known.length > 0) return merge(known);
     if (group.isHopeless || group.port.now() >= deadline)
-      throw new TokenError(deviceRemoved, 'C_GetMechanismList', `no member has answered: ${group.describeMembers()}`);
+      throw new TokenError(
+        CKR.deviceRemoved,
+        'C_GetMechanismList',
+        `no member has answered: ${group.describeMembers()}`,
+      );
     yield* race([group.changed], deadline);
   }
 }
@@ -69,11 +71,11 @@ function merge(tables: readonly MechanismTable[]): MechanismTable {
 }
 
 function both(one: MechanismInfo, other: MechanismInfo): MechanismInfo {
-  const everywhere = one.flags & other.flags & (ON_ALL | CKF_HW);
+  const everywhere = one.flags & other.flags & (ON_ALL | CKF.hw);
   return {
     shortestKey: Math.min(one.shortestKey, other.shortestKey),
     longestKey: Math.max(one.longestKey, other.longestKey),
-    flags: (((one.flags | other.flags) & ~(ON_ALL | CKF_HW)) | everywhere) >>> 0,
+    flags: (((one.flags | other.flags) & ~(ON_ALL | CKF.hw)) | everywhere) >>> 0,
   };
 }
 

@@ -1,12 +1,10 @@
-import { ck } from '../../spec/constants.js';
+import { CKR } from '../../spec/codes.js';
 import { step } from '../../spec/job.js';
 import { TokenError } from '../base/error.js';
 import type { Task } from '../base/task.js';
 import { runTogether } from '../base/waiting.js';
 import { runOnMember } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
-
-const deviceRemoved = ck('CKR_DEVICE_REMOVED');
 
 /** C_SeedRandom, section 5.15: every member in service gets the seed. Fails where none takes it. */
 export function* seedRandom(group: Group, seed: Uint8Array, deadline: number): Task<void> {
@@ -24,7 +22,7 @@ export function* seedRandom(group: Group, seed: Uint8Array, deadline: number): T
   if (ends.some(({ kind }) => kind === 'done')) return;
   const refused = ends.find((end) => end.kind === 'refused');
   throw new TokenError(
-    refused?.code ?? deviceRemoved,
+    refused?.code ?? CKR.deviceRemoved,
     'C_SeedRandom',
     refused === undefined ? group.describeMembers() : '',
   );

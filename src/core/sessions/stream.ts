@@ -1,4 +1,5 @@
-import { ck, codeName } from '../../spec/constants.js';
+import { CKR } from '../../spec/codes.js';
+import { codeName } from '../../spec/constants.js';
 import { endOf, type Job, type JobReply, type Step, step } from '../../spec/job.js';
 import { verdictOn } from '../../spec/verdict.js';
 import { TokenError } from '../base/error.js';
@@ -12,11 +13,6 @@ import { type Beginning, type DataResult, finalStep, initStep, outputIn, updateS
 import { kindOfOperation, type Location, type Operation, verificationFailures } from '../jobs/operation.js';
 import { functionsOf, isCipher } from '../jobs/operation-kind.js';
 import { ReturnedOutput } from './returned-output.js';
-
-const CKR = {
-  deviceRemoved: ck('CKR_DEVICE_REMOVED'),
-  ok: ck('CKR_OK'),
-} as const;
 
 /** A session that is held on a member; its number is good for one host. */
 interface HeldSession extends Location {

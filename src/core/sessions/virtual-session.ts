@@ -1,5 +1,5 @@
 import type { Attribute } from '../../spec/attribute.js';
-import { ck } from '../../spec/constants.js';
+import { CKF, CKR } from '../../spec/codes.js';
 import type { SecretRef } from '../../spec/job.js';
 import type { Mechanism } from '../../spec/mechanism.js';
 import { TokenError } from '../base/error.js';
@@ -24,20 +24,6 @@ import { destroyObject, letGo } from '../replication/destruction.js';
 import { BegunOperation, type Room } from './begun-operation.js';
 import type { CallerContext, CallerContexts } from './caller-context.js';
 import { checkInit } from './init-check.js';
-
-const CKF_RW_SESSION = ck('CKF_RW_SESSION');
-
-const CKR = {
-  argumentsBad: ck('CKR_ARGUMENTS_BAD'),
-  bufferTooSmall: ck('CKR_BUFFER_TOO_SMALL'),
-  keyHandleInvalid: ck('CKR_KEY_HANDLE_INVALID'),
-  objectHandleInvalid: ck('CKR_OBJECT_HANDLE_INVALID'),
-  operationActive: ck('CKR_OPERATION_ACTIVE'),
-  operationNotInitialized: ck('CKR_OPERATION_NOT_INITIALIZED'),
-  sessionHandleInvalid: ck('CKR_SESSION_HANDLE_INVALID'),
-  sessionReadOnly: ck('CKR_SESSION_READ_ONLY'),
-  tokenWriteProtected: ck('CKR_TOKEN_WRITE_PROTECTED'),
-} as const;
 
 /** States of a session, PKCS#11 2.40, section 2.6.1. */
 const states = {
@@ -97,7 +83,7 @@ export class VirtualSession {
   ) {}
 
   get isReadOnly(): boolean {
-    return (this.flags & CKF_RW_SESSION) === 0;
+    return (this.flags & CKF.rwSession) === 0;
   }
 
   /** CKS_*, section 2.6.1. */

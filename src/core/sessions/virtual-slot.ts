@@ -1,4 +1,4 @@
-import { ck } from '../../spec/constants.js';
+import { CKF, CKR, CKU } from '../../spec/codes.js';
 import type { SecretRef } from '../../spec/job.js';
 import { TokenError } from '../base/error.js';
 import type { Task } from '../base/task.js';
@@ -9,21 +9,6 @@ import { tryApplicationPin } from '../pin/application-pin.js';
 import { changePin } from '../pin/pin-change.js';
 import type { CallerContexts } from './caller-context.js';
 import { type SlotOfSession, VirtualSession } from './virtual-session.js';
-
-const CKR = {
-  functionNotSupported: ck('CKR_FUNCTION_NOT_SUPPORTED'),
-  operationNotInitialized: ck('CKR_OPERATION_NOT_INITIALIZED'),
-  pinIncorrect: ck('CKR_PIN_INCORRECT'),
-  sessionHandleInvalid: ck('CKR_SESSION_HANDLE_INVALID'),
-  sessionParallel: ck('CKR_SESSION_PARALLEL_NOT_SUPPORTED'),
-  sessionReadOnly: ck('CKR_SESSION_READ_ONLY'),
-  alreadyLoggedIn: ck('CKR_USER_ALREADY_LOGGED_IN'),
-  notLoggedIn: ck('CKR_USER_NOT_LOGGED_IN'),
-  userTypeInvalid: ck('CKR_USER_TYPE_INVALID'),
-} as const;
-
-const CKU = { so: ck('CKU_SO'), user: ck('CKU_USER'), context: ck('CKU_CONTEXT_SPECIFIC') } as const;
-const CKF_SERIAL_SESSION = ck('CKF_SERIAL_SESSION');
 
 /**
  * A group as a PKCS#11 application sees it: a slot with a token, its sessions and its login (section 2.6). The slots of its
@@ -62,8 +47,8 @@ export class VirtualSlot implements SlotOfSession {
 
   /** C_OpenSession, section 5.6. */
   openSession(flags: number): VirtualSession {
-    if ((flags & CKF_SERIAL_SESSION) === 0)
-      throw new TokenError(CKR.sessionParallel, 'C_OpenSession', 'CKF_SERIAL_SESSION has to be set');
+    if ((flags & CKF.serialSession) === 0)
+      throw new TokenError(CKR.sessionParallelNotSupported, 'C_OpenSession', 'CKF_SERIAL_SESSION has to be set');
     const session = new VirtualSession(this, this.nextHandle(), flags);
     this.#sessions.set(session.handle, session);
     return session;
@@ -87,14 +72,14 @@ export class VirtualSlot implements SlotOfSession {
   *login(session: VirtualSession, user: number, pin: SecretRef | undefined, deadline: number): Task<void> {
     const refuse = (code: number, explanation = ''): TokenError => new TokenError(code, 'C_Login', explanation);
     if (user === CKU.so) throw refuse(CKR.functionNotSupported, 'the virtual slot has no security officer');
-    if (user === CKU.context) {
+    if (user === CKU.contextSpecific) {
       if (session.asking === undefined) throw refuse(CKR.operationNotInitialized);
       if (pin === undefined || !session.authenticate(pin)) throw refuse(CKR.pinIncorrect);
       return;
     }
     if (user !== CKU.user) throw refuse(CKR.userTypeInvalid);
     const { group } = this;
-    if (group.isLoggedIn) throw refuse(CKR.alreadyLoggedIn);
+    if (group.isLoggedIn) throw refuse(CKR.userAlreadyLoggedIn);
     if (pin === undefined) throw refuse(CKR.pinIncorrect);
     if (group.pin === undefined) yield* tryApplicationPin(group, pin, deadline);
     else if (!this.isPin(pin)) throw refuse(CKR.pinIncorrect, 'no member was asked');
@@ -103,7 +88,7 @@ export class VirtualSlot implements SlotOfSession {
 
   /** C_Logout: no member hears of it. */
   logout(): void {
-    if (!this.group.isLoggedIn) throw new TokenError(CKR.notLoggedIn, 'C_Logout', '');
+    if (!this.group.isLoggedIn) throw new TokenError(CKR.userNotLoggedIn, 'C_Logout', '');
     for (const session of [...this.peers].flatMap(({ sessions }) => sessions)) {
       session.endOperations();
       session.letGoPrivate();
@@ -115,7 +100,7 @@ export class VirtualSlot implements SlotOfSession {
   *setPin(session: VirtualSession, old: SecretRef | undefined, next: SecretRef, deadline: number): Task<void> {
     if (session.isReadOnly || this.only !== undefined) throw new TokenError(CKR.sessionReadOnly, 'C_SetPIN', '');
     if (this.group.pin === undefined)
-      throw new TokenError(CKR.notLoggedIn, 'C_SetPIN', 'nobody has logged in to the members');
+      throw new TokenError(CKR.userNotLoggedIn, 'C_SetPIN', 'nobody has logged in to the members');
     if (old === undefined || !this.isPin(old))
       throw new TokenError(CKR.pinIncorrect, 'C_SetPIN', 'no member was asked');
     yield* changePin(this.group, next, { pending: false }, deadline);

@@ -1,5 +1,5 @@
 import type { MechanismTable, TokenInfo } from '../../spec/calls.js';
-import { ck } from '../../spec/constants.js';
+import { CKF } from '../../spec/codes.js';
 import { resultOf, step } from '../../spec/job.js';
 import { TokenError } from '../base/error.js';
 import type { Task } from '../base/task.js';
@@ -10,8 +10,6 @@ import type { GroupRecord } from '../records/record.js';
 import { mechanismsOn } from '../sessions/mechanisms.js';
 import { checkStorage } from '../wrapping/storage-check.js';
 import { wrapCandidates } from '../wrapping/wrap-probe.js';
-
-const CKF = { wrap: ck('CKF_WRAP'), unwrap: ck('CKF_UNWRAP') } as const;
 
 /** What a member's token is, and whether a group can be made of it. Nothing is left on it. */
 export interface Inspection {

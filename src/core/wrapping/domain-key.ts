@@ -1,6 +1,6 @@
 import { type Attribute, ulongBytes } from '../../spec/attribute.js';
 import type { ObjectRef } from '../../spec/calls.js';
-import { ck } from '../../spec/constants.js';
+import { CKA, CKK, CKO, CKR } from '../../spec/codes.js';
 import { type JobReply, optional, resultOf, step } from '../../spec/job.js';
 import { encodeMechanism } from '../../spec/mechanism.js';
 import { refuse } from '../base/refusal.js';
@@ -12,7 +12,7 @@ import { inSession, JobBuilder, onToken, withAttribute } from '../jobs/job-build
 import { oaep, transportTemplate } from '../jobs/key-wrapping.js';
 import type { MemberJob } from '../jobs/member-job.js';
 import { comparedProvers } from '../jobs/proof.js';
-import { CKK, CKO, type Description, describe, describedTypes } from '../objects/identity.js';
+import { type Description, describe, describedTypes } from '../objects/identity.js';
 import type { ProofKind } from '../objects/key-note.js';
 import { fromHex, hex, noteProofs, proofsIn } from '../objects/note.js';
 import { flags } from '../objects/template-flags.js';
@@ -20,23 +20,6 @@ import { DOMAIN_LABEL, TRANSPORT_LABEL } from '../records/ledger.js';
 import type { DomainNote, MemberNote } from '../records/record.js';
 
 const TRANSPORT_BITS = 3072;
-
-const CKA = {
-  class: ck('CKA_CLASS'),
-  keyType: ck('CKA_KEY_TYPE'),
-  label: ck('CKA_LABEL'),
-  id: ck('CKA_ID'),
-  valueLen: ck('CKA_VALUE_LEN'),
-  modulus: ck('CKA_MODULUS'),
-  modulusBits: ck('CKA_MODULUS_BITS'),
-  publicExponent: ck('CKA_PUBLIC_EXPONENT'),
-  extractable: ck('CKA_EXTRACTABLE'),
-} as const;
-
-const CKR = {
-  deviceError: ck('CKR_DEVICE_ERROR'),
-  deviceRemoved: ck('CKR_DEVICE_REMOVED'),
-} as const;
 
 const yes = Uint8Array.of(1);
 const no = Uint8Array.of(0);

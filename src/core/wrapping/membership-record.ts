@@ -1,4 +1,4 @@
-import { ck } from '../../spec/constants.js';
+import { CKA, CKR } from '../../spec/codes.js';
 import { optional, resultOf, step } from '../../spec/job.js';
 import { TokenError } from '../base/error.js';
 import { refuse } from '../base/refusal.js';
@@ -13,11 +13,6 @@ import { fromHex, hex } from '../objects/note.js';
 import { DOMAIN_LABEL, foundIn, ownKeyTemplate, recordsIn } from '../records/ledger.js';
 import { type GroupRecord, groupTemplate, isLater, readRecord, recordTypes } from '../records/record.js';
 import { domainTemplate, installDomainKey } from './domain-key.js';
-
-const CKR = {
-  actionProhibited: ck('CKR_ACTION_PROHIBITED'),
-  deviceRemoved: ck('CKR_DEVICE_REMOVED'),
-} as const;
 
 /** More records of the group are never there, but for the moment when one takes another's place. */
 const MOST_RECORDS = 16;
@@ -292,7 +287,7 @@ function* holdsDomain(group: Group, member: Member, id: string, deadline: number
 
 /** Takes domain keys off a member that no record of the group names any more. */
 export function* removeOldDomains(group: Group, member: Member, deadline: number): Task<number> {
-  const CKA_ID = ck('CKA_ID');
+  const CKA_ID = CKA.id;
   const find: MemberJob = {
     function: 'C_FindObjects',
     objects: [],

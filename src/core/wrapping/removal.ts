@@ -1,6 +1,6 @@
 import type { Attribute } from '../../spec/attribute.js';
 import type { ReadAttribute } from '../../spec/calls.js';
-import { ck } from '../../spec/constants.js';
+import { CKA } from '../../spec/codes.js';
 import { resultOf, step } from '../../spec/job.js';
 import type { Task } from '../base/task.js';
 import { runOnMemberOrThrow } from '../call/member-job-run.js';
@@ -14,13 +14,6 @@ import { DOMAIN_LABEL, TRANSPORT_LABEL } from '../records/ledger.js';
 import { groupwideTemplate, keyRecordTemplate, readRecord } from '../records/record.js';
 
 const MOST_OBJECTS = 0x7fff_ffff;
-
-const CKA = {
-  label: ck('CKA_LABEL'),
-  id: ck('CKA_ID'),
-  value: ck('CKA_VALUE'),
-  token: ck('CKA_TOKEN'),
-} as const;
 
 /**
  * Takes everything that is the group's own off a member, or only keys and records of certain ids; the applications'

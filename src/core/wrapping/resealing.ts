@@ -1,5 +1,5 @@
 import type { Attribute } from '../../spec/attribute.js';
-import { ck } from '../../spec/constants.js';
+import { CKA } from '../../spec/codes.js';
 import { optional, resultOf, step } from '../../spec/job.js';
 import type { Task } from '../base/task.js';
 import { runCall } from '../call/call.js';
@@ -20,8 +20,7 @@ import { surveyKeyRecords } from '../replicas/survey.js';
 
 /** More records of one key are never there, but for the moment when one takes another's place. */
 const MOST_RECORDS = 16;
-const CKA_EXTRACTABLE = ck('CKA_EXTRACTABLE');
-const extractable: Attribute = { type: CKA_EXTRACTABLE, value: Uint8Array.of(1) };
+const extractable: Attribute = { type: CKA.extractable, value: Uint8Array.of(1) };
 
 /** What is kept of a key that cannot be wrapped again. */
 type SealedKey = Pick<KeyRecord, 'template' | 'sealed'>;

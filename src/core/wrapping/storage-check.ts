@@ -1,5 +1,5 @@
 import { type Attribute, ulongBytes } from '../../spec/attribute.js';
-import { ck } from '../../spec/constants.js';
+import { CKA, CKO, CKR } from '../../spec/codes.js';
 import { resultOf, step } from '../../spec/job.js';
 import { refuse } from '../base/refusal.js';
 import type { Task } from '../base/task.js';
@@ -7,18 +7,10 @@ import { runOnMemberOrThrow } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import { inSession, JobBuilder } from '../jobs/job-builder.js';
-import { CKO, RESERVED_LABEL } from '../objects/identity.js';
+import { RESERVED_LABEL } from '../objects/identity.js';
 
 /** Records of keys that travel sealed are the largest. */
 const LARGEST_RECORD = 16 * 1024;
-
-const CKA = {
-  class: ck('CKA_CLASS'),
-  private: ck('CKA_PRIVATE'),
-  label: ck('CKA_LABEL'),
-  value: ck('CKA_VALUE'),
-} as const;
-const CKR = { deviceError: ck('CKR_DEVICE_ERROR') } as const;
 const yes = Uint8Array.of(1);
 
 /** Whether a token takes and keeps data objects as large as records get. */

@@ -1,6 +1,6 @@
 import { type Attribute, ulongBytes } from '../../spec/attribute.js';
 import type { ObjectRef } from '../../spec/calls.js';
-import { ck } from '../../spec/constants.js';
+import { CKA, CKK, CKO, CKR } from '../../spec/codes.js';
 import { type JobReply, optional, resultOf, step } from '../../spec/job.js';
 import { encodeMechanism } from '../../spec/mechanism.js';
 import { CKR_OK } from '../../spec/verdict.js';
@@ -19,25 +19,9 @@ import {
   wrapMethodFor,
 } from '../jobs/key-wrapping.js';
 import type { MemberJob } from '../jobs/member-job.js';
-import { CKK, CKO } from '../objects/identity.js';
 import { fromHex } from '../objects/note.js';
 import { flags } from '../objects/template-flags.js';
 import type { GroupRecord } from '../records/record.js';
-
-const CKA = {
-  class: ck('CKA_CLASS'),
-  keyType: ck('CKA_KEY_TYPE'),
-  value: ck('CKA_VALUE'),
-  modulus: ck('CKA_MODULUS'),
-  modulusBits: ck('CKA_MODULUS_BITS'),
-  publicExponent: ck('CKA_PUBLIC_EXPONENT'),
-  ecParams: ck('CKA_EC_PARAMS'),
-} as const;
-
-const CKR = {
-  deviceRemoved: ck('CKR_DEVICE_REMOVED'),
-  keyNotWrappable: ck('CKR_KEY_NOT_WRAPPABLE'),
-} as const;
 
 /** How keys of a type come from member to member. */
 export type KeyTravel = 'wrapped' | 'for each member' | 'not';
@@ -78,8 +62,8 @@ const ODD = 'GENERIC_SECRET of odd length';
 const trials: readonly WrapTrial[] = [
   secretTrial('AES', CKK.aes, 32),
   secretTrial('DES3', CKK.des3, 24),
-  secretTrial('GENERIC_SECRET', ck('CKK_GENERIC_SECRET'), 24),
-  secretTrial(ODD, ck('CKK_GENERIC_SECRET'), 13),
+  secretTrial('GENERIC_SECRET', CKK.genericSecret, 24),
+  secretTrial(ODD, CKK.genericSecret, 13),
   pairTrial('RSA', 'RSA_PKCS_KEY_PAIR_GEN', CKK.rsa, [
     { type: CKA.modulusBits, value: ulongBytes(2048) },
     { type: CKA.publicExponent, value: Uint8Array.of(1, 0, 1) },
@@ -87,7 +71,7 @@ const trials: readonly WrapTrial[] = [
   pairTrial('EC', 'EC_KEY_PAIR_GEN', CKK.ec, [
     { type: CKA.ecParams, value: Buffer.from('06082a8648ce3d030107', 'hex') },
   ]),
-  pairTrial('EC_EDWARDS', 'EC_EDWARDS_KEY_PAIR_GEN', CKK.edwards, [
+  pairTrial('EC_EDWARDS', 'EC_EDWARDS_KEY_PAIR_GEN', CKK.ecEdwards, [
     { type: CKA.ecParams, value: Buffer.from('130c656477617264733235353139', 'hex') },
   ]),
 ];

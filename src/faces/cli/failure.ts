@@ -2,7 +2,8 @@ import { TokenError } from '../../core/base/error.js';
 import { ConfigurationError } from '../../core/configuration/validation.js';
 import { JoinFailure } from '../../core/joining/join-failure.js';
 import { PinError } from '../../runtime/secrets/pin.js';
-import { ck, codeName } from '../../spec/constants.js';
+import { CKR } from '../../spec/codes.js';
+import { codeName } from '../../spec/constants.js';
 import { InputError } from '../../spec/input.js';
 import { EXIT, type ExitCode } from './exit-code.js';
 
@@ -52,18 +53,18 @@ export class Declined extends Failure {
 const SEE_STATUS = '`pkcs11-ha status` tells which members are away, and why';
 
 const advices: ReadonlyMap<number, string> = new Map([
-  [ck('CKR_PIN_INCORRECT'), 'check where the PIN comes from; it was tried once, on one token'],
-  [ck('CKR_PIN_LOCKED'), "the token's security officer has to unlock the user PIN"],
-  [ck('CKR_PIN_EXPIRED'), 'change the PIN with the tool of the token’s vendor'],
-  [ck('CKR_USER_PIN_NOT_INITIALIZED'), "the token's security officer has to set the user PIN"],
-  [ck('CKR_DEVICE_REMOVED'), SEE_STATUS],
-  [ck('CKR_ACTION_PROHIBITED'), SEE_STATUS],
-  [ck('CKR_OBJECT_HANDLE_INVALID'), '`pkcs11-ha objects` lists what there is'],
-  [ck('CKR_KEY_HANDLE_INVALID'), '`pkcs11-ha objects` lists what there is'],
-  [ck('CKR_TEMPLATE_INCOMPLETE'), 'name it by its handle: `pkcs11-ha objects` lists them'],
-  [ck('CKR_FUNCTION_NOT_SUPPORTED'), 'is there a group yet? `pkcs11-ha group create` forms one'],
-  [ck('CKR_DATA_INVALID'), 'check that the token is the one that the backup was made on'],
-  [ck('CKR_MECHANISM_INVALID'), '`pkcs11-ha verify` tells what the members lack'],
+  [CKR.pinIncorrect, 'check where the PIN comes from; it was tried once, on one token'],
+  [CKR.pinLocked, "the token's security officer has to unlock the user PIN"],
+  [CKR.pinExpired, 'change the PIN with the tool of the token’s vendor'],
+  [CKR.userPinNotInitialized, "the token's security officer has to set the user PIN"],
+  [CKR.deviceRemoved, SEE_STATUS],
+  [CKR.actionProhibited, SEE_STATUS],
+  [CKR.objectHandleInvalid, '`pkcs11-ha objects` lists what there is'],
+  [CKR.keyHandleInvalid, '`pkcs11-ha objects` lists what there is'],
+  [CKR.templateIncomplete, 'name it by its handle: `pkcs11-ha objects` lists them'],
+  [CKR.functionNotSupported, 'is there a group yet? `pkcs11-ha group create` forms one'],
+  [CKR.dataInvalid, 'check that the token is the one that the backup was made on'],
+  [CKR.mechanismInvalid, '`pkcs11-ha verify` tells what the members lack'],
 ]);
 
 const systemAdvices: Readonly<Record<string, string>> = {

@@ -3,11 +3,11 @@ import { runCall } from '../../core/call/call.js';
 import { findObjects } from '../../core/call/find.js';
 import type { Member } from '../../core/group/member.js';
 import { encrypt, type Operation, sign, verify } from '../../core/jobs/operation.js';
-import { CKK, CKO } from '../../core/objects/identity.js';
 import type { VirtualObject } from '../../core/objects/object.js';
 import { proveReplicas } from '../../core/status/replica-status.js';
 import type { OpenGroup } from '../../runtime/groups/open-group.js';
-import { ck, codeName } from '../../spec/constants.js';
+import { CKK, CKO } from '../../spec/codes.js';
+import { codeName } from '../../spec/constants.js';
 import { encodeMechanism, type MechanismInput } from '../../spec/mechanism.js';
 import { encodeTemplate } from '../../spec/template.js';
 
@@ -32,8 +32,8 @@ const ways: ReadonlyMap<number, readonly Way[]> = new Map([
   [CKK.aes, [ciphering('AES-ECB', 'AES_ECB'), signing('AES-CMAC', 'AES_CMAC')]],
   [CKK.des3, [ciphering('DES3-ECB', 'DES3_ECB')]],
   [CKK.rsa, [signing('RSA PKCS #1', 'SHA256_RSA_PKCS')]],
-  [ck('CKK_GENERIC_SECRET'), [signing('HMAC-SHA256', 'SHA256_HMAC')]],
-  [CKK.edwards, [signing('EdDSA', 'EDDSA')]],
+  [CKK.genericSecret, [signing('HMAC-SHA256', 'SHA256_HMAC')]],
+  [CKK.ecEdwards, [signing('EdDSA', 'EDDSA')]],
 ]);
 
 /** Its signatures differ each time: they are compared by the public half. */

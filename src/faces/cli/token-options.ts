@@ -3,15 +3,13 @@ import type { GroupConfig, PinReference, TokenSelector } from '../../core/config
 import { checkConfiguration } from '../../core/configuration/validation.js';
 import { type FoundToken, isMeant } from '../../core/joining/library.js';
 import { listTokens } from '../../core/joining/spare-host.js';
-import { ck } from '../../spec/constants.js';
+import { CKF } from '../../spec/codes.js';
 import { type OptionSpec, textOf } from './command.js';
 import { Failure, UsageError } from './failure.js';
 import type { Shell } from './shell.js';
 import { printable } from './terminal/output.js';
 
 type Options = Readonly<Record<string, unknown>>;
-
-const CKF_TOKEN_INITIALIZED = ck('CKF_TOKEN_INITIALIZED');
 /** A library's tokens are to be had within so long (ms). */
 const LIST_WITHIN = 20_000;
 
@@ -138,7 +136,7 @@ export async function tokensOf(
     (open) => open.run(listTokens(open.group, member, open.now() + LIST_WITHIN), shell.signal),
     { hidden },
   );
-  const initialized = found.filter(({ token: { flags } }) => (flags & CKF_TOKEN_INITIALIZED) !== 0);
+  const initialized = found.filter(({ token: { flags } }) => (flags & CKF.tokenInitialized) !== 0);
   if (initialized.length === 0)
     throw new Failure(`${module} shows no initialized token`, "initialize one with the vendor's tool, or check --env");
   return initialized;

@@ -1,6 +1,6 @@
 import { guardPin } from '../../runtime/secrets/pin.js';
 import type { Attribute } from '../../spec/attribute.js';
-import { ck } from '../../spec/constants.js';
+import { CKA } from '../../spec/codes.js';
 import type { SecretRef } from '../../spec/job.js';
 import type { Mechanism } from '../../spec/mechanism.js';
 import type { Field } from '../../spec/parameter-field.js';
@@ -26,9 +26,6 @@ export interface Kinds {
 }
 
 export type Kind = keyof Kinds;
-
-const CKA_START_DATE = ck('CKA_START_DATE');
-const CKA_END_DATE = ck('CKA_END_DATE');
 const DATE_LENGTH = 8;
 const NO_HANDLE = -1;
 
@@ -130,7 +127,7 @@ function bytesOfValue(value: unknown, type: number, element: number): Uint8Array
 }
 
 function isDate(type: number): boolean {
-  return type === CKA_START_DATE || type === CKA_END_DATE;
+  return type === CKA.startDate || type === CKA.endDate;
 }
 
 const nameOf = (type: number): string => `0x${type.toString(16).toUpperCase().padStart(8, '0')}`;

@@ -2,22 +2,12 @@ import { createRequire } from 'node:module';
 import type { VirtualSession } from '../../core/sessions/virtual-session.js';
 import type { VirtualSlot } from '../../core/sessions/virtual-slot.js';
 import type { MechanismInfo } from '../../spec/calls.js';
-import { ck } from '../../spec/constants.js';
+import { CKF } from '../../spec/codes.js';
 import { handleOf } from './handle.js';
 
 const { version } = createRequire(import.meta.url)('../../../package.json') as { version: string };
 const [major = 0, minor = 0] = version.split('.').map(Number);
 const ours = { major, minor };
-
-const CKF = {
-  tokenPresent: ck('CKF_TOKEN_PRESENT'),
-  rng: ck('CKF_RNG'),
-  loginRequired: ck('CKF_LOGIN_REQUIRED'),
-  userPinInitialized: ck('CKF_USER_PIN_INITIALIZED'),
-  dual: ck('CKF_DUAL_CRYPTO_OPERATIONS'),
-  tokenInitialized: ck('CKF_TOKEN_INITIALIZED'),
-  writeProtected: ck('CKF_WRITE_PROTECTED'),
-} as const;
 
 /** CK_UNAVAILABLE_INFORMATION: members may be of any size. */
 const UNAVAILABLE = 0xffff_ffff_ffff_ffffn;
@@ -68,7 +58,7 @@ export function tokenInfo(slot: VirtualSlot): object {
     only === undefined
       ? { label: group.label, manufacturerID: 'pkcs11-ha', model: 'HA virtual token', serialNumber: group.serial }
       : { label: token?.label, manufacturerID: token?.manufacturerID, model: token?.model, serialNumber: only.serial };
-  const common = CKF.rng | CKF.loginRequired | CKF.userPinInitialized | CKF.dual | CKF.tokenInitialized;
+  const common = CKF.rng | CKF.loginRequired | CKF.userPinInitialized | CKF.dualCryptoOperations | CKF.tokenInitialized;
   return {
     label: padded(identity.label ?? '', 32),
     manufacturerID: padded(identity.manufacturerID ?? '', 32),

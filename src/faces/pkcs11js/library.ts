@@ -7,13 +7,7 @@ import { sessionHandleInvalid, VirtualSlot } from '../../core/sessions/virtual-s
 import { OpenGroup, readConfiguration } from '../../runtime/groups/open-group.js';
 import { callerContexts } from '../../runtime/scheduling/caller-contexts.js';
 import { sha256 } from '../../runtime/secrets/crypto.js';
-import { ck } from '../../spec/constants.js';
-
-const CKR = {
-  alreadyInitialized: ck('CKR_CRYPTOKI_ALREADY_INITIALIZED'),
-  notInitialized: ck('CKR_CRYPTOKI_NOT_INITIALIZED'),
-  slotIdInvalid: ck('CKR_SLOT_ID_INVALID'),
-} as const;
+import { CKR } from '../../spec/codes.js';
 
 const MOST_HANDLES = 0x7fff_ffff;
 
@@ -66,7 +60,7 @@ export class Library {
 
   /** Starts the members' hosts, and waits until a member of each group serves. */
   initialize(): void {
-    if (this.#slots !== undefined) throw new TokenError(CKR.alreadyInitialized, 'C_Initialize', '');
+    if (this.#slots !== undefined) throw new TokenError(CKR.cryptokiAlreadyInitialized, 'C_Initialize', '');
     const slots: OpenSlot[] = [];
     callerContexts.use();
     try {
@@ -104,7 +98,7 @@ export class Library {
   }
 
   checkInitialized(): void {
-    if (this.#slots === undefined) throw new TokenError(CKR.notInitialized, '', 'C_Initialize was not called');
+    if (this.#slots === undefined) throw new TokenError(CKR.cryptokiNotInitialized, '', 'C_Initialize was not called');
   }
 
   /** C_GetSlotList, section 5.5; `present`: only those whose group can be used just now. */

@@ -3,13 +3,10 @@ import type { Task } from '../../core/base/task.js';
 import type { DataResult } from '../../core/jobs/data-operation.js';
 import type { DataKind } from '../../core/jobs/operation-kind.js';
 import type { OpenGroup } from '../../runtime/groups/open-group.js';
-import { ck } from '../../spec/constants.js';
+import { CKR } from '../../spec/codes.js';
 import { handlesIn, type Mechanism } from '../../spec/mechanism.js';
 import type { ArgumentsOf, Kind } from './arguments.js';
 import type { Library, OpenSession } from './library.js';
-
-const functionNotSupported = ck('CKR_FUNCTION_NOT_SUPPORTED');
-const mechanismParamInvalid = ck('CKR_MECHANISM_PARAM_INVALID');
 
 /** What a call comes to: at once, or as a task of a group. */
 export type Calling = { readonly value: unknown } | { readonly open: OpenGroup; readonly task: Task<unknown> };
@@ -40,7 +37,11 @@ export function at(library: Library, handle: number): SessionCall {
 
 function checkParameter(mechanism: Mechanism, mayNameObjects: boolean): void {
   if (mechanism.isUnfit !== true && (mayNameObjects || handlesIn(mechanism).length === 0)) return;
-  throw new TokenError(mechanismParamInvalid, '', 'the parameter is of a kind that the mechanism does not take here');
+  throw new TokenError(
+    CKR.mechanismParamInvalid,
+    '',
+    'the parameter is of a kind that the mechanism does not take here',
+  );
 }
 
 /** A method whose first argument is a session. */
@@ -86,5 +87,5 @@ export function* outputOf(task: Task<DataResult>): Task<Buffer> {
 }
 
 export function unsupported(functionName: string): never {
-  throw new TokenError(functionNotSupported, functionName, 'the virtual slot has no such call');
+  throw new TokenError(CKR.functionNotSupported, functionName, 'the virtual slot has no such call');
 }

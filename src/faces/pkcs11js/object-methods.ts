@@ -13,28 +13,12 @@ import {
   requestUnwrap,
 } from '../../core/jobs/creation-request.js';
 import { sizeOf, wrapKey } from '../../core/jobs/operation.js';
-import { CKO } from '../../core/objects/identity.js';
 import type { VirtualObject } from '../../core/objects/object.js';
-import { ck } from '../../spec/constants.js';
+import { CKO, CKR } from '../../spec/codes.js';
 import { handlesIn, type Mechanism } from '../../spec/mechanism.js';
 import { handleIn, type Kinds } from './arguments.js';
 import { handleOf } from './handle.js';
 import { type Method, onSession, onSessionNow, type SessionCall } from './methods.js';
-
-const CKR = {
-  attributeSensitive: ck('CKR_ATTRIBUTE_SENSITIVE'),
-  attributeTypeInvalid: ck('CKR_ATTRIBUTE_TYPE_INVALID'),
-  bufferTooSmall: ck('CKR_BUFFER_TOO_SMALL'),
-  keyHandleInvalid: ck('CKR_KEY_HANDLE_INVALID'),
-  keyNotWrappable: ck('CKR_KEY_NOT_WRAPPABLE'),
-  keyTypeInconsistent: ck('CKR_KEY_TYPE_INCONSISTENT'),
-  mechanismParamInvalid: ck('CKR_MECHANISM_PARAM_INVALID'),
-  objectHandleInvalid: ck('CKR_OBJECT_HANDLE_INVALID'),
-  unwrappingKeyHandleInvalid: ck('CKR_UNWRAPPING_KEY_HANDLE_INVALID'),
-  unwrappingKeyTypeInconsistent: ck('CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT'),
-  wrappingKeyHandleInvalid: ck('CKR_WRAPPING_KEY_HANDLE_INVALID'),
-  wrappingKeyTypeInconsistent: ck('CKR_WRAPPING_KEY_TYPE_INCONSISTENT'),
-} as const;
 
 function* made({ session, deadline }: SessionCall, creation: CreationRequest): Task<Buffer> {
   const [object] = yield* session.create(creation, deadline);

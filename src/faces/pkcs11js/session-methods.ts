@@ -5,7 +5,7 @@ import { random } from '../../core/jobs/operation.js';
 import { mechanismsOf, mechanismsOn } from '../../core/sessions/mechanisms.js';
 import { seedRandom } from '../../core/sessions/seeding.js';
 import type { MechanismTable } from '../../spec/calls.js';
-import { ck } from '../../spec/constants.js';
+import { CKF, CKR } from '../../spec/codes.js';
 import type { Kinds } from './arguments.js';
 import { handleOf } from './handle.js';
 import { mechanismInfo, sessionInfo, slotInfo, tokenInfo } from './information.js';
@@ -13,13 +13,6 @@ import type { Library, OpenSlot } from './library.js';
 import { type Calling, type Method, onSession, onSessionNow, type SessionCall, unsupported } from './methods.js';
 import { withPins } from './pins.js';
 
-const CKR = {
-  argumentsBad: ck('CKR_ARGUMENTS_BAD'),
-  mechanismInvalid: ck('CKR_MECHANISM_INVALID'),
-  pinLenRange: ck('CKR_PIN_LEN_RANGE'),
-} as const;
-
-const CKF_DONT_BLOCK = ck('CKF_DONT_BLOCK');
 const MOST_RANDOM = 1024 * 1024;
 
 /** A method whose first argument is a slot. */
@@ -93,7 +86,7 @@ export const sessionMethods: Readonly<Record<string, Method>> = {
 
 /** A slot whose token has come or gone since it was last asked for; waiting for one would stop the event loop. */
 function nextEvent(library: Library, flags: number): Buffer | null {
-  if ((flags & CKF_DONT_BLOCK) === 0) return unsupported('C_WaitForSlotEvent');
+  if ((flags & CKF.dontBlock) === 0) return unsupported('C_WaitForSlotEvent');
   const changed = library.takeEvent();
   return changed === undefined ? null : handleOf(changed);
 }

@@ -2,18 +2,14 @@ import { TokenError } from '../../core/base/error.js';
 import type { VirtualObject } from '../../core/objects/object.js';
 import type { OpenGroup } from '../../runtime/groups/open-group.js';
 import type { Attribute } from '../../spec/attribute.js';
-import { ck } from '../../spec/constants.js';
+import { CKR } from '../../spec/codes.js';
 import { bytesOf, InputError, integerOf } from '../../spec/input.js';
 import { encodeTemplate } from '../../spec/template.js';
 import { TokenObject } from './object.js';
 
-const CKR = {
-  notInitialized: ck('CKR_CRYPTOKI_NOT_INITIALIZED'),
-} as const;
-
 /** Throws where the token was closed. */
 export function checkOpen({ isClosed }: OpenGroup): void {
-  if (isClosed) throw new TokenError(CKR.notInitialized, '', 'the virtual token is closed');
+  if (isClosed) throw new TokenError(CKR.cryptokiNotInitialized, '', 'the virtual token is closed');
 }
 
 const LONGEST_DEADLINE = 2 ** 31 - 1;

@@ -15,7 +15,6 @@ import {
   requestUnwrap,
 } from '../../core/jobs/creation-request.js';
 import { decrypt, digest, encrypt, type Operation, random, sign, verify, wrapKey } from '../../core/jobs/operation.js';
-import { CKO } from '../../core/objects/identity.js';
 import type { VirtualObject } from '../../core/objects/object.js';
 import { changeAttributes } from '../../core/replication/attribute-change.js';
 import { createObjects } from '../../core/replication/creation.js';
@@ -24,27 +23,13 @@ import { type GroupStatus, statusOf } from '../../core/status/status.js';
 import { type ConfigurationSource, OpenGroup, readConfiguration } from '../../runtime/groups/open-group.js';
 import { type AttributeValue, attributeOf, decodeAttribute } from '../../spec/attribute.js';
 import type { ReadAttribute } from '../../spec/calls.js';
-import { ck } from '../../spec/constants.js';
+import { CKO, CKR } from '../../spec/codes.js';
 import { InputError, integerOf } from '../../spec/input.js';
 import { encodeMechanism, type Mechanism, type MechanismInput } from '../../spec/mechanism.js';
 import { encodeTemplate, type Template } from '../../spec/template.js';
 import { AdministeredToken } from './administration.js';
 import { budgetOf, type CallOptions, checkOpen, copyOf, copyOfTemplate, tokenObject } from './input.js';
 import { handleOf, type ObjectInput, TokenObject } from './object.js';
-
-const CKR = {
-  objectHandleInvalid: ck('CKR_OBJECT_HANDLE_INVALID'),
-  templateIncomplete: ck('CKR_TEMPLATE_INCOMPLETE'),
-  attributeSensitive: ck('CKR_ATTRIBUTE_SENSITIVE'),
-  attributeTypeInvalid: ck('CKR_ATTRIBUTE_TYPE_INVALID'),
-  keyHandleInvalid: ck('CKR_KEY_HANDLE_INVALID'),
-  keyNotWrappable: ck('CKR_KEY_NOT_WRAPPABLE'),
-  keyTypeInconsistent: ck('CKR_KEY_TYPE_INCONSISTENT'),
-  wrappingKeyHandleInvalid: ck('CKR_WRAPPING_KEY_HANDLE_INVALID'),
-  wrappingKeyTypeInconsistent: ck('CKR_WRAPPING_KEY_TYPE_INCONSISTENT'),
-  unwrappingKeyHandleInvalid: ck('CKR_UNWRAPPING_KEY_HANDLE_INVALID'),
-  unwrappingKeyTypeInconsistent: ck('CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT'),
-} as const;
 
 const MOST_RANDOM = 16 * 1024 * 1024;
 

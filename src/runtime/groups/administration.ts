@@ -6,11 +6,9 @@ import type { Task } from '../../core/base/task.js';
 import type { BackupTokenConfig } from '../../core/configuration/configuration.js';
 import type { Group } from '../../core/group/group.js';
 import { changePin as changePinOfAll, type PinReport } from '../../core/pin/pin-change.js';
-import { ck } from '../../spec/constants.js';
+import { CKR } from '../../spec/codes.js';
 import type { NativeSecret } from '../hosts/addon.js';
 import type { OpenGroup } from './open-group.js';
-
-const CANCELLED = ck('CKR_FUNCTION_CANCELED');
 
 /** Runs what an operator does with a group, one such task at a time; its errors name `name`. `within` is in ms. */
 export async function administer<T>(
@@ -52,7 +50,7 @@ export async function changePin(
     signal?.addEventListener('abort', giveUp);
     return await administer(open, 'changePin', work, within, waiting.signal);
   } catch (error) {
-    if (error instanceof TokenError && error.code === CANCELLED) signal?.throwIfAborted();
+    if (error instanceof TokenError && error.code === CKR.functionCanceled) signal?.throwIfAborted();
     throw error;
   } finally {
     signal?.removeEventListener('abort', giveUp);

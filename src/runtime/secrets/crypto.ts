@@ -1,13 +1,10 @@
 import { createHash, createPublicKey, type KeyObject, verify } from 'node:crypto';
 import type { PublicMaterial } from '../../core/base/port.js';
-import { ck } from '../../spec/constants.js';
+import { CKK } from '../../spec/codes.js';
 
 export function sha256(bytes: Uint8Array): Uint8Array {
   return createHash('sha256').update(bytes).digest();
 }
-
-const CKK_EC = ck('CKK_EC');
-const CKK_DSA = ck('CKK_DSA');
 
 function der(tag: number, ...contents: readonly Uint8Array[]): Buffer {
   const content = Buffer.concat(contents);
@@ -38,10 +35,10 @@ function derInteger(bytes: Uint8Array): Buffer {
 /** The key as a SubjectPublicKeyInfo (RFC 5280, section 4.1; RFC 3279; RFC 5480; RFC 8410). */
 function publicKeyOf({ keyType, params, point, prime, subprime, base }: PublicMaterial): KeyObject | undefined {
   let algorithm = der(0x30, Buffer.from(edwards.get(point.length) ?? '', 'hex'));
-  if (keyType === CKK_EC) algorithm = der(0x30, ecPublicKey, params);
-  if (keyType === CKK_DSA)
+  if (keyType === CKK.ec) algorithm = der(0x30, ecPublicKey, params);
+  if (keyType === CKK.dsa)
     algorithm = der(0x30, dsaPublicKey, der(0x30, derInteger(prime), derInteger(subprime), derInteger(base)));
-  const key = keyType === CKK_DSA ? derInteger(point) : point;
+  const key = keyType === CKK.dsa ? derInteger(point) : point;
   try {
     return createPublicKey({
       key: der(0x30, algorithm, der(0x03, Uint8Array.of(0), key)),
@@ -61,7 +58,7 @@ export function verifySignature(
 ): boolean | undefined {
   const key = publicKeyOf(material);
   if (key === undefined) return undefined;
-  return material.keyType === CKK_EC || material.keyType === CKK_DSA
+  return material.keyType === CKK.ec || material.keyType === CKK.dsa
     ? verify('sha256', message, { key, dsaEncoding: 'ieee-p1363' }, signature)
     : verify(null, message, key, signature);
 }

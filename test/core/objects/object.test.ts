@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { CKK, CKO, type Description, identityOf, isProvenByIdentity } from '../../../src/core/objects/identity.js';
+import { type Description, identityOf, isProvenByIdentity } from '../../../src/core/objects/identity.js';
 import { ObjectTable } from '../../../src/core/objects/object.js';
+import { CKK, CKO } from '../../../src/spec/codes.js';
 
 describe('identities and handles', () => {
   const hash = (bytes: Uint8Array): Uint8Array => createHash('sha256').update(bytes).digest();

@@ -2,13 +2,7 @@ import { createHash } from 'node:crypto';
 import { describe, expect, test } from '@jest/globals';
 import type { Port } from '../../../src/core/base/port.js';
 import { Connection } from '../../../src/core/group/connection.js';
-import {
-  CKK,
-  CKO,
-  describedTypes,
-  describe as describeObject,
-  identityOf,
-} from '../../../src/core/objects/identity.js';
+import { describedTypes, describe as describeObject, identityOf } from '../../../src/core/objects/identity.js';
 import type { ProofKind } from '../../../src/core/objects/key-note.js';
 import { noteObject, objectOf } from '../../../src/core/objects/note.js';
 import { areOfOneKey, ObjectTable } from '../../../src/core/objects/object.js';
@@ -16,6 +10,7 @@ import { Ledger, recordsIn } from '../../../src/core/records/ledger.js';
 import { type AliasRecord, readRecord, recordTemplate } from '../../../src/core/records/record.js';
 import { ulongBytes } from '../../../src/spec/attribute.js';
 import type { ReadAttribute } from '../../../src/spec/calls.js';
+import { CKK, CKO } from '../../../src/spec/codes.js';
 import { ck } from '../../../src/spec/constants.js';
 
 const sha256 = (bytes: Uint8Array): Uint8Array => createHash('sha256').update(bytes).digest();

@@ -8,7 +8,8 @@ import type { GroupConfigInput, PinReference } from '../../../core/configuration
 import { parseConfiguration } from '../../../core/configuration/validation.js';
 import { createGroup, deleteGroup } from '../../../runtime/groups/create-group.js';
 import { type ConfigurationSource, readConfiguration } from '../../../runtime/groups/open-group.js';
-import { ck, mechanismName } from '../../../spec/constants.js';
+import { CKR } from '../../../spec/codes.js';
+import { mechanismName } from '../../../spec/constants.js';
 import { type CommandSpec, textOf } from '../command.js';
 import { findConfigurations, HERE, namedConfiguration } from '../configuration/configuration-path.js';
 import { writeConfiguration } from '../configuration/configuration-text.js';
@@ -19,7 +20,6 @@ import type { Shell } from '../shell.js';
 import { type Output, printable } from '../terminal/output.js';
 import { askForToken, pinOptions, pinReferenceOf, tokenOptions } from '../token-options.js';
 
-const actionProhibited = ck('CKR_ACTION_PROHIBITED');
 const EVERYBODY = 0o644;
 const OWNER = 0o600;
 
@@ -96,7 +96,7 @@ async function form(shell: Shell, source: ConfigurationSource, existing: Existin
   try {
     return await createGroup(source, { ...(existing === undefined ? {} : { existing }), signal: shell.signal });
   } catch (error) {
-    const isTaken = error instanceof TokenError && error.code === actionProhibited && existing === undefined;
+    const isTaken = error instanceof TokenError && error.code === CKR.actionProhibited && existing === undefined;
     if (!isTaken || !/existing:/u.test(error.message)) throw error;
     return await form(shell, source, await askExisting(shell, error));
   }

@@ -1,12 +1,11 @@
 import { findObjects } from '../../../core/call/find.js';
 import { findKey } from '../../../core/call/lookup.js';
 import { requestGenerate, requestGeneratePair } from '../../../core/jobs/creation-request.js';
-import { CKO } from '../../../core/objects/identity.js';
 import type { VirtualObject } from '../../../core/objects/object.js';
 import { createObjects } from '../../../core/replication/creation.js';
 import { destroyObject } from '../../../core/replication/destruction.js';
 import type { OpenGroup } from '../../../runtime/groups/open-group.js';
-import { ck } from '../../../spec/constants.js';
+import { CKO, CKR } from '../../../spec/codes.js';
 import { encodeMechanism } from '../../../spec/mechanism.js';
 import { encodeTemplate } from '../../../spec/template.js';
 import { type CommandSpec, idOf } from '../command.js';
@@ -16,8 +15,6 @@ import { type KeyTrial, tryKey } from '../key-trial.js';
 import { type Shell, WORK_WITHIN } from '../shell.js';
 import { printable } from '../terminal/output.js';
 import { type ShownObject, shownObject } from './objects.js';
-
-const objectHandleInvalid = ck('CKR_OBJECT_HANDLE_INVALID');
 
 interface KeyKind {
   readonly mechanism: string;
@@ -105,7 +102,9 @@ async function objectsOf(shell: Shell, open: OpenGroup, text: string): Promise<r
   const found = await open.run(findObjects(group, encodeTemplate('label', { label: text }), until), shell.signal);
   if (found.length > 0) return found;
   if (/^\d{1,15}$/u.test(text))
-    return [await open.run(findKey(group, Number(text), objectHandleInvalid, 'C_FindObjects', until), shell.signal)];
+    return [
+      await open.run(findKey(group, Number(text), CKR.objectHandleInvalid, 'C_FindObjects', until), shell.signal),
+    ];
   throw new Failure(`there is no object ${printable(text)}`, '`pkcs11-ha objects` lists what there is');
 }
 

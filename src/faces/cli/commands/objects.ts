@@ -2,7 +2,8 @@ import { findObjects } from '../../../core/call/find.js';
 import type { VirtualObject } from '../../../core/objects/object.js';
 import { proveReplicas } from '../../../core/status/replica-status.js';
 import { type Attribute, ulongBytes } from '../../../spec/attribute.js';
-import { ck, findConstant, namesOf } from '../../../spec/constants.js';
+import { CKA, CKO } from '../../../spec/codes.js';
+import { findConstant, namesOf } from '../../../spec/constants.js';
 import { type CommandSpec, idOf, textOf } from '../command.js';
 import { EXIT } from '../exit-code.js';
 import { UsageError } from '../failure.js';
@@ -12,8 +13,6 @@ import type { Output } from '../terminal/output.js';
 const classes = namesOf('CKO_');
 const keyTypes = namesOf('CKK_');
 const certificateTypes = namesOf('CKC_');
-const CKA = { class: ck('CKA_CLASS'), label: ck('CKA_LABEL'), id: ck('CKA_ID'), keyType: ck('CKA_KEY_TYPE') } as const;
-const CKO_CERTIFICATE = ck('CKO_CERTIFICATE');
 
 type Options = Readonly<Record<string, unknown>>;
 
@@ -52,7 +51,7 @@ export interface ShownObject {
 }
 
 export function shownObject({ summary, description, replicaStatus }: VirtualObject): ShownObject {
-  const types = description.class === CKO_CERTIFICATE ? certificateTypes : keyTypes;
+  const types = description.class === CKO.certificate ? certificateTypes : keyTypes;
   return {
     ...summary,
     class: nameIn(classes, description.class),

@@ -5,23 +5,14 @@ import type { GroupConfig } from '../../../core/configuration/configuration.js';
 import { membersBeyond } from '../../../core/records/record.js';
 import { type Inspection, inspectMember } from '../../../core/status/inspection.js';
 import { type KeyTravel, probeWrapping } from '../../../core/wrapping/wrap-probe.js';
-import { ck, mechanismName } from '../../../spec/constants.js';
+import { CKF } from '../../../spec/codes.js';
+import { mechanismName } from '../../../spec/constants.js';
 import type { CommandSpec } from '../command.js';
 import { EXIT } from '../exit-code.js';
 import type { Shell } from '../shell.js';
 import { type Output, printable } from '../terminal/output.js';
 
 type Replication = GroupConfig['policy']['replication'];
-
-const CKF = {
-  clock: ck('CKF_CLOCK_ON_TOKEN'),
-  loginRequired: ck('CKF_LOGIN_REQUIRED'),
-  writeProtected: ck('CKF_WRITE_PROTECTED'),
-  pinCountLow: ck('CKF_USER_PIN_COUNT_LOW'),
-  pinFinalTry: ck('CKF_USER_PIN_FINAL_TRY'),
-  pinLocked: ck('CKF_USER_PIN_LOCKED'),
-  pinToBeChanged: ck('CKF_USER_PIN_TO_BE_CHANGED'),
-} as const;
 /** Clocks that are further apart are worth a word (ms). */
 const CLOCKS_APART = 60_000;
 /** So many mechanisms are named; `--json` has all. */
@@ -54,16 +45,16 @@ interface Verification {
 }
 
 function pinStateOf(flags: number): string {
-  if ((flags & CKF.pinLocked) !== 0) return 'locked';
-  if ((flags & CKF.pinFinalTry) !== 0) return 'one try left';
-  if ((flags & CKF.pinCountLow) !== 0) return 'was refused lately';
-  return (flags & CKF.pinToBeChanged) !== 0 ? 'has to be changed' : 'good';
+  if ((flags & CKF.userPinLocked) !== 0) return 'locked';
+  if ((flags & CKF.userPinFinalTry) !== 0) return 'one try left';
+  if ((flags & CKF.userPinCountLow) !== 0) return 'was refused lately';
+  return (flags & CKF.userPinToBeChanged) !== 0 ? 'has to be changed' : 'good';
 }
 
 /** ms of the token's clock; undefined where it has none. */
 function clockOf({ flags, utcTime }: Inspection['token']): number | undefined {
   const parts = /^(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)/u.exec(utcTime);
-  if ((flags & CKF.clock) === 0 || parts === null) return undefined;
+  if ((flags & CKF.clockOnToken) === 0 || parts === null) return undefined;
   const [year = 0, month = 1, day = 1, hour = 0, minute = 0, second = 0] = parts.slice(1).map(Number);
   return Date.UTC(year, month - 1, day, hour, minute, second);
 }
