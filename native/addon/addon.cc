@@ -2,22 +2,22 @@
 
 #include "addon/channel.h"
 #include "addon/claim.h"
-#include "addon/orphans.h"
+#include "addon/child_reaper.h"
 #include "addon/process.h"
 #include "addon/secret.h"
 
 namespace {
 
 Napi::Object initialise(Napi::Env env, Napi::Object exports) {
-  pkcs11ha::Orphans::install(env);
+  pkcs11ha::ChildReaper::install(env);
   exports["Channel"] = pkcs11ha::Channel::define(env);
   exports["Secret"] = pkcs11ha::Secret::define(env);
   exports["waitReadable"] = Napi::Function::New(env, pkcs11ha::waitReadable, "waitReadable");
   exports["claim"] = Napi::Function::New(env, pkcs11ha::claim, "claim");
   exports["releaseClaim"] = Napi::Function::New(env, pkcs11ha::releaseClaim, "releaseClaim");
   exports["processEnd"] = Napi::Function::New(env, pkcs11ha::processEnd, "processEnd");
-  exports["noteHost"] = Napi::Function::New(env, pkcs11ha::Orphans::note, "noteHost");
-  exports["forgetHost"] = Napi::Function::New(env, pkcs11ha::Orphans::forget, "forgetHost");
+  exports["noteHost"] = Napi::Function::New(env, pkcs11ha::ChildReaper::note, "noteHost");
+  exports["forgetHost"] = Napi::Function::New(env, pkcs11ha::ChildReaper::forget, "forgetHost");
   return exports;
 }
 

@@ -95,7 +95,7 @@ Napi::Value Channel::send(const Napi::CallbackInfo& info) {
   const std::span<const std::uint8_t> bytes{message.Data(), length};
   if (secret.empty() && length <= kInlineLimit) {
     if (!page_->jobs.put(bytes)) return Napi::Number::New(env, 1);
-    page_->turn.wakeIfNobodyComes();
+    page_->scheduler.wakeIfNobodyComes();
     return Napi::Number::New(env, 0);
   }
   // A PIN is never in the shared memory.
@@ -103,7 +103,7 @@ Napi::Value Channel::send(const Napi::CallbackInfo& info) {
   switch (sendPacket(socket_.get(), bytes, secret, false)) {
     case SendResult::sent:
       page_->jobs.putElsewhere();
-      page_->turn.wakeIfNobodyComes();
+      page_->scheduler.wakeIfNobodyComes();
       return Napi::Number::New(env, 0);
     case SendResult::wouldBlock:
       return Napi::Number::New(env, 1);
@@ -191,7 +191,7 @@ Napi::Value Channel::lanes(const Napi::CallbackInfo& info) {
     const LaneSlot& slot = page_->lanes[i];
     const std::uint64_t job = slot.job.load(std::memory_order_acquire);
     const std::uint64_t since = slot.since.load(std::memory_order_relaxed);
-    const bool isPatient = slot.patient.load(std::memory_order_relaxed) != 0;
+    const bool isLongWrite = slot.longWrite.load(std::memory_order_relaxed) != 0;
     std::atomic_thread_fence(std::memory_order_acquire);
     // One that has ended meanwhile, or has given its place to another, is none that takes long.
     if (job == 0 || slot.job.load(std::memory_order_relaxed) != job) continue;
@@ -199,7 +199,7 @@ Napi::Value Channel::lanes(const Napi::CallbackInfo& info) {
     entry["lane"] = static_cast<double>(i);
     entry["job"] = static_cast<double>(job);
     entry["since"] = static_cast<double>(since) / 1e6;
-    entry["patient"] = isPatient;
+    entry["longWrite"] = isLongWrite;
     busy.Set(count++, entry);
   }
   return busy;

@@ -45,7 +45,7 @@ class Channel : public Napi::ObjectWrap<Channel> {
   // none. A size of 0 stands for a packet that `takeLarge()` gives, in that order. `ended` tells of the end of file.
   Napi::Value receive(const Napi::CallbackInfo& info);
   Napi::Value takeLarge(const Napi::CallbackInfo& info);
-  // lanes(): [{ lane, job, since, patient }] of the lanes at work, `since` in ms of the monotonic clock
+  // lanes(): [{ lane, job, since, longWrite }] of the lanes at work, `since` in ms of the monotonic clock
   Napi::Value lanes(const Napi::CallbackInfo& info);
   void watch(const Napi::CallbackInfo& info);
   void ref(const Napi::CallbackInfo& info);

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "addon/channel.h"
-#include "common/linger.h"
+#include "common/spin.h"
 
 namespace pkcs11ha {
 

@@ -1,11 +1,11 @@
 // All of the addon in one unit: the headers of Node-API take most of the time, and are read once.
 #include "common/packet.cc"
 #include "common/ring.cc"
-#include "common/turn.cc"
+#include "common/lane_scheduler.cc"
 #include "addon/addon.cc"
 #include "addon/channel.cc"
 #include "addon/claim.cc"
-#include "addon/orphans.cc"
+#include "addon/child_reaper.cc"
 #include "addon/process.cc"
 #include "addon/readiness.cc"
 #include "addon/secret.cc"

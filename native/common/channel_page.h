@@ -9,7 +9,7 @@
 #include <cstdint>
 
 #include "common/ring.h"
-#include "common/turn.h"
+#include "common/lane_scheduler.h"
 
 namespace pkcs11ha {
 
@@ -18,12 +18,12 @@ constexpr std::size_t kMaxLanes = 64;
 struct alignas(64) LaneSlot {
   std::atomic<std::uint64_t> job{0};      // 0: idle
   std::atomic<std::uint64_t> since{0};    // CLOCK_MONOTONIC, nanoseconds
-  std::atomic<std::uint32_t> patient{0};  // 1: the job writes token objects or makes keys, and may take longer
+  std::atomic<std::uint32_t> longWrite{0};  // 1: the job writes token objects or makes keys, and may take longer
 };
 static_assert(sizeof(LaneSlot) == 64);
 
 struct ChannelPage {
-  Turn turn;
+  LaneScheduler scheduler;
   std::array<LaneSlot, kMaxLanes> lanes;
   // The application is not looking: the next reply comes with a bell through the socket.
   alignas(64) std::atomic<std::uint32_t> wantsBell{1};

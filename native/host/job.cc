@@ -11,7 +11,7 @@ constexpr std::size_t kCalls = 128;
 constexpr std::array<Call, kCalls> kTable = [] {
   std::array<Call, kCalls> table{};
 #define CALL(number, name) table[number] = call_##name;
-#include "host/calls.def"
+#include "host/calls/calls.def"
 #undef CALL
   return table;
 }();
@@ -124,7 +124,7 @@ void runJob(const job::Header& header, Reader& reader, JobContext& context, std:
   std::uint32_t count = 0;
   try {
     if ((header.flags & job::kSessionless) == 0) {
-      if (header.flags & job::kFresh) context.session.discard();
+      if (header.flags & job::kOnNewSession) context.session.discard();
       const CK_RV rv = context.session.ensure();
       if (rv != CKR_OK) {
         writer.u32(kOpenSession);

@@ -15,12 +15,12 @@ namespace pkcs11ha {
 namespace job {
 
 constexpr std::uint32_t kExclusive = 1;    // runs alone, readers and writers alike kept out
-constexpr std::uint32_t kFresh = 2;        // on a session opened for it
+constexpr std::uint32_t kOnNewSession = 2;        // on a session opened for it
 constexpr std::uint32_t kSessionless = 4;  // needs no session of the lane
 constexpr std::uint32_t kSecret = 8;       // holds PINs: wiped before it is answered, whether it has run or not
-constexpr std::uint32_t kPatient = 16;     // writes token objects or makes keys: shown as such on the channel page
+constexpr std::uint32_t kLongWrite = 16;     // writes token objects or makes keys: shown as such on the channel page
 constexpr std::uint32_t kUndo = 32;        // when a step fails, what the steps before it made is destroyed again
-constexpr std::uint32_t kAnchored = 64;    // makes objects on the anchor session: session objects live as long as the login
+constexpr std::uint32_t kOnLoginSession = 64;    // makes objects on the anchor session: session objects live as long as the login
 constexpr std::uint32_t kLogin = 128;      // a login: begins an epoch
 // A step with this bit in its call's number may fail: the job goes on with the next one.
 constexpr std::uint32_t kOptional = 0x80000000;
@@ -52,7 +52,7 @@ struct JobContext {
   std::vector<CK_OBJECT_HANDLE> seconds{};
   // What the steps made and did not destroy again, in that order.
   std::vector<CK_OBJECT_HANDLE> made{};
-  bool anchored = false;
+  bool onLoginSession = false;
   // Parameters of the operations begun: they have to live until the operation ends, a token may write to them.
   std::vector<Mechanism> mechanisms{};
   // The one of them that the cipher's Init brought.
@@ -74,7 +74,7 @@ struct JobContext {
   // The parameter of the cipher that is under way; nothing where there is none.
   const Mechanism* cipherMechanism() const;
   // The session that calls which make objects are made on: session objects live as long as it does.
-  CK_SESSION_HANDLE maker() const { return anchored ? module.anchor() : handle(); }
+  CK_SESSION_HANDLE maker() const { return onLoginSession ? module.anchor() : handle(); }
   CK_OBJECT_HANDLE readObject(Reader& reader) const;
   // Notes what a step made, for later steps and for undoing it; a token that says CKR_OK and gives no object has
   // made none.
@@ -86,7 +86,7 @@ using Call = CK_RV (*)(JobContext&, Reader&, Writer&);
 
 // The calls by their numbers in calls.def.
 #define CALL(number, name) CK_RV call_##name(JobContext&, Reader&, Writer&);
-#include "host/calls.def"
+#include "host/calls/calls.def"
 #undef CALL
 
 // Runs the steps until one fails and writes the reply.

@@ -7,19 +7,19 @@
 #include <thread>
 #include <vector>
 
-#include "common/linger.h"
+#include "common/spin.h"
 #include "common/packet.h"
-#include "host/farewell.h"
+#include "host/process/shutdown.h"
 #include "host/job.h"
 
 namespace pkcs11ha {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-// How long a lane lingers for its next job: about what it costs all to have it woken, and longer while jobs keep coming
+// How long a lane spins for its next job: about what it costs all to have it woken, and longer while jobs keep coming
 // in time.
-constexpr auto kLinger = std::chrono::microseconds(100);
-constexpr auto kLingerLonger = std::chrono::microseconds(250);
+constexpr auto kSpin = std::chrono::microseconds(100);
+constexpr auto kSpinLonger = std::chrono::microseconds(250);
 // A lane that guards looks so often.
 constexpr auto kGuard = std::chrono::milliseconds(2);
 // So long, in nanoseconds, replies may wait for others to be told of with them while there is more to do: a few jobs' time.
@@ -51,7 +51,7 @@ void tellInTime(Host& host) {
   const std::uint64_t backlog = host.page->jobs.backlog();
   const std::uint64_t most = host.mostBacklog.load(std::memory_order_relaxed);
   if (backlog > most) host.mostBacklog.store(backlog, std::memory_order_relaxed);
-  if (2 * backlog <= most || !host.page->turn.isGuarded()) return tell(host);
+  if (2 * backlog <= most || !host.page->scheduler.isGuarded()) return tell(host);
   std::uint64_t none = 0;
   host.untoldSince.compare_exchange_strong(none, monotonicNanoseconds());
   if (isHeldTooLong(host)) tell(host);
@@ -64,10 +64,10 @@ bool takeFrom(Host& host, Ring::Taken kind, std::vector<std::uint8_t>& packet) {
 }
 
 // Waits a moment for what comes next.
-void linger(Host& host) {
+void spin(Host& host) {
   const Ring& jobs = host.page->jobs;
   const bool isSteady = host.isSteady.load(std::memory_order_relaxed);
-  const auto end = Clock::now() + (isSteady ? kLingerLonger : kLinger);
+  const auto end = Clock::now() + (isSteady ? kSpinLonger : kSpin);
   bool hasCome = false;
   while (!hasCome && Clock::now() < end) hasCome = lookOnce([&jobs] { return !jobs.isEmpty(); });
   if (hasCome != isSteady) host.isSteady.store(hasCome, std::memory_order_relaxed);
@@ -75,10 +75,10 @@ void linger(Host& host) {
 
 // Looks now and then whether those at work still come back for more, for as long as they do.
 void guard(Host& host, std::uint32_t ticket) {
-  Turn& turn = host.page->turn;
+  LaneScheduler& scheduler = host.page->scheduler;
   const Ring& jobs = host.page->jobs;
-  if (!turn.tryGuard()) {
-    turn.park(ticket);
+  if (!scheduler.tryGuard()) {
+    scheduler.park(ticket);
     return;
   }
   auto movedAt = Clock::now();
@@ -91,47 +91,47 @@ void guard(Host& host, std::uint32_t ticket) {
     if (hasMoved) movedAt = Clock::now();
     if (!host.page->replies.isEmpty() && (!hasMoved || isHeldTooLong(host))) tell(host);
   }
-  turn.stopGuarding();
+  scheduler.stopGuarding();
   if (!host.page->replies.isEmpty()) tell(host);
   if (!jobs.isEmpty()) host.stalledUntil.store(monotonicNanoseconds() + kStalled, std::memory_order_relaxed);
 }
 
 bool isEnough(const Host& host) {
-  if (!host.page->turn.isEnough()) return false;
+  if (!host.page->scheduler.isEnough()) return false;
   const std::uint64_t until = host.stalledUntil.load(std::memory_order_relaxed);
   return until == 0 || monotonicNanoseconds() >= until;
 }
 
-// The next packet for this lane. One that has just been at work lingers: it is the cheapest to be had.
-bool nextPacket(Host& host, bool lingers, std::vector<std::uint8_t>& packet) {
-  Turn& turn = host.page->turn;
+// The next packet for this lane. One that has just been at work spins: it is the cheapest to be had.
+bool nextPacket(Host& host, bool spins, std::vector<std::uint8_t>& packet) {
+  LaneScheduler& scheduler = host.page->scheduler;
   Ring& jobs = host.page->jobs;
   for (;;) {
-    const std::uint32_t ticket = turn.ticket();
-    if (!turn.tryListen()) {
-      turn.park(ticket);
+    const std::uint32_t ticket = scheduler.ticket();
+    if (!scheduler.tryListen()) {
+      scheduler.park(ticket);
       continue;
     }
     if (!jobs.isEmpty() && isEnough(host)) {
-      turn.stopListening();
+      scheduler.stopListening();
       guard(host, ticket);
-      lingers = false;
+      spins = false;
       continue;
     }
-    if (lingers && jobs.isEmpty() && !host.page->replies.isEmpty()) tell(host);
-    if (lingers && jobs.isEmpty()) linger(host);
-    lingers = false;
+    if (spins && jobs.isEmpty() && !host.page->replies.isEmpty()) tell(host);
+    if (spins && jobs.isEmpty()) spin(host);
+    spins = false;
     const Ring::Taken kind = jobs.take(packet);
     if (kind == Ring::Taken::nothing) {
-      turn.stopListening();
-      if (jobs.isEmpty()) turn.park(ticket);
+      scheduler.stopListening();
+      if (jobs.isEmpty()) scheduler.park(ticket);
       continue;
     }
     const bool isTaken = takeFrom(host, kind, packet);
-    turn.beginWork();
-    turn.stopListening();
+    scheduler.beginWork();
+    scheduler.stopListening();
     // What came before this lane stopped listening woke nobody.
-    if (!jobs.isEmpty()) turn.wakeIfNobodyComes();
+    if (!jobs.isEmpty()) scheduler.wakeIfNobodyComes();
     return isTaken;
   }
 }
@@ -141,7 +141,7 @@ class Begun {
  public:
   Begun(LaneSlot& slot, const job::Header& header) : slot_(slot) {
     slot_.since.store(monotonicNanoseconds(), std::memory_order_relaxed);
-    slot_.patient.store((header.flags & job::kPatient) != 0 ? 1 : 0, std::memory_order_relaxed);
+    slot_.longWrite.store((header.flags & job::kLongWrite) != 0 ? 1 : 0, std::memory_order_relaxed);
     slot_.job.store(header.id, std::memory_order_release);
   }
   ~Begun() { slot_.job.store(0, std::memory_order_release); }
@@ -171,7 +171,7 @@ class Wiped {
 // False where there is no room yet.
 bool tryReply(Host& host, std::uint64_t id, std::vector<std::uint8_t>& reply) {
   Ring& replies = host.page->replies;
-  const std::lock_guard<std::mutex> turn(host.replying);
+  const std::lock_guard<std::mutex> lock(host.replying);
   if (reply.size() <= kInlineLimit) return replies.put(reply);
   if (!replies.hasRoomFor(0)) return false;
   const SendResult result = sendPacket(host.socket, reply, {}, true);
@@ -196,8 +196,8 @@ class Working {
  public:
   explicit Working(Host& host) : host_(host), watch_(host.pace) {}
   ~Working() {
-    host_.page->turn.endWork();
-    host_.page->turn.setEnough(host_.pace.mostAtWork());
+    host_.page->scheduler.endWork();
+    host_.page->scheduler.setEnough(host_.pace.mostAtWork());
   }
   Working(const Working&) = delete;
   Working& operator=(const Working&) = delete;
@@ -230,11 +230,11 @@ bool serve(Host& host, LaneSlot& slot, Session& session, std::vector<std::uint8_
       return true;
     }
     wiped.isSecret = (header.flags & job::kSecret) != 0;
-    const Gate::Pass pass(host.gate, (header.flags & job::kExclusive) != 0);
+    const WriteGate::Pass pass(host.gate, (header.flags & job::kExclusive) != 0);
     // A session is for one thread at a time; whoever waits for the anchor has not begun.
     std::unique_lock<std::mutex> anchor;
-    const bool isAnchored = (header.flags & job::kAnchored) != 0;
-    if (isAnchored) anchor = host.module.holdAnchor();
+    const bool isOnLoginSession = (header.flags & job::kOnLoginSession) != 0;
+    if (isOnLoginSession) anchor = host.module.holdAnchor();
     if (!mayBegin(host, header)) {
       writeStatus(header.id, job::Status::expired, reply);
     } else {
@@ -242,7 +242,7 @@ bool serve(Host& host, LaneSlot& slot, Session& session, std::vector<std::uint8_
       const Begun begun(slot, header);
       if (isLeaving()) return false;
       JobContext context{host.module, session, host.held, nullptr};
-      context.anchored = isAnchored;
+      context.onLoginSession = isOnLoginSession;
       runJob(header, reader, context, reply);
       lanesWanted = context.lanesWanted;
     }
@@ -257,11 +257,11 @@ void runLane(Host& host, LaneSlot& slot) {
   Session session(host.module);
   std::vector<std::uint8_t> packet;
   std::vector<std::uint8_t> reply;
-  bool lingers = false;
-  while (nextPacket(host, lingers, packet)) {
+  bool spins = false;
+  while (nextPacket(host, spins, packet)) {
     const Working working(host);
     if (!serve(host, slot, session, packet, reply)) return;
-    lingers = true;
+    spins = true;
   }
 }
 

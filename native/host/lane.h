@@ -6,7 +6,7 @@
 #include <mutex>
 
 #include "common/channel_page.h"
-#include "host/gate.h"
+#include "host/write_gate.h"
 #include "host/held.h"
 #include "host/module.h"
 #include "host/pace.h"
@@ -20,7 +20,7 @@ struct Host {
   ChannelPage* page;
   Module module{};
   HeldSessions held{module};
-  Gate gate{};
+  WriteGate gate{};
   std::atomic<std::uint32_t> lanes{0};
   std::atomic<std::uint32_t> epoch{0};
   Pace pace{};

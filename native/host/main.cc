@@ -6,8 +6,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "host/confinement.h"
-#include "host/farewell.h"
+#include "host/process/hardening.h"
+#include "host/process/shutdown.h"
 #include "host/lane.h"
 
 namespace {
@@ -23,7 +23,7 @@ int main(int count, char** arguments) {
     return 2;
   }
   pkcs11ha::followParent(static_cast<pid_t>(std::strtol(arguments[1], nullptr, 10)));
-  pkcs11ha::confine(kPage);
+  pkcs11ha::harden(kPage);
   void* page = ::mmap(nullptr, sizeof(pkcs11ha::ChannelPage), PROT_READ | PROT_WRITE, MAP_SHARED, kPage, 0);
   if (page == MAP_FAILED) {
     std::perror("pkcs11-ha-host: shared memory");
@@ -33,5 +33,5 @@ int main(int count, char** arguments) {
   auto* host = new pkcs11ha::Host{kSocket, static_cast<pkcs11ha::ChannelPage*>(page)};
   pkcs11ha::startWatchdog(kSocket, *host->page);
   pkcs11ha::startLanes(*host, 1);
-  pkcs11ha::awaitFarewell(*host->page);
+  pkcs11ha::awaitShutdown(*host->page);
 }

@@ -85,7 +85,7 @@ export interface CallShapes {
   C_OpenSession: () => undefined;
   C_GetSessionInfo: () => { slot: number; state: number; flags: number; deviceError: number };
   C_Login: (user: number, pinLength: number) => undefined;
-  /** Section 5.5, on the anchor session: as the last step of an `anchored` job, whose secret is both PINs, joined. */
+  /** Section 5.5, on the anchor session: as the last step of an `onLoginSession` job, whose secret is both PINs, joined. */
   C_SetPIN: (oldLength: number, newLength: number) => undefined;
   C_GetAttributeValue: (object: ObjectRef, types: readonly number[]) => ReadAttribute[];
   C_CreateObject: (template: readonly Attribute[]) => Uint8Array;

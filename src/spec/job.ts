@@ -69,12 +69,12 @@ export interface JobReply {
 
 const flags = {
   exclusive: 1,
-  fresh: 2,
+  onNewSession: 2,
   sessionless: 4,
   secret: 8,
-  patient: 16,
+  longWrite: 16,
   undo: 32,
-  anchored: 64,
+  onLoginSession: 64,
   login: 128,
 } as const;
 const optionalBit = 0x8000_0000;
@@ -94,13 +94,13 @@ export function writeJob(writer: Writer, id: number, deadline: number, job: Job,
   writer.u64(Number.isFinite(deadline) ? Math.max(1, Math.round(deadline * 1e6)) : 0);
   writer.u32(
     ((job.exclusive === true ? flags.exclusive : 0) |
-      (job.onNewSession === true ? flags.fresh : 0) |
+      (job.onNewSession === true ? flags.onNewSession : 0) |
       (job.sessionless === true ? flags.sessionless : 0) |
       (job.secret === undefined ? 0 : flags.secret) |
       (job.secret !== undefined && job.steps.at(-1)?.call === 'C_Login' ? flags.login : 0) |
-      (job.longWrite === true ? flags.patient : 0) |
+      (job.longWrite === true ? flags.longWrite : 0) |
       (job.undo === true ? flags.undo : 0) |
-      (job.onLoginSession === true ? flags.anchored : 0) |
+      (job.onLoginSession === true ? flags.onLoginSession : 0) |
       ((epoch & 0xff_ffff) << 8)) >>>
       0,
   );

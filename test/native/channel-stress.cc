@@ -67,7 +67,7 @@ class Application {
     } else if (!page_.jobs.put(packet)) {
       return false;
     }
-    page_.turn.wakeIfNobodyComes();
+    page_.scheduler.wakeIfNobodyComes();
     ++outstanding_;
     return true;
   }

@@ -7,7 +7,7 @@ import { Writer } from '../../src/spec/wire.js';
 
 describe('the table of calls', () => {
   test('has the numbers that the host has', () => {
-    const text = readFileSync(fileURLToPath(new URL('../../native/host/calls.def', import.meta.url)), 'utf8');
+    const text = readFileSync(fileURLToPath(new URL('../../native/host/calls/calls.def', import.meta.url)), 'utf8');
     const host = new Map(
       [...text.matchAll(/^CALL\((\d+), (\w+)\)$/gmu)].map(([, number, name]) => [name, Number(number)]),
     );

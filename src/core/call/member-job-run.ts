@@ -38,7 +38,7 @@ function memberOperation(
   const flags =
     isReading === true
       ? { undo: true }
-      : { undo: true, patient: true, slow: isSlow === true, exclusive: member.writesExclusively };
+      : { undo: true, longWrite: true, slow: isSlow === true, exclusive: member.writesExclusively };
   return {
     function: name,
     objects,

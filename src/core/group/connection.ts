@@ -279,9 +279,9 @@ export class Connection {
     const link = this.#link;
     if (link === undefined || this.hungAt({ hangAfter, writeHangAfter }) > now) return false;
     const begun = link.begun();
-    const patient = begun.filter((entry) => entry.longWrite);
-    if (patient.some(({ since }) => now - since >= writeHangAfter)) return true;
-    if (patient.length > 0) return false;
+    const longWrites = begun.filter((entry) => entry.longWrite);
+    if (longWrites.some(({ since }) => now - since >= writeHangAfter)) return true;
+    if (longWrites.length > 0) return false;
     if (begun.some(({ since }) => now - since >= hangAfter)) return true;
     return now - this.lastReplyAt >= hangAfter;
   }

@@ -140,13 +140,13 @@ export class Installation {
         objects.push(unwrapInputs.key);
       }
     }
-    const anchored = this.#pieces.some(({ token }) => !token);
+    const onLoginSession = this.#pieces.some(({ token }) => !token);
     const [kept] = this.#pieces.flatMap(({ origin }) => (origin.kind === 'kept' ? [origin.login] : []));
     return {
       function: this.#function,
       objects,
       ...(kept === undefined ? {} : { login: kept }),
-      job: (handles) => ({ steps: this.#script(handles).steps, onLoginSession: anchored }),
+      job: (handles) => ({ steps: this.#script(handles).steps, onLoginSession }),
     };
   }
 

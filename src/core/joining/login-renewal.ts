@@ -14,8 +14,8 @@ import { acceptPin, otherPinThan } from './other-pin.js';
  * at each login, and is lost as a whole when its host is killed inside of that (Rule 9).
  */
 export function loginJob(member: Member, pin: SecretRef): Job {
-  const patient = member.writesExclusively;
-  return { steps: [step('C_Login', CKU.user, pin.length)], sessionless: true, secret: pin, longWrite: patient };
+  const longWrite = member.writesExclusively;
+  return { steps: [step('C_Login', CKU.user, pin.length)], sessionless: true, secret: pin, longWrite };
 }
 
 class Renewing extends PendingWork implements Renewal {

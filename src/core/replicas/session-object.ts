@@ -39,7 +39,7 @@ export function* restoreSessionObject(
   const job = {
     ...memberJob.job(handles, { member, connection }),
     undo: true,
-    patient: true,
+    longWrite: true,
     exclusive: member.writesExclusively,
   };
   const outcome = yield* connection.run(job, 'session object', FOREVER, work);

@@ -139,7 +139,7 @@ export class OpenGroup {
     this.runSync(this.#underWay());
     this.#endWork();
     try {
-      this.runSync(this.#farewell());
+      this.runSync(this.#shutDown());
     } finally {
       this.#endHosts();
     }
@@ -166,7 +166,7 @@ export class OpenGroup {
     await this.#driver.idle();
     this.#endWork();
     try {
-      await this.run(this.#farewell());
+      await this.run(this.#shutDown());
     } finally {
       this.#endHosts();
     }
@@ -189,7 +189,7 @@ export class OpenGroup {
     for (const keeper of [...this.group.keepers.values()]) keeper.cancel(undefined);
   }
 
-  *#farewell(): Task<void> {
+  *#shutDown(): Task<void> {
     for (const { connection } of this.group.members) {
       if (connection !== undefined) yield* connection.awaitWrites(this.group.policy);
     }

@@ -40,7 +40,7 @@ interface Addon {
     joined(first: NativeSecret, second: NativeSecret): NativeSecret;
   };
   waitReadable(channels: readonly NativeChannel[], timeoutMs: number, spinUs: number): boolean;
-  /** Hosts of a worker, to be ended and reaped with it; see native/addon/orphans.h. */
+  /** Hosts of a worker, to be ended and reaped with it; see native/addon/child_reaper.h. */
   noteHost(pid: number): void;
   forgetHost(pid: number): void;
   /** Holds a name of 1 to 106 bytes among the machine's processes; -1 where another one does. See native/addon/claim.h. */

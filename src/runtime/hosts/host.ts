@@ -11,8 +11,8 @@ import { receiveAll } from './inbox.js';
 const writer = new Writer();
 /** A host whose channel has ended is gone so soon (ms), if it is. */
 const END_WITHIN = 5;
-/** See native/common/farewell.h. */
-const FAREWELL = 'SIGUSR2';
+/** See native/common/shutdown_signal.h. */
+const SHUTDOWN_SIGNAL = 'SIGUSR2';
 
 const signalNames: ReadonlyMap<number, string> = new Map(
   Object.entries(constants.signals).map(([name, value]) => [value, name]),
@@ -94,7 +94,7 @@ export class HostProcess implements HostLink {
   }
 
   leave(): void {
-    this.#child.kill(FAREWELL);
+    this.#child.kill(SHUTDOWN_SIGNAL);
   }
 
   kill(): void {

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "host/job.h"
-#include "host/priority.h"
+#include "host/process/priority.h"
 
 namespace pkcs11ha {
 namespace {

@@ -6,18 +6,18 @@
 
 namespace pkcs11ha {
 
-class Gate {
+class WriteGate {
  public:
   // A pass through the gate, held for the length of a job.
   class Pass {
    public:
-    Pass(Gate& gate, bool writer) : gate_(gate), writer_(writer) { gate_.enter(writer_); }
+    Pass(WriteGate& gate, bool writer) : gate_(gate), writer_(writer) { gate_.enter(writer_); }
     ~Pass() { gate_.leave(writer_); }
     Pass(const Pass&) = delete;
     Pass& operator=(const Pass&) = delete;
 
    private:
-    Gate& gate_;
+    WriteGate& gate_;
     bool writer_;
   };
 

@@ -11,7 +11,7 @@ namespace pkcs11ha {
 //
 // Whoever waits for something looks at it once more after having said so, and whoever brings something looks for who
 // waits after having put it there: one of the two sees the other.
-class alignas(64) Turn {
+class alignas(64) LaneScheduler {
  public:
   // False when another lane is listening already.
   bool tryListen() {

@@ -12,7 +12,7 @@ namespace pkcs11ha {
 void followParent(pid_t parent);
 
 // Waits for the end of the parent, or for its word, and leaves.
-[[noreturn]] void awaitFarewell(const ChannelPage& page);
+[[noreturn]] void awaitShutdown(const ChannelPage& page);
 
 // A thread that is no lane: leaves when the application's end of the channel is gone.
 void startWatchdog(int socket, const ChannelPage& page);

@@ -5,6 +5,6 @@
 
 namespace pkcs11ha {
 
-constexpr int kFarewellSignal = SIGUSR2;
+constexpr int kShutdownSignal = SIGUSR2;
 
 }  // namespace pkcs11ha

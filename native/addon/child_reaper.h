@@ -10,10 +10,10 @@
 namespace pkcs11ha {
 
 // One an environment, freed with it. Ends and reaps what is still noted when the environment ends.
-class Orphans {
+class ChildReaper {
  public:
   static void install(Napi::Env env);
-  ~Orphans();
+  ~ChildReaper();
 
   // JS: noteHost(pid) when a worker's host has started, forgetHost(pid) when libuv has reaped it.
   static void note(const Napi::CallbackInfo& info);

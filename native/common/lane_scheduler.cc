@@ -1,4 +1,4 @@
-#include "common/turn.h"
+#include "common/lane_scheduler.h"
 
 #include <linux/futex.h>
 #include <sys/syscall.h>
@@ -14,12 +14,12 @@ long futex(std::atomic<std::uint32_t>& word, int operation, std::uint32_t value)
 
 }  // namespace
 
-void Turn::wake() {
+void LaneScheduler::wake() {
   if (waking_.exchange(1) != 0) return;
   wakes_.fetch_add(1);
   futex(wakes_, FUTEX_WAKE, 1);
 }
 
-void Turn::park(std::uint32_t ticket) { futex(wakes_, FUTEX_WAIT, ticket); }
+void LaneScheduler::park(std::uint32_t ticket) { futex(wakes_, FUTEX_WAIT, ticket); }
 
 }  // namespace pkcs11ha

@@ -1,4 +1,4 @@
-#include "host/priority.h"
+#include "host/process/priority.h"
 
 #include <cstdlib>
 #include <dirent.h>

@@ -1,4 +1,4 @@
-#include "host/farewell.h"
+#include "host/process/shutdown.h"
 
 #include <algorithm>
 #include <atomic>
@@ -10,7 +10,7 @@
 #include <thread>
 #include <unistd.h>
 
-#include "common/farewell.h"
+#include "common/shutdown_signal.h"
 
 namespace pkcs11ha {
 namespace {
@@ -23,14 +23,14 @@ std::atomic<bool> leaving{false};
 
 bool isWriting(const ChannelPage& page) {
   return std::any_of(page.lanes.begin(), page.lanes.end(), [](const LaneSlot& slot) {
-    return slot.job.load() != 0 && slot.patient.load() != 0;
+    return slot.job.load() != 0 && slot.longWrite.load() != 0;
   });
 }
 
-sigset_t farewellSignal() {
+sigset_t shutdownSignal() {
   sigset_t set;
   ::sigemptyset(&set);
-  ::sigaddset(&set, kFarewellSignal);
+  ::sigaddset(&set, kShutdownSignal);
   return set;
 }
 
@@ -38,14 +38,14 @@ sigset_t farewellSignal() {
 
 void followParent(pid_t parent) {
   // Blocked in all threads, the library's too, it is there for the one that waits for it.
-  const sigset_t set = farewellSignal();
+  const sigset_t set = shutdownSignal();
   ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
-  ::prctl(PR_SET_PDEATHSIG, kFarewellSignal);
+  ::prctl(PR_SET_PDEATHSIG, kShutdownSignal);
   if (::getppid() != parent) ::_exit(0);
 }
 
-void awaitFarewell(const ChannelPage& page) {
-  const sigset_t set = farewellSignal();
+void awaitShutdown(const ChannelPage& page) {
+  const sigset_t set = shutdownSignal();
   for (int signal = 0; ::sigwait(&set, &signal) != 0;) {
   }
   leave(page);

@@ -1,4 +1,4 @@
-#include "host/confinement.h"
+#include "host/process/hardening.h"
 
 #include <csignal>
 #include <fcntl.h>
@@ -28,7 +28,7 @@ void setFlag(int fd, int get, int set, int flag) {
 
 }  // namespace
 
-void confine(int lastDescriptor) {
+void harden(int lastDescriptor) {
   ::prctl(PR_SET_DUMPABLE, 0);
   const rlimit none{0, 0};
   ::setrlimit(RLIMIT_CORE, &none);

@@ -1,9 +1,9 @@
-#include "addon/orphans.h"
+#include "addon/child_reaper.h"
 
 #include <ctime>
 #include <sys/wait.h>
 
-#include "common/farewell.h"
+#include "common/shutdown_signal.h"
 
 namespace pkcs11ha {
 namespace {
@@ -19,14 +19,14 @@ pid_t pidOf(const Napi::CallbackInfo& info) {
 
 }  // namespace
 
-void Orphans::install(Napi::Env env) { env.SetInstanceData<Orphans>(new Orphans); }
+void ChildReaper::install(Napi::Env env) { env.SetInstanceData<ChildReaper>(new ChildReaper); }
 
-Orphans::~Orphans() {
+ChildReaper::~ChildReaper() {
   // One that has been reaped already is no child any more, and its number may be another's.
   std::erase_if(hosts_, [](pid_t host) { return ::waitpid(host, nullptr, WNOHANG) != 0; });
   // Not SIGKILL: what is being written is finished first.
   for (const pid_t host : hosts_) {
-    ::kill(host, kFarewellSignal);
+    ::kill(host, kShutdownSignal);
     ::kill(host, SIGCONT);
   }
   for (int tries = 0; !hosts_.empty() && tries < kReapTries; ++tries) {
@@ -37,8 +37,8 @@ Orphans::~Orphans() {
   }
 }
 
-void Orphans::note(const Napi::CallbackInfo& info) { info.Env().GetInstanceData<Orphans>()->hosts_.insert(pidOf(info)); }
+void ChildReaper::note(const Napi::CallbackInfo& info) { info.Env().GetInstanceData<ChildReaper>()->hosts_.insert(pidOf(info)); }
 
-void Orphans::forget(const Napi::CallbackInfo& info) { info.Env().GetInstanceData<Orphans>()->hosts_.erase(pidOf(info)); }
+void ChildReaper::forget(const Napi::CallbackInfo& info) { info.Env().GetInstanceData<ChildReaper>()->hosts_.erase(pidOf(info)); }
 
 }  // namespace pkcs11ha
