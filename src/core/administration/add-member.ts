@@ -1,5 +1,5 @@
 import { CKR } from '../../spec/codes.js';
-import { refuse } from '../base/refusal.js';
+import { refuse } from '../base/error.js';
 import { reasonOf } from '../base/state.js';
 import { FOREVER, type Task } from '../base/task.js';
 import { race } from '../base/waiting.js';

@@ -1,8 +1,7 @@
 import { CKR } from '../../spec/codes.js';
 import { mechanismName } from '../../spec/constants.js';
 import { resultOf, step } from '../../spec/job.js';
-import { TokenError } from '../base/error.js';
-import { refuse } from '../base/refusal.js';
+import { refuse, TokenError } from '../base/error.js';
 import type { Task } from '../base/task.js';
 import { waitUntil } from '../base/waiting.js';
 import { readingRecords, runOnMemberOrThrow } from '../call/member-job-run.js';

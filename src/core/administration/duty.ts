@@ -1,6 +1,6 @@
 import { CKR } from '../../spec/codes.js';
 import { rejoinAfter } from '../base/backoff.js';
-import { refuse } from '../base/refusal.js';
+import { refuse } from '../base/error.js';
 import { reasonOf } from '../base/state.js';
 import { FOREVER, type Running, type Task } from '../base/task.js';
 import { awaitResult, race, waitUntil } from '../base/waiting.js';

@@ -1,5 +1,5 @@
 import { CKR } from '../../spec/codes.js';
-import { refuse } from '../base/refusal.js';
+import { refuse } from '../base/error.js';
 import type { Task } from '../base/task.js';
 import { awaitClaim, sleepUntil } from '../base/waiting.js';
 import { isReachable } from '../call/member-job-run.js';

@@ -1,7 +1,6 @@
 import { CKR } from '../../spec/codes.js';
 import { step } from '../../spec/job.js';
-import { TokenError } from '../base/error.js';
-import { refuse } from '../base/refusal.js';
+import { refuse, TokenError } from '../base/error.js';
 import type { Task } from '../base/task.js';
 import { race, sleepUntil } from '../base/waiting.js';
 import { isReachable, readingRecords, runOnMemberOrThrow } from '../call/member-job-run.js';

@@ -1,9 +1,8 @@
 import type { ObjectRef } from '../../spec/calls.js';
 import { CKR } from '../../spec/codes.js';
 import { type JobReply, step } from '../../spec/job.js';
-import { TokenError } from '../base/error.js';
+import { refuse, TokenError } from '../base/error.js';
 import type { AttemptRecord } from '../base/event.js';
-import { refuse } from '../base/refusal.js';
 import type { Task } from '../base/task.js';
 import { race } from '../base/waiting.js';
 import { isReachable, runOnMember } from '../call/member-job-run.js';

@@ -1,6 +1,7 @@
 import pkcs11js from '#pkcs11js';
 import { codeName } from '../../spec/constants.js';
 import type { AttemptRecord } from './event.js';
+import type { Task } from './task.js';
 
 /**
  * A call that failed: pkcs11js's own error class (the application's copy), so that `instanceof` and `.code`
@@ -41,4 +42,27 @@ function messageOf(
   const tail = evidence.length === 0 ? '' : ` (${evidence.join('; ')})`;
   const where = functionName === '' ? '' : ` in ${functionName}`;
   return `${codeName(code)}${where}${explanation === '' ? '' : `: ${explanation}`}${tail}`;
+}
+
+/** What is not done, and why; the call that asked for it puts its name to it. */
+export class Refusal extends TokenError {
+  constructor(
+    code: number,
+    readonly explanation: string,
+  ) {
+    super(code, '', explanation);
+  }
+}
+
+export function refuse(code: number, explanation: string): never {
+  throw new Refusal(code, explanation);
+}
+
+/** A call by its name: refusals say whose they are. */
+export function* withFunctionName<T>(name: string, task: Task<T>): Task<T> {
+  try {
+    return yield* task;
+  } catch (error) {
+    throw error instanceof Refusal ? new TokenError(error.code, name, error.explanation) : error;
+  }
 }

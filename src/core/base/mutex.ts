@@ -1,5 +1,5 @@
 import { CKR } from '../../spec/codes.js';
-import { refuse } from './refusal.js';
+import { refuse } from './error.js';
 import { FOREVER, Signal, type Task } from './task.js';
 
 /** Work that has to be done one piece after the other. Whoever leaves while it waits does not let others pass. */

@@ -1,6 +1,6 @@
 import { CKR } from '../../spec/codes.js';
 import { step } from '../../spec/job.js';
-import { refuse } from '../base/refusal.js';
+import { refuse } from '../base/error.js';
 import { FOREVER, type Task } from '../base/task.js';
 import { race, sleepUntil } from '../base/waiting.js';
 import type { Connection } from '../group/connection.js';

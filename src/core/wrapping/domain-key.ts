@@ -3,7 +3,7 @@ import type { ObjectRef } from '../../spec/calls.js';
 import { CKA, CKK, CKO, CKR } from '../../spec/codes.js';
 import { type JobReply, optional, resultOf, step } from '../../spec/job.js';
 import { encodeMechanism } from '../../spec/mechanism.js';
-import { refuse } from '../base/refusal.js';
+import { refuse } from '../base/error.js';
 import type { Task } from '../base/task.js';
 import { runOnMemberOrThrow } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';

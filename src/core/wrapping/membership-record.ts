@@ -1,7 +1,6 @@
 import { CKA, CKR } from '../../spec/codes.js';
 import { optional, resultOf, step } from '../../spec/job.js';
-import { TokenError } from '../base/error.js';
-import { refuse } from '../base/refusal.js';
+import { refuse, TokenError } from '../base/error.js';
 import type { Task } from '../base/task.js';
 import { awaitResult, race, runTogether, waitUntil } from '../base/waiting.js';
 import { isReachable, type MemberJobEnd, runOnMember, runOnMemberOrThrow } from '../call/member-job-run.js';

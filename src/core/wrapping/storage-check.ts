@@ -1,7 +1,7 @@
 import { type Attribute, ulongBytes } from '../../spec/attribute.js';
 import { CKA, CKO, CKR } from '../../spec/codes.js';
 import { resultOf, step } from '../../spec/job.js';
-import { refuse } from '../base/refusal.js';
+import { refuse } from '../base/error.js';
 import type { Task } from '../base/task.js';
 import { runOnMemberOrThrow } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';

@@ -4,7 +4,7 @@ import { CKA, CKK, CKO, CKR } from '../../spec/codes.js';
 import { type JobReply, optional, resultOf, step } from '../../spec/job.js';
 import { encodeMechanism } from '../../spec/mechanism.js';
 import { CKR_OK } from '../../spec/verdict.js';
-import { refuse } from '../base/refusal.js';
+import { refuse } from '../base/error.js';
 import type { Task } from '../base/task.js';
 import { runOnMember } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';

@@ -6,6 +6,7 @@ import { type SynchronizationReport, synchronize } from '../../core/administrati
 import { type BackupReport, backUp } from '../../core/backup/backup.js';
 import type { BackupLocation } from '../../core/backup/backup-token.js';
 import { type RestoreReport, restoreBackup } from '../../core/backup/restore.js';
+import { withFunctionName } from '../../core/base/error.js';
 import type {
   ConfigurationEvent,
   FailoverEvent,
@@ -18,7 +19,6 @@ import type {
   ProgressEvent,
   SyncEvent,
 } from '../../core/base/event.js';
-import { withFunctionName } from '../../core/base/refusal.js';
 import type { Task } from '../../core/base/task.js';
 import type { MemberConfig, PinReference, TokenSelector } from '../../core/configuration/configuration.js';
 import { checkBackupToken, checkMember, checkPinReference } from '../../core/configuration/validation.js';

@@ -1,7 +1,6 @@
 import { runExclusively } from '../../core/administration/membership.js';
 import type { BackupLocation } from '../../core/backup/backup-token.js';
-import { TokenError } from '../../core/base/error.js';
-import { withFunctionName } from '../../core/base/refusal.js';
+import { TokenError, withFunctionName } from '../../core/base/error.js';
 import type { Task } from '../../core/base/task.js';
 import type { BackupTokenConfig } from '../../core/configuration/configuration.js';
 import type { Group } from '../../core/group/group.js';

@@ -8,7 +8,7 @@ import {
   type FormationReport,
 } from '../../core/administration/create-group.js';
 import { undrainAlone } from '../../core/administration/duty.js';
-import { withFunctionName } from '../../core/base/refusal.js';
+import { withFunctionName } from '../../core/base/error.js';
 import type { Task } from '../../core/base/task.js';
 import type { Group } from '../../core/group/group.js';
 import { removeOwn } from '../../core/wrapping/removal.js';
