@@ -32,7 +32,7 @@ export interface AddOptions {
 export function* addMember(group: Group, config: MemberConfig, options: AddOptions, deadline: number): Task<void> {
   recordOf(group);
   yield* learnLatest(group, deadline);
-  const known = group.members.find(({ name, removedFor }) => name === config.name && removedFor === undefined);
+  const known = group.members.find(({ name, role }) => name === config.name && role.removedFor === undefined);
   if (known !== undefined && group.ledger.record?.members.some(({ serial }) => serial === known.serial)) {
     yield* awaitInService(group, known, deadline);
     return;
@@ -47,7 +47,7 @@ export function* addMember(group: Group, config: MemberConfig, options: AddOptio
   try {
     yield* runClaimed(group, deadline, () => admit(group, member, options, deadline));
   } catch (error) {
-    if (member.isBeingAdded && !group.ledger.isMember(member.serial ?? ''))
+    if (member.role.isBeingAdded && !group.ledger.isMember(member.serial ?? ''))
       removeFromList(member, 'it could not be made a member');
     throw error;
   }
@@ -60,7 +60,7 @@ function* admit(group: Group, member: Member, { existing }: AddOptions, deadline
   const record = recordOf(group);
   if (record.members.some((note) => note.serial === serial)) {
     // An earlier try has made it a member; it goes on from there.
-    member.isBeingAdded = false;
+    member.role.endAdding();
     member.ordersChanged.fire();
     return;
   }

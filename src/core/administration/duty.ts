@@ -135,7 +135,7 @@ export function assignRole(group: Group, name: string, duty: 'active' | 'standby
   if (member === undefined) refuse(CKR.argumentsBad, `no member has the name ${name}`);
   if (duty === 'standby' && !group.members.some((other) => other !== member && other.isActive))
     refuse(CKR.actionProhibited, `${name} is the last member that serves: ${group.describeMembers()}`);
-  member.role = duty;
+  member.role.assign(duty);
   member.ordersChanged.fire();
   member.suspicion.fire();
 }
@@ -146,7 +146,7 @@ export function* recoverMember(group: Group, name: string, deadline: number): Ta
   if (member === undefined) refuse(CKR.argumentsBad, `no member has the name ${name}`);
   if (group.orderFor(member) !== undefined) refuse(CKR.actionProhibited, `${name}: ${group.orderFor(member)}`);
   if (member.isServing && member.state.name !== 'stale') return;
-  member.mustRetryNow = true;
+  member.recovery.retryNow();
   const before = member.moves;
   member.ordersChanged.fire();
   for (;;) {

@@ -74,7 +74,7 @@ export function* renewDomainKey(
   const present = group.members.filter(
     (member) =>
       isReachable(member) &&
-      (member.isServing || member.isBeingAdded) &&
+      (member.isServing || member.role.isBeingAdded) &&
       members.some(({ serial }) => serial === member.serial),
   );
   const [generatingMember] = present.filter(({ isServing }) => isServing);

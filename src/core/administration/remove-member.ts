@@ -59,8 +59,8 @@ export function* removeMember(
   if (!group.members.some((other) => other !== member && other.isActive))
     refuse(CKR.actionProhibited, `${name} is the last member that serves: ${group.describeMembers()}`);
   if (member !== undefined) {
-    member.hostUsers += 1;
-    member.isBeingAdded = false;
+    member.role.keepHost();
+    member.role.endAdding();
   }
   try {
     if (wipe && member !== undefined) {
@@ -111,7 +111,7 @@ export function* removeMember(
     return { member: name, cleaned, removed, reason };
   } finally {
     if (member !== undefined) {
-      member.hostUsers -= 1;
+      member.role.releaseHost();
       if (serial !== undefined && !group.ledger.isMember(serial)) {
         removeFromList(member, 'it was removed from the group');
         group.port.start(awaitReturn(group, member.config, serial));
@@ -127,7 +127,7 @@ function servingIn({ members }: Group): readonly Member[] {
 /** Another process may make it a member again: then it is one here too, as it was configured. */
 function* awaitReturn(group: Group, config: MemberConfig, serial: string): Task<void> {
   while (!group.ledger.isMember(serial)) yield* race([group.changed]);
-  const isThere = group.members.some(({ name, removedFor }) => name === config.name && removedFor === undefined);
+  const isThere = group.members.some(({ name, role }) => name === config.name && role.removedFor === undefined);
   if (!isThere) addToList(group, config);
 }
 

@@ -67,8 +67,8 @@ export class BackupToken {
     deadline: number,
   ): Task<BackupToken> {
     const member = new Member({ ...config, lanes: 1 }, group.port, group.timing, () => {});
-    member.isBeingAdded = true;
-    member.ownPin = pin;
+    member.role.beginAdding();
+    member.login.useOwn(pin);
     const token = new BackupToken(group, member, method, deadline);
     try {
       const until = Math.min(deadline, group.port.now() + OPEN_WITHIN);

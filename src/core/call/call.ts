@@ -177,7 +177,7 @@ class Call<T> {
       return { value: this.#succeed(attempt, this.operation.read(end.reply, attempt)) };
     this.#record(attempt, end);
     if (end.kind === 'code' && end.function === 'X_LogInAgain' && end.verdict === 'credential')
-      attempt.member.refusalAgain = end.code;
+      attempt.member.login.refuseContext(end.code);
     if (decision.kind === 'throw') throw this.#failure(end);
     if (decision.kind !== 'next') return undefined;
     this.#blame(attempt, decision.blame);

@@ -81,7 +81,8 @@ class MemberSearch extends PendingWork {
     if (attempt.end.reply.results.length > 1) {
       this.records = recordsIn(foundIn(attempt.end.reply, 1));
       group.learnMissed(this.member, this.records);
-      this.member.revision = Math.max(this.member.revision, this.records.group?.record.revision ?? -1);
+      const seen = this.records.group?.record.revision ?? -1;
+      if (seen > this.member.recovery.revision) this.member.recovery.noteRevision(seen);
       for (const { record } of this.records.aliases) group.objects.learnAliases(group.ledger.addAlias(record));
     }
     const inventory = yield* completeInventory(connection, attempt.end.reply, deadline, this);
@@ -265,8 +266,8 @@ function* gather(
 }
 
 /** Whether a member has all that the group has changed, as far as this process knows. */
-function isInStep({ ledger }: Group, { isActive, needsRecovery, failedChanges }: Member): boolean {
-  return ledger.record !== undefined && isActive && !needsRecovery && failedChanges.size === 0;
+function isInStep({ ledger }: Group, { isActive, recovery }: Member): boolean {
+  return ledger.record !== undefined && isActive && !recovery.isNeeded && recovery.failedChanges.size === 0;
 }
 
 function blame({ attempt, end, member }: MemberSearch, records: AttemptRecord[]): void {

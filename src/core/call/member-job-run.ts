@@ -94,7 +94,7 @@ export function* runOnMember(group: Group, member: Member, memberJob: MemberJob,
     const { end, record } = attempt;
     if (end === undefined) {
       attempt.cancel();
-      member.needsRecovery = true;
+      member.recovery.require();
       return gone(record, true);
     }
     const mayRetry = connection.end === undefined && holds(memberJob.login) && port.now() + ASK_AGAIN < deadline;
@@ -104,7 +104,7 @@ export function* runOnMember(group: Group, member: Member, memberJob: MemberJob,
       case 'fault':
         throw end.error;
       case 'lost':
-        member.needsRecovery = true;
+        member.recovery.require();
         member.suspect(connection, record.outcome);
         return gone(record, end.begun);
       case 'absent':

@@ -136,8 +136,9 @@ export class Group {
 
   /** Why a member is to be out of service; undefined for one that is wanted. */
   orderFor(member: Member): string | undefined {
-    if (member.removedFor !== undefined) return member.removedFor;
-    const { config, serial, isBeingAdded } = member;
+    if (member.role.removedFor !== undefined) return member.role.removedFor;
+    const { config, serial } = member;
+    const { isBeingAdded } = member.role;
     if (config.drained) return 'it is configured as drained';
     if (serial === undefined) return undefined;
     if (!isBeingAdded && !this.ledger.isMember(serial)) return 'its token is not one of the group';
@@ -224,11 +225,11 @@ export class Group {
       if (
         serial === undefined ||
         !this.missing(record).includes(serial) ||
-        (member.failedChanges.get(record.operation) ?? 0) >= tries
+        (member.recovery.failedChanges.get(record.operation) ?? 0) >= tries
       )
         continue;
       if (!member.isServing || connection === undefined) continue;
-      member.needsRecovery = true;
+      member.recovery.require();
       member.suspect(connection, 'it has missed a change');
     }
   }

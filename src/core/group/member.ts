@@ -1,5 +1,4 @@
 import type { MechanismTable, TokenInfo } from '../../spec/calls.js';
-import type { SecretRef } from '../../spec/job.js';
 import { backoff } from '../base/backoff.js';
 import type { Port } from '../base/port.js';
 import { type MemberState, moved, reasonOf, type StateName } from '../base/state.js';
@@ -7,6 +6,9 @@ import { Signal } from '../base/task.js';
 import type { MemberConfig } from '../configuration/configuration.js';
 import { Connection, type Timing } from './connection.js';
 import { attemptTimeout, LatencyTable, longWriteTimeout } from './latency.js';
+import { MemberLogin } from './member-login.js';
+import { MemberRecovery } from './member-recovery.js';
+import { MemberRole } from './member-role.js';
 
 /** What all members of a group share about time. */
 export interface GroupTiming {
@@ -32,60 +34,11 @@ export class Member implements Timing {
   readonly suspicion: Signal = new Signal();
   suspectedFor: string | undefined;
   connection: Connection | undefined;
+  readonly login: Readonly<MemberLogin> = new MemberLogin();
+  readonly recovery: Readonly<MemberRecovery> = new MemberRecovery();
+  readonly role: Readonly<MemberRole> = new MemberRole();
   /** Functions with mechanisms that it said it does not have, and until when it is asked last for them. */
   readonly lacking: Map<string, number> = new Map<string, number>();
-  /** The code by which its token refused the PIN: nobody tries it there again. */
-  refusal: number | undefined;
-  /** The code by which its token refused the PIN for a key that asks for it each time: it is not tried again. */
-  refusalAgain: number | undefined;
-  /** The PIN of its last good login. */
-  pin: SecretRef | undefined;
-  /** The PINs that it has refused since then. */
-  readonly refusedPins: Set<SecretRef> = new Set<SecretRef>();
-  /** Whether its PIN is just being changed: no login is tried until it is known which one it has. */
-  isPinInDoubt: boolean = false;
-  /** It exists to try this PIN and no other. */
-  trialPin: SecretRef | undefined;
-  /** It has few tries left, and waits for another one to prove the PIN. */
-  awaitsProof: boolean = false;
-  /** Logins here that ended without an answer while the PIN was not proven. */
-  unknownLogins: number = 0;
-  /** It has to settle what calls left there before it serves again; see settlement.ts. */
-  needsRecovery: boolean = false;
-  /** Changes that it could not make good, and how often it has tried. */
-  readonly failedChanges: Map<string, number> = new Map<string, number>();
-  /** When it is to look for what others left, because they may still be at work now (ms of the port's clock). */
-  recheckIntentsAt: number = Number.POSITIVE_INFINITY;
-  /** Its token has the group's record. */
-  isOfGroup: boolean = false;
-  /** The revision of the group's record on its token; -1 where there is none. */
-  revision: number = -1;
-  /** It has been in service in this process. */
-  hasServed: boolean = false;
-  /** Why it serves without being known to be in step. */
-  staleFor: string | undefined;
-  /** What it is told to be, whatever it is configured as: promoted or demoted. */
-  role: 'active' | 'standby' | undefined;
-  /** Why it is not to be used any more: it left the group, or the configuration. */
-  removedFor: string | undefined;
-  /** It is being made a member: its token need not know the group yet. */
-  isBeingAdded: boolean = false;
-  /** How often it was tried to give it all keys. */
-  fillAttempts: number = 0;
-  /** How often in a row it could not be compared with the others. */
-  failedComparisons: number = 0;
-  /** Nobody logs in there. */
-  skipsLogin: boolean = false;
-  /** Its own PIN, of a token that is none of the members: nobody else's business. */
-  ownPin: SecretRef | undefined;
-  /** How many tasks still need its host, although it serves no more. */
-  hostUsers: number = 0;
-  /** Gives back the right to make it what it has to be, which this process has. */
-  claim: (() => void) | undefined;
-  /** It is to try to come back now. */
-  mustRetryNow: boolean = false;
-  /** It is to come back on a fresh host, with what is known now. */
-  mustRestartHost: boolean = false;
   /** Fires when it has been told something: to leave, to rest, to come back. */
   readonly ordersChanged: Signal = new Signal();
   /** What it takes its token for, and so whether writes run alone in its host (Rule 5). */
@@ -137,20 +90,15 @@ export class Member implements Timing {
 
   /** The state it has when all is well. */
   get assignedState(): 'active' | 'standby' {
-    return this.role ?? (this.config.standby ? 'standby' : 'active');
-  }
-
-  releaseClaim(): void {
-    this.claim?.();
-    this.claim = undefined;
+    return this.role.assigned ?? (this.config.standby ? 'standby' : 'active');
   }
 
   /** It serves from now on, as what it is told to be. */
   serve(): void {
     const since = this.port.now();
-    if (this.staleFor === undefined) this.move({ name: this.assignedState, since });
-    else this.move({ name: 'stale', since, reason: this.staleFor });
-    this.hasServed = true;
+    if (this.recovery.staleFor === undefined) this.move({ name: this.assignedState, since });
+    else this.move({ name: 'stale', since, reason: this.recovery.staleFor });
+    this.role.noteServed();
   }
 
   move(to: MemberState): void {

@@ -78,7 +78,7 @@ export class Pins {
   }
 
   /** What a login is tried with first. */
-  firstFor({ trialPin, pin, serial }: Member): SecretRef | undefined {
+  firstFor({ login: { trialPin, pin }, serial }: Member): SecretRef | undefined {
     if (this.current === undefined) return undefined;
     if (trialPin !== undefined) return trialPin;
     if (pin !== undefined) return pin;
@@ -87,7 +87,7 @@ export class Pins {
   }
 
   /** What may be tried once when the first was refused. */
-  otherFor({ trialPin, refusedPins }: Member): SecretRef | undefined {
+  otherFor({ login: { trialPin, refusedPins } }: Member): SecretRef | undefined {
     if (trialPin !== undefined) return undefined;
     return this.#known().find((secret) => !refusedPins.has(secret));
   }

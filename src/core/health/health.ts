@@ -27,7 +27,7 @@ export function* keepMember(group: Group, member: Member): Task<void> {
   try {
     yield* keepComing(group, member);
   } finally {
-    member.releaseClaim();
+    member.recovery.releaseClaim();
   }
 }
 
@@ -39,7 +39,7 @@ function* keepComing(group: Group, member: Member): Task<void> {
     const order = group.orderFor(member);
     if (order !== undefined) {
       if (member.state.name !== 'drained') member.move({ name: 'drained', since: port.now(), reason: order });
-      if (member.removedFor !== undefined) return;
+      if (member.role.removedFor !== undefined) return;
       yield* rest(group, member);
       continue;
     }
@@ -48,13 +48,13 @@ function* keepComing(group: Group, member: Member): Task<void> {
     claimReturning(group, member);
     const { reason, code, lasting, hasJoined } = yield* serveOnce(group, member);
     // Only who goes through a fresh host for it keeps the claim.
-    if (reason !== FRESH_HOST && reason !== UNCOMPARED) member.releaseClaim();
+    if (reason !== FRESH_HOST && reason !== UNCOMPARED) member.recovery.releaseClaim();
     const hasDied = member.connection?.end !== undefined;
     if (member.connection !== undefined) yield* member.connection.giveUp(group.policy);
     if (group.orderFor(member) !== undefined) continue;
     // One that goes through a new host to catch up was not lost, and a fresh host is no failure; but for one whose host
     // has ended just then.
-    const isDetour = member.needsRecovery || [FRESH_HOST, SOMEBODY_ELSE, UNCOMPARED].includes(reason);
+    const isDetour = member.recovery.isNeeded || [FRESH_HOST, SOMEBODY_ELSE, UNCOMPARED].includes(reason);
     const isOnItsWay = isDetour && hasJoined;
     if (port.now() - startedAt >= FORGIVEN_AFTER) [failures, detours] = [0, 0];
     failures += isOnItsWay ? 0 : 1;
@@ -62,15 +62,15 @@ function* keepComing(group: Group, member: Member): Task<void> {
     // The first try to come back is made at once; who goes round and round is slowed down too.
     const late = Math.max(reason === FRESH_HOST ? 1 : failures, detours - FREE_DETOURS, 1);
     const wait = rejoinAfter(late, port.random());
-    const waitsForOperator = group.policy.recovery === 'manual' && member.hasServed && (!isDetour || hasDied);
-    const isLasting = lasting || member.refusal !== undefined || waitsForOperator;
+    const waitsForOperator = group.policy.recovery === 'manual' && member.role.hasServed && (!isDetour || hasDied);
+    const isLasting = lasting || member.login.refusal !== undefined || waitsForOperator;
     const retryAt = isLasting ? FOREVER : port.now() + wait;
-    member.mustRetryNow = false;
+    member.recovery.noteRetried();
     member.move({ name: 'down', since: port.now(), reason, code, retryAt });
     while (
       port.now() < retryAt &&
-      !member.mustRetryNow &&
-      !member.mustRestartHost &&
+      !member.recovery.mustRetryNow &&
+      !member.recovery.mustRestartHost &&
       group.orderFor(member) === undefined
     )
       yield* race([member.ordersChanged], retryAt);
@@ -86,8 +86,8 @@ function* rest(group: Group, member: Member): Task<void> {
   const isLastHope = (): boolean =>
     ledger.isDrained(member.serial) &&
     !member.config.drained &&
-    member.refusal === undefined &&
-    member.refusedPins.size === 0 &&
+    member.login.refusal === undefined &&
+    member.login.refusedPins.size === 0 &&
     !members.some(({ isServing }) => isServing);
   if (!isLastHope()) {
     yield* race([member.ordersChanged, group.changed]);
@@ -124,12 +124,12 @@ function* serveOnce(group: Group, member: Member): Task<Lost> {
     if (group.orderFor(member) === undefined) {
       const unsettled = yield* recover(group, member);
       if (unsettled !== undefined) return lost(unsettled);
-      member.releaseClaim();
+      member.recovery.releaseClaim();
       member.suspectedFor = undefined;
       member.serve();
       shortenJournals(group);
     }
-    return { ...lost(yield* watch.untilLost()), code: member.refusal };
+    return { ...lost(yield* watch.untilLost()), code: member.login.refusal };
   } catch (error) {
     // Whatever it was: a member that nobody keeps would never come back.
     return lost(error instanceof Error ? error.message : String(error));
@@ -141,9 +141,9 @@ function* serveOnce(group: Group, member: Member): Task<Lost> {
 /** A token that is being made a member waits until the group knows it. */
 function* awaitAdmission(group: Group, member: Member): Task<string | undefined> {
   const { connection, serial } = member;
-  while (member.isBeingAdded && serial !== undefined && !group.ledger.isFilling(serial)) {
+  while (member.role.isBeingAdded && serial !== undefined && !group.ledger.isFilling(serial)) {
     if (connection === undefined || connection.end !== undefined) return 'the host ended before it was a member';
-    if (member.removedFor !== undefined) return member.removedFor;
+    if (member.role.removedFor !== undefined) return member.role.removedFor;
     yield* race([connection.ended, member.ordersChanged]);
   }
   return undefined;

@@ -31,7 +31,7 @@ function keep(group: Group, member: Member): void {
 /** Takes a new member in; whether its token is one of the group's is found out when it joins. */
 export function addToList(group: Group, config: MemberConfig, isApplicant = false): Member {
   const member = group.makeMember(config);
-  member.isBeingAdded = isApplicant;
+  if (isApplicant) member.role.beginAdding();
   group.members = [...group.members, member];
   keep(group, member);
   return member;
@@ -39,7 +39,7 @@ export function addToList(group: Group, config: MemberConfig, isApplicant = fals
 
 /** Lets a member go: it finishes what is running. */
 export function removeFromList(member: Member, reason: string): void {
-  member.removedFor = reason;
+  member.role.remove(reason);
   member.ordersChanged.fire();
   member.suspicion.fire();
 }
@@ -48,7 +48,7 @@ export function removeFromList(member: Member, reason: string): void {
 export function applyConfiguration(group: Group, configs: readonly MemberConfig[]): void {
   for (const member of group.members) {
     const config = configs.find(({ name }) => name === member.name);
-    if (member.removedFor !== undefined || member.isBeingAdded) continue;
+    if (member.role.removedFor !== undefined || member.role.isBeingAdded) continue;
     if (config === undefined) removeFromList(member, 'it is no longer configured');
     else if (isSameToken(config, member.config)) {
       member.config = config;
@@ -57,7 +57,7 @@ export function applyConfiguration(group: Group, configs: readonly MemberConfig[
     } else removeFromList(member, 'it is configured in another way');
   }
   for (const config of configs) {
-    const known = group.members.find(({ name, removedFor }) => name === config.name && removedFor === undefined);
+    const known = group.members.find(({ name, role }) => name === config.name && role.removedFor === undefined);
     if (known === undefined) addToList(group, config);
   }
   const place = new Map(configs.map(({ name }, index) => [name, index]));

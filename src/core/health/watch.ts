@@ -63,7 +63,7 @@ export class Watch {
     for (;;) {
       const lost = this.#look();
       if (lost !== undefined) return lost;
-      if (this.#member.mustRestartHost) return FRESH_HOST;
+      if (this.#member.recovery.mustRestartHost) return FRESH_HOST;
       const order = this.#group.orderFor(this.#member);
       if (order !== undefined) return yield* this.#drain(order);
       this.#keepStation();
@@ -79,10 +79,10 @@ export class Watch {
         if (given !== undefined) return given;
         continue;
       }
-      if (port.now() >= this.#member.recheckIntentsAt) {
-        this.#member.recheckIntentsAt = FOREVER;
+      if (port.now() >= this.#member.recovery.recheckIntentsAt) {
+        this.#member.recovery.forgetRecheck();
         if (yield* hasAbandoned(this.#group, this.#member, port.now() + this.#group.policy.hangAfter)) {
-          this.#member.needsRecovery = true;
+          this.#member.recovery.require();
           this.#member.suspectedFor ??= 'another process has left something there';
         }
         continue;
@@ -99,7 +99,7 @@ export class Watch {
       const own = [connection.ended, connection.alarm, suspicion, ordersChanged];
       yield* race(
         isActive ? own : [...own, this.#group.changed],
-        Math.min(idleAt, this.#nextLook(), this.#member.recheckIntentsAt, this.#nextComparison(), scoutsAt),
+        Math.min(idleAt, this.#nextLook(), this.#member.recovery.recheckIntentsAt, this.#nextComparison(), scoutsAt),
       );
     }
   }
@@ -110,7 +110,7 @@ export class Watch {
     const connection = this.#connection;
     member.move({ name: 'drained', since: this.#group.port.now(), reason: order });
     connection.withdrawQueued();
-    while (connection.load > 0 || member.hostUsers > 0) {
+    while (connection.load > 0 || member.role.hostUsers > 0) {
       const lost = this.#look();
       if (lost !== undefined) return lost;
       if (this.#group.orderFor(member) === undefined) break;
@@ -126,14 +126,14 @@ export class Watch {
   #keepStation(): void {
     const member = this.#member;
     const { name } = member.state;
-    if (name === 'standby' && member.role === undefined) {
+    if (name === 'standby' && member.role.assigned === undefined) {
       const hope = ['active', 'suspect', 'joining', 'recovering'];
       if (
         !this.#group.members.some(
           (other) => other !== member && other.assignedState === 'active' && hope.includes(other.state.name),
         )
       )
-        member.role = 'active';
+        member.role.assign('active');
     }
     if ((name === 'standby' || name === 'active') && name !== member.assignedState) member.serve();
   }
@@ -143,10 +143,11 @@ export class Watch {
    * another process has told it.
    */
   #mayBeTold(): string | undefined {
-    const { staleFor, serial, state } = this.#member;
+    const { serial, state } = this.#member;
+    const { staleFor } = this.#member.recovery;
     if (staleFor === undefined || serial === undefined || state.name !== 'stale') return undefined;
     if (this.#group.missed.isOutOfReach(serial, this.#group.servingBut(this.#member))) return undefined;
-    this.#member.needsRecovery = true;
+    this.#member.recovery.require();
     return 'those that know what it has missed are back';
   }
 
@@ -166,7 +167,8 @@ export class Watch {
 
   #isBehind(): boolean {
     const { ledger, port, isBeingCreated: isForming } = this.#group;
-    if (isForming || ledger.record === undefined || this.#member.revision >= ledger.record.revision) return false;
+    if (isForming || ledger.record === undefined || this.#member.recovery.revision >= ledger.record.revision)
+      return false;
     return port.now() >= this.#comparesAt;
   }
 
@@ -179,7 +181,7 @@ export class Watch {
     const isSpared = members.every((other) => other === member || !other.isServing || other.isActive);
     this.#comparesAt = port.now() + COMPARE_AGAIN * (1 + port.random());
     if (!isSpared || this.#connection.end !== undefined) return;
-    member.needsRecovery = true;
+    member.recovery.require();
     member.suspectedFor ??= 'it does not know the newest state of the group';
   }
 
@@ -214,7 +216,7 @@ export class Watch {
     let failures = 0;
     let probesAt = port.now();
     for (;;) {
-      if (member.refusal !== undefined) return `its PIN was refused with ${codeName(member.refusal)}`;
+      if (member.login.refusal !== undefined) return `its PIN was refused with ${codeName(member.login.refusal)}`;
       const lost = yield* this.#pause(probesAt);
       if (lost !== undefined) return lost;
       const probed = yield* this.#probe();
@@ -227,7 +229,7 @@ export class Watch {
         continue;
       }
       // What it has missed, or left half done, it makes good on a fresh host (Rule 14).
-      if (member.needsRecovery && this.#group.ledger.record !== undefined) return `${reason}; it catches up`;
+      if (member.recovery.isNeeded && this.#group.ledger.record !== undefined) return `${reason}; it catches up`;
       if (port.now() >= restUntil) break;
       failures = 0;
       probesAt = restUntil;
@@ -319,7 +321,7 @@ export class Watch {
     if (serialNumber !== this.#member.serial)
       return { code: undefined, text: `another token is there: serial ${serialNumber}` };
     const { state } = resultOf(outcome.reply, 1, 'C_GetSessionInfo');
-    if (this.#group.ledger.record !== undefined && !this.#member.isOfGroup && !this.#group.isBeingCreated)
+    if (this.#group.ledger.record !== undefined && !this.#member.recovery.isOfGroup && !this.#group.isBeingCreated)
       return { code: undefined, text: 'it has no group record' };
     if (this.#group.pin !== undefined && !loggedInStates.has(state))
       return { code: CKR.userNotLoggedIn, text: 'it has lost its login' };

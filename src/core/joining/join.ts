@@ -31,7 +31,7 @@ export type JoinResult =
  */
 export function* join(group: Group, member: Member, deadline: number): Task<JoinResult> {
   const connection = member.connect();
-  member.mustRestartHost = false;
+  member.recovery.noteHostStarted();
   connection.renewAfter = (failure) =>
     failure.kind === 'code' && verdictOn(failure.code, group.policy.verdicts) === 'session'
       ? renewLogin(group, member, connection)
@@ -50,10 +50,11 @@ export function* join(group: Group, member: Member, deadline: number): Task<Join
     yield* perform(connection, { steps: [step('X_Attach', slot, connection.lanes)], sessionless: true }, deadline);
     connection.window = connection.lanes * 2;
     connection.isAttached = true;
-    if (member.skipsLogin) return { ok: true };
-    if (member.ownPin !== undefined) yield* logInOnSpareHost(group, member, connection, member.ownPin, deadline);
+    if (member.login.skipsLogin) return { ok: true };
+    if (member.login.ownPin !== undefined)
+      yield* logInOnSpareHost(group, member, connection, member.login.ownPin, deadline);
     else if (group.pin !== undefined) yield* logIn(group, member, connection, token, deadline);
-    if (member.ownPin !== undefined || group.pin !== undefined)
+    if (member.login.ownPin !== undefined || group.pin !== undefined)
       yield* learnRecords(group, member, connection, token, deadline);
     member.serial = token.serialNumber;
     member.lacking.clear();
@@ -97,10 +98,10 @@ function* learnRecords(
   const records = recordsIn(foundIn(replyIn(connection, job, end), 0));
   const own = records.group?.record;
   connection.records = records;
-  member.isOfGroup = false;
+  member.recovery.setOfGroup(false);
   // What an applicant holds is none of the group's.
-  if (records.newer && !member.isBeingAdded) group.ledger.isNewer = true;
-  if (group.isBeingCreated || member.isBeingAdded) return;
+  if (records.newer && !member.role.isBeingAdded) group.ledger.isNewer = true;
+  if (group.isBeingCreated || member.role.isBeingAdded) return;
   group.changed.fire();
   if (own === undefined) yield* awaitRecord(group, member, connection, deadline);
   const known = group.ledger.record;
@@ -110,7 +111,7 @@ function* learnRecords(
   if (own === undefined) {
     if (known !== undefined && !isExpected)
       throw new JoinFailure(`it has no group record, the others are of group ${known.label}`);
-    if (isExpected) member.isOfGroup = true;
+    if (isExpected) member.recovery.setOfGroup(true);
     return;
   }
   if (known !== undefined && known.id !== own.id)
@@ -124,9 +125,9 @@ function* learnRecords(
   group.adopt(own);
   for (const { record } of records.aliases) group.objects.learnAliases(group.ledger.addAlias(record));
   if (records.pins.length > 0) yield* learnFrom(group, connection, deadline);
-  member.isOfGroup = true;
+  member.recovery.setOfGroup(true);
   for (const other of group.members) {
-    if (other.isActive && !other.isOfGroup && other.connection !== undefined)
+    if (other.isActive && !other.recovery.isOfGroup && other.connection !== undefined)
       other.suspect(other.connection, 'it has no group record');
   }
 }
@@ -137,7 +138,7 @@ function* learnRecords(
  */
 function* awaitRecord(group: Group, member: Member, connection: Connection, deadline: number): Task<void> {
   const { port, policy, ledger, members } = group;
-  if (!members.includes(member) || member.hasServed) return;
+  if (!members.includes(member) || member.role.hasServed) return;
   for (;;) {
     const now = port.now();
     const awaited = members.filter(
@@ -152,7 +153,7 @@ function* awaitRecord(group: Group, member: Member, connection: Connection, dead
 }
 
 /** Whether nothing is known yet of what its token says of the group. */
-function isJoiningFirst({ state, hasServed, connection }: Member): boolean {
+function isJoiningFirst({ state, role: { hasServed }, connection }: Member): boolean {
   return state.name === 'joining' && !hasServed && connection?.records === undefined;
 }
 

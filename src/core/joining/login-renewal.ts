@@ -47,11 +47,11 @@ export function renewLogin(group: Group, member: Member, connection: Connection)
 }
 
 function* renew(group: Group, member: Member, connection: Connection, work: PendingWork): Task<Failure | undefined> {
-  if (member.refusal !== undefined) return { kind: 'code', function: 'C_Login', code: member.refusal };
+  if (member.login.refusal !== undefined) return { kind: 'code', function: 'C_Login', code: member.login.refusal };
   const attach = { steps: [step('X_Attach', connection.slot, connection.lanes)], sessionless: true };
   const attachFailure = failureOf(yield* connection.run(attach, 'attach', FOREVER, work));
   if (attachFailure !== undefined) return attachFailure;
-  if (member.ownPin !== undefined || group.pin !== undefined) {
+  if (member.login.ownPin !== undefined || group.pin !== undefined) {
     connection.epoch += 1;
     connection.replicas.clear();
     connection.sessionObjects.clear();
@@ -69,18 +69,18 @@ function* logInAgain(
   connection: Connection,
   work: PendingWork,
 ): Task<Failure | undefined> {
-  let pin = member.ownPin ?? group.pins.firstFor(member);
+  let pin = member.login.ownPin ?? group.pins.firstFor(member);
   for (let tries = 1; pin !== undefined; tries += 1) {
     const login = yield* connection.run({ ...loginJob(member, pin), exclusive: true }, 'login', FOREVER, work);
     const failure = failureOf(login);
-    if (failure === undefined && member.ownPin === undefined) acceptPin(group, member, pin);
+    if (failure === undefined && member.login.ownPin === undefined) acceptPin(group, member, pin);
     if (failure === undefined || (failure.kind === 'code' && failure.code === CKR.userAlreadyLoggedIn))
       return undefined;
     if (failure.kind !== 'code' || verdictOn(failure.code, group.policy.verdicts) !== 'credential') return failure;
-    const mayChange = tries === 1 && failure.code !== CKR.pinLocked && member.ownPin === undefined;
+    const mayChange = tries === 1 && failure.code !== CKR.pinLocked && member.login.ownPin === undefined;
     pin = mayChange ? yield* otherPinThan(group, member, connection, pin) : undefined;
     if (pin === undefined) {
-      member.refusal = failure.code;
+      member.login.refuse(failure.code);
       return failure;
     }
   }

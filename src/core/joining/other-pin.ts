@@ -23,15 +23,15 @@ export function* otherPinThan(
   refused: SecretRef,
 ): Task<SecretRef | undefined> {
   const { pins, port, policy } = group;
-  member.refusedPins.add(refused);
-  if (member.trialPin !== undefined) return undefined;
+  member.login.addRefused(refused);
+  if (member.login.trialPin !== undefined) return undefined;
   if (pins.otherFor(member) === undefined) yield* learnFromAll(group, port.now() + policy.hangAfter);
   const other = pins.otherFor(member) ?? (yield* readAgain(group, member));
   if (other === undefined || !(yield* maySpendTry(group, connection))) return undefined;
   return other;
 }
 
-function* readAgain({ pins, port }: Group, { refusedPins }: Member): Task<SecretRef | undefined> {
+function* readAgain({ pins, port }: Group, { login: { refusedPins } }: Member): Task<SecretRef | undefined> {
   const reading = port.secrets.readAgain();
   const until = port.now() + READ_WITHIN;
   yield* awaitCompletion(port, reading, until);
@@ -56,11 +56,8 @@ export function* maySpendTry({ port, policy }: Group, connection: Connection): T
 
 /** A member has taken a PIN. */
 export function acceptPin({ pins }: Group, member: Member, pin: SecretRef): void {
-  member.refusalAgain = undefined;
-  member.pin = pin;
-  member.refusedPins.clear();
-  member.unknownLogins = 0;
-  if (member.trialPin !== undefined || pin === pins.current || pins.note !== undefined) return;
+  member.login.accept(pin);
+  if (member.login.trialPin !== undefined || pin === pins.current || pins.note !== undefined) return;
   // It was changed by somebody else, and is over.
   pins.current = pin;
 }

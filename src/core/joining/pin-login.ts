@@ -63,16 +63,16 @@ class PinLogin {
 
   *run(): Task<void> {
     const { group, member, token } = this;
-    if (member.refusal !== undefined)
-      throw new JoinFailure(`${codeName(member.refusal)} at the login before`, true, member.refusal);
+    if (member.login.refusal !== undefined)
+      throw new JoinFailure(`${codeName(member.login.refusal)} at the login before`, true, member.login.refusal);
     if ((token.flags & CKF.userPinLocked) !== 0)
       throw new JoinFailure("the token's user PIN is locked", true, CKR.pinLocked);
-    while (member.isPinInDoubt) yield* this.#wait([group.pins.changed], 'its PIN is just being changed');
+    while (member.login.isPinInDoubt) yield* this.#wait([group.pins.changed], 'its PIN is just being changed');
     yield* this.#awaitProof();
     const pin = group.pins.firstFor(member);
     if (pin === undefined) return;
     let refused: number | undefined;
-    if (!member.refusedPins.has(pin)) {
+    if (!member.login.refusedPins.has(pin)) {
       yield* this.#enter(pin);
       refused = yield* this.#try(pin);
       if (refused === undefined) return;
@@ -90,7 +90,7 @@ class PinLogin {
     const { group, member, connection } = this;
     if (group.logins.isProven) {
       const other = yield* otherPinThan(group, member, connection, pin);
-      if (other !== undefined || member.trialPin !== undefined) return other;
+      if (other !== undefined || member.login.trialPin !== undefined) return other;
       // The one that has proven the PIN may just be reading the other.
       if (!(yield* this.#isBeingChanged())) return undefined;
     }
@@ -111,13 +111,16 @@ class PinLogin {
     if ((token.flags & (CKF.userPinCountLow | CKF.userPinFinalTry)) === 0) return;
     const until = port.now() + policy.hangAfter;
     const isOpen = (other: Member): boolean =>
-      other !== member && other.state.name === 'joining' && !other.awaitsProof && other.refusal === undefined;
-    member.awaitsProof = true;
+      other !== member &&
+      other.state.name === 'joining' &&
+      !other.login.awaitsProof &&
+      other.login.refusal === undefined;
+    member.login.setAwaitsProof(true);
     try {
       while (!logins.isProven && !logins.isRefused && port.now() < until && group.members.some(isOpen))
         yield* this.#wait([logins.changed, group.changed], 'another member is still logging in', until);
     } finally {
-      member.awaitsProof = false;
+      member.login.setAwaitsProof(false);
     }
   }
 
@@ -149,7 +152,7 @@ class PinLogin {
   }
 
   #refusedWith(code: number): JoinFailure {
-    this.member.refusal = code;
+    this.member.login.refuse(code);
     return new JoinFailure(`C_Login answered ${codeName(code)}`, true, code);
   }
 
@@ -192,7 +195,7 @@ class PinLogin {
     const { group, member } = this;
     const { logins, pins } = group;
     const isInDoubt = refused === undefined || (yield* this.#isBeingChanged());
-    member.refusedPins.add(pin);
+    member.login.addRefused(pin);
     if (!isInDoubt || !this.#hasHope(pin)) {
       logins.leave('wrong', refused ?? CKR.pinIncorrect, member.name);
       return undefined;
@@ -215,8 +218,8 @@ class PinLogin {
     return this.group.members.some(
       (other) =>
         other.name !== this.member.name &&
-        other.refusal === undefined &&
-        !other.refusedPins.has(pin) &&
+        other.login.refusal === undefined &&
+        !other.login.refusedPins.has(pin) &&
         other.state.name !== 'drained' &&
         !(other.state.name === 'down' && other.state.retryAt === Number.POSITIVE_INFINITY),
     );
@@ -243,9 +246,10 @@ class PinLogin {
 
 /** Of a PIN that has not been proven too many tries may lock the token, also those whose outcome nobody knows. */
 function mayHaveBeenRefused(member: Member, token: TokenInfo): boolean {
-  if (member.unknownLogins === 0) return false;
+  if (member.login.unknownLogins === 0) return false;
   return (
-    member.unknownLogins >= MOST_UNKNOWN_LOGINS || (token.flags & (CKF.userPinCountLow | CKF.userPinFinalTry)) !== 0
+    member.login.unknownLogins >= MOST_UNKNOWN_LOGINS ||
+    (token.flags & (CKF.userPinCountLow | CKF.userPinFinalTry)) !== 0
   );
 }
 
@@ -265,7 +269,7 @@ function judgeLogin(group: Group, member: Member, outcome: JobOutcome | undefine
     const isRefused = code !== CKR.pinLocked && verdictOn(code, group.policy.verdicts) === 'credential';
     return { outcome: isRefused ? 'wrong' : 'unknown', reason: `C_Login answered ${codeName(code)}`, code };
   }
-  member.unknownLogins += 1;
+  member.login.addUnknown();
   const reason = failure?.kind === 'lost' ? `${failure.reason} in C_Login` : 'C_Login did not answer in time';
   return { outcome: 'unknown', reason, code };
 }

@@ -154,8 +154,8 @@ export function* learnFrom(
 export function* learnFromAll(group: Group, deadline: number): Task<void> {
   const isComing = group.members.some(({ state }) => state.name === 'joining' || state.name === 'recovering');
   let isOver = !isComing && group.members.some(({ isServing }) => isServing);
-  for (const { connection, isServing, pin } of group.members) {
-    if (connection === undefined || connection.end !== undefined || !isServing || pin === undefined) continue;
+  for (const { connection, isServing, login } of group.members) {
+    if (connection === undefined || connection.end !== undefined || !isServing || login.pin === undefined) continue;
     const notes = yield* learnFrom(group, connection, deadline);
     if (notes === undefined || notes.length > 0) isOver = false;
   }

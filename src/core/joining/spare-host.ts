@@ -17,11 +17,11 @@ const NO_LIMITS = { hangAfter: 0, writeHangAfter: 0 } as const;
  */
 export function* startSpareHost(group: Group, model: Member, deadline: number, logsIn = true): Task<Member | string> {
   const member = spareFor(group, model);
-  member.skipsLogin = !logsIn;
+  if (!logsIn) member.login.skip();
   try {
     return (yield* joinOnSpareHost(group, member, deadline))?.reason ?? member;
   } finally {
-    if (logsIn) tellOfRefusals(model, member);
+    if (logsIn) model.login.learnRefusals(member.login);
   }
 }
 
@@ -31,28 +31,16 @@ export function* inspectOnSpareHost(group: Group, model: Member, deadline: numbe
   try {
     yield* join(group, member, deadline);
   } finally {
-    tellOfRefusals(model, member);
-    model.pin = member.pin;
+    model.login.learnRefusals(member.login);
+    model.login.learnPin(member.login);
     endSpareHost(member);
   }
-}
-
-/** A PIN that a token has refused is not tried there again, by whichever host (Rule 6). */
-function tellOfRefusals(model: Member, spare: Member): void {
-  // While it is being changed a refusal says nothing.
-  if (model.isPinInDoubt) return;
-  model.refusal ??= spare.refusal;
-  for (const pin of spare.refusedPins) model.refusedPins.add(pin);
-  model.unknownLogins = spare.unknownLogins;
 }
 
 function spareFor(group: Group, model: Member): Member {
   const member = new Member({ ...model.config, lanes: 1 }, group.port, group.timing, () => {});
   member.serial = model.serial;
-  member.pin = model.pin;
-  member.refusal = model.refusal;
-  for (const pin of model.refusedPins) member.refusedPins.add(pin);
-  member.unknownLogins = model.unknownLogins;
+  member.login.copyFrom(model.login);
   return member;
 }
 

@@ -14,14 +14,14 @@ export function* tryApplicationPin(group: Group, pin: SecretRef, deadline: numbe
   logins.reset();
   pins.current = pin;
   restart(group);
-  while (!members.some(({ isServing, mustRestartHost: isToRejoin }) => isServing && !isToRejoin)) {
+  while (!members.some(({ isServing, recovery }) => isServing && !recovery.mustRestartHost)) {
     if (logins.refusal !== undefined)
       throw takeBack(group, logins.refusal.code, 'it was tried once and not again', logins.refusal.member);
     // Those that are told to come back have not tried it yet.
-    const isHopeless = group.isHopeless && !members.some(({ mustRestartHost: isToRejoin }) => isToRejoin);
-    const refused = members.find(({ refusal }) => refusal !== undefined);
-    if (isHopeless && refused?.refusal !== undefined)
-      throw takeBack(group, refused.refusal, 'no member can be logged in to', refused.name);
+    const isHopeless = group.isHopeless && !members.some(({ recovery }) => recovery.mustRestartHost);
+    const refused = members.find(({ login }) => login.refusal !== undefined);
+    if (isHopeless && refused?.login.refusal !== undefined)
+      throw takeBack(group, refused.login.refusal, 'no member can be logged in to', refused.name);
     if (isHopeless || group.port.now() >= deadline)
       throw takeBack(group, CKR.deviceRemoved, `no member could be logged in to: ${group.describeMembers()}`);
     yield* race([group.changed, logins.changed], deadline);
@@ -30,10 +30,8 @@ export function* tryApplicationPin(group: Group, pin: SecretRef, deadline: numbe
 
 function restart({ members }: Group): void {
   for (const member of members) {
-    member.refusal = undefined;
-    member.pin = undefined;
-    member.refusedPins.clear();
-    member.mustRestartHost = true;
+    member.login.reset();
+    member.recovery.restartHost();
     member.ordersChanged.fire();
   }
 }

@@ -23,14 +23,14 @@ function* tryPin(group: Group, model: Member, pin: SecretRef): Task<PinTrialResu
   const deadline = port.now() + policy.hangAfter * TRIAL_MULTIPLE;
   const member = new Member({ ...model.config, lanes: 1 }, port, group.timing, () => {});
   member.serial = model.serial;
-  member.trialPin = pin;
+  member.login.tryOnly(pin);
   for (let failures = 1; ; failures += 1) {
     const joined = yield* join(group, member, deadline);
     if (member.connection !== undefined) yield* member.connection.giveUp(policy);
-    if (member.pin === pin) return 'right';
-    if (member.refusal !== undefined) return member.refusal === CKR.pinLocked ? 'unknown' : 'refused';
+    if (member.login.pin === pin) return 'right';
+    if (member.login.refusal !== undefined) return member.login.refusal === CKR.pinLocked ? 'unknown' : 'refused';
     // A login without an answer may have been a try.
-    if (joined.ok || joined.lasting || member.unknownLogins > 0) return 'unknown';
+    if (joined.ok || joined.lasting || member.login.unknownLogins > 0) return 'unknown';
     const retryAt = port.now() + rejoinAfter(failures, port.random());
     if (retryAt >= deadline) return 'unknown';
     yield* sleepUntil(retryAt);
@@ -50,15 +50,13 @@ export interface MemberPinChange {
  */
 export function* changePinOn(group: Group, member: Member, from: SecretRef, to: SecretRef): Task<MemberPinChange> {
   const { pins } = group;
-  member.isPinInDoubt = true;
+  member.login.beginPinChange();
   try {
     const change = yield* setPin(group, member, from, to);
-    if (change.end !== 'unturned') member.refusedPins.clear();
-    if (change.end === 'turned') member.pin = to;
-    else if (change.end === 'unknown') member.pin = undefined;
+    if (change.end !== 'unturned') member.login.notePin(change.end === 'turned' ? to : undefined);
     return change;
   } finally {
-    member.isPinInDoubt = false;
+    member.login.endPinChange();
     pins.changed.fire();
   }
 }

@@ -21,7 +21,9 @@ export function* spreadPin(
   missed: readonly string[],
 ): Task<void> {
   const { pins, port } = group;
-  const holders = holdersIn(group).filter(({ serial, pin }) => pin === target && !missed.includes(serial ?? ''));
+  const holders = holdersIn(group).filter(
+    ({ serial, login }) => login.pin === target && !missed.includes(serial ?? ''),
+  );
   // One that cannot be reached just now is cleared when it can.
   for (const serial of note.participants) {
     if (!missed.includes(serial) && group.ledger.isMember(serial)) pins.uncleared.set(serial, note.operation);
@@ -69,7 +71,7 @@ export function* completePinChange(group: Group): Task<void> {
     return;
   }
   const { former, next } = pair;
-  const isForward = note.state === 'pending' || holders.some(({ pin }) => pin === next);
+  const isForward = note.state === 'pending' || holders.some(({ login }) => login.pin === next);
   const [target, other] = isForward ? [next, former] : [former, next];
   const isChanging = note.state === 'changing';
   const concerned = [...(isChanging ? note.participants : []), ...(isForward ? note.missed : [])];
@@ -104,8 +106,8 @@ export function* clearRest(group: Group): Task<void> {
 
 /** Has a member have the PIN; false when that cannot be now. */
 function* bringTo(group: Group, member: Member, target: SecretRef, other: SecretRef): Task<boolean> {
-  if (member.pin === target) return true;
-  if (member.pin !== other) return false;
+  if (member.login.pin === target) return true;
+  if (member.login.pin !== other) return false;
   return (yield* changePinOn(group, member, other, target)).end === 'turned';
 }
 

@@ -134,7 +134,7 @@ class PinChange {
     if (!present.some(({ isActive }) => isActive))
       refuse(CKR.deviceRemoved, `no member serves: ${group.describeMembers()}`);
     const former = pins.current;
-    if (former === undefined || present.some(({ pin }) => pin !== former))
+    if (former === undefined || present.some(({ login }) => login.pin !== former))
       refuse(CKR.actionProhibited, 'members have different PINs already');
     const note: PinNote = {
       kind: 'pin',
@@ -212,8 +212,8 @@ class PinChange {
     const missed: Member[] = [];
     const back: string[] = [];
     for (const member of [...begun].reverse()) {
-      if (member.pin === former) continue;
-      const isBack = member.pin === next && (yield* changePinOn(group, member, next, former)).end === 'turned';
+      if (member.login.pin === former) continue;
+      const isBack = member.login.pin === next && (yield* changePinOn(group, member, next, former)).end === 'turned';
       if (isBack) back.push(member.name);
       else missed.push(member);
     }

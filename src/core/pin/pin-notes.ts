@@ -21,7 +21,7 @@ export function holdersIn(group: Group): Member[] {
     (member) =>
       member.isServing &&
       isReachable(member) &&
-      member.pin !== undefined &&
+      member.login.pin !== undefined &&
       group.ledger.record?.members.some(({ serial }) => serial === member.serial) === true &&
       !group.ledger.isFilling(member.serial),
   );

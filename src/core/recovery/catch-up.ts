@@ -95,8 +95,7 @@ export class CatchUp {
         // Rather none than a key that was destroyed.
         if (record.what === 'destroy' || member.connection?.end !== undefined)
           return { reason: 'it could not catch up in time', done };
-        const tries = (member.failedChanges.get(record.operation) ?? 0) + 1;
-        member.failedChanges.set(record.operation, tries);
+        const tries = member.recovery.countFailure(record.operation);
         // While somebody else serves, there is time to try again; then rather most of the keys than none.
         if (tries < MOST_TRIES && group.members.some((other) => other !== member && other.isActive))
           return { reason: 'it could not catch up yet', done };
@@ -199,7 +198,7 @@ export class CatchUp {
     // What says that it has happened goes last: an intent that is left without it would be undone.
     const intent = this.own.changes.find((own) => own.record.kind === 'intent' && own.record.operation === operation);
     if (intent !== undefined) yield* this.settlement.remove(member, intent.record);
-    member.failedChanges.delete(operation);
+    member.recovery.forgetFailures(operation);
     if (entry.holders.length > 0) this.#done.push(record);
     if (this.#done.length >= DONE_BATCH && !(yield* this.#noteDone(serial))) return false;
     const missed = record.missed.filter((each) => each !== serial);

@@ -39,9 +39,7 @@ function sourceFor(group: Group, member: Member): Member | undefined {
     (other) => other !== member && isReachable(other) && !group.ledger.isFilling(other.serial),
   );
   return (
-    others.find(
-      ({ isActive, needsRecovery, failedChanges }) => isActive && !needsRecovery && failedChanges.size === 0,
-    ) ??
+    others.find(({ isActive, recovery }) => isActive && !recovery.isNeeded && recovery.failedChanges.size === 0) ??
     others.find(({ isActive }) => isActive) ??
     others.find(({ state }) => state.name === 'standby')
   );
@@ -53,9 +51,9 @@ export function* fillMember(group: Group, member: Member): Task<string | undefin
   if (source === undefined) return 'no member is there that it could get its objects from';
   const lacking = yield* compareWith(group, member, source, 'copying');
   if (lacking === undefined) return UNCOMPARED;
-  member.fillAttempts += 1;
+  const tries = member.recovery.countFill();
   if (lacking.length === 0) return undefined;
-  if (member.fillAttempts < MOST_TRIES) return `${lacking.length} objects could not be copied yet`;
+  if (tries < MOST_TRIES) return `${lacking.length} objects could not be copied yet`;
   // What nobody can give, it does without: keys that cannot be taken out, and of which no sealed form was kept.
   const objects = lacking.map(({ summary }) => summary);
   group.emit({ type: 'sync', member: member.name, what: 'lacking', objects });
@@ -70,8 +68,8 @@ export function* compareWithOthers(group: Group, member: Member): Task<string | 
   const source = sourceFor(group, member);
   if (source === undefined) return undefined;
   const isCompared = (yield* compareWith(group, member, source, 'comparing')) !== undefined;
-  member.failedComparisons = isCompared ? 0 : member.failedComparisons + 1;
-  return !isCompared && member.failedComparisons < MOST_TRIES ? UNCOMPARED : undefined;
+  const failures = member.recovery.countComparison(isCompared);
+  return !isCompared && failures < MOST_TRIES ? UNCOMPARED : undefined;
 }
 
 /** Copies what the member lacks, and gives what nobody could give; undefined where they could not be compared. */

@@ -88,8 +88,9 @@ function* shortenExclusively(group: Group): Task<void> {
 
 /** Whether a member has nothing to catch up with: until then it needs its own journal to tell what came later. */
 function isInStep(group: Group, member: Member): boolean {
-  const { serial, state, needsRecovery, failedChanges } = member;
-  if (serial === undefined || !isReachable(member) || needsRecovery || failedChanges.size > 0) return false;
+  const { serial, state, recovery } = member;
+  if (serial === undefined || !isReachable(member) || recovery.isNeeded || recovery.failedChanges.size > 0)
+    return false;
   if (group.ledger.isFilling(serial) || group.missed.count(serial) > 0) return false;
   return state.name === 'active' || state.name === 'standby';
 }

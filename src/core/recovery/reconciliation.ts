@@ -1,5 +1,5 @@
 import { step } from '../../spec/job.js';
-import { FOREVER, type Task } from '../base/task.js';
+import type { Task } from '../base/task.js';
 import { awaitCompletion, waitUntil } from '../base/waiting.js';
 import { isReachable, readingRecords, runOnMember } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
@@ -37,8 +37,7 @@ function* reconcileExclusively(group: Group, member: Member, refusal: string | u
   yield* awaitOthers(group, member, patience(group));
   yield* awaitOwnChanges(group, patience(group));
   // What is missed from here on is noted anew.
-  member.needsRecovery = false;
-  member.recheckIntentsAt = FOREVER;
+  member.recovery.begin();
   const own = yield* recordsOn(group, member, patience(group));
   if (own === undefined) return notReconciled('its records could not be read');
   // Those that have missed what it knows are told when it is done itself: it may need them until then.
@@ -57,7 +56,7 @@ function* reconcileExclusively(group: Group, member: Member, refusal: string | u
 /** Whether nobody works on an intent any more; one whose writer may live is looked at again when its time is over. */
 function isAbandoned(group: Group, member: Member, { operation, writer, expires }: ChangeRecord): boolean {
   const look = (after: number): false => {
-    member.recheckIntentsAt = Math.min(member.recheckIntentsAt, group.port.now() + after);
+    member.recovery.recheckIntents(group.port.now() + after);
     return false;
   };
   if (group.changes.has(operation)) return look(group.policy.writeHangAfter);
@@ -166,7 +165,7 @@ class Reconciliation implements Reconciling {
   }
 
   /** One that has missed changes tells nothing about whether a call had begun. */
-  #wasInStep({ serial, failedChanges }: Member): boolean {
+  #wasInStep({ serial, recovery: { failedChanges } }: Member): boolean {
     const { missed, ledger } = this.group;
     return (
       failedChanges.size === 0 && !ledger.isFilling(serial) && (serial === undefined || missed.count(serial) === 0)

@@ -41,8 +41,8 @@ function claimOf({ port, ledger }: Group, { serial }: Member): (() => void) | un
  * that returns it is taken before its host starts.
  */
 export function claimReturning(group: Group, member: Member): void {
-  if (group.ledger.record === undefined || !member.hasServed || member.serial === undefined) return;
-  member.claim ??= claimOf(group, member);
+  if (group.ledger.record === undefined || !member.role.hasServed || member.serial === undefined) return;
+  member.recovery.takeClaim(() => claimOf(group, member));
 }
 
 /** Before it serves, a member of a group with records does what it has missed. Ends with the reason when it cannot. */
@@ -54,7 +54,7 @@ export function* recover(group: Group, member: Member): Task<string | undefined>
   // Nobody else watches it until it serves.
   const guard = port.start(endWhereItHangs(group, connection));
   try {
-    const isClaimed = member.claim !== undefined;
+    const isClaimed = member.recovery.claim !== undefined;
     // Nobody waits for what it does now; the library's own threads are as they were when it serves.
     if (isClaimed) yield* giveWay(connection, true);
     let settled = yield* catchUp(group, member, isClaimed);
@@ -63,7 +63,7 @@ export function* recover(group: Group, member: Member): Task<string | undefined>
       port.start(removePartialObjects(group, member, connection));
       yield* bringSessionObjects(group, member, connection);
       // A call may have passed by meanwhile. From here on nothing is waited for until it serves.
-      if (member.needsRecovery && connection.end === undefined)
+      if (member.recovery.isNeeded && connection.end === undefined)
         settled = yield* reconcileUntilDone(group, member, isClaimed);
     }
     if (settled.reason === FRESH_HOST) return yield* claimFirst(group, member);
@@ -105,8 +105,8 @@ function* giveWay(connection: Connection, gives: boolean): Task<void> {
 /** There is something to do: by this process, if it can have the claim, or else by the one that has it. */
 function* claimFirst(group: Group, member: Member): Task<string> {
   const { port } = group;
-  member.claim = claimOf(group, member);
-  if (member.claim !== undefined) return FRESH_HOST;
+  member.recovery.takeClaim(() => claimOf(group, member));
+  if (member.recovery.claim !== undefined) return FRESH_HOST;
   const { connection } = member;
   while (connection !== undefined && connection.end === undefined) {
     const release = claimOf(group, member);
@@ -131,10 +131,10 @@ function* catchUp(group: Group, member: Member, isClaimed: boolean): Task<Reconc
   }
   let settled = yield* reconcileUntilDone(group, member, isClaimed);
   if (settled.reason !== undefined) return settled;
-  if (isClaimed && !isFilling && (member.hasServed || settled.done > 0 || member.failedComparisons > 0)) {
+  if (isClaimed && !isFilling && (member.role.hasServed || settled.done > 0 || member.recovery.failedComparisons > 0)) {
     const uncompared = yield* compareWithOthers(group, member);
     if (uncompared !== undefined) return notReconciled(uncompared);
-    if (member.needsRecovery) settled = yield* reconcileUntilDone(group, member, isClaimed);
+    if (member.recovery.isNeeded) settled = yield* reconcileUntilDone(group, member, isClaimed);
     if (settled.reason !== undefined) return settled;
   }
   if (isFilling) yield* announceFilled(group, member);
@@ -158,7 +158,7 @@ function* reconcileUntilDone(group: Group, member: Member, isClaimed: boolean): 
   for (;;) {
     const settled = yield* reconcile(group, member, isClaimed ? undefined : FRESH_HOST);
     done += settled.done;
-    const isOver = !member.needsRecovery || member.connection?.end !== undefined;
+    const isOver = !member.recovery.isNeeded || member.connection?.end !== undefined;
     if (isOver || settled.reason !== undefined) return { ...settled, done };
   }
 }
@@ -166,13 +166,14 @@ function* reconcileUntilDone(group: Group, member: Member, isClaimed: boolean): 
 /** Whether it misses changes that nobody has told it: who could, may be there and not have answered. */
 function judgeStaleness(group: Group, member: Member, heard: ReadonlySet<string>): string | undefined {
   const untold = member.serial === undefined ? 0 : group.missed.unreachableCount(member.serial, heard);
-  member.staleFor =
-    untold === 0 ? undefined : `it has missed ${untold} changes, and the members that know them are away`;
-  return group.policy.stale === 'refuse' ? member.staleFor : undefined;
+  member.recovery.noteStale(
+    untold === 0 ? undefined : `it has missed ${untold} changes, and the members that know them are away`,
+  );
+  return group.policy.stale === 'refuse' ? member.recovery.staleFor : undefined;
 }
 
 /** Whether a member's token still has an older record of the group than others. */
 export function* isOutdated(group: Group, member: Member, deadline: number): Task<boolean> {
   if ((yield* learnRecord(group, member, deadline)) === 'unread') return false;
-  return member.revision < (group.ledger.record?.revision ?? 0);
+  return member.recovery.revision < (group.ledger.record?.revision ?? 0);
 }

@@ -88,7 +88,7 @@ export function problemOf(
     // What another member could do, and this one answers to with no reason, says something about this one.
     if (outcome.end.verdict !== 'ambiguous' || done === 0) return change.refusalError(outcome.end);
     const { member } = outcome;
-    member.needsRecovery = true;
+    member.recovery.require();
     if (member.connection !== undefined) member.suspect(member.connection, `it answered ${outcome.end.record.outcome}`);
   }
   const { durability } = group.policy;

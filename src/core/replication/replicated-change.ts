@@ -254,7 +254,7 @@ export class ReplicatedChange {
   }
 
   #markForRecovery(member: Member): void {
-    member.needsRecovery = true;
+    member.recovery.require();
     const { connection } = member;
     if (connection !== undefined) member.suspect(connection, 'it has missed a change');
   }

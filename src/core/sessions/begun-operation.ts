@@ -150,13 +150,14 @@ export class BegunOperation {
   }
 
   readonly #pinOf = ({ member }: Location): { readonly length: number } => {
-    const pin = member.pin ?? this.#group.pin;
+    const pin = member.login.pin ?? this.#group.pin;
     const refuse = (code: number, explanation: string): TokenError =>
       new TokenError(code, 'C_Login', explanation, [], member.name);
     if (pin === undefined) throw refuse(CKR.userNotLoggedIn, 'the PIN is not known');
     // Each try with a wrong one brings the token nearer to being locked.
-    if (member.refusalAgain !== undefined) throw refuse(member.refusalAgain, 'the PIN was refused before');
-    if (member.isPinInDoubt) throw refuse(CKR.userNotLoggedIn, 'the PIN is just being changed');
+    if (member.login.contextRefusal !== undefined)
+      throw refuse(member.login.contextRefusal, 'the PIN was refused before');
+    if (member.login.isPinInDoubt) throw refuse(CKR.userNotLoggedIn, 'the PIN is just being changed');
     return pin;
   };
 

@@ -36,7 +36,7 @@ export function* writeGroupRecord(group: Group, member: Member, record: GroupRec
   const builder = new JobBuilder();
   builder.addRecord(record);
   yield* runOnMemberOrThrow(group, member, { function: 'C_CreateObject', objects: [], job: () => builder }, deadline);
-  member.revision = record.revision;
+  member.recovery.noteRevision(record.revision);
 }
 
 /** The same where there are older ones, which go when the new one is there. Ends with how that went. */
@@ -65,11 +65,11 @@ function* replaceGroupRecord(
   for (const { handle, found } of own) {
     if (isLater(record, found)) builder.add(optional(step('C_DestroyObject', handle)));
   }
-  member.revision = record.revision;
+  member.recovery.noteRevision(record.revision);
   if (builder.steps.length === 0) return read;
   const memberJob: MemberJob = { function: 'C_CreateObject', objects: [], login: read.login, job: () => builder };
   const end = yield* runOnMember(group, member, memberJob, deadline);
-  if (end.kind !== 'done') member.revision = -1;
+  if (end.kind !== 'done') member.recovery.noteRevision(undefined);
   return end;
 }
 
@@ -152,7 +152,7 @@ function* tellLeaving(group: Group, record: GroupRecord, deadline: number): Task
   const { port, policy } = group;
   for (const member of group.members) {
     const stays = record.members.some(({ serial }) => serial === member.serial);
-    if (stays || !member.isOfGroup || member.revision < 0 || !mayHoldRecord(member)) continue;
+    if (stays || !member.recovery.isOfGroup || member.recovery.revision < 0 || !mayHoldRecord(member)) continue;
     yield* replaceGroupRecord(
       group,
       member,
@@ -165,7 +165,7 @@ function* tellLeaving(group: Group, record: GroupRecord, deadline: number): Task
 /** One that is just coming, and is a member already, gets it on its own way. */
 function mayHoldRecord(member: Member): boolean {
   if (!isReachable(member) || member.serial === undefined) return false;
-  return member.isBeingAdded || member.state.name !== 'joining';
+  return member.role.isBeingAdded || member.state.name !== 'joining';
 }
 
 /** Takes in a member's record of the group as it is now. `none`: it has been taken off it. */
@@ -176,7 +176,7 @@ export function* learnRecord(group: Group, member: Member, deadline: number): Ta
   if (end.kind !== 'done') return 'unread';
   const own = recordsIn(foundIn(end.reply, 0)).group?.record;
   const isOurs = own !== undefined && own.id === record?.id;
-  member.revision = isOurs ? own.revision : -1;
+  member.recovery.noteRevision(isOurs ? own.revision : undefined);
   if (isOurs) group.adopt(own);
   return isOurs ? 'read' : 'none';
 }
@@ -217,7 +217,7 @@ export function* refreshRecord(group: Group, deadline: number): Task<void> {
 function mistrust(member: Member): void {
   const { connection } = member;
   if (connection === undefined) return;
-  member.needsRecovery = true;
+  member.recovery.require();
   member.suspect(connection, 'it does not know the newest state of the group');
 }
 
@@ -250,8 +250,8 @@ export function* bringUpToDate(group: Group, member: Member): Task<string | unde
   const note = record.members.find((each) => each.serial === serial);
   if (note === undefined) return 'it was removed from the group';
   const own = connection.records?.group?.record;
-  member.revision = own?.id === record.id ? own.revision : -1;
-  const isUpToDate = member.revision >= record.revision && connection.records?.hasOlder !== true;
+  member.recovery.noteRevision(own?.id === record.id ? own.revision : undefined);
+  const isUpToDate = member.recovery.revision >= record.revision && connection.records?.hasOlder !== true;
   // It may have been given the record while it could not be given the key.
   if (isUpToDate && record.pending?.[serial] === undefined) return undefined;
   const deadline = port.now() + policy.hangAfter * WRITE_MULTIPLE + policy.writeHangAfter;
@@ -317,6 +317,6 @@ export function* announceFilled(group: Group, member: Member): Task<void> {
   });
   const deadline = group.port.now() + group.policy.hangAfter * WRITE_MULTIPLE + group.policy.writeHangAfter;
   yield* publish(group, remaining, deadline);
-  member.isBeingAdded = false;
-  member.isOfGroup = true;
+  member.role.endAdding();
+  member.recovery.setOfGroup(true);
 }

@@ -63,7 +63,7 @@ describe('a token without a group record', () => {
     const world = new World({ a, b });
     world.until(() => world.stateOf('b') === 'down');
     const blank = world.group.members.find(({ name }) => name === 'b');
-    if (blank !== undefined) blank.needsRecovery = true;
+    if (blank !== undefined) blank.recovery.require();
     world.pass(20_000);
     expect(b.calls.filter((name) => name === 'X_Load').length).toBeLessThan(16);
   });
