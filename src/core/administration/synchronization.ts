@@ -1,4 +1,5 @@
 import { codeName } from '../../spec/constants.js';
+import { sameBytes } from '../base/bytes.js';
 import type { ObjectSummary } from '../base/event.js';
 import type { Task } from '../base/task.js';
 import { findObjects } from '../call/find.js';
@@ -240,7 +241,7 @@ class Synchronization {
   *#objectsOf({ found, proofs }: SnapshotEntry): Task<readonly VirtualObject[]> {
     const { group } = this;
     const all = yield* findObjects(group, templateOf(found.description), this.deadline);
-    const same = all.filter(({ identity }) => Buffer.compare(identity, found.identity) === 0);
+    const same = all.filter(({ identity }) => sameBytes(identity, found.identity));
     const ofKey: VirtualObject[] = [];
     for (const object of same) {
       if (!object.referenced && !isProvenByIdentity(object.description))

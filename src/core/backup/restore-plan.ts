@@ -1,3 +1,4 @@
+import { sameBytes } from '../base/bytes.js';
 import type { Task } from '../base/task.js';
 import { findObjects } from '../call/find.js';
 import type { Group } from '../group/group.js';
@@ -90,9 +91,7 @@ export class RestorePlanner {
   *#named({ identity, description }: VirtualObject): Task<readonly VirtualObject[]> {
     const { group } = this;
     const found = yield* findObjects(group, templateOf(description), this.deadline);
-    const others = found.filter(
-      (other) => other.session === undefined && Buffer.compare(other.identity, identity) === 0,
-    );
+    const others = found.filter((other) => other.session === undefined && sameBytes(other.identity, identity));
     for (const other of others) {
       if (!other.referenced && !isProvenByIdentity(other.description))
         yield* establishReference(group, other, new PendingWork());

@@ -1,5 +1,6 @@
 import type { Attribute } from '../../spec/attribute.js';
 import { CKR } from '../../spec/codes.js';
+import { sameBytes } from '../base/bytes.js';
 import { TokenError } from '../base/error.js';
 import type { AttemptRecord } from '../base/event.js';
 import type { Task } from '../base/task.js';
@@ -155,7 +156,7 @@ function areNamedAlike(before: readonly FoundReplica[], after: readonly FoundRep
     before.length === after.length &&
     after.every(({ handle, identity }) => {
       const name = names.get(hex(handle));
-      return name !== undefined && Buffer.compare(name, identity) === 0;
+      return name !== undefined && sameBytes(name, identity);
     })
   );
 }

@@ -1,4 +1,5 @@
 import { verdictOn } from '../../spec/verdict.js';
+import { sameBytes } from '../base/bytes.js';
 import type { Task } from '../base/task.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
@@ -102,7 +103,7 @@ export class ObjectMapping {
     );
     const known = this.#knownHandles.get(hex(handle));
     if (known === undefined || group.objects.get(known.handle) !== known) return;
-    if (!isRenamed(known.description, description) || Buffer.compare(known.valueDigest, valueDigest) !== 0) return;
+    if (!isRenamed(known.description, description) || !sameBytes(known.valueDigest, valueDigest)) return;
     group.objects.rename(known, identity, description);
     connection.replicas.delete(known);
   }
@@ -154,7 +155,7 @@ export class ObjectMapping {
     if (effort.epoch !== connection.epoch) return;
     const known = connection.replicas.get(object);
     if (known?.kind === 'usable') {
-      if (Buffer.compare(known.handle, replica.handle) === 0) {
+      if (sameBytes(known.handle, replica.handle)) {
         this.intact.add(object);
         return;
       }

@@ -3,6 +3,7 @@ import type { ObjectRef, ReadAttribute } from '../../spec/calls.js';
 import { CKA } from '../../spec/codes.js';
 import { type JobReply, optional, resultOf, step } from '../../spec/job.js';
 import { CKR_OK } from '../../spec/verdict.js';
+import { sameBytes } from '../base/bytes.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import { describe, describedTypes, hasPublicValue, identityOf, publicValueTypes } from '../objects/identity.js';
@@ -91,12 +92,12 @@ export class InstalledReplicaReader {
     const value = this.#valueAt === undefined ? undefined : resultOf(reply, this.#valueAt, 'C_GetAttributeValue')[0];
     const description = describe(read);
     const digest = value === undefined ? new Uint8Array() : this.group.port.sha256(value.value);
-    if (Buffer.compare(identityOf(description, digest), object.identity) !== 0) return false;
+    if (!sameBytes(identityOf(description, digest), object.identity)) return false;
     if (this.#prover === undefined) return undefined;
     const proof = this.#prover.read(reply, this.#proofAt);
     if (proof.length === 0) return undefined;
     const expected = object.reference.get(this.#prover.kind) ?? new Uint8Array();
-    if (this.#prover.kind !== 'signature') return Buffer.compare(proof, expected) === 0;
+    if (this.#prover.kind !== 'signature') return sameBytes(proof, expected);
     return this.group.port.verifySignature(publicMaterialOf(description, expected), this.#challenge, proof);
   }
 }

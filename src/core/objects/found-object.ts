@@ -1,3 +1,4 @@
+import { sameBytes } from '../base/bytes.js';
 import type { Description } from './identity.js';
 
 /** An object as it was found on a member. */
@@ -36,7 +37,7 @@ export class Survey {
   /** What was taken away since. */
   remove(identity: Uint8Array, handle: Uint8Array): void {
     const same = this.#byIdentity.get(keyOf(identity)) ?? [];
-    const left = same.filter((found) => Buffer.compare(found.handle, handle) !== 0);
+    const left = same.filter((found) => !sameBytes(found.handle, handle));
     this.#byIdentity.set(keyOf(identity), left);
   }
 

@@ -1,6 +1,7 @@
 import { type Attribute, ulongBytes, ulongOf } from '../../spec/attribute.js';
 import type { ReadAttribute } from '../../spec/calls.js';
 import { CKA, CKK, CKO } from '../../spec/codes.js';
+import { sameBytes } from '../base/bytes.js';
 
 /** What is read of every object that is met. CKA_VALUE is not among it: it may be a key. */
 export const describedTypes: readonly number[] = [
@@ -101,7 +102,7 @@ export const RESERVED_LABEL = 'pkcs11-ha:';
 const reserved = Buffer.from(RESERVED_LABEL);
 
 export function isReserved(label: Uint8Array): boolean {
-  return label.length >= reserved.length && Buffer.compare(label.subarray(0, reserved.length), reserved) === 0;
+  return label.length >= reserved.length && sameBytes(label.subarray(0, reserved.length), reserved);
 }
 
 /** What an interrupted write leaves: an object that does not say what it is. */
@@ -192,5 +193,5 @@ export function publicHalfTemplate(description: Description): readonly Attribute
 export function isRenamed(one: Description, other: Description): boolean {
   const sameKind = one.class === other.class && Object.is(one.type, other.type);
   const material = ['modulus', 'publicExponent', 'ecParams', 'ecPoint', 'prime', 'subprime', 'base'] as const;
-  return sameKind && material.every((name) => Buffer.compare(one[name], other[name]) === 0);
+  return sameKind && material.every((name) => sameBytes(one[name], other[name]));
 }

@@ -1,7 +1,9 @@
 import type { Attribute } from '../../spec/attribute.js';
+import { sameBytes } from '../base/bytes.js';
 import type { ObjectSummary } from '../base/event.js';
 import type { Description } from './identity.js';
 import type { KeyRecord, ProofKind } from './key-note.js';
+
 /** How an object stands on one member, for the status. */
 export type ReplicaStatus = 'proven' | 'unproven' | 'misaligned' | 'absent';
 
@@ -80,7 +82,7 @@ export function fingerprintOf(proofs: Proofs): Uint8Array {
 export function areOfOneKey(one: Proofs, other: Proofs): boolean {
   const common = byPreference.filter((kind) => one.has(kind) && other.has(kind));
   if (common.length === 0) return fingerprintOf(one).length === 0 && fingerprintOf(other).length === 0;
-  return common.every((kind) => Buffer.compare(one.get(kind) as Uint8Array, other.get(kind) as Uint8Array) === 0);
+  return common.every((kind) => sameBytes(one.get(kind) as Uint8Array, other.get(kind) as Uint8Array));
 }
 
 function twinName(identity: Uint8Array, proofs: Proofs, use: string | undefined, ordinal: number): Uint8Array {
@@ -158,7 +160,7 @@ export class ObjectTable {
   /** Another object that goes by the handle which follows from an identity: it had that name once. */
   formerOf(identity: Uint8Array): VirtualObject | undefined {
     const known = this.#byHandle.get(Buffer.from(this.#hash(identity)).readUIntBE(0, 6));
-    return known === undefined || Buffer.compare(known.identity, identity) === 0 ? undefined : known;
+    return known === undefined || sameBytes(known.identity, identity) ? undefined : known;
   }
 
   /** Whether an object of that identity can only be told from others by its fingerprint. */
@@ -199,7 +201,7 @@ export class ObjectTable {
       (handle === undefined ? undefined : this.#byHandle.get(handle)) ??
       this.#copiesOf(identity, proofs, use).find((object) => object.ordinal === ordinal);
     const object = known ?? this.#intern(twinName(identity, proofs, use, ordinal), identity, description, handle);
-    if (Buffer.compare(object.identity, identity) !== 0) this.rename(object, identity, description);
+    if (!sameBytes(object.identity, identity)) this.rename(object, identity, description);
     object.ordinal = ordinal;
     object.use ??= use;
     return object;
@@ -275,7 +277,7 @@ export class ObjectTable {
     const known = (handle === undefined ? undefined : this.#byHandle.get(handle)) ?? this.#byName.get(keyOf(name));
     if (known !== undefined) {
       // Another process has renamed it.
-      if (Buffer.compare(known.identity, identity) !== 0) this.rename(known, identity, description);
+      if (!sameBytes(known.identity, identity)) this.rename(known, identity, description);
       return known;
     }
     const object = new VirtualObject(handle ?? this.#freeHandle(name), identity, description);

@@ -1,4 +1,5 @@
 import { resultOf, step } from '../../spec/job.js';
+import { sameBytes } from '../base/bytes.js';
 import type { Task } from '../base/task.js';
 import { isReachable, readingRecords, runOnMember } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
@@ -64,9 +65,7 @@ export class Redo {
         const end = yield* runOnMember(this.group, each, hasValues(object, changes), this.deadline);
         if (end.kind !== 'done') continue;
         const read = resultOf(end.reply, 0, 'C_GetAttributeValue');
-        const isNew = changes.every(
-          ({ value }, index) => Buffer.compare(read[index]?.value ?? new Uint8Array(), value) === 0,
-        );
+        const isNew = changes.every(({ value }, index) => sameBytes(read[index]?.value ?? new Uint8Array(), value));
         if (isNew) return true;
         break;
       }
@@ -78,7 +77,7 @@ export class Redo {
   #namesOf(record: ChangeRecord): readonly VirtualObject[] {
     const names: VirtualObject[] = [];
     const add = (object: VirtualObject): void => {
-      if (!names.some(({ identity }) => Buffer.compare(identity, object.identity) === 0)) names.push(object);
+      if (!names.some(({ identity }) => sameBytes(identity, object.identity))) names.push(object);
     };
     for (const note of record.notes) {
       add(objectOf(note));
@@ -161,12 +160,12 @@ export class Redo {
     yield* learnKeyRecord(group, known);
     const { record } = known;
     const now = record === undefined || record === null ? object : objectOf(record.note);
-    if (record !== undefined && record !== null && Buffer.compare(now.identity, object.identity) !== 0) {
+    if (record !== undefined && record !== null && !sameBytes(now.identity, object.identity)) {
       now.record = record;
-      known = Buffer.compare(known.identity, now.identity) === 0 ? known : now;
+      known = sameBytes(known.identity, now.identity) ? known : now;
     }
     // Where it goes by another name since, it is given by that, and may be there already.
-    const isRenamed = Buffer.compare(known.identity, object.identity) !== 0;
+    const isRenamed = !sameBytes(known.identity, object.identity);
     if (isRenamed && (yield* this.#locate(known, member)) === 'there' && !(yield* this.#isShort(known, member)))
       return true;
     // Gone everywhere: it was destroyed since, and there is nothing to be given.

@@ -1,4 +1,5 @@
 import { resultOf, step } from '../../spec/job.js';
+import { sameBytes } from '../base/bytes.js';
 import { FOREVER, type Task } from '../base/task.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
@@ -38,7 +39,7 @@ export class RenamedObjects {
     work.epoch = this.connection.epoch;
     for (const found of this.#found) {
       const isOfItsKind =
-        isRenamed(object.description, found.description) && Buffer.compare(object.valueDigest, found.valueDigest) === 0;
+        isRenamed(object.description, found.description) && sameBytes(object.valueDigest, found.valueDigest);
       const owner = this.#handles.get(hex(found.identity));
       if (!isOfItsKind || (owner ?? (isCertain ? undefined : object.handle)) !== object.handle) continue;
       const comparison = isProvenByIdentity(object.description)

@@ -1,4 +1,5 @@
 import { verdictOn } from '../../spec/verdict.js';
+import { sameBytes } from '../base/bytes.js';
 import { FOREVER, type Task } from '../base/task.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
@@ -60,7 +61,7 @@ export function* compare(
     const proof = yield* run(group, connection, prover, candidate, work);
     if (isFailure(proof)) unsaid = proof;
     if (proof === undefined || isFailure(proof)) continue;
-    if (Buffer.compare(proof, expected) !== 0) return 'different';
+    if (!sameBytes(proof, expected)) return 'different';
     if (proves(prover.kind)) return 'same';
   }
   return unsaid ?? 'unknown';

@@ -2,6 +2,7 @@ import type { Attribute } from '../../spec/attribute.js';
 import { CKR } from '../../spec/codes.js';
 import { type Job, type JobReply, resultOf, step } from '../../spec/job.js';
 import { CKR_OK } from '../../spec/verdict.js';
+import { sameBytes } from '../base/bytes.js';
 import { FOREVER, type Task } from '../base/task.js';
 import type { Connection } from '../group/connection.js';
 import { type Failure, failureOf, type PendingWork } from '../group/job-outcome.js';
@@ -102,6 +103,6 @@ export function* candidatesOn(connection: Connection, object: VirtualObject, wor
   if (inventory.kind !== 'objects') return inventory;
   return {
     kind: 'candidates',
-    list: inventory.objects.filter(({ identity }) => Buffer.compare(identity, object.identity) === 0),
+    list: inventory.objects.filter(({ identity }) => sameBytes(identity, object.identity)),
   };
 }

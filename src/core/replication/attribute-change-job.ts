@@ -2,6 +2,7 @@ import type { Attribute } from '../../spec/attribute.js';
 import { CKA } from '../../spec/codes.js';
 import { optional, step } from '../../spec/job.js';
 import { attributeIn } from '../../spec/rules.js';
+import { sameBytes } from '../base/bytes.js';
 import type { Group } from '../group/group.js';
 import { JobBuilder } from '../jobs/job-builder.js';
 import type { MemberJob } from '../jobs/member-job.js';
@@ -38,7 +39,7 @@ export function renamedBy(object: VirtualObject, changes: readonly Attribute[]):
   const described = describedTypes.map((type, index) => attributeIn(changes, type) ?? object.described[index]);
   const description = describeAll(described);
   const identity = identityOf(description, object.valueDigest);
-  if (Buffer.compare(identity, object.identity) === 0) return undefined;
+  if (sameBytes(identity, object.identity)) return undefined;
   const renamed = Object.assign(Object.create(Object.getPrototypeOf(object)) as VirtualObject, object);
   return Object.assign(renamed, { identity, description, described });
 }

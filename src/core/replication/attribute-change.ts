@@ -4,6 +4,7 @@ import { CKA, CKR } from '../../spec/codes.js';
 import { type JobReply, resultOf } from '../../spec/job.js';
 import { attributeIn, checkChange } from '../../spec/rules.js';
 import { CKR_OK } from '../../spec/verdict.js';
+import { sameBytes } from '../base/bytes.js';
 import { TokenError } from '../base/error.js';
 import type { Task } from '../base/task.js';
 import { findObjects } from '../call/find.js';
@@ -110,10 +111,10 @@ function* noticeRename(group: Group, object: VirtualObject, deadline: number): T
   if (object.session !== undefined) return;
   const description = describeAll(object.described);
   const identity = identityOf(description, object.valueDigest);
-  if (Buffer.compare(identity, object.identity) === 0) return;
+  if (sameBytes(identity, object.identity)) return;
   group.ledger.aliasesReadAt = Number.NEGATIVE_INFINITY;
   yield* findObjects(group, templateOf(description), deadline);
-  if (Buffer.compare(identity, object.identity) === 0) return;
+  if (sameBytes(identity, object.identity)) return;
   const { label, id } = object.description;
   object.described = object.described.map((value, index) => {
     const type = describedTypes[index];
@@ -196,7 +197,7 @@ function verify(reply: JobReply, changes: readonly Attribute[]): string | undefi
   const at = reply.results.findIndex(({ call }) => call === 'C_GetAttributeValue');
   if (reply.results[at]?.code !== CKR_OK) return 'that was changed';
   const read = resultOf(reply, at, 'C_GetAttributeValue');
-  const wrong = changes.find(({ value }, index) => Buffer.compare(read[index]?.value ?? new Uint8Array(), value) !== 0);
+  const wrong = changes.find(({ value }, index) => !sameBytes(read[index]?.value ?? new Uint8Array(), value));
   return wrong === undefined ? undefined : attributeOf('template', wrong.type).name;
 }
 

@@ -1,4 +1,5 @@
 import { CKR } from '../../spec/codes.js';
+import { sameBytes } from '../base/bytes.js';
 import { TokenError } from '../base/error.js';
 import type { Task } from '../base/task.js';
 import { runCall } from '../call/call.js';
@@ -64,7 +65,7 @@ export class BegunOperation {
     this.#checkLogin(single);
     if (this.#hasParts) throw new TokenError(CKR.operationNotInitialized, single, 'it was begun part by part');
     const kept = this.#kept;
-    if (kept?.of === single && Buffer.compare(kept.input, data) === 0) return this.#giveKept(kept, single, room);
+    if (kept?.of === single && sameBytes(kept.input, data)) return this.#giveKept(kept, single, room);
     const operation = this.#authenticated(inOnePart(this.#beginning, data, signature));
     const result = yield* runCall(this.#group, operation, deadline);
     return this.#fit(result, data, single, room);
@@ -81,8 +82,7 @@ export class BegunOperation {
     }
     const kept = this.#takeKept();
     if (kept !== undefined) {
-      if (kept.of === update && Buffer.compare(kept.input, data) === 0)
-        return this.#fit(kept.result, data, update, room).output;
+      if (kept.of === update && sameBytes(kept.input, data)) return this.#fit(kept.result, data, update, room).output;
       this.#unread(kept);
     }
     this.#hasParts = true;

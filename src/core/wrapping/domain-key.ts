@@ -3,6 +3,7 @@ import type { ObjectRef } from '../../spec/calls.js';
 import { CKA, CKK, CKO, CKR } from '../../spec/codes.js';
 import { type JobReply, optional, resultOf, step } from '../../spec/job.js';
 import { encodeMechanism } from '../../spec/mechanism.js';
+import { sameBytes } from '../base/bytes.js';
 import { refuse } from '../base/error.js';
 import type { Task } from '../base/task.js';
 import { runOnMemberOrThrow } from '../call/member-job-run.js';
@@ -194,7 +195,7 @@ export function* installDomainKey(
   const proofs = readProofs(yield* runOnMemberOrThrow(group, member, memberJob, deadline));
   for (const [kind, proof] of proofsIn(expected)) {
     const found = proofs.get(kind);
-    if (found !== undefined && Buffer.compare(found, proof) !== 0)
+    if (found !== undefined && !sameBytes(found, proof))
       refuse(CKR.deviceError, `the domain key came out as another one on ${member.name}`);
   }
 }

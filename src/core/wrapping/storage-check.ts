@@ -1,6 +1,7 @@
 import { type Attribute, ulongBytes } from '../../spec/attribute.js';
 import { CKA, CKO, CKR } from '../../spec/codes.js';
 import { resultOf, step } from '../../spec/job.js';
+import { sameBytes } from '../base/bytes.js';
 import { refuse } from '../base/error.js';
 import type { Task } from '../base/task.js';
 import { runOnMemberOrThrow } from '../call/member-job-run.js';
@@ -33,6 +34,6 @@ export function* checkStorage(group: Group, member: Member, deadline: number): T
     deadline,
   );
   const [read] = resultOf(reply, readAt, 'C_GetAttributeValue');
-  if (Buffer.compare(read?.value ?? new Uint8Array(), value) !== 0)
+  if (!sameBytes(read?.value ?? new Uint8Array(), value))
     refuse(CKR.deviceError, `${member.name} does not keep data objects of ${LARGEST_RECORD} bytes`);
 }

@@ -4,6 +4,7 @@ import { CKA, CKK, CKO, CKR } from '../../spec/codes.js';
 import { type JobReply, optional, resultOf, step } from '../../spec/job.js';
 import { encodeMechanism } from '../../spec/mechanism.js';
 import { CKR_OK } from '../../spec/verdict.js';
+import { sameBytes } from '../base/bytes.js';
 import { refuse } from '../base/error.js';
 import type { Task } from '../base/task.js';
 import { runOnMember } from '../call/member-job-run.js';
@@ -169,7 +170,7 @@ function* survivesRoundTrip(group: Group, wrap: number, trial: WrapTrial, deadli
         : unwrapInputsOf(group.ledger, wrapped, to.serial);
     if (unwrapInputs === undefined) return false;
     const arrived = yield* arrives(group, to, unwrapInputs, [...template, ...usage], trial, deadline);
-    if (arrived === undefined || (expected.length > 0 && Buffer.compare(arrived, expected) !== 0)) return false;
+    if (arrived === undefined || (expected.length > 0 && !sameBytes(arrived, expected))) return false;
   }
   return true;
 }
