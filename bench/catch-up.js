@@ -1,5 +1,5 @@
-// How long a member takes to catch up with keys that were made while it was away, and what that does to signatures on
-// the others: `node bench/catch-up.js [KEYS]`. The latencies before, while and after are of one run.
+// Measures how long a member takes to catch up with keys that were made while it was away. Also measures the latency of
+// signatures on the other member before, during and after that, in one run: `node bench/catch-up.js [KEYS]`
 import { createGroup, VirtualToken } from '../dist/index.js';
 import { makeFolder, makeHsm } from '../test/support/softhsm.js';
 import { spreadOf } from './lib/statistics.js';
@@ -15,11 +15,11 @@ const configuration = {
   label: 'bench',
   members: hsms.map(memberOf),
   pin: { env: 'PKCS11_HA_BENCH_PIN' },
-  // Thousands of objects make SoftHSM slow; that is not what is looked at here.
+  // Long limits, because thousands of objects make SoftHSM slow.
   policy: { deadline: 300_000, hangAfter: 10_000, writeHangAfter: 120_000, recovery: 'manual' },
 };
 
-/** Signs steadily until `until` settles; gives the latencies in ms. */
+/** Signs steadily until the promise `until` is fulfilled; returns the spread of the latencies (ms). */
 async function signWhile(token, key, until) {
   let isOver = false;
   const latencies = [];
@@ -31,7 +31,7 @@ async function signWhile(token, key, until) {
       const startedAt = performance.now();
       await token.sign('ECDSA', key, digest);
       latencies.push(performance.now() - startedAt);
-      // Steady callers, not a flood: what is looked for is what catching up adds.
+      // A steady load, not a maximal one, shows the latency that catch-up adds.
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
   };
@@ -62,7 +62,7 @@ try {
   };
   await Promise.all(Array.from({ length: 8 }, maker));
   process.stdout.write(`${keys} keys made in ${((performance.now() - madeAt) / 1000).toFixed(1)} s\n`);
-  // Alone, on the one member that is there, before and while the other catches up.
+  // Signatures run on one member alone, before and during the catch-up of the other.
   const before = await signWhile(token, privateKey, pause(10_000));
   const startedAt = performance.now();
   token.on('progress', ({ what, done, total, rate }) => {
@@ -72,10 +72,10 @@ try {
   const meanwhile = await signWhile(token, privateKey, recovered);
   const seconds = (performance.now() - startedAt) / 1000;
   process.stdout.write(`caught up with ${keys} keys in ${seconds.toFixed(1)} s\n`);
-  // The journal entries go little by little afterwards.
+  // The group removes the journal entries little by little after the catch-up.
   const afterwards = await signWhile(token, privateKey, pause(30_000));
-  for (const [name, picture] of Object.entries({ before, meanwhile, afterwards }))
-    process.stdout.write(`${name.padEnd(10)} ${JSON.stringify(picture)}\n`);
+  for (const [name, spread] of Object.entries({ before, meanwhile, afterwards }))
+    process.stdout.write(`${name.padEnd(10)} ${JSON.stringify(spread)}\n`);
   process.stdout.write(`p99 meanwhile / before: ${(meanwhile.p99 / before.p99).toFixed(2)}\n`);
   process.stdout.write(`p99 afterwards / before: ${(afterwards.p99 / before.p99).toFixed(2)}\n`);
   await token.close();

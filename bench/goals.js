@@ -1,4 +1,4 @@
-// What the figures have to be, and whether they are.
+// Goals for the figures of `npm run bench`.
 import { atLeast, atMost } from './lib/goal.js';
 
 const rateOf = (rows, name) => rows.find((row) => row.name === name)?.rate;
@@ -55,7 +55,7 @@ function scalingGoals({ rows }) {
   );
 }
 
-/** What opening takes more than the library itself does. */
+/** Judges the time of opening without the library's own time. */
 function openingGoals({ rows }) {
   const more = (objects) => {
     const of = (name) => rows.find((row) => row.objects === objects && row.name === name).open;
@@ -72,7 +72,7 @@ const judges = {
   scaling: scalingGoals,
 };
 
-/** The goals of the scenarios that were run. */
+/** Judges the goals of the scenarios that were run. */
 export function judgeGoals(scenarios) {
   return Object.entries(scenarios).flatMap(([name, scenario]) => judges[name]?.(scenario) ?? []);
 }

@@ -1,4 +1,4 @@
-// Measures ours and what a user would take instead, in turns within one run:
+// Measures a group and its alternatives in turns within one run:
 //
 //   npm run bench -- [--only NAME,NAME…] [--quick] [--json FILE]
 import { readdirSync, writeFileSync } from 'node:fs';
@@ -12,12 +12,12 @@ const { values } = parseArgs({
 });
 if (values.quick) Object.assign(pace, { rounds: 2, seconds: 0.1 });
 
-// Before anything runs: a name that is misspelt is no reason to wait.
+// Checks the names before the first scenario runs.
 const names = readdirSync(new URL('./scenarios/', import.meta.url)).map((file) => file.replace(/\.js$/u, ''));
 const wanted = values.only?.split(',') ?? names;
 const unknown = wanted.filter((name) => !names.includes(name));
 if (unknown.length > 0) {
-  process.stderr.write(`there is no ${unknown.join(', ')}; there are ${names.join(', ')}\n`);
+  process.stderr.write(`unknown scenario: ${unknown.join(', ')}; choose from ${names.join(', ')}\n`);
   process.exit(2);
 }
 

@@ -1,4 +1,5 @@
-// Forms a group of the configured members, if they are none yet, and makes the keys that sign-service.js uses.
+// Forms a group of the configured members, unless they are a group already, and makes the keys that sign-service.js
+// uses.
 //
 //   node examples/make-keys.js group.yaml
 import { createGroup, VirtualToken } from 'pkcs11-ha';
@@ -7,7 +8,7 @@ const configuration = process.argv[2] ?? 'group.yaml';
 try {
   console.log(await createGroup(configuration));
 } catch (error) {
-  // CKR_ACTION_PROHIBITED: they are a group already.
+  // CKR_ACTION_PROHIBITED: the members are a group already.
   if (error.code !== 0x1b) throw error;
 }
 

@@ -1,11 +1,12 @@
-// Forms a group of the configured members, if they are none yet, and makes the keys that otp-service.js uses.
+// Forms a group of the configured members, unless they are a group already, and makes the keys that otp-service.js
+// uses.
 //
 //   node examples/make-otp-keys.js group.yaml
 import { createGroup, VirtualToken } from 'pkcs11-ha';
 
 const configuration = process.argv[2] ?? 'group.yaml';
 await createGroup(configuration).catch((error) => {
-  // CKR_ACTION_PROHIBITED: they are a group already.
+  // CKR_ACTION_PROHIBITED: the members are a group already.
   if (error.code !== 0x1b) throw error;
 });
 

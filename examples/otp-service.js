@@ -1,12 +1,12 @@
-// A service as LinOTP's security module is: it keeps OTP seeds and PINs encrypted with three AES keys, found by their
-// labels, that never leave the HSMs.
+// Service like LinOTP's security module: encrypts OTP seeds and PINs with three AES keys that never leave the HSMs. The
+// keys are found by their labels.
 //
-//   POST /encrypt/KEY    a body of plaintext; answers `IV:CIPHERTEXT` in hexadecimal
-//   POST /decrypt/KEY    a body as /encrypt answers; answers the plaintext
-//   GET  /health         the members' states; 503 when none is in service
+//   POST /encrypt/KEY    takes plaintext; answers `IV:CIPHERTEXT` in hexadecimal
+//   POST /decrypt/KEY    takes the answer of /encrypt; answers the plaintext
+//   GET  /health         answers the members' states; status 503 if no member is in service
 //
-// KEY is default (PINs), config (passwords of resolvers) or value (OTP seeds); make-otp-keys.js makes them. Callers show the
-// secret of the variable BEARER. Stop it with SIGTERM: it finishes what it has begun.
+// KEY is default (PINs), config (passwords of resolvers) or value (OTP seeds); make-otp-keys.js makes the keys. Callers
+// send the secret of the variable BEARER. On SIGTERM the service finishes the requests it has begun.
 //
 //   GROUP=group.yaml PORT=8080 BEARER=… node examples/otp-service.js
 import { randomBytes, timingSafeEqual } from 'node:crypto';
@@ -15,7 +15,9 @@ import { VirtualToken } from 'pkcs11-ha';
 
 const { GROUP = 'group.yaml', PORT = '8080', BEARER = '' } = process.env;
 if (BEARER.length < 16) throw new Error('BEARER: expected a secret of at least 16 characters');
-const MOST = 64 * 1024;
+/** Maximum size of a request's body (bytes). */
+const MAX_BODY = 64 * 1024;
+/** Time that open connections get after SIGTERM (ms). */
 const GRACE = 5000;
 
 const token = await VirtualToken.open(GROUP);
@@ -32,7 +34,7 @@ class Refused extends Error {
   }
 }
 
-// What is encrypted for one purpose cannot be opened as another's, nor changed.
+// The key's name is authenticated too, so that data encrypted for one purpose cannot be decrypted for another.
 const gcm = (iv, name) => ({ name: 'AES_GCM', params: { iv, aad: Buffer.from(name), tagBits: 128 } });
 
 async function encrypt(name, plaintext) {
@@ -47,9 +49,9 @@ async function decrypt(name, text) {
   return await token.decrypt(gcm(Buffer.from(iv, 'hex'), name), keys.get(name), Buffer.from(encrypted, 'hex'));
 }
 
-// What tokens say of data that cannot be opened: CKR_ENCRYPTED_DATA_INVALID, CKR_ENCRYPTED_DATA_LEN_RANGE, and some
-// (SoftHSM) CKR_GENERAL_ERROR, on every member.
-const unopened = new Set([0x40, 0x41, 0x05]);
+// Codes of tokens for data that cannot be decrypted: CKR_ENCRYPTED_DATA_INVALID, CKR_ENCRYPTED_DATA_LEN_RANGE, and on
+// some tokens (SoftHSM) CKR_GENERAL_ERROR.
+const invalidData = new Set([0x40, 0x41, 0x05]);
 
 const actions = { encrypt, decrypt };
 
@@ -63,7 +65,7 @@ async function readBody(request) {
   let size = 0;
   for await (const chunk of request) {
     size += chunk.length;
-    if (size > MOST) throw new Refused(400, `at most ${MOST} bytes`);
+    if (size > MAX_BODY) throw new Refused(400, `the body is larger than ${MAX_BODY} bytes`);
     chunks.push(chunk);
   }
   return Buffer.concat(chunks);
@@ -87,7 +89,7 @@ const server = createServer((request, response) => {
   answer(request).then(
     (result) => response.end(result),
     (error) => {
-      const isData = request.url?.startsWith('/decrypt/') === true && unopened.has(error.code);
+      const isData = request.url?.startsWith('/decrypt/') === true && invalidData.has(error.code);
       if (!(error instanceof Refused) && !isData) console.error(error.message);
       response.statusCode = error.status ?? (isData ? 400 : 503);
       response.setHeader('connection', 'close');
@@ -98,7 +100,7 @@ const server = createServer((request, response) => {
 
 server.listen(Number(PORT), '127.0.0.1', () => console.log(`listening on ${server.address().port}`));
 
-// What has come is answered, then the hosts are ended and the PIN is forgotten.
+// Stops: answers the requests received, then ends the hosts and forgets the PIN.
 let isStopping = false;
 for (const signal of ['SIGTERM', 'SIGINT']) {
   process.on(signal, () => {

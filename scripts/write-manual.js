@@ -1,4 +1,4 @@
-// Writes docs/commands.md from the commands themselves; a test tells when it is out of date.
+// Writes docs/commands.md from the definitions of the commands; a test fails if the page is out of date.
 import { writeFileSync } from 'node:fs';
 import { makeManual } from '../dist/faces/cli/manual.js';
 

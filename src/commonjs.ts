@@ -32,7 +32,7 @@ const own: Own = {
 };
 
 /**
- * What `require('pkcs11-ha')` gives: this package's exports, and pkcs11js's with the class on virtual slots, so that the
- * package can stand in pkcs11js's place (npm overrides).
+ * Exports of `require('pkcs11-ha')`: this package's, and pkcs11js's with the class on virtual slots. The package can
+ * therefore replace pkcs11js (npm overrides).
  */
 export const everything: typeof pkcs11js & Own = { ...pkcs11js, ...own };

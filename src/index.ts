@@ -1,8 +1,9 @@
-// biome-ignore lint/style/noDefaultExport: in pkcs11js's place it is imported as that is
+// biome-ignore lint/style/noDefaultExport: replaces pkcs11js, which has a default export
 export { everything as default, everything as 'module.exports' } from './commonjs.js';
 export type { Existing, FormationReport } from './core/administration/create-group.js';
+export type { Difference, DifferenceKind } from './core/administration/difference-repair.js';
 export type { RemovalReport } from './core/administration/remove-member.js';
-export type { Difference, DifferenceKind, SynchronizationReport } from './core/administration/synchronization.js';
+export type { SynchronizationReport } from './core/administration/synchronization.js';
 export type { BackupReport } from './core/backup/backup.js';
 export type { RestoreReport } from './core/backup/restore.js';
 export { TokenError } from './core/base/error.js';

@@ -42,7 +42,7 @@ test('node-webcrypto-p11', async () => {
 
 test('the service for OTP seeds and PINs: keys by label, members lost, and a graceful end', async () => {
   const bearer = randomBytes(16).toString('hex');
-  // A service would outlive a test that is killed.
+  // Ends the service with the test, also when the test is killed.
   const followed = ['--pdeathsig', 'TERM', process.execPath, exampleOf('otp-service.js')];
   const child: ChildProcess = spawn('setpriv', followed, {
     env: environment({ PORT: '0', BEARER: bearer }),
@@ -73,7 +73,7 @@ test('the service for OTP seeds and PINs: keys by label, members lost, and a gra
     }
   }
   const foreign = await (await post('/encrypt/value', 'seed')).text();
-  // Under another key, or changed on the way: neither is opened.
+  // Tries another key, and a changed text: neither is decrypted.
   expect((await post('/decrypt/default', foreign)).status).toBe(400);
   const changed = `${foreign.slice(0, -1)}${foreign.endsWith('0') ? '1' : '0'}`;
   expect((await post('/decrypt/value', changed)).status).toBe(400);
@@ -85,7 +85,7 @@ test('the service for OTP seeds and PINs: keys by label, members lost, and a gra
   expect((await post('/constructor/value', 'x')).status).toBe(400);
   const health = (await (await fetch(`${url}/health`)).json()) as { name: string; state: string }[];
   expect(health.map(({ name }) => name)).toEqual(['hsm1', 'hsm2']);
-  // What is under way when the signal comes is answered.
+  // Sends requests and then the signal: requests under way are answered.
   const last = Array.from({ length: 20 }, (_, at) => post('/encrypt/value', `last ${at}`));
   await Promise.race(last);
   const pids = await hosts();
@@ -94,7 +94,7 @@ test('the service for OTP seeds and PINs: keys by label, members lost, and a gra
   const statuses = (await Promise.allSettled(last)).map((each) =>
     each.status === 'fulfilled' ? each.value.status : 0,
   );
-  // Those whose connections had not been taken yet are refused; no other answer than the right one.
+  // Allows refused connections (0) beside right answers (200), and no error.
   expect(statuses.filter((status) => status !== 0 && status !== 200)).toEqual([]);
   expect(await ended).toEqual([0, null]);
   await untilGone(pids);

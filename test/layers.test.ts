@@ -5,7 +5,7 @@ import { describe, expect, it } from '@jest/globals';
 const root = resolve(__dirname, '..');
 const source = join(root, 'src');
 
-/** The folders of src/core from the ground up: each imports itself and those before it. */
+/** Folders of src/core in order: each may import itself and the folders before it. */
 const floors = [
   'base',
   'configuration',
@@ -42,7 +42,7 @@ function filesBelow(folder: string): string[] {
   });
 }
 
-/** Every import and re-export between files of src, of values and of types alike, as paths below src. */
+/** Returns every import and re-export of a file, of values and types, as paths below src. */
 function importsOf(file: string): Import[] {
   const found = readFileSync(file, 'utf8').matchAll(/(?:from|import)\s*\(?\s*'(\.[^']+)\.js'/gu);
   return [...found].map(([, path = '']) => ({
@@ -55,12 +55,12 @@ const files = filesBelow(source);
 const imports = files.flatMap(importsOf);
 
 describe('the layers of src', () => {
-  it('are known, every one', () => {
+  it('are all in the list', () => {
     const found = readdirSync(source).filter((name) => statSync(join(source, name)).isDirectory());
     expect(found.filter((name) => !layers.includes(name))).toEqual([]);
   });
 
-  it('import the layers before them only', () => {
+  it('import only themselves and the layers before them', () => {
     const layerOf = (path: string): number => layers.indexOf(path.split('/')[0] ?? '');
     const upward = imports.filter(({ from, to }) => layerOf(from) >= 0 && layerOf(to) > layerOf(from));
     expect(upward).toEqual([]);
@@ -71,11 +71,11 @@ describe('the folders of src/core', () => {
   const floorOf = (path: string): number => floors.indexOf(path.split('/')[1] ?? '');
   const inCore = imports.filter(({ from, to }) => from.startsWith('core/') && to.startsWith('core/'));
 
-  it('are those of the list, and no file stands outside of them', () => {
+  it('are those of the list, and no file is outside them', () => {
     expect(readdirSync(join(source, 'core')).sort()).toEqual([...floors].sort());
   });
 
-  it('are read: there are imports between them', () => {
+  it('have imports between them, so that the next test checks something', () => {
     expect(inCore.filter(({ from, to }) => floorOf(from) > floorOf(to)).length).toBeGreaterThan(500);
   });
 
@@ -85,6 +85,16 @@ describe('the folders of src/core', () => {
 });
 
 describe('the files of src', () => {
+  it('[Rule 1] use promises in faces and the runtime only: core has tasks', () => {
+    const found = files
+      .filter((file) => relative(source, file).startsWith('core/'))
+      .filter((file) => {
+        const code = readFileSync(file, 'utf8').replaceAll(/\/\*[\s\S]*?\*\/|\/\/.*$|'[^'\n]*'|`[^`]*`/gmu, '');
+        return /\b(?:async|await|Promise|setTimeout|setInterval|setImmediate)\b/u.test(code);
+      });
+    expect(found.map((file) => relative(source, file))).toEqual([]);
+  });
+
   it('form no circle of imports, types included', () => {
     const next = new Map<string, string[]>();
     for (const { from, to } of imports) next.set(from, [...(next.get(from) ?? []), to]);

@@ -1,6 +1,7 @@
-// What a failover may cost, and whether it does.
+// Goals for the cost of a failover.
 import { atLeast, atMost } from '../lib/goal.js';
 
+/** Longest call that is always allowed while a member hangs (ms). */
 const FLOOR = 60;
 
 const nameOf = ({ outage, driver, hedge }) => `${outage}, ${driver}, hedging ${hedge ? 'on' : 'off'}`;
@@ -40,4 +41,5 @@ function goalsOf(result) {
   }
 }
 
+/** Judges the goals of all outages measured. */
 export const judgeFailover = (results) => results.flatMap(goalsOf);

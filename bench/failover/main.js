@@ -1,9 +1,9 @@
-// What callers notice when a member fails under load:
+// Measures the effect on callers when a member fails under load:
 //
 //   npm run bench:failover -- [--only NAME,NAME…] [--json FILE]
 //
-// 64 callers sign steadily with ECDSA, then one member of two fails: with hedging on and off, and driven by the event
-// loop (promises) or by synchronous calls (one caller: there cannot be more).
+// 64 callers sign steadily with ECDSA, then one member of two fails. Each outage is measured with hedging on and off,
+// driven by the event loop (promises) and by synchronous calls (one caller, because there cannot be more).
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { Bed } from '../lib/bed.js';
@@ -19,18 +19,20 @@ const { values } = parseArgs({ options: { only: { type: 'string' }, json: { type
 const wanted = values.only?.split(',') ?? outages.map(({ name }) => name);
 const unknown = wanted.filter((name) => !outages.some((outage) => outage.name === name));
 if (unknown.length > 0) {
-  process.stderr.write(`there is no ${unknown.join(', ')}; there are ${outages.map(({ name }) => name).join(', ')}\n`);
+  const choices = outages.map(({ name }) => name).join(', ');
+  process.stderr.write(`unknown outage: ${unknown.join(', ')}; choose from ${choices}\n`);
   process.exit(2);
 }
 
+/** Number of callers with promises. */
 const CALLERS = 64;
-/** The time-out that is tried besides the adaptive one (ms). */
+/** Fixed time-out that is measured besides the adaptive one (ms). */
 const FIXED = 200;
 const operation = operationOf('ECDSA P-256');
-/** The member that fails where all are asked alike. */
+/** Member that fails under callers with promises, whose calls go to both members. */
 const FIRST = 'hsm1';
 
-/** Each outage in the ways that it is measured in. */
+/** Yields each outage in all ways in which it is measured. */
 function* plan() {
   for (const outage of outages.filter(({ name }) => wanted.includes(name))) {
     for (const driver of ['promises', 'synchronous']) {
@@ -52,7 +54,8 @@ async function run({ outage, driver, hedge, attemptTimeout }) {
     const shareOf = (name) => countShare(bed, load, name);
     const begin = (name) => outage.begin({ bed, token, slowness }, name);
     const result = await measure({ load, begin, events: token, victim, isSlow: outage.isSlow, shareOf });
-    if (outage.isFault && bed.faultsOf(result.victim) === 0) throw new Error(`${outage.name} has not struck`);
+    if (outage.isFault && bed.faultsOf(result.victim) === 0)
+      throw new Error(`${outage.name}: the faulty module on ${result.victim} caused no fault`);
     return { outage: outage.name, driver, hedge, attemptTimeout, callers, ...result, alone };
   } finally {
     await bed.close();
@@ -65,7 +68,7 @@ async function openDriver(bed, driver, policy) {
   return { token, call: await callOf(token, operation), callers: CALLERS, victim: () => FIRST };
 }
 
-/** Twenty times what a call takes when nothing else is going on (ms). */
+/** Returns `times` times the median time of a call without other load (ms). */
 async function usualTime(call, times) {
   const took = [];
   for (let i = 0; i < 200; i += 1) {
@@ -77,7 +80,7 @@ async function usualTime(call, times) {
   return Math.max(1, Math.round(times * took[100]));
 }
 
-/** Calls a second of a group that has only the members that stay well. */
+/** Measures calls a second of a group without the member that fails. */
 async function rateWithout(bed, policy) {
   const token = await bed.open(
     policy,
@@ -93,7 +96,10 @@ async function rateWithout(bed, policy) {
   return rate;
 }
 
-/** How many of the calls after the first hundred went to the slow member, as a part of one. */
+/**
+ * Counts calls from now on. Returns a function that gives the slow member's share of the calls after the first hundred
+ * (0 to 1).
+ */
 function countShare(bed, load, victim) {
   const from = load.calls.length;
   let skipped;

@@ -1,13 +1,15 @@
-// One outage under steady load: what calls took that met it, and when the member was gone and back.
+// Measurement of one outage under steady load: latencies of the affected calls, and when the member left and returned.
 import { setTimeout as pause } from 'node:timers/promises';
 import { quantile, rounded } from '../lib/statistics.js';
 
+/** Time of healthy load that is measured before the outage (ms). */
 const HEALTHY = 2000;
-/** Calls that were in flight when it began, or came within this time (ms), have met it. */
+/** Length of an outage (ms). Calls that ran or began during the outage are affected. */
 const AFTER = 1000;
+/** Maximum wait for the member's return (ms). */
 const BACK_WITHIN = 20_000;
 
-/** Callers that call one after the other until `stop`; every call is kept with its start, duration and error. */
+/** Callers, each with one call after the other until `stop`. Keeps every call with its start, duration and error. */
 export class Load {
   calls = [];
   #isOver = false;
@@ -24,7 +26,7 @@ export class Load {
           error = problem;
         }
         this.calls.push({ startedAt, took: performance.now() - startedAt, error });
-        // A purely synchronous caller would never let anything else happen here.
+        // A synchronous caller must yield, or no other code of this process would run.
         if (count === 1) await new Promise((resolve) => setImmediate(resolve));
       }
     };
@@ -38,9 +40,9 @@ export class Load {
 }
 
 /**
- * Begins an outage of the member that `victim` names then, and ends it a second later. Latencies in ms; `out` and `back`: ms
- * until the member was out of rotation, after the outage had begun, and until it was in again, after it had ended; undefined
- * where that did not happen.
+ * Begins an outage of the member that `victim` returns, and ends the outage a second later. Latencies are in ms. `out`:
+ * time from the beginning of the outage until the member was out of rotation (ms). `back`: time from the end of the
+ * outage until the member was active again (ms). Both are undefined if that did not happen.
  */
 export async function measure({ load, begin, events, victim, isSlow, shareOf }) {
   await pause(HEALTHY / 2);

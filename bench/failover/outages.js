@@ -1,11 +1,11 @@
-// What goes wrong with a member: how it begins, and how it ends where it does not by itself.
+// Outages of a member: the beginning of each, and its end if an outage does not end by itself.
 import { hostsOf } from '../lib/bed.js';
 
 const hostOf = (token, name) => token.status().members.find((member) => member.name === name)?.pid;
 
 /**
- * `begin` gives what ends it. They are given the bed, the token, and the member's name. `isFault`: the faulty module does it, and
- * notes each time that it strikes.
+ * Outages. `begin` receives the bed, the token and the member's name, and returns the function that ends the outage.
+ * `isFault`: the faulty module causes the outage, and logs each fault.
  */
 export const outages = [
   {
@@ -19,7 +19,7 @@ export const outages = [
   },
   {
     name: 'host killed',
-    what: 'its host is ended by SIGKILL',
+    what: 'SIGKILL ends its host',
     begin: ({ token }, name) => {
       process.kill(hostOf(token, name), 'SIGKILL');
       return () => undefined;
@@ -27,12 +27,12 @@ export const outages = [
   },
   {
     name: 'host stopped',
-    what: 'its host is stopped by SIGSTOP',
+    what: 'SIGSTOP stops its host',
     isSilent: true,
     begin: ({ token }, name) => {
       const pid = hostOf(token, name);
       process.kill(pid, 'SIGSTOP');
-      // The group has replaced it long ago, or it goes on.
+      // The host continues if the group has not replaced it yet.
       return () => hostsOf(token).includes(pid) && process.kill(pid, 'SIGCONT');
     },
   },

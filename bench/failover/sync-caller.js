@@ -1,4 +1,4 @@
-// A group that is driven by synchronous calls, as the pkcs11js face drives it, with what the bench asks of a token.
+// Group driven by synchronous calls, as the pkcs11js face drives it, with the part of a token that the bench uses.
 import { EventEmitter } from 'node:events';
 import { runCall } from '../../dist/core/call/call.js';
 import { findObjects } from '../../dist/core/call/find.js';
@@ -9,6 +9,7 @@ import { encodeMechanism } from '../../dist/spec/mechanism.js';
 import { encodeTemplate } from '../../dist/spec/template.js';
 import { classOf, mechanismOf } from '../lib/operations.js';
 
+/** Opens a group; returns the same shape as `openDriver` in main.js. */
 export async function openSyncCaller(bed, policy, operation) {
   const open = new OpenGroup(readConfiguration(bed.configuration(policy)));
   bed.closeLater({ close: () => open.close() });
@@ -20,7 +21,7 @@ export async function openSyncCaller(bed, policy, operation) {
   const mechanism = encodeMechanism('mechanism', mechanismOf(operation));
   const token = Object.assign(new EventEmitter(), { status: () => statusOf(group) });
   open.onEvent((event) => token.emit(event.type, event));
-  // A caller that waits for each call stays with one member for a while: it is that one that has to fail.
+  // A caller that waits for each reply stays with one member for a while; that member has to fail.
   const victim = () => group.warm.name;
   return {
     token,

@@ -1,4 +1,4 @@
-// What benches run on: fresh SoftHSM tokens, or modules that stand for other HSMs, as members of one group.
+// Test bed of the benches: new SoftHSM tokens, or modules that simulate other HSMs, as members of one group.
 import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { VirtualToken } from '../../dist/index.js';
@@ -9,7 +9,7 @@ import { TokenServer } from './token-server.js';
 
 const PIN = 'PKCS11_HA_BENCH_PIN';
 
-/** Members, and what is opened on them, with everything taken away again by `close`. */
+/** Members and the groups opened on them; `close` closes and removes everything. */
 export class Bed {
   #toClose = [];
 
@@ -20,7 +20,7 @@ export class Bed {
     process.env[PIN] = pin;
   }
 
-  /** SoftHSM tokens, each with these objects. */
+  /** Makes SoftHSM tokens, each with these objects. */
   static async softhsm(name, count, objects = []) {
     const folder = makeFolder(`bench-${name}`);
     const names = Array.from({ length: count }, (_, index) => `hsm${index + 1}`);
@@ -29,7 +29,7 @@ export class Bed {
     return new Bed(folder, members, hsms[0].pin);
   }
 
-  /** SoftHSM tokens behind the faulty module, which `fault` and `heal` tell what to do. */
+  /** Makes SoftHSM tokens behind the faulty module, which `fault` and `heal` control. */
   static async faulty(name, count, objects) {
     const bed = await Bed.softhsm(name, count, objects);
     bed.members = bed.members.map((member) => ({
@@ -39,7 +39,7 @@ export class Bed {
     return bed;
   }
 
-  /** SoftHSM tokens behind `p11-kit server` each, as HSMs on the network. */
+  /** Makes SoftHSM tokens, each behind its own `p11-kit server`, as HSMs on the network. */
   static async remote(name, count, objects) {
     const bed = await Bed.softhsm(name, count, objects);
     bed.servers = new Map();
@@ -54,24 +54,25 @@ export class Bed {
     return bed;
   }
 
-  /** A member's faults; see test/support/faulty/faulty.c. */
+  /** Sets a member's faults by a rule of test/support/faulty/faulty.c. */
   fault(name, rule) {
     const { env } = this.members.find((member) => member.name === name);
     writeFileSync(`${env.FAULTY_CONTROL}.new`, `${rule}\n`);
     renameSync(`${env.FAULTY_CONTROL}.new`, env.FAULTY_CONTROL);
   }
 
+  /** Removes the faults of all members. */
   heal() {
     for (const { env } of this.members) rmSync(env.FAULTY_CONTROL ?? '', { force: true });
   }
 
-  /** How many faults a member has met. */
+  /** Returns the number of faults on a member so far. */
   faultsOf(name) {
     const { env } = this.members.find((member) => member.name === name);
     return existsSync(env.FAULTY_LOG) ? readFileSync(env.FAULTY_LOG, 'latin1').split('\n').length - 1 : 0;
   }
 
-  /** Tokens of the module that does nothing; with a service time (ms) each call that uses a key takes so long. */
+  /** Makes tokens of the module that does nothing. With a service time (ms), each C_Sign takes that time. */
   static empty(name, count, { serviceTime, lanes } = {}) {
     const folder = makeFolder(`bench-${name}`);
     const module = buildEmpty();
@@ -89,10 +90,10 @@ export class Bed {
     return { label: 'bench', pin: { env: PIN }, members, policy };
   }
 
-  /** The group's configuration as a file. */
+  /** Writes the group's configuration to a file; returns its path. */
   file(policy = {}) {
     const path = join(this.folder.path, 'group.yaml');
-    // JSON is YAML.
+    // JSON is valid YAML.
     writeFileSync(path, JSON.stringify(this.configuration(policy)));
     return path;
   }
@@ -103,7 +104,7 @@ export class Bed {
     return token;
   }
 
-  /** Something else that is to be closed with the bed. */
+  /** Registers an object whose `close` runs when the bed closes. */
   closeLater(opened) {
     this.#toClose.push(opened);
   }
@@ -116,10 +117,10 @@ export class Bed {
   }
 }
 
-/** The processes that do a token's work. */
+/** Returns the process ids of a token's hosts. */
 export const hostsOf = (token) => token.status().members.flatMap(({ pid }) => (pid === undefined ? [] : [pid]));
 
-/** A member's module behind the faulty one, with a control file of its own. */
+/** Puts a member's module behind the faulty module, with its own control file. */
 function faulty(folder, name, module, env) {
   buildFaulty();
   const control = join(folder.path, `${name}.control`);

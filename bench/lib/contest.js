@@ -1,16 +1,17 @@
-// Contestants that do the same work, in turns within one run: machines are noisy, ratios of one run are not.
+// Contest of contestants that do the same work in turns within one run. Absolute figures vary on a noisy machine;
+// ratios within one run vary much less.
 import { stopwatch } from './processor-time.js';
 import { median, quantile, rounded } from './statistics.js';
 
-/** Set by `--quick`: enough to see that everything runs, not to believe the figures. */
+/** Number of rounds, and length of a round (s). `--quick` shortens both, which checks that everything runs. */
 export const pace = { rounds: 7, seconds: 0.4 };
 
-/** Until code that is called often has been compiled (s). */
+/** Length of the round before the first measured one (s): time for Node.js to compile the code. */
 const WARM_UP = 1;
 
 /**
- * Calls for so long, so many at a time. `call` is given the number of the caller, so that each can have a session of
- * its own. Gives what a round gives.
+ * Calls for some seconds with `callers` calls at a time. `call` receives the number of the caller, so that each caller
+ * can have its own session. Returns the result of a round.
  */
 export async function callFor(seconds, callers, call, pids = []) {
   const latencies = [];
@@ -29,7 +30,7 @@ export async function callFor(seconds, callers, call, pids = []) {
   return resultOf(latencies, startedAt, used);
 }
 
-/** The same without any turn of the event loop in between. */
+/** Calls synchronously for some seconds, without running the event loop. Returns the result of a round. */
 export function callSyncFor(seconds, call, pids = []) {
   const latencies = [];
   const used = stopwatch(pids);
@@ -50,9 +51,9 @@ function resultOf(latencies, startedAt, used) {
 }
 
 /**
- * Runs all contestants round after round, after one round for warming up. A contestant's `round(seconds)` gives
- * `{operations, seconds, processor, latencies}`. The result has a row for each: operations a second, processor time
- * an operation (µs), and latency (µs) where there is one: medians of the rounds, p99 over all of them.
+ * Runs all contestants in turns, after one round for warming up. A contestant's `round(seconds)` returns
+ * `{operations, seconds, processor, latencies}`. Returns a row for each contestant: operations a second, processor time
+ * an operation (µs), and latency (µs) if measured. Rates and processor times are medians of the rounds.
  */
 export async function contest(contestants, { rounds = pace.rounds, seconds = pace.seconds } = {}) {
   const all = contestants.map(() => []);

@@ -1,4 +1,4 @@
-// One figure, what it has to be, and whether it is.
+// Comparison of a measured figure with its goal.
 import { rounded } from './statistics.js';
 
 export const atLeast = (name, goal, value) => ({

@@ -1,4 +1,4 @@
-// The operations that are measured, in a form that every contestant can make its own call of.
+// Operations that are measured, in a form that every contestant turns into its own call.
 import pkcs11js from 'pkcs11js';
 import { ecPair, edPair, rsaPair, secretKey } from '../../test/support/keys.js';
 
@@ -8,10 +8,7 @@ const block = Buffer.alloc(1024, 5);
 const iv = Buffer.alloc(16, 1);
 const gcm = { type: pkcs11js.CK_PARAMS_AES_GCM, iv: Buffer.alloc(12, 1), ivBits: 96, tagBits: 128 };
 
-/**
- * `verb`: what is called. `size`: of an output that is surely large enough.
- * Private keys are told from their public ones by the class.
- */
+/** Operations. `verb` names the kind of call; `size` is a sufficient size of the output (bytes). */
 export const operations = [
   {
     name: 'RSA-2048',
@@ -49,13 +46,14 @@ export const operations = [
 
 export const operationOf = (name) => operations.find((each) => each.name === name);
 
-/** The keys for them, as objects that can be put on any number of tokens. */
+/** Makes the keys of all operations, as objects for any number of tokens. */
 export function makeKeys() {
   const hmac = secretKey('hmac', undefined, { type: 'GENERIC_SECRET' });
   return [rsaPair('rsa'), ecPair('ec'), edPair('ed'), secretKey('aes'), hmac].flatMap((key) => key.objects);
 }
 
-/** pkcs11js's form of a mechanism, which ours takes too. */
+/** Returns a mechanism in pkcs11js's form, which the promise API accepts too. */
 export const mechanismOf = ({ mechanism, parameter }) =>
   parameter === undefined ? { mechanism } : { mechanism, parameter };
+/** Returns the class of the operation's key; tells a private key from the public key of the same label. */
 export const classOf = ({ isPair }) => (isPair ? pkcs11js.CKO_PRIVATE_KEY : pkcs11js.CKO_SECRET_KEY);

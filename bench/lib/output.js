@@ -1,4 +1,4 @@
-// How results are shown at a shell.
+// Output of results at a shell.
 import { readFileSync } from 'node:fs';
 import { cpus, release } from 'node:os';
 import Table from 'cli-table3';
@@ -17,7 +17,7 @@ export function printGoals(goals) {
   process.stdout.write(`${table}\n`);
 }
 
-/** What the columns of results mean. */
+/** Headings of the columns of results. */
 const headOf = {
   rate: 'calls/s',
   processor: 'processor time µs/call',
@@ -25,7 +25,7 @@ const headOf = {
   p99: 'p99 µs',
 };
 
-/** What the figures were measured on. */
+/** Describes the machine on which the figures are measured. */
 export function describeMachine() {
   const [processor] = cpus();
   const system = /PRETTY_NAME="(.*)"/u.exec(readFileSync('/etc/os-release', 'utf8'))?.[1];

@@ -1,7 +1,7 @@
-// The processor time that processes have used, in seconds: of all their threads, from what the scheduler counted.
+// Processor time of processes (s): the sum of all their threads, as counted by the kernel's scheduler.
 import { readdirSync, readFileSync } from 'node:fs';
 
-/** Of one process while it lives; 0 for one that has gone. */
+/** Returns the processor time of a running process (s), or 0 if the process has ended. */
 function timeOf(pid) {
   try {
     let nanoseconds = 0;
@@ -13,14 +13,14 @@ function timeOf(pid) {
   }
 }
 
-/** Of this process and of others: gives a function that tells how much has been used since. */
+/** Starts a measurement of this process and others; returns a function that gives the processor time used since (s). */
 export function stopwatch(pids = []) {
   const used = () => [process.pid, ...pids].reduce((sum, pid) => sum + timeOf(pid), 0);
   const before = used();
   return () => used() - before;
 }
 
-/** The host processes of this process: for faces that do not tell which they are. */
+/** Returns the ids of this process's hosts, for APIs that do not report them. */
 export function childHosts() {
   const children = readdirSync('/proc').filter((name) => {
     try {

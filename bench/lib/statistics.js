@@ -1,5 +1,6 @@
-// What is made of many measurements.
+// Statistics of many measurements.
 
+/** Returns a quantile; `part` is between 0 (shortest) and 1 (longest). NaN if there are no values. */
 export function quantile(values, part) {
   const sorted = Float64Array.from(values).sort();
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))] ?? Number.NaN;
@@ -7,12 +8,12 @@ export function quantile(values, part) {
 
 export const median = (values) => quantile(values, 0.5);
 
-/** To three digits, which is more than a noisy machine gives. */
+/** Rounds to three digits; a noisy machine gives no more. */
 export function rounded(value) {
   return Number.isFinite(value) ? Number(value.toPrecision(3)) : undefined;
 }
 
-/** How latencies (ms) are spread. */
+/** Returns the spread of latencies (ms): their number, p50, p99 and maximum. */
 export function spreadOf(latencies) {
   return {
     calls: latencies.length,

@@ -1,4 +1,4 @@
-// A token behind `p11-kit server`, which can be killed and started again like an HSM on the network.
+// Token behind `p11-kit server`, which can be killed and started again like an HSM on the network.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, rmSync } from 'node:fs';
@@ -11,6 +11,7 @@ const clients = [
   '/usr/lib64/pkcs11/p11-kit-client.so',
 ];
 
+/** Maximum time until the server has its socket (ms). */
 const START_WITHIN = 10_000;
 
 export class TokenServer {
@@ -28,7 +29,7 @@ export class TokenServer {
   #command;
   #env;
 
-  /** Resolves when it takes connections. */
+  /** Starts the server; resolves when its socket exists. */
   async start() {
     rmSync(this.socket, { force: true });
     this.#child = spawn('p11-kit', this.#command, { env: this.#env, stdio: 'ignore', detached: true });
@@ -37,7 +38,7 @@ export class TokenServer {
     }
   }
 
-  /** It and the processes that it has made for its connections, as when the power goes. */
+  /** Kills the server and its processes for connections, as a power failure would. */
   async kill() {
     const child = this.#child;
     if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;

@@ -1,6 +1,6 @@
 /*
- * A PKCS#11 module that does nothing: one token with one secret key for signatures, which are zeros. What a call
- * through it takes is what everything but the token takes. EMPTY_SERIAL is the token's serial number.
+ * PKCS#11 module that does nothing: one token with one secret key, whose signatures are zeros. A call through this
+ * module takes the time of everything except the token. EMPTY_SERIAL is the token's serial number.
  */
 #include <stdatomic.h>
 #include <stddef.h>
@@ -18,7 +18,7 @@ static atomic_ulong next_session = 1;
 static atomic_int finds[MOST_SESSIONS];
 static atomic_int logged_in;
 
-/* Text fields of PKCS#11 are padded with blanks. */
+/* Fills a text field, padded with blanks as PKCS#11 requires. */
 static void set_text(unsigned char *field, size_t size, const char *text) {
   const size_t length = strlen(text);
   memset(field, ' ', size);
@@ -121,7 +121,7 @@ static CK_RV logout(CK_SESSION_HANDLE session) {
   return CKR_OK;
 }
 
-/* The key's attributes; NULL for one that it does not have. */
+/* Returns an attribute of the key, or NULL if the key does not have it. */
 static const void *attribute_of(CK_ATTRIBUTE_TYPE type, CK_ULONG *size) {
   static const CK_OBJECT_CLASS object_class = CKO_SECRET_KEY;
   static const CK_KEY_TYPE key_type = CKK_GENERIC_SECRET;
@@ -247,14 +247,14 @@ static CK_RV digest_final(CK_SESSION_HANDLE session, CK_BYTE_PTR output, CK_ULON
   (void)session;
   return put_zeros(output, length);
 }
-/* What else a caller may try. */
+/* Answers every other function. */
 static CK_RV unsupported(void) { return CKR_FUNCTION_NOT_SUPPORTED; }
 
 CK_RV C_GetFunctionList(CK_FUNCTION_LIST_PTR_PTR list) {
   static CK_FUNCTION_LIST functions;
   functions.version.major = 2;
   functions.version.minor = 40;
-  /* All members but the first are pointers to functions. */
+  /* Fills all members but the first, which are pointers to functions. */
   CK_RV (**slots)(void) = (CK_RV (**)(void))&functions.C_Initialize;
   const size_t count = (sizeof functions - offsetof(CK_FUNCTION_LIST, C_Initialize)) / sizeof *slots;
   for (size_t i = 0; i < count; ++i) slots[i] = unsupported;

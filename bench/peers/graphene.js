@@ -3,14 +3,14 @@ import graphene from 'graphene-pk11';
 import { callSyncFor } from '../lib/contest.js';
 import { classOf, mechanismOf } from '../lib/operations.js';
 
-/** Shares the token with `openPkcs11js`, which has initialized the module and logged in. */
+/** Opens a session. `openPkcs11js` has initialized the same module and logged in before. */
 export function openGraphene(module) {
   const library = graphene.Module.load(module);
   const slot = library.getSlots(0);
   return slot.open(graphene.SessionFlag.SERIAL_SESSION | graphene.SessionFlag.RW_SESSION);
 }
 
-/** Its mechanisms have names and parameters of their own kind. */
+/** Returns a mechanism in graphene-pk11's form. */
 function mechanismIn({ name, ...operation }) {
   const { mechanism, parameter } = mechanismOf(operation);
   if (parameter === undefined) return mechanism;
@@ -19,6 +19,7 @@ function mechanismIn({ name, ...operation }) {
   return { name: mechanism, params: new graphene.AesGcmParams(iv, undefined, tagBits) };
 }
 
+/** Contestant that calls graphene-pk11 synchronously. */
 export function grapheneContestant(session, operation) {
   return { name: 'graphene-pk11', round: async (seconds) => callSyncFor(seconds, callOf(session, operation)) };
 }

@@ -1,5 +1,5 @@
-// Child of the opening scenario: opens a group, or a token through pkcs11js, finds one object twice, and answers one line
-// of JSON with what each took (ms). The request comes on standard input: it may hold a PIN.
+// Child process of the opening scenario: opens a group, or a token through pkcs11js, and finds one object twice. Prints
+// the times as one line of JSON (ms). The request comes on standard input, because it may hold a PIN.
 import { readFileSync } from 'node:fs';
 
 const request = JSON.parse(readFileSync(0, 'utf8'));
@@ -30,7 +30,7 @@ async function openToken({ module, pin, label }) {
     library.C_FindObjectsInit(session, [{ type: pkcs11js.CKA_LABEL, value: label }]);
     const found = library.C_FindObjects(session);
     library.C_FindObjectsFinal(session);
-    if (found === null) throw new Error(`there is no ${label}`);
+    if (found === null) throw new Error(`the token has no object ${label}`);
   };
   return { open: took, find, close: () => library.C_Finalize() };
 }

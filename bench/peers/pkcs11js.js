@@ -1,9 +1,9 @@
-// pkcs11js straight on one token, in this process: what a user would take instead.
+// pkcs11js directly on one token, in this process: the usual alternative to a group.
 import pkcs11js from 'pkcs11js';
 import { callFor, callSyncFor } from '../lib/contest.js';
 import { classOf, mechanismOf } from '../lib/operations.js';
 
-/** Opens pkcs11js, or a class of its API, with so many sessions. */
+/** Opens pkcs11js, or another class with its API, with `count` sessions. */
 export function openSessions(library, path, pin, count) {
   library.load(path);
   library.C_Initialize({ flags: pkcs11js.CKF_OS_LOCKING_OK });
@@ -14,24 +14,25 @@ export function openSessions(library, path, pin, count) {
   return { library, sessions, slot };
 }
 
-/** pkcs11js on a member's token. */
+/** Opens pkcs11js on a member's token. */
 export function openPkcs11js({ module, env }, pin, count = 16) {
-  // It lives in this process: it needs the token's environment here.
+  // The library runs in this process and reads the token's environment here.
   Object.assign(process.env, env);
   return openSessions(new pkcs11js.PKCS11(), module, pin, count);
 }
 
+/** Returns the handle of a key. Throws if the token has no such key. */
 export function findKey({ library, sessions: [session] }, label, objectClass) {
   const template = [{ type: pkcs11js.CKA_LABEL, value: label }];
   if (objectClass !== undefined) template.push({ type: pkcs11js.CKA_CLASS, value: objectClass });
   library.C_FindObjectsInit(session, template);
   const handle = library.C_FindObjects(session);
   library.C_FindObjectsFinal(session);
-  if (handle === null) throw new Error(`there is no ${label}`);
+  if (handle === null) throw new Error(`the token has no key ${label}`);
   return handle;
 }
 
-/** One synchronous call. */
+/** Returns a function that makes one synchronous call. */
 export function syncCall(opened, operation) {
   const { library, sessions } = opened;
   const [session] = sessions;
@@ -57,12 +58,12 @@ export function syncCall(opened, operation) {
   };
 }
 
-/** The same asynchronously, on a session of the caller's own. */
+/** Returns a function that makes one asynchronous call, on the session of the caller whose number it receives. */
 export function asyncCall(opened, operation) {
   const { library, sessions } = opened;
   const mechanism = mechanismOf(operation);
   const { verb, data, size } = operation;
-  // There is no asynchronous one for random numbers.
+  // pkcs11js has no asynchronous call for random numbers.
   if (verb === 'random') return async () => library.C_GenerateRandom(sessions[0], Buffer.alloc(size));
   if (verb === 'digest') {
     return (caller) => {
@@ -83,9 +84,10 @@ export function asyncCall(opened, operation) {
   };
 }
 
+/** Numbers of sessions of the asynchronous contestants. */
 const SESSION_COUNTS = [1, 4, 8, 16];
 
-/** Contestants: synchronous, and asynchronous with so many sessions. */
+/** Contestants: one synchronous, and one asynchronous for each number of sessions. */
 export function contestantsOf(opened, operation) {
   const call = syncCall(opened, operation);
   const asynchronous = asyncCall(opened, operation);

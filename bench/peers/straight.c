@@ -1,10 +1,10 @@
 /*
- * Calls a PKCS#11 library from threads, each with a session of its own, for some seconds:
+ * Calls a PKCS#11 library from threads for some seconds, each thread with its own session:
  *
  *   straight MODULE THREADS SECONDS VERB LABEL CLASS MECHANISM PARAMETER SIZE
  *
- * VERB 0 sign, 1 encrypt, 2 random, 3 digest; PARAMETER none, iv or gcm; the PIN comes on standard input. Prints
- * operations, seconds and processor time (s), without what opening has taken.
+ * VERB: 0 sign, 1 encrypt, 2 random, 3 digest. PARAMETER: none, iv or gcm. The PIN comes on standard input. Prints
+ * operations, seconds and processor time (s), without the time for opening.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -48,7 +48,7 @@ static double processor_time(void) {
 
 static void check(CK_RV rv, const char *what) {
   if (rv == CKR_OK) return;
-  fprintf(stderr, "%s answered 0x%lx\n", what, rv);
+  fprintf(stderr, "%s returned 0x%lx\n", what, rv);
   exit(1);
 }
 
@@ -91,7 +91,7 @@ static void find_key(CK_SESSION_HANDLE session, char *label, CK_OBJECT_CLASS obj
   check(library->C_FindObjects(session, &key, 1, &count), "C_FindObjects");
   check(library->C_FindObjectsFinal(session), "C_FindObjectsFinal");
   if (count == 1) return;
-  fprintf(stderr, "there is no %s\n", label);
+  fprintf(stderr, "the token has no key %s\n", label);
   exit(1);
 }
 

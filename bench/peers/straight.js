@@ -1,4 +1,4 @@
-// A C program with threads, straight on the token's library: the limit of what one process can get out of it.
+// C program with threads, directly on the token's library: the upper limit of one process.
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { compile } from '../../test/support/compile.js';
@@ -18,7 +18,7 @@ export function straightContestants({ module, env }, pin, operation) {
   }));
 }
 
-/** The PIN goes to its standard input; it answers one line: operations, seconds, processor time. */
+/** Runs the program with the PIN on its standard input; the program prints operations, seconds and processor time. */
 function run(program, parameters, env, pin) {
   return new Promise((resolve, reject) => {
     const child = spawn(program, parameters, { env: { ...process.env, ...env }, stdio: ['pipe', 'pipe', 'inherit'] });
@@ -30,7 +30,7 @@ function run(program, parameters, env, pin) {
     child.on('close', (code) => {
       const [count, took, processor] = text.trim().split(' ').map(Number);
       if (code === 0) resolve({ operations: count, seconds: took, processor });
-      else reject(new Error(`the C program ended with ${code}`));
+      else reject(new Error(`${program} ended with exit code ${code}`));
     });
     child.stdin.end(pin);
   });

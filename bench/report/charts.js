@@ -1,10 +1,12 @@
-// The charts of docs/benchmarks.md, as SVG.
+// Charts of docs/benchmarks.md, as SVG.
 import * as echarts from 'echarts';
 import { quantile } from '../lib/statistics.js';
 import { contestantsIn, IN_FLIGHT, scalingIn, timelineOf } from './figures.js';
 
+/** Width and height of a chart (pixels). */
 const WIDTH = 860;
 const HEIGHT = 380;
+/** Length of an interval of the timeline (ms). */
 const BUCKET = 20;
 
 function render(option) {
@@ -23,7 +25,7 @@ function render(option) {
 
 const titled = (text) => ({ text, left: 'center', textStyle: { fontSize: 15 } });
 
-/** Operations a second against peers, as multiples of pkcs11js asynchronous at its best. */
+/** Chart of operations a second of all contestants, as multiples of pkcs11js asynchronous at its best. */
 function throughput({ scenarios }) {
   const rows = contestantsIn(scenarios.throughput.rows);
   const series = [
@@ -53,7 +55,7 @@ function throughput({ scenarios }) {
   });
 }
 
-/** Members on the network. */
+/** Chart of operations a second with 1 to 8 members on the network. */
 function scaling({ scenarios }) {
   const points = scalingIn(scenarios.scaling.rows);
   return render({
@@ -72,7 +74,7 @@ function scaling({ scenarios }) {
   });
 }
 
-/** What calls took that began around an outage: the median and the longest of every 20 ms. */
+/** Chart of latencies around an outage: median and longest call of every 20 ms. */
 function timeline({ outages }, outage) {
   const points = timelineOf(outages, outage);
   const buckets = groupBy(points);
@@ -108,6 +110,7 @@ function groupBy(points) {
   return buckets;
 }
 
+/** Draws all charts from the results of both benches; returns SVG texts by file name. */
 export function charts(bench, failover) {
   return {
     [`throughput-${IN_FLIGHT}`]: throughput(bench),

@@ -1,11 +1,14 @@
-// What page and charts both take from results.
+// Figures that page and charts both take from the results.
 
-/** The number of calls in flight that peers are compared at. */
+/** Number of calls in flight at which the group is compared with its peers. */
 export const IN_FLIGHT = 64;
 
 const rateOf = (rows, name) => rows.find((row) => row.name === name)?.rate;
 
-/** For each operation: our rate, that of pkcs11js asynchronous at its best, graphene-pk11, and C with 1 and 2 threads. */
+/**
+ * Returns, for each operation, the rates of the group, pkcs11js synchronous, pkcs11js asynchronous at its best,
+ * graphene-pk11, and C with 1 and 2 threads.
+ */
 export function contestantsIn(rows) {
   return [...new Set(rows.map(({ operation }) => operation))].map((operation) => {
     const own = rows.filter((row) => row.operation === operation);
@@ -22,15 +25,16 @@ export function contestantsIn(rows) {
   });
 }
 
+/** Returns the rows of the scaling scenario with their number of members. */
 export function scalingIn(rows) {
   return rows.map(({ name, ...row }) => ({ members: Number.parseInt(name, 10), ...row }));
 }
 
-/** [ms since the outage began, ms that the call took] of the calls around it, with promises and hedging. */
+/** Returns [ms since the outage began, latency in ms] of each call around the outage, with promises and hedging. */
 export function timelineOf(outages, outage) {
   const found = outages.find(
     (each) => each.outage === outage && each.driver === 'promises' && each.hedge && each.attemptTimeout === undefined,
   );
-  if (found === undefined) throw new Error(`there are no results of ${outage}`);
+  if (found === undefined) throw new Error(`the results of bench:failover lack the outage ${outage}`);
   return found.timeline;
 }

@@ -1,4 +1,4 @@
-// docs/benchmarks.md.
+// Text of docs/benchmarks.md.
 import { rounded } from '../lib/statistics.js';
 import { contestantsIn, IN_FLIGHT, scalingIn } from './figures.js';
 
@@ -74,33 +74,34 @@ function failover({ outages }) {
 const goals = (list) =>
   table(list.map(({ name, goal, value, met }) => ({ '': name, goal, measured: value, met: met ? 'yes' : '**no**' })));
 
+/** Returns the page, from the results of both benches. */
 export function page(bench, failures) {
   const { machine, scenarios } = bench;
-  return `<!-- Written by bench/report. Change that, not this. -->
+  return `<!-- Written by bench/report. Change bench/report/page.js, not this file. -->
 # Benchmarks
 
 Measured on ${machine.processors} × ${machine.model}, ${machine.system}, Linux ${machine.kernel.split('-')[0]}, Node.js ${machine.node}, on ${machine.date}: a small shared
-virtual machine, whose processors now and then are not there for it. So what counts are **ratios within one run**, in which all
-contestants take turns; figures of their own are good for nothing but their order. Measure on yours:
+virtual machine, whose processors are sometimes taken by other machines. Compare **ratios within one run** only, in which all
+contestants take turns; absolute figures show the order of magnitude. Measure on your machine:
 
     npm run bench                 throughput, latency, overhead, scaling, opening, generating, memory
-    npm run bench:failover        what callers notice when a member fails
-    npm run bench:report          both, and this page with its charts from them: about twenty minutes
-    node bench/catch-up.js 5000   how long a member takes to catch up, and what calls notice of that: about half an hour
+    npm run bench:failover        latencies of callers when a member fails
+    npm run bench:report          both, and this page with its charts: about twenty minutes
+    node bench/catch-up.js 5000   duration of a catch-up, and latencies meanwhile: about half an hour
 
-A group has two SoftHSM tokens as members where nothing else is said, the others use one of them straight. \`bench/README.md\` has how
-it is measured.
+A group has two SoftHSM tokens as members unless stated otherwise; the other contestants use one of these tokens directly.
+\`bench/README.md\` describes how it is measured.
 
 ## Throughput
 
 Calls a second on token keys. pkcs11js asynchronous is the best of 1, 4, 8 and 16 sessions, with 16 threads in libuv's pool;
-random numbers are synchronous there in any case.
+pkcs11js has no asynchronous call for random numbers.
 
 ![Throughput](benchmarks/throughput-${IN_FLIGHT}.svg)
 
 ${throughput(bench)}
 
-With more and fewer calls in flight:
+With other numbers of calls in flight:
 
 ${inFlight(bench)}
 
@@ -110,9 +111,9 @@ Through the pkcs11js face; times in µs.
 
 ${table(scenarios.latency.rows)}
 
-## What a call costs beside the token
+## Cost of a call without the token
 
-A module that does nothing; processor time is that of the application and its hosts, in µs.
+A PKCS#11 module that does nothing. Processor time is that of the application and its hosts, in µs.
 
 ${table(scenarios.overhead.rows)}
 
@@ -124,17 +125,17 @@ ${scaling(bench)}
 
 ## Opening, and finding
 
-Milliseconds. What the library itself takes is the same call through pkcs11js.
+Milliseconds. The rows of pkcs11js show the library's own time for the same calls.
 
 ${table(scenarios.opening.rows)}
 
-Opening looks for the group's record once on each member: who serves without having read it could serve from a token that was taken
-out of the group. On SoftHSM one find takes as long as the token has objects, and initialising the library too, in both hosts at
-once. ${openingLimit(scenarios.opening)} Nothing is enumerated.
+Opening searches for the group's record once on each member, because only the record shows that a token was removed from the group.
+On SoftHSM the time of a find and of C_Initialize grows with the number of objects, in both hosts at the same time.
+${openingLimit(scenarios.opening)} Opening enumerates no objects.
 
 ## Making keys
 
-Milliseconds a key. On the group a key is on all members when the call returns, with its record.
+Milliseconds a key. On the group, all members have the key and its record when the call returns.
 
 ${table(scenarios.generating.rows)}
 
@@ -144,9 +145,9 @@ ${table(scenarios.memory.rows)}
 
 ## Failover
 
-Milliseconds. 64 callers with promises, or one that calls synchronously, sign with ECDSA; then one member of two fails. Calls that
-met it were in flight then or came within a second. \`stayed in\`: no call that failed or was late showed it; a caller that waits for
-each answer stays with one member for 32 calls.
+Milliseconds. 64 callers with promises, or one synchronous caller, sign with ECDSA; then one member of two fails. A call met the
+outage if the call was in flight at its beginning or began within a second. \`stayed in\`: the member stayed in rotation, because no
+failed or late call showed the outage; a caller that waits for each reply stays with one member for 32 calls.
 
 ![A host is killed](benchmarks/host-killed.svg)
 
@@ -160,12 +161,12 @@ ${goals([...bench.goals, ...failures.goals])}
 `;
 }
 
-/** How much of opening is neither the library's own start nor one find. */
+/** States the part of opening that is neither the library's own start nor one find. */
 function openingLimit({ rows }) {
   const rest = (objects) => {
     const of = (name) => rows.find((row) => row.objects === objects && row.name === name);
     return Math.round(of('ours').open - of('pkcs11js').open - of('pkcs11js')['first find']);
   };
-  return `Less the library's start and one find, as pkcs11js takes for them, opening takes ${rest(10)} ms with 10 objects and ${rest(10_000)} ms with 10,000: so
-the goal below cannot be reached on a token that is searched from end to end.`;
+  return `Without the library's start and one find, as measured with pkcs11js, opening takes ${rest(10)} ms with 10 objects and ${rest(10_000)} ms with 10,000.
+The goal below cannot be reached on a token that searches all its objects.`;
 }

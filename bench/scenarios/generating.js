@@ -1,5 +1,5 @@
-// Making keys that all members have: on a formed group of two SoftHSM tokens, beside one token through pkcs11js, which
-// has them on one. SoftHSM writes files, and waits for the disk.
+// Generating keys on all members of a group of two SoftHSM tokens, compared with pkcs11js on one token. SoftHSM writes
+// files and waits for the disk.
 import pkcs11js from 'pkcs11js';
 import { createGroup } from '../../dist/index.js';
 import { Bed } from '../lib/bed.js';
@@ -9,6 +9,7 @@ import { openPkcs11js } from '../peers/pkcs11js.js';
 
 export const title = 'Generating keys: ms a key';
 const paramsEC = Buffer.from('06082a8648ce3d030107', 'hex');
+/** Number of keys of each kind per round. */
 const TIMES = 5;
 
 export async function run() {

@@ -1,4 +1,4 @@
-// What one synchronous call takes through pkcs11js's API: on a group of two SoftHSM tokens, and on one of them straight.
+// Latency of a synchronous call through pkcs11js's API: on a group of two SoftHSM tokens, and directly on one of them.
 import { Bed } from '../lib/bed.js';
 import { callSyncFor, contest } from '../lib/contest.js';
 import { makeKeys, operationOf } from '../lib/operations.js';

@@ -1,5 +1,4 @@
-// What sessions cost: 10,000 of them on the virtual slot, which are none on any member.
-
+// Memory of 10,000 sessions on the virtual slot, which take no session on any member.
 import { readFileSync } from 'node:fs';
 import pkcs11js from 'pkcs11js';
 import { Bed } from '../lib/bed.js';
@@ -11,7 +10,7 @@ export const title = 'Memory of 10,000 sessions on the virtual slot';
 const SESSIONS = 10_000;
 const MIB = 1024 ** 2;
 
-/** The memory that a process has to itself (bytes): without pages that it shares with others. */
+/** Returns a process's own memory (bytes), without pages shared with other processes. */
 function ownMemory(pid) {
   const [, resident, shared] = readFileSync(`/proc/${pid}/statm`, 'latin1').split(' ').map(Number);
   return (resident - shared) * 4096;

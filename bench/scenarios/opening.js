@@ -1,5 +1,5 @@
-// How long it takes until a group can be used, and a find in it, with few objects and with many: beside what the same
-// takes through pkcs11js on one of the tokens. Each time in a fresh process.
+// Time to open a group, and to find an object, with few and with many objects, compared with pkcs11js on one of the
+// tokens. Each measurement runs in a new process.
 import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';

@@ -1,4 +1,4 @@
-// What a call costs where the token does nothing.
+// Cost of a call to a token that does nothing.
 import { Bed, hostsOf } from '../lib/bed.js';
 import { callFor, callSyncFor, contest } from '../lib/contest.js';
 import { childHosts } from '../lib/processor-time.js';
@@ -34,7 +34,9 @@ export async function run() {
   }
 }
 
-/** Apart: a process in which pkcs11js's API is open follows all promises, which costs those who have promises. */
+/**
+ * Measures synchronous calls separately: an open pkcs11js API makes the process track all promises, which costs time.
+ */
 async function runSynchronous(bed, known) {
   const face = openFace(bed.file(), bed.pin);
   try {

@@ -1,4 +1,4 @@
-// Members on the network: HSMs with a fixed service time, one operation at a time in each session.
+// Scaling with members on the network: HSMs with a fixed service time, one operation at a time in each session.
 import { Bed } from '../lib/bed.js';
 import { contest } from '../lib/contest.js';
 import { inFlight } from '../peers/ours.js';

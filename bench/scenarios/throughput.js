@@ -1,4 +1,4 @@
-// Operations a second on token keys: a group of two SoftHSM tokens against what one token gives others.
+// Operations a second on token keys: a group of two SoftHSM tokens, compared with other software on one token.
 import { Bed } from '../lib/bed.js';
 import { contest } from '../lib/contest.js';
 import { makeKeys, operations } from '../lib/operations.js';

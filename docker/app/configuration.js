@@ -1,12 +1,14 @@
-// Members as the group has them: each HSM's token through p11-kit's client, over the tunnel that the entry point has made.
+// Configuration of the group: each member is an HSM's token through p11-kit's client, over the tunnel that the entry
+// point has made.
 const MODULE = '/usr/lib/p11-kit-client.so';
 
-/** A network HSM takes longer to answer than one in the machine, and a busy machine longer still. */
+/** Time after which an HSM counts as hung (ms): long enough for a network HSM and a busy machine. */
 const HANG_AFTER = 2000;
 
+/** Returns the p11-kit address of an HSM's tunnel. */
 export const addressOf = (name) => `unix:path=/run/app/${name}.sock`;
 
-/** The group's first configuration, as the text of its file: the HSMs in FIRST_MEMBERS. */
+/** Returns the text of the group's first configuration file, with the HSMs in FIRST_MEMBERS. */
 export function firstConfiguration(deadline) {
   const names = process.env.FIRST_MEMBERS.split(' ');
   const members = names.map(
@@ -23,4 +25,5 @@ ${members.join('')}policy: { deadline: ${deadline}, hangAfter: ${HANG_AFTER} }
 `;
 }
 
+/** Path of the members' library. */
 export const module = MODULE;

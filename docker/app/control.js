@@ -1,4 +1,4 @@
-// Asks the service in this container for something: node control.js NAME [PARAMETERS AS JSON]; prints the answer.
+// Sends a request to the service in this container and prints the answer: node control.js NAME [PARAMETERS AS JSON]
 import { request } from 'node:http';
 import { text } from 'node:stream/consumers';
 
@@ -9,7 +9,7 @@ const asking = request({ socketPath: '/run/app/control.sock', method: 'POST' }, 
   process.exitCode = response.statusCode === 200 ? 0 : 1;
 });
 asking.on('error', (error) => {
-  process.stderr.write(`the service does not answer (${error.code})\n`);
+  process.stderr.write(`the service does not answer: ${error.code}\n`);
   process.exitCode = 2;
 });
 asking.end(JSON.stringify({ ...JSON.parse(parameters), name }));

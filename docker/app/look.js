@@ -1,4 +1,4 @@
-// What is on one HSM's token, without the group: node look.js NAME prints the labels of its keys as JSON.
+// Prints the labels of the secret keys on one HSM's token as JSON, read without the group: node look.js NAME
 import { readFileSync } from 'node:fs';
 import pkcs11js from 'pkcs11js';
 import { addressOf, module } from './configuration.js';

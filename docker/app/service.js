@@ -1,4 +1,4 @@
-// A service that signs and encrypts all the time, and does what it is asked over a socket: see control.js.
+// Service that signs and encrypts all the time, and serves requests over a socket (see control.js).
 import { existsSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { json } from 'node:stream/consumers';
@@ -9,22 +9,24 @@ import { Workload } from './workload.js';
 
 const SOCKET = '/run/app/control.sock';
 const path = process.env.PKCS11_HA_CONFIG;
-/** In ms. Not more than a call may take where no HSM can be reached for a while. */
+/** Deadline of a call (ms): long enough to outlast a while without any HSM. */
 const DEADLINE = 30_000;
+/** Maximum time to form the group (ms). */
 const FORM_WITHIN = 60_000;
-const LOOK = 500;
+/** Pause between attempts to form the group (ms). */
+const RETRY_PAUSE = 500;
 
-/** The group is formed once; its configuration stands on the volume, where the operator's tool changes it. */
+/** Forms the group at the first start. Its configuration is on the volume, where the operator's tool changes it. */
 async function form() {
   if (existsSync(path)) return;
   writeFileSync(`${path}.new`, firstConfiguration(DEADLINE));
-  for (const until = Date.now() + FORM_WITHIN; ; await pause(LOOK)) {
+  for (const until = Date.now() + FORM_WITHIN; ; await pause(RETRY_PAUSE)) {
     try {
-      // Formed already by a start that was interrupted, it is taken as it is.
+      // Accepts a group that an interrupted start has formed already.
       await createGroup(`${path}.new`, { existing: 'copy' });
       break;
     } catch (error) {
-      // All HSMs have to be there for that, and they may be just starting.
+      // Forming needs all HSMs, and some may still be starting.
       if (Date.now() > until) throw error;
     }
   }
@@ -38,16 +40,16 @@ workload.start();
 
 const aes = { token: true, valueLen: 32, encrypt: true, decrypt: true, sensitive: true, extractable: false };
 
-/** What it can be asked; each is given the request's parameters. */
+/** Requests by name; each receives the request's parameters. */
 const requests = {
   status: () => token.status(),
   /** Begins a new report. */
   mark: () => workload.mark(),
-  /** What happened to the workload since. */
+  /** Returns the report since the last `mark`. */
   report: () => workload.report(),
-  /** Resolves when a member is in one of the states, or has been since then. */
+  /** Resolves when a member is in one of the states, or has been in one since `since`. */
   await: ({ member, states, since }) => workload.untilState(member, states, since),
-  /** Resolves when so many operations more have been done. */
+  /** Resolves after this number of further operations. */
   work: ({ operations }) => workload.untilDone(operations),
   make: async ({ labels }) => {
     for (const label of labels) await token.generateKey('AES_KEY_GEN', { ...aes, label });

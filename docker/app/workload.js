@@ -1,14 +1,16 @@
-// Callers that sign and encrypt for as long as the service runs, and what becomes of their calls.
+// Workload: callers that sign and encrypt while the service runs, and a report of their calls.
 import { setTimeout as pause } from 'node:timers/promises';
 
+/** Number of callers. */
 const CALLERS = 8;
-/** Between two calls of a caller (ms): the machine does other things as well. */
+/** Pause between two calls of a caller (ms), which leaves the machine time for other work. */
 const REST = 40;
+/** Maximum number of failures listed in a report. */
 const MOST_FAILURES = 1000;
 
 /**
- * Secret keys: private ones do not pass p11-kit's remoting, and so could not be on both HSMs. They are made once, and never
- * leave the HSMs in the clear.
+ * Template of the workload's keys. Secret keys only: p11-kit's remoting cannot transport private keys to both HSMs. The
+ * keys are made once and never leave the HSMs in the clear.
  */
 const SECRET = { token: true, valueLen: 32, sensitive: true, extractable: false };
 const MAC = { ...SECRET, label: 'workload-mac', sign: true, verify: true };
@@ -28,7 +30,7 @@ export class Workload {
   #callers;
   #stopped = false;
   #done = 0;
-  /** What each input gave the first time: the same key gives the same again, whichever HSM does it. */
+  /** First result for each input; every HSM must give the same result, because all have the same keys. */
   #known = new Map();
   #report;
 
@@ -54,19 +56,22 @@ export class Workload {
     await Promise.all(this.#callers);
   }
 
+  /** Begins a new report. */
   mark() {
     this.#report = { since: Date.now(), operations: 0, failed: 0, wrong: 0, longest: 0, failures: [], members: [] };
   }
 
   /**
-   * `{ since, until, operations, failed, wrong, longest, failures: [{ from, until, message }], members: [{ at, member,
-   * from, to, reason }] }`, times in ms of the wall clock, `longest` of one operation in ms.
+   * Returns `{ since, until, operations, failed, wrong, longest, failures: [{ from, until, message }], members: [{ at,
+   * member, from, to, reason }] }`. Times are in ms of the wall clock; `longest` is the longest operation (ms).
    */
   report() {
     return { ...this.#report, until: Date.now() };
   }
 
-  /** `since`: a time of the report's clock, or nothing for the report's beginning. */
+  /**
+   * Resolves when a member is in one of the states, or has been since `since` (ms of the wall clock) in this report.
+   */
   async untilState(member, states, since = 0) {
     const isThere = () =>
       this.#token.status().members.some(({ name, state }) => name === member && states.includes(state));
@@ -75,6 +80,7 @@ export class Workload {
     while (!isThere() && !hasBeen()) await new Promise((resolve) => this.#token.once('member', resolve));
   }
 
+  /** Resolves after this number of further operations. */
   async untilDone(operations) {
     for (const until = this.#done + operations; this.#done < until; ) await pause(REST);
   }

@@ -1,4 +1,4 @@
-// Starts the containers, leaves them running, and says how to pull a plug; `-- --down` takes them away again.
+// Starts the containers, leaves them running, and prints how to cause outages; `-- --down` removes the containers.
 import { rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -10,7 +10,7 @@ const say = (text) => process.stdout.write(`${text}\n`);
 const secrets = fileURLToPath(new URL('../secrets', import.meta.url));
 const engine = findEngine();
 if (engine.missing !== undefined) {
-  say(`${engine.missing}: install Docker, with its compose plugin`);
+  say(`${engine.missing}; install Docker with its compose plugin`);
   process.exit(1);
 }
 const stack = new Stack(engine, 'pkcs11-ha', secrets);
@@ -27,14 +27,14 @@ if (values.down) {
   const [hsm1, app] = await Promise.all(['hsm1', 'app'].map((service) => stack.idOf(service)));
   const [one, service] = [hsm1, app].map((id) => id.slice(0, 12));
   say(`
-Two HSMs (hsm1, hsm2), a spare one (hsm3), and a service (app) that signs and encrypts on both all the time.
+Two HSMs (hsm1, hsm2), a spare HSM (hsm3), and a service (app) that signs and encrypts on both all the time.
 ${host}
-  docker exec -it ${service} pkcs11-ha status --watch      the group, as it changes
-  docker kill ${one}                           pull hsm1's plug
-  docker start ${one}                          and put it back
-  docker pause ${one}                          it hangs; docker unpause lets it go on
-  docker exec ${service} node control.js report            what became of the calls: failed, wrong, longest in ms
+  docker exec -it ${service} pkcs11-ha status --watch      show the group's state as it changes
+  docker kill ${one}                           cut hsm1's power
+  docker start ${one}                          start hsm1 again
+  docker pause ${one}                          let hsm1 hang; docker unpause ends the hang
+  docker exec ${service} node control.js report            show the calls so far: failed, wrong, longest (ms)
 
-  npm run docker:demo -- --down                       takes all of it away again
+  npm run docker:demo -- --down                       remove everything
 `);
 }

@@ -1,15 +1,15 @@
-// The Docker API that there is, or one that can be made reachable.
+// Search for a Docker API, and start of one if none answers.
 import { Lab } from './lab.js';
 import { run, works } from './run.js';
 
-/** `docker build`, on the host's network: that is where package registries can be reached. */
+/** Runs `docker build` on the host's network, from which package registries can be reached. */
 const build = (tag, context, dockerfile) =>
   run('docker', ['build', '--network', 'host', '-t', tag, '-f', `${context}/${dockerfile}`, context]);
 
 /**
- * Makes a Docker API reachable; gives `{ compose, build, release }`, or `{ missing }` with what there is not. Where none
- * answers, the program that CONTAINER_LAB names starts one. `build(tag, context, dockerfile)` builds an image, the file being
- * named as it is in the context.
+ * Finds a Docker API; returns `{ compose, build, release }`, or `{ missing }` with the reason why there is none. If no
+ * API answers, starts one with the program named by CONTAINER_LAB. `build(tag, context, dockerfile)` builds an image;
+ * `dockerfile` is a path in the context.
  */
 export function findEngine() {
   let lab;
@@ -19,7 +19,7 @@ export function findEngine() {
     try {
       lab = new Lab(program);
     } catch (error) {
-      return { missing: `no Docker API answers, and none could be started: ${error.message}` };
+      return { missing: `no Docker API answers, and ${program} could not start one: ${error.message}` };
     }
   }
   const release = () => lab?.release();
@@ -28,7 +28,7 @@ export function findEngine() {
   );
   if (compose === undefined) {
     release();
-    return { missing: 'neither docker compose nor docker-compose is there' };
+    return { missing: 'neither docker compose nor docker-compose is installed' };
   }
   return { compose, build: lab === undefined ? build : (...image) => lab.build(...image), release };
 }

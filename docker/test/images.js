@@ -1,4 +1,4 @@
-// What the images are: small, not run as root, and without any secret in any of their layers.
+// Checks of the images: their size, that they do not run as root, and that no layer holds a secret.
 import { deepEqual, ok } from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -9,7 +9,7 @@ import { run } from './run.js';
 
 export const IMAGES = ['pkcs11-ha-hsm', 'pkcs11-ha-app'];
 
-/** Bytes that no image may have: PINs, and the keys of clients and HSMs. */
+/** Returns the bytes that no image may contain: PINs, and the keys of clients and HSMs. */
 function forbidden(secrets) {
   return readdirSync(secrets)
     .filter((name) => /_pin$|_key$/u.test(name))
@@ -19,13 +19,15 @@ function forbidden(secrets) {
     });
 }
 
-/** Unpacks an archive of `docker save`, layer by layer, and gives each layer's files as `tar` lists and writes them. */
+/**
+ * Unpacks the archive of `docker save`; yields the image's configuration, then each layer with the list of its files.
+ */
 async function* layersOf(image) {
   const folder = mkdtempSync(join(tmpdir(), 'pkcs11-ha-image-'));
   try {
     await run('sh', ['-c', 'docker save "$1" | tar -xf - -C "$2"', 'sh', image, folder]);
     const { 0: manifest } = JSON.parse(readFileSync(join(folder, 'manifest.json'), 'utf8'));
-    yield { name: 'its configuration', read: async () => readFileSync(join(folder, manifest.Config)) };
+    yield { name: 'the configuration', read: async () => readFileSync(join(folder, manifest.Config)) };
     for (const layer of manifest.Layers) {
       const path = join(folder, layer);
       yield { name: layer.slice(0, 19), path, files: await run('tar', ['-tf', path]) };
@@ -35,7 +37,7 @@ async function* layersOf(image) {
   }
 }
 
-/** Whether any of the byte strings is in a layer's files: `tar` puts them out one after the other. */
+/** Returns the names of the secrets found in a layer's files, which `tar` prints one after the other. */
 async function findIn(path, secrets) {
   const child = spawn('tar', ['-xOf', path], { stdio: ['ignore', 'pipe', 'ignore'] });
   const ended = once(child, 'close');
@@ -51,7 +53,7 @@ async function findIn(path, secrets) {
   return [...found];
 }
 
-/** Checks an image; gives its size in MB, with that of what it is made from. */
+/** Checks an image; returns its size in MB with that of its base image, its number of layers, and its user. */
 export async function inspect(image, secrets) {
   const [{ Config: config, Size: size }] = JSON.parse(await run('docker', ['image', 'inspect', image]));
   ok(config.User !== '' && config.User !== 'root' && config.User !== '0', `${image} runs as root`);
@@ -64,7 +66,7 @@ export async function inspect(image, secrets) {
       deepEqual(
         wanted.filter(({ bytes }) => text.includes(bytes)).map(({ name }) => name),
         [],
-        `${image}: ${layer.name} has a secret`,
+        `${image}: ${layer.name} contains a secret`,
       );
       continue;
     }
@@ -72,7 +74,7 @@ export async function inspect(image, secrets) {
       .split('\n')
       .filter((file) => /(^|\/)run\/secrets\/.|_pin$|_key$|\.key$|(^|\/)\.npmrc$/u.test(file));
     deepEqual(suspicious, [], `${image}: layer ${layer.name} has files that look like secrets`);
-    deepEqual(await findIn(layer.path, wanted), [], `${image}: layer ${layer.name} has a secret`);
+    deepEqual(await findIn(layer.path, wanted), [], `${image}: layer ${layer.name} contains a secret`);
   }
   return { image, megabytes: Math.round(size / 1e6), layers, user: config.User };
 }

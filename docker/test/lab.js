@@ -1,4 +1,5 @@
-// A Docker API that the program named by CONTAINER_LAB starts: podman's. `up` starts it, `env` tells where it is, `down` ends it.
+// Docker API (podman's) of the program named by CONTAINER_LAB: `up` starts the API, `env` prints its address, `down`
+// ends it.
 import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
@@ -6,7 +7,7 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { works } from './run.js';
 
-/** Whether the kernel tells its neighbours where one of its network devices has another hardware address. */
+/** Setting of the kernel: 1 announces a network device's new hardware address to its neighbours. */
 const ARP_NOTIFY = '/proc/sys/net/ipv4/conf/all/arp_notify';
 
 export class Lab {
@@ -18,11 +19,12 @@ export class Lab {
   constructor(program) {
     this.#program = program;
     execFileSync(program, ['up'], { stdio: ['ignore', 'ignore', 'inherit'] });
-    // Its networks are made of rules that this program writes, and it does not bring it.
+    // podman needs iptables for its networks and does not bring it.
     if (!works('iptables', '--version'))
       execFileSync('apt-get', ['install', '-y', '-qq', 'iptables'], { stdio: 'ignore' });
-    // Its networks are bridges, and a bridge takes another address when a container leaves it. A container that is not
-    // told goes on to ask the old one for names, for up to a minute. (A Docker engine answers inside the container.)
+    // podman's networks are bridges, and a bridge's hardware address changes when a container leaves. Without an
+    // announcement a container sends name lookups to the old address for up to a minute. (A Docker engine answers name
+    // lookups inside the container.)
     this.#notifies = readFileSync(ARP_NOTIFY);
     writeFileSync(ARP_NOTIFY, '1');
     [, this.#socket] = /DOCKER_HOST=unix:\/\/(\S+)/u.exec(execFileSync(program, ['env'], { encoding: 'utf8' })) ?? [];
@@ -35,8 +37,7 @@ export class Lab {
   }
 
   /**
-   * `docker build`, but that no step is kept: this API copies all of an image for each, and a Dockerfile's steps would take
-   * most of the time.
+   * Builds an image without intermediate layers: this API would copy the whole image for each step of the Dockerfile.
    */
   async build(tag, context, dockerfile) {
     const query = new URLSearchParams({ t: tag, dockerfile, networkmode: 'host', layers: '0', rm: '1', forcerm: '1' });
@@ -53,8 +54,8 @@ export class Lab {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     tar.stdout.pipe(asking);
-    const told = await text(await answered);
-    if (/^\{"error/mu.test(told) || !told.includes('Successfully tagged'))
-      throw new Error(`${tag}: ${told.slice(-4000)}`);
+    const output = await text(await answered);
+    if (/^\{"error/mu.test(output) || !output.includes('Successfully tagged'))
+      throw new Error(`${tag}: ${output.slice(-4000)}`);
   }
 }

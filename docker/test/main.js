@@ -1,9 +1,9 @@
-// Two network HSMs, a spare one and a service in containers, and outages that happen to containers:
+// Test of two network HSMs, a spare HSM and a service in containers, with outages of containers:
 //
 //   npm run docker:test [-- --only TEXT] [--json FILE] [--only-build | --no-build]
 //
-// Builds, starts, runs the scenarios and tears down, also after a failure and when it is interrupted. Where no Docker API
-// is to be had it says so.
+// Builds, starts, runs the scenarios and tears down, also after a failure or an interruption. If there is no Docker
+// API, prints that the test is skipped.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -35,7 +35,7 @@ const results = [];
 let failures = 0;
 
 let tornDown;
-/** Takes all of it away, once. */
+/** Removes containers, secrets and the API that was started; runs once. */
 const tearDown = () => {
   tornDown ??= stack
     .down()
@@ -55,7 +55,7 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'])
     process.exit(1);
   });
 
-/** A line a scenario: what was done, and in ms how long calls took and the member was away. */
+/** Describes a scenario's result: number of operations, the longest one, and the time that the member was away. */
 function describe({ operations, failed, longest, out, back }) {
   const parts = [
     operations === undefined ? '' : `${operations} operations, ${failed} failed, longest ${longest} ms`,
@@ -89,7 +89,7 @@ async function performAll() {
   }
   for (const image of values.only === undefined ? IMAGES : []) {
     const { megabytes, user, layers } = await inspect(image, secrets);
-    say(`${image}: ${megabytes} MB, runs as ${user}, no secret in its ${layers} layers`);
+    say(`${image}: ${megabytes} MB, runs as ${user}, no secrets in its ${layers} layers`);
     results.push({ name: image, megabytes });
   }
 }

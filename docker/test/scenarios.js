@@ -1,21 +1,22 @@
-// Outages that happen to containers, and what has to be so afterwards. Each `run` is given the stack and gives what it
-// has measured; what is not as it has to be it throws.
+// Scenarios: outages of containers, with checks. Each `run` receives the stack and returns its measurements; `run`
+// throws if a check fails.
 import { deepEqual, equal, notEqual, ok } from 'node:assert/strict';
 
-/** So many operations are done before an outage ends, so that it is felt. */
+/** Number of operations during an outage, so that calls meet the outage. */
 const OPERATIONS = 300;
+/** States of a member that is away. */
 const AWAY = ['suspect', 'down', 'joining'];
-/** Later than all that has been: how a member is, not how it was. */
+/** Time after every event: makes `untilState` look at a member's present state only. */
 const NOW = Number.MAX_SAFE_INTEGER;
 
-/** What the service's report says of a scenario; without any failure unless no HSM could be reached. */
+/** Summarizes the service's report. Throws if a call failed, unless no HSM could be reached at that time. */
 function summarize(report, { member, begunAt, endedAt } = {}, unreachable = { from: 0, until: 0 }) {
   const { operations, failed, wrong, longest, failures, members } = report;
   equal(wrong, 0, `${wrong} operations gave a wrong result`);
   const unexcused = failures.filter(({ from, until }) => until < unreachable.from || from > unreachable.until);
   deepEqual(unexcused, [], `${failed} operations failed`);
-  equal(failures.length, failed, 'more operations failed than are told of');
-  ok(operations > 0, 'nothing was done');
+  equal(failures.length, failed, 'the report lists fewer failures than it counts');
+  ok(operations > 0, 'the service did no operations');
   const ofMember = members.filter((event) => event.member === member);
   const out = ofMember.find(({ from, at }) => from === 'active' && at >= begunAt)?.at;
   const back = ofMember.findLast(({ to }) => to === 'active')?.at;
@@ -28,13 +29,13 @@ function summarize(report, { member, begunAt, endedAt } = {}, unreachable = { fr
   };
 }
 
-/** What is done to members is done to a group whose members all serve just then. */
+/** Waits until all members serve, and begins a new report. */
 async function begin(stack, ...members) {
   await Promise.all(members.map((member) => stack.untilState(member, ['active'], NOW)));
   await stack.ask('mark');
 }
 
-/** A member is lost and comes back, while the service works. */
+/** Runs an outage: the member is lost by `lose` and returns by `end`, while the service works. */
 async function outage(stack, member, lose, end, meanwhile = async () => undefined) {
   await begin(stack, 'hsm1', 'hsm2');
   const begunAt = Date.now();
@@ -57,10 +58,11 @@ const kill = (hsm) => (stack) =>
     () => stack.act('start', hsm),
   );
 
-/** Ends p11-kit server with the processes that it has made for its connections; the container goes on. */
+/** Kills p11-kit server with its processes for connections; the container keeps running. */
 const endServer =
   'for p in /proc/[0-9]*; do case $(cat $p/comm 2>/dev/null) in p11-kit*) kill -9 $(basename $p) 2>/dev/null;; esac; done; true';
 
+/** Checks that all these HSMs have the same keys; returns their labels. */
 async function sameOn(stack, ...hsms) {
   const [first, ...others] = await Promise.all(hsms.map((hsm) => stack.labelsOn(hsm)));
   for (const other of others) deepEqual(other, first);
@@ -74,10 +76,10 @@ export const scenarios = [
     name: 'an application without a registered certificate gets nothing',
     run: async (stack) => {
       for (const { hsm, code, output } of await stack.lookAsStranger()) {
-        notEqual(code, 0, `${hsm} has served a stranger: ${output}`);
+        notEqual(code, 0, `${hsm} served a client without a registered certificate: ${output}`);
         equal(output, '');
       }
-      // The same program is served where it is registered.
+      // Checks that the same program is served with a registered certificate.
       ok((await stack.labelsOn('hsm1')).length > 0);
       return {};
     },
@@ -150,7 +152,7 @@ export const scenarios = [
       );
       const labels = await sameOn(stack, 'hsm1', 'hsm2');
       for (const label of [...kept, ...made]) ok(labels.includes(label), `${label} is missing`);
-      for (const label of destroyed) ok(!labels.includes(label), `${label} is there`);
+      for (const label of destroyed) ok(!labels.includes(label), `${label} still exists`);
       return measured;
     },
   },
@@ -166,7 +168,7 @@ export const scenarios = [
       await stack.untilState('hsm3', ['active']);
       await stack.operate('synchronize', '--yes');
       await stack.ask('work', { operations: OPERATIONS });
-      deepEqual(await stack.labelsOn('hsm2'), [], 'the HSM that has left was not wiped');
+      deepEqual(await stack.labelsOn('hsm2'), [], 'the removed HSM was not wiped');
       const labels = await sameOn(stack, 'hsm1', 'hsm3');
       ok(labels.includes('made 1'), 'the new HSM lacks a key');
       return summarize(await stack.ask('report'), { member: 'hsm3', begunAt, endedAt: begunAt });

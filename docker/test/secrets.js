@@ -1,18 +1,19 @@
-// The secrets of the stack: PINs, and a key with a certificate of its own for the client and for each HSM. An HSM serves
-// the clients whose certificates are registered with it, and a client trusts the certificates of its HSMs.
+// Secrets of the stack: PINs, and a key with its own certificate for the client and for each HSM. An HSM serves
+// registered certificates only, and a client trusts the certificates of its HSMs.
 import { randomInt } from 'node:crypto';
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { run } from './run.js';
 
+/** Validity of a certificate (number of days). */
 const DAYS = 3650;
 const pin = () => String(randomInt(10 ** 11, 10 ** 12));
 
-/** A key and a certificate for each name, PEM, made by openssl in the HSM's image: nothing has to be installed for it. */
+/** Makes a key and a certificate for each name (PEM), by openssl in the HSM's image, so that no host needs openssl. */
 async function certify(names) {
   const request = `req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days ${DAYS}`;
   const each = `for name; do openssl ${request} -subj "/CN=$name" -keyout -; done`;
-  // What it prints is nobody else's business: no log of it is kept.
+  // Turns off the container's log, because the output holds private keys.
   const options = ['--rm', '--log-driver', 'none', '--entrypoint', 'bash', 'pkcs11-ha-hsm'];
   const pem = await run('docker', ['run', ...options, '-ec', each, 'bash', ...names]);
   const parts = (kind) => pem.match(new RegExp(`-----BEGIN ${kind}-----[^]*?-----END ${kind}-----\n`, 'gu')) ?? [];
@@ -21,8 +22,8 @@ async function certify(names) {
 }
 
 /**
- * Makes what is not there yet, in a folder that only its owner can enter. The files themselves can be read by everybody:
- * in the containers they are read by users who are not root.
+ * Makes the missing secrets, in a folder that only its owner can enter. The files are readable by all users, because
+ * the containers' users are not root.
  */
 export async function makeSecrets(folder, hsms) {
   mkdirSync(folder, { recursive: true });
@@ -34,6 +35,6 @@ export async function makeSecrets(folder, hsms) {
     write(`${name}_key`, key);
     write(`${name}_certificate`, certificate);
   }
-  // The clients that are registered: the stranger is not.
+  // Registers the client, and not the stranger.
   if (!existsSync(join(folder, 'clients'))) write('clients', readFileSync(join(folder, 'client_certificate')));
 }

@@ -1,12 +1,13 @@
-// The containers of compose.yaml, and what is done to them from outside.
+// Containers of compose.yaml, and the actions on them from outside.
 import { fileURLToPath } from 'node:url';
 import { run } from './run.js';
 import { makeSecrets } from './secrets.js';
 
 const folder = fileURLToPath(new URL('../', import.meta.url));
 const root = fileURLToPath(new URL('../../', import.meta.url));
+/** Names of the HSMs. */
 export const HSMS = ['hsm1', 'hsm2', 'hsm3'];
-/** Between two looks at something that nobody tells of (ms). */
+/** Interval between status requests until the service answers (ms). */
 const LOOK = 200;
 
 export class Stack {
@@ -14,18 +15,18 @@ export class Stack {
   #project;
   #secrets;
 
-  /** `project`: what its containers, networks and volumes are called by; `secrets`: the folder of its secrets. */
+  /** `project`: name of the compose project; `secrets`: folder of the secrets. */
   constructor(engine, project, secrets) {
     this.#engine = engine;
     this.#project = project;
     this.#secrets = secrets;
   }
 
-  /** The images, from this working tree. */
+  /** Builds the images from this working tree. */
   async build(say) {
     say('building the image of an HSM');
     await this.#engine.build('pkcs11-ha-hsm', `${folder}hsm`, 'Dockerfile');
-    say('building the image of the service: the package is packed, and installed as npm would');
+    say('building the image of the service, with the package as npm installs it');
     await this.#engine.build('pkcs11-ha-app', root, 'docker/app/Dockerfile');
   }
 
@@ -34,7 +35,7 @@ export class Stack {
     await this.compose('up', '-d', '--no-build');
   }
 
-  /** Takes away containers, network and volumes. */
+  /** Removes containers, network and volumes. */
   async down() {
     await this.compose('down', '-v', '--remove-orphans', '-t', '3');
   }
@@ -45,7 +46,7 @@ export class Stack {
     return run(command, [...before, ...file, ...args], { env: { PKCS11_HA_SECRETS: this.#secrets } });
   }
 
-  /** A service's container, by its label: compose 1 and 2 name them differently. */
+  /** Finds a service's container by its label, because compose 1 and 2 name containers differently. */
   async idOf(service) {
     const filters = [
       `label=com.docker.compose.project=${this.#project}`,
@@ -55,11 +56,12 @@ export class Stack {
     return ids.trim().split('\n')[0];
   }
 
-  /** `docker VERB CONTAINER`: kill, start, stop, pause, unpause, restart. */
+  /** Runs `docker VERB CONTAINER`: kill, start, stop, pause, unpause, restart. */
   async act(verb, service) {
     await run('docker', [verb, await this.idOf(service)]);
   }
 
+  /** Disconnects a service from the network. */
   async cutOff(service) {
     await run('docker', ['network', 'disconnect', '-f', `${this.#project}_hsms`, await this.idOf(service)]);
   }
@@ -76,7 +78,7 @@ export class Stack {
     return this.compose('logs', '--no-color', '--tail', '60', service);
   }
 
-  /** Asks the service for something; see docker/app/service.js. */
+  /** Sends a request to the service (see docker/app/service.js) and returns the answer. */
   async ask(name, parameters = {}) {
     const id = await this.idOf('app');
     const asked = ['exec', id, 'node', 'control.js', name, JSON.stringify(parameters)];
@@ -85,31 +87,32 @@ export class Stack {
     return JSON.parse(output);
   }
 
-  /** Resolves when a member is in one of the states, or has been since then (the report's beginning). */
+  /** Resolves when a member is in one of the states, or has been since `since` (default: the report's beginning). */
   untilState(member, states, since) {
     return this.ask('await', { member, states, since });
   }
 
-  /** Resolves when the service answers, after it was started. */
+  /** Waits until the service answers; throws if it does not within `within` ms. */
   async untilServing(within = 60_000) {
     for (const until = Date.now() + within; ; await new Promise((resolve) => setTimeout(resolve, LOOK))) {
       const last = await this.ask('status').catch((error) => error);
       if (!(last instanceof Error)) return;
-      if (Date.now() > until) throw new Error(`the service does not start: ${last.message}\n${await this.logs('app')}`);
+      if (Date.now() > until)
+        throw new Error(`the service did not start within ${within} ms: ${last.message}\n${await this.logs('app')}`);
     }
   }
 
-  /** The operator's tool, in the service's container. */
+  /** Runs the operator's tool in the service's container. */
   operate(...args) {
     return this.execute('app', 'pkcs11-ha', ...args);
   }
 
-  /** The labels of the secret keys on an HSM's token, read without the group. */
+  /** Returns the labels of the secret keys on an HSM's token, read without the group. */
   async labelsOn(hsm) {
     return JSON.parse(await this.execute('app', 'node', 'look.js', hsm));
   }
 
-  /** The same of all HSMs by an application whose certificate is registered nowhere: `[{ hsm, code, output }]`. */
+  /** Runs look.js for all HSMs with a certificate that no HSM has registered; returns `[{ hsm, code, output }]`. */
   async lookAsStranger() {
     const mounted = { hsm_pin: 'hsm_pin', client_key: 'stranger_key', client_certificate: 'stranger_certificate' };
     for (const name of HSMS) mounted[`${name}_certificate`] = `${name}_certificate`;
@@ -118,7 +121,7 @@ export class Stack {
     );
     const hsms = HSMS.map((name) => `${name}=${name}:2407`).join(' ');
     const options = [`--network=${this.#project}_hsms`, `--env=HSMS=${hsms}`, ...mounts];
-    // Said, because not every API tells how a container that is taken away at its end has ended.
+    // Prints each exit code, because not every API reports the exit code of a container that is removed at its end.
     const look = ['bash', '-c', 'for hsm; do node look.js "$hsm"; printf "\\t%d\\n" $?; done', 'bash', ...HSMS];
     const printed = await run('docker', ['run', '--rm', ...options, 'pkcs11-ha-app', ...look]);
     const lines = printed.trimEnd().split('\n');

@@ -1,6 +1,5 @@
-// The main job with failures before your eyes: two SoftHSM "HSMs" with the same keys, one virtual token over
-// them, 16 callers that sign and encrypt, and hosts that are killed and stopped meanwhile. Every result is
-// checked by node:crypto, apart from the group.
+// Demo of failover: two SoftHSM tokens with the same keys, one virtual token over both, and 16 callers that sign and
+// encrypt while hosts are killed and stopped. Every result is checked with node:crypto, independently of the group.
 //
 //   npm run demo              a live view and a summary
 //   npm run demo -- --json    the summary as one line of JSON
@@ -12,6 +11,7 @@ import { Screen } from './screen.js';
 import { Workload } from './workload.js';
 
 const { values: options } = parseArgs({ options: { json: { type: 'boolean', default: false } } });
+/** Number of callers. */
 const CALLERS = 16;
 
 async function untilState(token, name, state) {
@@ -19,7 +19,7 @@ async function untilState(token, name, state) {
   while (!isThere()) await new Promise((resolve) => token.once('member', resolve));
 }
 
-/** Lets the callers work for a while; resolves with the operations that were done meanwhile. */
+/** Lets the callers work for some time (ms); returns the number of operations done meanwhile. */
 async function workFor(workload, ms) {
   const before = workload.operations;
   await new Promise((resolve) => setTimeout(resolve, ms));
@@ -38,15 +38,15 @@ async function breakThings(token, workload, screen) {
   process.kill(pidOf(token, 'hsm1'), 'SIGKILL');
   await workFor(workload, 300);
   await untilState(token, 'hsm1', 'active');
-  screen.say('hsm1 is back, nobody was told');
+  screen.say('hsm1 is back; no caller saw an error');
   await workFor(workload, 1500);
 
-  screen.say('SIGSTOP the host of hsm2: it hangs');
+  screen.say('SIGSTOP the host of hsm2: the host hangs');
   process.kill(pidOf(token, 'hsm2'), 'SIGSTOP');
   await untilState(token, 'hsm2', 'suspect');
-  screen.say('hsm2 is suspected, its calls have moved to hsm1');
+  screen.say('hsm2 is suspect; its calls moved to hsm1');
   await untilState(token, 'hsm2', 'active');
-  screen.say('hsm2 was replaced and is back');
+  screen.say('the host of hsm2 was replaced; hsm2 is back');
   await workFor(workload, 1500);
 }
 

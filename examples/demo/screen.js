@@ -1,4 +1,4 @@
-// The demo's output: what happens, line by line, and on a terminal a live line below.
+// Output of the demo: a line for each event, and on a terminal a live line below.
 const colors = { active: 32, standby: 36, suspect: 33, joining: 33, down: 31 };
 
 export class Screen {
@@ -21,7 +21,7 @@ export class Screen {
     this.#draw();
   }
 
-  /** Shows the members' states, the rate and the failovers until `end`: live on a terminal, else a line a second. */
+  /** Shows the members' states, the rate and the failovers until `end`: live on a terminal, else one line a second. */
   watch(token, workload) {
     token.on('member', ({ member, from, to, reason }) => {
       this.say(`  ${member}: ${from} → ${to}${reason === '' ? '' : ` (${reason})`}`);
@@ -51,7 +51,7 @@ export class Screen {
   summarize({ operations, failed, wrong, failovers, latencyMs, metAFailureMs, longestMs }) {
     const { calls, median, longest } = metAFailureMs;
     process.stdout.write(`
-  operations       ${operations}, every one checked by node:crypto
+  operations       ${operations}, each result checked with node:crypto
   failed           ${failed}
   wrong            ${wrong}
   failovers        ${failovers} calls met a failure on one member and succeeded on the other

@@ -1,4 +1,4 @@
-// What the demo's callers do: sign and encrypt on the virtual token, and check each result with node:crypto.
+// Workload of the demo: callers sign and encrypt on the virtual token and check each result with node:crypto.
 import { createDecipheriv, createHash, randomBytes, verify } from 'node:crypto';
 
 function percentile(sorted, share) {
@@ -50,7 +50,7 @@ export class Workload {
     this.#stopped = true;
   }
 
-  /** One caller: the jobs in turn until told to stop. */
+  /** Runs one caller: all jobs in turn until `stop`. */
   async run(caller) {
     for (let i = caller; !this.#stopped; i += 1) {
       const started = performance.now();
@@ -61,7 +61,7 @@ export class Workload {
         if (!isGood(check)) this.wrong += 1;
       } catch (error) {
         this.failed += 1;
-        process.stderr.write(`failed: ${error.message}\n`);
+        process.stderr.write(`a call failed: ${error.message}\n`);
       }
     }
   }

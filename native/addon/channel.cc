@@ -13,12 +13,12 @@
 namespace pkcs11ha {
 namespace {
 
-// Room for a few of the largest packets that it may have to hold.
+// Size of the inbox (bytes): room for several packets of the largest size that a ring holds.
 constexpr std::size_t kInbox = 64 * 1024;
 static_assert(kInbox >= 2 * (kInlineLimit + sizeof(std::uint32_t)));
 
-// After so long the socket is looked at although nobody has said that it has something.
-constexpr auto kUnread = std::chrono::milliseconds(1);
+// Interval between checks of the socket when no one has reported it readable.
+constexpr auto kSocketCheckInterval = std::chrono::milliseconds(1);
 
 [[noreturn]] void throwErrno(Napi::Env env, const char* what) {
   throw Napi::Error::New(env, std::string(what) + ": " + std::strerror(errno));
@@ -54,7 +54,7 @@ Channel::Channel(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Channel>(inf
   if (!pageFile_ || ::ftruncate(pageFile_.get(), sizeof(ChannelPage)) != 0) throwErrno(info.Env(), "memfd_create");
   void* memory = ::mmap(nullptr, sizeof(ChannelPage), PROT_READ | PROT_WRITE, MAP_SHARED, pageFile_.get(), 0);
   if (memory == MAP_FAILED) throwErrno(info.Env(), "mmap");
-  // What applications encrypt passes through it.
+  // Keeps the application's plaintext, which passes through this memory, out of core dumps.
   ::madvise(memory, sizeof(ChannelPage), MADV_DONTDUMP);
   page_ = new (memory) ChannelPage;
   inbox_ = Napi::Persistent(Napi::Buffer<std::uint8_t>::New(info.Env(), kInbox));
@@ -95,15 +95,15 @@ Napi::Value Channel::send(const Napi::CallbackInfo& info) {
   const std::span<const std::uint8_t> bytes{message.Data(), length};
   if (secret.empty() && length <= kInlineLimit) {
     if (!page_->jobs.put(bytes)) return Napi::Number::New(env, 1);
-    page_->scheduler.wakeIfNobodyComes();
+    page_->scheduler.wakeIfNeeded();
     return Napi::Number::New(env, 0);
   }
-  // A PIN is never in the shared memory.
+  // Sends packets that hold a PIN, and large ones, through the socket: a PIN is never in the shared memory.
   if (!page_->jobs.hasRoomFor(0)) return Napi::Number::New(env, 1);
   switch (sendPacket(socket_.get(), bytes, secret, false)) {
     case SendResult::sent:
-      page_->jobs.putElsewhere();
-      page_->scheduler.wakeIfNobodyComes();
+      page_->jobs.putSocketMark();
+      page_->scheduler.wakeIfNeeded();
       return Napi::Number::New(env, 0);
     case SendResult::wouldBlock:
       return Napi::Number::New(env, 1);
@@ -118,7 +118,7 @@ Napi::Value Channel::send(const Napi::CallbackInfo& info) {
 
 Napi::Value Channel::inbox(const Napi::CallbackInfo& info) { return inbox_.Value(); }
 
-// Bells, packets, and the end of the host, as far as the socket has any.
+// Reads the bells, packets and the end of file that the socket has at this moment.
 void Channel::readSocket() {
   isSocketReadable_ = false;
   socketReadAt_ = Clock::now();
@@ -133,11 +133,11 @@ void Channel::readSocket() {
   }
 }
 
-// What fits the inbox; the rest waits for the next time.
+// Moves replies from the ring into the inbox until the inbox is full. Returns the number of bytes in the inbox.
 std::uint32_t Channel::takeReplies() {
   Ring& replies = page_->replies;
   std::size_t used = 0;
-  const auto tell = [&](std::uint32_t size) {
+  const auto putSize = [&](std::uint32_t size) {
     std::memcpy(inboxBytes_.data() + used, &size, sizeof size);
     used += sizeof size;
   };
@@ -145,20 +145,20 @@ std::uint32_t Channel::takeReplies() {
     const auto [kind, size] = replies.next();
     if (kind == Ring::Taken::nothing || used + sizeof size + size > inboxBytes_.size()) break;
     if (kind == Ring::Taken::packet) {
-      tell(size);
+      putSize(size);
       replies.takeInto(inboxBytes_.subspan(used, size));
       used += size;
       continue;
     }
-    // It was sent before its place was kept.
-    if (kind == Ring::Taken::elsewhere && large_.size() == largeTold_) readSocket();
-    if (kind == Ring::Taken::broken || large_.size() == largeTold_) {
+    // The host sends a large packet before it puts the mark into the ring, so the packet is in the socket by now.
+    if (kind == Ring::Taken::onSocket && large_.size() == largeAnnounced_) readSocket();
+    if (kind == Ring::Taken::broken || large_.size() == largeAnnounced_) {
       ended_ = true;
       break;
     }
     replies.skip();
-    ++largeTold_;
-    tell(0);
+    ++largeAnnounced_;
+    putSize(0);
   }
   return static_cast<std::uint32_t>(used);
 }
@@ -167,19 +167,19 @@ Napi::Value Channel::receive(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   if (!socket_ || page_ == nullptr) return Napi::Number::New(env, 0);
   if (readiness_ != nullptr && readiness_->takeReadable()) isSocketReadable_ = true;
-  // The end of the host is seen before what it left is taken, so that nothing of that is missed. Nobody need have told of
-  // it: a caller that never waits would not hear of it otherwise.
-  if (isSocketReadable_ || Clock::now() - socketReadAt_ > kUnread) readSocket();
+  // Reads the socket before the ring, so that no reply of a host that has ended is missed. Checks the socket at
+  // intervals even when it was not reported readable: a caller that never waits would not notice the host's end.
+  if (isSocketReadable_ || Clock::now() - socketReadAt_ > kSocketCheckInterval) readSocket();
   page_->wantsBell.store(1);
   return Napi::Number::New(env, takeReplies());
 }
 
 Napi::Value Channel::takeLarge(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
-  if (largeTold_ == 0) throw Napi::Error::New(env, "no large packet has been told of");
+  if (largeAnnounced_ == 0) throw Napi::Error::New(env, "receive() has announced no large packet");
   const std::vector<std::uint8_t> packet = std::move(large_.front());
   large_.pop_front();
-  --largeTold_;
+  --largeAnnounced_;
   return Napi::Buffer<std::uint8_t>::Copy(env, packet.data(), packet.size());
 }
 
@@ -193,7 +193,7 @@ Napi::Value Channel::lanes(const Napi::CallbackInfo& info) {
     const std::uint64_t since = slot.since.load(std::memory_order_relaxed);
     const bool isLongWrite = slot.longWrite.load(std::memory_order_relaxed) != 0;
     std::atomic_thread_fence(std::memory_order_acquire);
-    // One that has ended meanwhile, or has given its place to another, is none that takes long.
+    // If the job has changed since the first read, it has ended, and its time does not matter.
     if (job == 0 || slot.job.load(std::memory_order_relaxed) != job) continue;
     Napi::Object entry = Napi::Object::New(env);
     entry["lane"] = static_cast<double>(i);

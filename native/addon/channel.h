@@ -1,4 +1,4 @@
-// The application's end of the channel to one host.
+// Application's end of the channel to one host.
 #pragma once
 
 #include <napi.h>
@@ -14,8 +14,8 @@
 
 namespace pkcs11ha {
 
-// JS: new Channel(). Makes both ends of the socket and the shared memory; `hostSocket` and `page` are the descriptors to
-// hand to the host, `closeHostEnds()` forgets them once it is started.
+// Channel of one host, in JavaScript `new Channel()`. Makes both ends of the socket and the shared memory. `hostSocket`
+// and `page` are the descriptors for the host; `closeHostEnds()` closes them here once the host is started.
 class Channel : public Napi::ObjectWrap<Channel> {
  public:
   static Napi::Function define(Napi::Env env);
@@ -23,8 +23,8 @@ class Channel : public Napi::ObjectWrap<Channel> {
   ~Channel() override;
 
   int socket() const { return socket_.get(); }
-  // For a synchronous wait: whether a reply is there, whether the next one is to come with a bell, and that the socket
-  // has something.
+  // Used by the synchronous wait: tells whether a reply is there, asks for a bell with the next reply, and reports that
+  // the socket is readable.
   bool hasReply() const { return page_ != nullptr && !page_->replies.isEmpty(); }
   void wantBell(bool wanted) {
     if (page_ != nullptr) page_->wantsBell.store(wanted ? 1 : 0);
@@ -39,13 +39,15 @@ class Channel : public Napi::ObjectWrap<Channel> {
   Napi::Value ended(const Napi::CallbackInfo& info);
   Napi::Value inbox(const Napi::CallbackInfo& info);
   void closeHostEnds(const Napi::CallbackInfo& info);
-  // send(message, length, secret?): 0 sent, 1 would block, 2 the host is gone
+  // Implements send(message, length, secret?): returns 0 if sent, 1 if sending would block, 2 if the host has ended.
   Napi::Value send(const Napi::CallbackInfo& info);
-  // receive(): packets into `inbox`, each after its size in four bytes; gives how many bytes they are, 0 when there are
-  // none. A size of 0 stands for a packet that `takeLarge()` gives, in that order. `ended` tells of the end of file.
+  // Implements receive(): writes packets into `inbox`, each after its size in four bytes. Returns the number of bytes
+  // written. A size of 0 stands for a packet that `takeLarge()` returns, in the same order. `ended` is true after the
+  // end of file.
   Napi::Value receive(const Napi::CallbackInfo& info);
   Napi::Value takeLarge(const Napi::CallbackInfo& info);
-  // lanes(): [{ lane, job, since, longWrite }] of the lanes at work, `since` in ms of the monotonic clock
+  // Implements lanes(): returns [{ lane, job, since, longWrite }] of the working lanes, `since` in ms of
+  // CLOCK_MONOTONIC.
   Napi::Value lanes(const Napi::CallbackInfo& info);
   void watch(const Napi::CallbackInfo& info);
   void ref(const Napi::CallbackInfo& info);
@@ -64,7 +66,8 @@ class Channel : public Napi::ObjectWrap<Channel> {
   std::span<std::uint8_t> inboxBytes_;
   // Packets that came through the socket, in their order.
   std::deque<std::vector<std::uint8_t>> large_;
-  std::size_t largeTold_ = 0;
+  // Number of packets in `large_` whose size 0 receive() has written.
+  std::size_t largeAnnounced_ = 0;
   std::vector<std::uint8_t> incoming_;
   std::chrono::steady_clock::time_point socketReadAt_{};
   bool isSocketReadable_ = false;

@@ -8,8 +8,10 @@
 namespace pkcs11ha {
 namespace {
 
-// A process that leaves is there to be reaped within a few milliseconds; one that is not is left to itself.
-constexpr int kReapTries = 50;
+// Maximum number of attempts to reap the hosts. A host usually ends within a few milliseconds; a host that writes for
+// longer ends on its own and is not reaped.
+constexpr int kMaxReapTries = 50;
+// Pause between attempts (ns).
 constexpr timespec kReapPause{0, 1'000'000};
 
 pid_t pidOf(const Napi::CallbackInfo& info) {
@@ -22,14 +24,14 @@ pid_t pidOf(const Napi::CallbackInfo& info) {
 void ChildReaper::install(Napi::Env env) { env.SetInstanceData<ChildReaper>(new ChildReaper); }
 
 ChildReaper::~ChildReaper() {
-  // One that has been reaped already is no child any more, and its number may be another's.
+  // Drops hosts that have ended or were reaped already: their process ids may belong to other processes.
   std::erase_if(hosts_, [](pid_t host) { return ::waitpid(host, nullptr, WNOHANG) != 0; });
-  // Not SIGKILL: what is being written is finished first.
+  // Sends the shutdown signal, not SIGKILL, so that a host finishes a write. SIGCONT lets a stopped host receive it.
   for (const pid_t host : hosts_) {
     ::kill(host, kShutdownSignal);
     ::kill(host, SIGCONT);
   }
-  for (int tries = 0; !hosts_.empty() && tries < kReapTries; ++tries) {
+  for (int tries = 0; !hosts_.empty() && tries < kMaxReapTries; ++tries) {
     for (auto host = hosts_.begin(); host != hosts_.end();) {
       host = ::waitpid(*host, nullptr, WNOHANG) == 0 ? std::next(host) : hosts_.erase(host);
     }

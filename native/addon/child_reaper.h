@@ -1,5 +1,5 @@
-// Host processes that a worker would leave behind as zombies: libuv reaps a worker's children only while the
-// worker lives, and the process goes on without it.
+// Reaping of the hosts of a worker thread. libuv reaps a worker's children only while the worker lives; without this
+// class they would stay zombies until the process ends.
 #pragma once
 
 #include <napi.h>
@@ -9,13 +9,15 @@
 
 namespace pkcs11ha {
 
-// One an environment, freed with it. Ends and reaps what is still noted when the environment ends.
+// Instance data of an environment. Its destructor runs at the environment's end, and ends and reaps the hosts still
+// noted.
 class ChildReaper {
  public:
   static void install(Napi::Env env);
   ~ChildReaper();
 
-  // JS: noteHost(pid) when a worker's host has started, forgetHost(pid) when libuv has reaped it.
+  // Implements noteHost(pid), called when a worker's host has started, and forgetHost(pid), called when libuv has
+  // reaped the host.
   static void note(const Napi::CallbackInfo& info);
   static void forget(const Napi::CallbackInfo& info);
 

@@ -15,7 +15,7 @@ Napi::Value claim(const Napi::CallbackInfo& info) {
   if (info.Length() < 1 || !info[0].IsString()) throw Napi::TypeError::New(env, "claim(name: string)");
   const std::string name = info[0].As<Napi::String>().Utf8Value();
   sockaddr_un address{};
-  // An abstract name begins with a zero; it stands in no file system, so nothing of it can be left behind.
+  // An abstract socket name begins with a zero byte and is in no file system, so no file can be left behind.
   if (name.empty() || name.size() >= sizeof address.sun_path)
     throw Napi::RangeError::New(env, "name: expected 1 to 106 bytes");
   address.sun_family = AF_UNIX;

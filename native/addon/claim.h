@@ -4,11 +4,11 @@
 
 namespace pkcs11ha {
 
-// claim(name): a descriptor that holds the name among all processes of the network namespace, or -1 where another
-// one holds it. The kernel gives it back when its holder ends, however that ends.
+// Implements claim(name): returns a descriptor that holds the name among all processes of the network namespace, or -1
+// if the name cannot be had, as when another process holds it. The kernel frees the name when its holder ends.
 Napi::Value claim(const Napi::CallbackInfo& info);
 
-// releaseClaim(descriptor)
+// Implements releaseClaim(descriptor): closes the descriptor and so frees the name.
 Napi::Value releaseClaim(const Napi::CallbackInfo& info);
 
 }  // namespace pkcs11ha

@@ -63,7 +63,7 @@ Napi::Value processEnd(const Napi::CallbackInfo& info) {
   }
   const auto pid = static_cast<id_t>(info[0].As<Napi::Number>().Int64Value());
   const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(std::clamp(info[1].As<Napi::Number>().Int32Value(), 0, 100));
-  // The kernel closes what a process has open a moment before it can tell how that ended.
+  // Polls, because the kernel closes a process's descriptors a moment before it reports how the process ended.
   siginfo_t state{};
   for (;;) {
     if (::waitid(P_PID, pid, &state, WEXITED | WNOHANG | WNOWAIT) != 0) return env.Null();

@@ -4,12 +4,12 @@
 
 namespace pkcs11ha {
 
-// waitReadable(channels, timeoutMs, spinUs): waits on this thread until one of the channels can be read or
-// has ended; true if one can. Spins first, because a short wait costs less than a sleep.
+// Implements waitReadable(channels, timeoutMs, spinUs): blocks this thread until one of the channels can be read or has
+// ended. Returns true if one can be read or has ended. Spins first, because a short spin costs less than a sleep.
 Napi::Value waitReadable(const Napi::CallbackInfo& info);
 
-// processEnd(pid): { code, signal } of a child that has ended and not been reaped yet, else null. Does not
-// reap: libuv still will.
+// Implements processEnd(pid, within): returns { code, signal } of a child that has ended and was not reaped yet. Waits
+// for the end up to `within` ms, 100 at most; returns null after that. Leaves the reaping to libuv.
 Napi::Value processEnd(const Napi::CallbackInfo& info);
 
 }  // namespace pkcs11ha

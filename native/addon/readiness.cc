@@ -52,7 +52,8 @@ void Readiness::onReadable(uv_poll_t* poll, int status, int events) {
   readiness->isReadable_ = true;
   Napi::Env env(readiness->env_);
   Napi::HandleScope scope(env);
-  // By hand: a worker that is being terminated can make no error object, and wants none.
+  // Calls Node-API directly, because node-addon-api makes an error object on failure, and a worker that is being
+  // terminated cannot make one.
   const napi_status result = napi_make_callback(env, readiness->context_, env.Global(), readiness->callback_.Value(), 0,
                                                 nullptr, nullptr);
   napi_value exception = nullptr;

@@ -1,4 +1,4 @@
-// Tells JavaScript that a socket has become readable, through libuv's own poll: no thread, nothing to join.
+// Callback to JavaScript when a socket becomes readable, by libuv's poll: needs no thread.
 #pragma once
 
 #include <napi.h>
@@ -8,15 +8,15 @@
 
 namespace pkcs11ha {
 
-// Lives on the heap until libuv has let go of it. Closed by its owner or by the end of the environment
-// (a worker that stops), whichever comes first; `*owner` is set to null then.
+// Poll handle on the heap; deletes itself once libuv has closed the handle. Closed by its owner or by the end of the
+// environment (a worker that stops), whichever comes first. Closing sets `*owner` to null.
 class Readiness {
  public:
   static Readiness* open(Napi::Env env, int socket, Napi::Function callback, Readiness** owner);
   void ref();
   void unref();
   void close();
-  // Whether the socket has become readable since this was last asked.
+  // Returns true if the socket has become readable since the last call.
   bool takeReadable() { return std::exchange(isReadable_, false); }
 
  private:

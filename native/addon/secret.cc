@@ -9,12 +9,12 @@
 namespace pkcs11ha {
 namespace {
 
-// Marks our own objects, so that a foreign object is never unwrapped as a Secret.
+// Type tag of Secret objects. Without the tag another object could be unwrapped as a Secret.
 constexpr napi_type_tag kSecretTag = {0x9f0f3c6f2c7b4f11, 0x8a54d1c0b7e2a6d3};
 
 bool isEqual(std::span<const std::uint8_t> first, std::span<const std::uint8_t> second) {
   if (first.size() != second.size()) return false;
-  // Volatile: the compiler may not leave the loop when it knows the answer.
+  // Volatile, so that the compiler does not leave the loop at the first difference.
   volatile std::uint8_t difference = 0;
   for (std::size_t i = 0; i < first.size(); ++i) difference = difference | (first[i] ^ second[i]);
   return difference == 0;
@@ -49,7 +49,7 @@ void Secret::hold(Napi::Env env, std::span<const std::uint8_t> first, std::span<
   mapped_ = (std::max<std::size_t>(length, 1) + page - 1) / page * page;
   void* memory = ::mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) throw Napi::Error::New(env, "no memory for a secret");
-  // A small RLIMIT_MEMLOCK is no reason to refuse to work: the page is then only kept out of dumps.
+  // Ignores a failure of mlock: under a small RLIMIT_MEMLOCK the page can be swapped, but is still kept out of dumps.
   (void)::mlock(memory, mapped_);
   ::madvise(memory, mapped_, MADV_DONTDUMP);
   ::madvise(memory, mapped_, MADV_WIPEONFORK);
@@ -75,10 +75,10 @@ Napi::Value Secret::joined(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   const auto first = heldBy(info[0]);
   const auto second = heldBy(info[1]);
-  // As in JavaScript, `this` of a static method is the class.
-  const Napi::Object made = info.This().As<Napi::Function>().New({Napi::Uint8Array::New(env, 0)});
-  of(made)->hold(env, first, second);
-  return made;
+  // `this` of a static method is the class, as in JavaScript.
+  const Napi::Object secret = info.This().As<Napi::Function>().New({Napi::Uint8Array::New(env, 0)});
+  of(secret)->hold(env, first, second);
+  return secret;
 }
 
 Napi::Value Secret::length(const Napi::CallbackInfo& info) {

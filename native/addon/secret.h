@@ -1,4 +1,4 @@
-// A PIN between its source and the hosts: locked, kept out of core dumps and of forked children, wiped.
+// Memory for a PIN on its way to the hosts: locked, kept out of core dumps and forked children, wiped at its end.
 #pragma once
 
 #include <napi.h>
@@ -8,21 +8,22 @@
 
 namespace pkcs11ha {
 
-// JS: new Secret(bytes). The bytes are copied; wiping the source is the caller's affair.
+// Copy of a PIN's bytes, in JavaScript `new Secret(bytes)`. The caller wipes the source.
 class Secret : public Napi::ObjectWrap<Secret> {
  public:
   static Napi::Function define(Napi::Env env);
   explicit Secret(const Napi::CallbackInfo& info);
   ~Secret() override;
 
-  // Throws for anything that is no Secret, and for one that has been wiped: it must not pass for an empty PIN.
+  // Returns the bytes of a Secret. Throws if the value is no Secret or was wiped: a wiped secret must not pass for an
+  // empty PIN.
   static std::span<const std::uint8_t> heldBy(const Napi::Value& value);
 
  private:
-  // Secret.joined(first, second): a new one with the bytes of both, which stay as they are
+  // Implements Secret.joined(first, second): returns a new secret with the bytes of both, and leaves both unchanged.
   static Napi::Value joined(const Napi::CallbackInfo& info);
   Napi::Value length(const Napi::CallbackInfo& info);
-  // equals(other): in a time that tells nothing of the bytes, only of the lengths
+  // Implements equals(other), in a time that depends on the lengths only, not on the bytes.
   Napi::Value equals(const Napi::CallbackInfo& info);
   void wipe(const Napi::CallbackInfo& info);
   void hold(Napi::Env env, std::span<const std::uint8_t> first, std::span<const std::uint8_t> second);

@@ -1,4 +1,4 @@
-// All of the addon in one unit: the headers of Node-API take most of the time, and are read once.
+// Whole addon as one compilation unit: parsing the Node-API headers takes most of the build time.
 #include "common/packet.cc"
 #include "common/ring.cc"
 #include "common/lane_scheduler.cc"

@@ -1,4 +1,4 @@
-// A file descriptor that closes itself.
+// File descriptor, closed by its destructor.
 #pragma once
 
 #include <unistd.h>

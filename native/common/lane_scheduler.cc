@@ -7,7 +7,7 @@
 namespace pkcs11ha {
 namespace {
 
-// Shared, not private: the two sides are two processes.
+// Calls futex(2) without FUTEX_PRIVATE_FLAG, because application and host are two processes.
 long futex(std::atomic<std::uint32_t>& word, int operation, std::uint32_t value) {
   return ::syscall(SYS_futex, reinterpret_cast<std::uint32_t*>(&word), operation, value, nullptr, nullptr, 0);
 }

@@ -1,4 +1,4 @@
-// Which lane of a host takes the next job, and who wakes one.
+// Choice of the lane that takes the next job, and waking of parked lanes.
 #pragma once
 
 #include <atomic>
@@ -6,14 +6,15 @@
 
 namespace pkcs11ha {
 
-// At most one lane listens; the others are at work, or park. Nobody is woken while a lane listens, nor while enough of
-// them are at work and will come back for more, for waking a thread costs more than many a job.
+// State of a host's lanes, in shared memory. At most one lane listens; the others work or are parked. No lane is woken
+// while one listens, or while enough lanes work and will come back for the next job: waking a thread can take longer
+// than a job.
 //
-// Whoever waits for something looks at it once more after having said so, and whoever brings something looks for who
-// waits after having put it there: one of the two sees the other.
+// A lane checks the ring once more after it has declared that it waits; a sender checks for waiting lanes after it has
+// put a packet into the ring. At least one of the two therefore sees the other.
 class alignas(64) LaneScheduler {
  public:
-  // False when another lane is listening already.
+  // Returns false if another lane is listening.
   bool tryListen() {
     std::uint32_t none = 0;
     return listening_.compare_exchange_strong(none, 1);
@@ -23,11 +24,12 @@ class alignas(64) LaneScheduler {
   void beginWork() { working_.fetch_add(1); }
   void endWork() { working_.fetch_sub(1); }
 
-  // So many lanes at work are enough.
+  // Sets the number of working lanes that suffices: at that number no further lane takes jobs.
   void setEnough(std::uint32_t lanes) { enough_.store(lanes, std::memory_order_relaxed); }
   bool isEnough() const { return working_.load() >= enough_.load(std::memory_order_relaxed); }
 
-  // The lane that looks now and then, in case those at work do not come back, and somebody has to take what waits.
+  // Makes the caller the guard: the lane that checks at intervals whether the working lanes still take jobs. Returns
+  // false if another lane guards.
   bool tryGuard() {
     std::uint32_t none = 0;
     return guarding_.compare_exchange_strong(none, 1);
@@ -35,12 +37,12 @@ class alignas(64) LaneScheduler {
   void stopGuarding() { guarding_.store(0); }
   bool isGuarded() const { return guarding_.load() != 0; }
 
-  // After something was put where it waits for a lane.
-  void wakeIfNobodyComes() {
+  // Wakes a lane unless one listens, or enough lanes work under a guard. Called after a packet was put into the ring.
+  void wakeIfNeeded() {
     if (listening_.load() == 0 && !(isEnough() && isGuarded())) wake();
   }
 
-  // Parks until somebody has woken a lane since `ticket` was taken.
+  // Returns the number to park with. `park` blocks unless a lane was woken after that number was taken.
   std::uint32_t ticket() {
     waking_.store(0);
     return wakes_.load();
@@ -55,7 +57,7 @@ class alignas(64) LaneScheduler {
   std::atomic<std::uint32_t> enough_{0xffff'ffff};
   std::atomic<std::uint32_t> guarding_{0};
   std::atomic<std::uint32_t> wakes_{0};
-  // A lane has been woken and has not looked yet: one is enough.
+  // 1 from the waking of a lane until a lane takes a ticket; no second lane is woken meanwhile.
   std::atomic<std::uint32_t> waking_{0};
 };
 static_assert(std::atomic<std::uint32_t>::is_always_lock_free);

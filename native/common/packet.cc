@@ -15,6 +15,7 @@
 namespace pkcs11ha {
 namespace {
 
+// Size of a message that is a bell (bytes); every packet is longer.
 constexpr std::size_t kBellSize = 1;
 
 bool writeAll(int fd, std::span<const std::uint8_t> bytes) {
@@ -117,7 +118,7 @@ ReceiveResult receivePacket(int socket, std::vector<std::uint8_t>& buffer, bool 
     if (n == 0) return ReceiveResult::ended;
     if (n < 0) {
       if (errno == EINTR) continue;
-      // A peer that died with unread requests answers ECONNRESET once, before its last replies.
+      // If the peer died with unread requests, the socket reports ECONNRESET once before the peer's last replies.
       if (errno == ECONNRESET) continue;
       return errno == EAGAIN ? ReceiveResult::wouldBlock : ReceiveResult::failed;
     }

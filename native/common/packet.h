@@ -1,6 +1,6 @@
-// What goes through the channel's socket: packets that hold a PIN or are too large for the shared memory, and the bell.
-// A packet is one SOCK_SEQPACKET message, or, above `kInlineLimit`, a memfd that travels beside an empty message and
-// holds the packet's bytes.
+// Traffic of the channel's socket: packets that hold a PIN or are too large for the shared memory, and the bell.
+// A packet is one SOCK_SEQPACKET message. Above `kInlineLimit`, the packet's bytes are in a memfd that is passed with a
+// message of one byte.
 #pragma once
 
 #include <cstddef>
@@ -10,25 +10,27 @@
 
 namespace pkcs11ha {
 
-// Small enough that a full window of packets fits the shared memory, and a few of them a socket's default buffer.
+// Maximum size of a packet in a ring or in a socket message (bytes). Several such packets fit a ring, and a socket's
+// default buffer.
 constexpr std::size_t kInlineLimit = 8 * 1024;
+// Maximum size of any packet (bytes).
 constexpr std::size_t kPacketLimit = std::size_t{1} << 30;
 
 enum class SendResult { sent, wouldBlock, peerGone, tooLarge, failed };
 enum class ReceiveResult { received, bell, wouldBlock, ended, failed };
 
-// Tells the other side to look at the shared memory. Where the socket is full it has something to look at anyway.
+// Tells the other side to look at the shared memory. If the socket is full, the other side has messages to read anyway.
 void ringBell(int socket);
 
-// Sends `head` and `tail` as one packet of two bytes at least. `tail` may be empty; it is there so that a secret can go out from
-// the memory that guards it, without a copy.
+// Sends `head` and `tail` as one packet of at least two bytes. `tail` may be empty; a secret is sent as the tail,
+// without a copy, from the guarded memory that holds it.
 SendResult sendPacket(int socket, std::span<const std::uint8_t> head, std::span<const std::uint8_t> tail,
                       bool block);
 
-// Receives one packet into `buffer`, which is resized to the packet.
+// Receives one packet into `buffer` and resizes `buffer` to the packet.
 ReceiveResult receivePacket(int socket, std::vector<std::uint8_t>& buffer, bool block);
 
-// Overwrites memory that held a secret; never optimised away.
+// Overwrites memory that held a secret. The compiler does not remove the call.
 void wipe(void* memory, std::size_t size);
 
 }  // namespace pkcs11ha

@@ -36,10 +36,10 @@ bool Ring::put(std::span<const std::uint8_t> packet) {
   return true;
 }
 
-bool Ring::putElsewhere() {
+bool Ring::putSocketMark() {
   if (!hasRoomFor(0)) return false;
   const std::uint64_t at = written_.load(std::memory_order_relaxed);
-  const std::uint32_t mark = kElsewhere;
+  const std::uint32_t mark = kOnSocket;
   write(at, {reinterpret_cast<const std::uint8_t*>(&mark), sizeof mark});
   written_.store(at + kHeader);
   return true;
@@ -47,14 +47,14 @@ bool Ring::putElsewhere() {
 
 Ring::Next Ring::next() const {
   const std::uint64_t at = taken_.load(std::memory_order_relaxed);
-  // In one order with what this side has said before of its waiting.
+  // Sequentially consistent: ordered after this side's own declaration that it waits.
   const std::uint64_t there = written_.load() - at;
   if (there == 0) return {Taken::nothing, 0};
   if (there > kSize || there < kHeader) return {Taken::broken, 0};
-  // Read once: the other side could change it between the check and the use.
+  // Reads the size once, because the other side could change it between check and use.
   std::uint32_t size = 0;
   read(at, {reinterpret_cast<std::uint8_t*>(&size), sizeof size});
-  if (size == kElsewhere) return {Taken::elsewhere, 0};
+  if (size == kOnSocket) return {Taken::onSocket, 0};
   if (size == 0 || footprint(size) > there) return {Taken::broken, 0};
   return {Taken::packet, size};
 }
@@ -69,7 +69,7 @@ void Ring::skip() { taken_.store(taken_.load(std::memory_order_relaxed) + kHeade
 
 Ring::Taken Ring::take(std::vector<std::uint8_t>& packet) {
   const auto [kind, size] = next();
-  if (kind == Taken::elsewhere) skip();
+  if (kind == Taken::onSocket) skip();
   if (kind == Taken::packet) {
     packet.resize(size);
     takeInto(packet);

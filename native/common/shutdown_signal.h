@@ -1,4 +1,4 @@
-// What tells a host that its application leaves: sent by the kernel when the thread ends that started the host.
+// Signal that tells a host to shut down. The kernel sends the signal when the thread that started the host ends.
 #pragma once
 
 #include <csignal>

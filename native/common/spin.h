@@ -1,11 +1,11 @@
-// Waiting for memory that another thread is about to write, for moments that are shorter than it takes to sleep and be
-// woken.
+// Busy waiting for memory that another thread is about to write, for times shorter than a sleep and a wake-up.
 #pragma once
 
 #include <sched.h>
 
 namespace pkcs11ha {
 
+// Tells the processor that the thread spins.
 inline void relax() {
 #if defined(__x86_64__) || defined(__i386__)
   __builtin_ia32_pause();
@@ -14,8 +14,8 @@ inline void relax() {
 #endif
 }
 
-// Looks a few times, and lets others that want the processor in front. Machines that share processors, virtual ones
-// above all, take more than that ill: who only looks takes as much from the one it waits for as who computes.
+// Calls `look` a few times, then yields the processor. Returns true as soon as `look` returns true. On machines that
+// share processors, virtual ones above all, a longer spin takes processor time from the very thread it waits for.
 template <typename Look>
 bool lookOnce(Look&& look) {
   constexpr int kLooks = 20;

@@ -7,7 +7,7 @@
 
 namespace pkcs11ha {
 
-// A template with its values, which are aligned as libraries expect that cast them to CK_ULONG*.
+// Template with its values. The values are aligned for libraries that cast them to CK_ULONG*.
 class Template {
  public:
   static Template read(Reader& reader);
@@ -22,8 +22,8 @@ class Template {
 
 std::vector<CK_ATTRIBUTE_TYPE> readTypes(Reader& reader);
 
-// Reads attributes of one object and writes, for each type in order, whether it is there and its value.
-// CKR_ATTRIBUTE_SENSITIVE and CKR_ATTRIBUTE_TYPE_INVALID are written, not returned.
+// Reads attributes of one object and writes, for each type in order, its presence and its value.
+// CKR_ATTRIBUTE_SENSITIVE and CKR_ATTRIBUTE_TYPE_INVALID are written as the presence, not returned.
 CK_RV writeAttributes(JobContext& context, CK_OBJECT_HANDLE object, const std::vector<CK_ATTRIBUTE_TYPE>& types,
                       Writer& writer);
 

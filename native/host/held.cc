@@ -3,8 +3,8 @@
 namespace pkcs11ha {
 namespace {
 
-// Jobs that are overtaken by their release are few, and soon there.
-constexpr std::size_t kMostReleased = 4096;
+// Maximum number of released numbers that are remembered. A release seldom overtakes its job, and the job soon follows.
+constexpr std::size_t kMaxReleased = 4096;
 
 }  // namespace
 
@@ -43,7 +43,7 @@ void HeldSessions::release(std::uint64_t number) {
   const auto found = sessions_.find(number);
   if (found == sessions_.end()) {
     released_.insert(number);
-    if (released_.size() > kMostReleased) released_.erase(released_.begin());
+    if (released_.size() > kMaxReleased) released_.erase(released_.begin());
     return;
   }
   ending = std::move(found->second);

@@ -1,4 +1,4 @@
-// Sessions that are held for an operation that goes on over several jobs.
+// Sessions held for operations that last over several jobs.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,8 @@
 
 namespace pkcs11ha {
 
-// One such session, opened for its operation and closed with it. Unlike a lane's it is never replaced: what was
-// begun on it is gone with it.
+// Session of one operation, opened and closed with it. A lost held session is not replaced, because its operation is
+// lost too.
 class HeldSession {
  public:
   explicit HeldSession(Module& module) : module_(module) {}
@@ -24,12 +24,12 @@ class HeldSession {
 
   CK_RV open();
   CK_SESSION_HANDLE handle() const { return handle_; }
-  // Whether the sessions of this host are still those of the time when it was opened.
+  // Returns true if the host's sessions were not lost since this session was opened.
   bool isCurrent() const { return generation_ == module_.generation(); }
 
-  // For one job at a time.
+  // Locked while a job uses the session.
   std::mutex inUse;
-  // Parameters of the operations begun on it, which have to live until these end.
+  // Parameters of the operations begun on the session; a token may write to them until the operation ends.
   std::vector<Mechanism> mechanisms{};
 
  private:
@@ -38,23 +38,23 @@ class HeldSession {
   std::uint32_t generation_ = 0;
 };
 
-// The held sessions of a host by the numbers that the application gives them.
+// Held sessions of a host, by the numbers that the application gives them.
 class HeldSessions {
  public:
   explicit HeldSessions(Module& module) : module_(module) {}
 
-  // A new one under that number; CKR_SESSION_CLOSED where it was released before the job got here.
+  // Opens a session under a number. Returns CKR_SESSION_CLOSED if the number was released before.
   CK_RV open(std::uint64_t number, std::shared_ptr<HeldSession>& session);
-  // The one of that number, or nothing.
+  // Returns the session of a number, or nullptr.
   std::shared_ptr<HeldSession> find(std::uint64_t number);
-  // Closed as soon as no job uses it.
+  // Forgets the session of a number; the session closes as soon as no job uses it.
   void release(std::uint64_t number);
 
  private:
   Module& module_;
   std::mutex mutex_;
   std::map<std::uint64_t, std::shared_ptr<HeldSession>> sessions_;
-  // Numbers that were released before anything was opened under them.
+  // Numbers that were released before a session was opened under them.
   std::set<std::uint64_t> released_;
 };
 

@@ -6,6 +6,7 @@
 namespace pkcs11ha {
 namespace {
 
+// Number of entries of the table of calls; the numbers in calls.def are below it.
 constexpr std::size_t kCalls = 128;
 
 constexpr std::array<Call, kCalls> kTable = [] {
@@ -16,22 +17,25 @@ constexpr std::array<Call, kCalls> kTable = [] {
   return table;
 }();
 
+// Numbers of X_Load, X_Hold and C_OpenSession in calls.def.
+constexpr std::uint32_t kLoad = 1;
 constexpr std::uint32_t kHold = 6;
 constexpr std::uint32_t kOpenSession = 17;
 
-// Destroys what a failed job made, the last first, where it asks for that; false when something is left.
+// If the job asks for undo, destroys the objects that a failed job created, last first. Returns false if an object is
+// left.
 bool isUndone(const job::Header& header, JobContext& context) {
   if ((header.flags & job::kUndo) == 0 || context.functions == nullptr) return true;
   bool isClean = true;
-  for (auto object = context.made.rbegin(); object != context.made.rend(); ++object) {
+  for (auto object = context.created.rbegin(); object != context.created.rend(); ++object) {
     const CK_RV rv = context.functions->C_DestroyObject(context.handle(), *object);
     if (rv != CKR_OK && rv != CKR_OBJECT_HANDLE_INVALID) isClean = false;
   }
-  context.made.clear();
+  context.created.clear();
   return isClean;
 }
 
-// A step's result: its call as it was asked for, its CKR, and, after CKR_OK, what the call writes.
+// Runs a step and writes its result: the step's call number, its CKR, and after CKR_OK the call's output.
 CK_RV runStep(std::uint32_t number, JobContext& context, Reader& reader, Writer& writer) {
   const std::uint32_t index = number & ~job::kOptional;
   const Call call = index < kCalls ? kTable[index] : nullptr;
@@ -41,14 +45,14 @@ CK_RV runStep(std::uint32_t number, JobContext& context, Reader& reader, Writer&
   writer.u64(0);
   const std::size_t outputAt = writer.size();
   context.objects.push_back(CK_INVALID_HANDLE);
-  context.seconds.push_back(CK_INVALID_HANDLE);
+  context.privateKeys.push_back(CK_INVALID_HANDLE);
   context.functions = context.module.functions();
-  const bool needsModule = index != 1;
+  const bool needsModule = index != kLoad;
   const CK_RV rv = needsModule && context.functions == nullptr ? CKR_CRYPTOKI_NOT_INITIALIZED
                                                                : call(context, reader, writer);
-  // What X_Hold says is of a held session, not of the lane's own.
+  // Skips X_Hold, whose result concerns a held session, not the lane's own.
   if (index != kHold) context.notice(rv);
-  // Results of a failed call are not sent, except the text that says why a library did not load.
+  // Drops the output of a failed call, except the reason why a library did not load.
   if (rv != CKR_OK && needsModule) writer.cut(outputAt);
   writer.patch64(rvAt, rv);
   return rv;
@@ -70,14 +74,14 @@ CK_OBJECT_HANDLE JobContext::readObject(Reader& reader) const {
   const std::uint64_t value = reader.u64();
   if (kind == 0) return value;
   if (value >= objects.size()) throw Malformed("a step refers to a step that has not run");
-  return kind == 1 ? objects[value] : seconds[value];
+  return kind == 1 ? objects[value] : privateKeys[value];
 }
 
-CK_RV JobContext::make(CK_RV rv, CK_OBJECT_HANDLE object) {
+CK_RV JobContext::noteCreated(CK_RV rv, CK_OBJECT_HANDLE object) {
   if (rv != CKR_OK) return rv;
   if (object == CK_INVALID_HANDLE) return CKR_GENERAL_ERROR;
   objects.back() = object;
-  made.push_back(object);
+  created.push_back(object);
   return CKR_OK;
 }
 
@@ -93,7 +97,7 @@ void JobContext::notice(CK_RV rv) {
   if (!held) session.notice(rv);
 }
 
-void JobContext::keep(Mechanism mechanism) {
+void JobContext::keepMechanism(Mechanism mechanism) {
   if (held) {
     held->mechanisms.push_back(std::move(mechanism));
   } else {
@@ -107,7 +111,7 @@ const Mechanism* JobContext::cipherMechanism() const {
   return cipher < mechanisms.size() ? &mechanisms[cipher] : nullptr;
 }
 
-void JobContext::unmake(CK_OBJECT_HANDLE object) { std::erase(made, object); }
+void JobContext::forgetCreated(CK_OBJECT_HANDLE object) { std::erase(created, object); }
 
 void writeStatus(std::uint64_t id, job::Status status, std::vector<std::uint8_t>& reply) {
   reply.clear();
@@ -138,7 +142,7 @@ void runJob(const job::Header& header, Reader& reader, JobContext& context, std:
       const CK_RV rv = runStep(number, context, reader, writer);
       writer.patch32(countAt, ++count);
       if (rv == CKR_OK || (number & job::kOptional) != 0) continue;
-      // A call that failed has ended what its session was held for.
+      // Releases the held session, because a failed call ends the operation that the session is held for.
       if (context.heldNumber != 0) context.heldSessions.release(context.heldNumber);
       if (!isUndone(header, context)) {
         writer.patch32(countAt - sizeof count, static_cast<std::uint32_t>(job::Status::unclean));
@@ -148,10 +152,10 @@ void runJob(const job::Header& header, Reader& reader, JobContext& context, std:
   } catch (const Malformed&) {
     writeStatus(header.id, isUndone(header, context) ? job::Status::malformed : job::Status::unclean, reply);
   } catch (const std::exception&) {
-    // No memory for what the token wants to say.
+    // Reports a reply that does not fit the host's memory.
     writeStatus(header.id, isUndone(header, context) ? job::Status::unsendable : job::Status::unclean, reply);
   }
-  if ((header.flags & job::kSessionless) == 0) context.session.settle();
+  if ((header.flags & job::kSessionless) == 0) context.session.closeUnlessIdle();
 }
 
 }  // namespace pkcs11ha

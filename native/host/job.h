@@ -1,4 +1,4 @@
-// A job: a short sequence of calls, run on one session without interruption.
+// Job: a short sequence of calls, run on one session without interruption.
 #pragma once
 
 #include <cstdint>
@@ -14,25 +14,27 @@ namespace pkcs11ha {
 
 namespace job {
 
-constexpr std::uint32_t kExclusive = 1;    // runs alone, readers and writers alike kept out
-constexpr std::uint32_t kOnNewSession = 2;        // on a session opened for it
-constexpr std::uint32_t kSessionless = 4;  // needs no session of the lane
-constexpr std::uint32_t kSecret = 8;       // holds PINs: wiped before it is answered, whether it has run or not
-constexpr std::uint32_t kLongWrite = 16;     // writes token objects or makes keys: shown as such on the channel page
-constexpr std::uint32_t kUndo = 32;        // when a step fails, what the steps before it made is destroyed again
-constexpr std::uint32_t kOnLoginSession = 64;    // makes objects on the anchor session: session objects live as long as the login
-constexpr std::uint32_t kLogin = 128;      // a login: begins an epoch
-// A step with this bit in its call's number may fail: the job goes on with the next one.
+// Flags of a job.
+constexpr std::uint32_t kExclusive = 1;        // Runs alone in the host (Rule 5)
+constexpr std::uint32_t kOnNewSession = 2;     // Runs on a session opened for the job
+constexpr std::uint32_t kSessionless = 4;      // Needs no session of the lane
+constexpr std::uint32_t kSecret = 8;           // Holds a PIN; the packet is wiped before the reply, run or not
+constexpr std::uint32_t kLongWrite = 16;       // Writes token objects or makes keys; shown on the channel page
+constexpr std::uint32_t kUndo = 32;            // Destroys the objects of earlier steps if a step fails
+constexpr std::uint32_t kOnLoginSession = 64;  // Makes objects on the anchor session, which lives as long as the login
+constexpr std::uint32_t kLogin = 128;          // Logs in, and so begins an epoch
+// Bit in a step's call number: the step may fail, and the job then continues with the next step.
 constexpr std::uint32_t kOptional = 0x80000000;
-// Above the flags: the epoch of the login that the job's handles are from. A job of another one is not begun.
+// Number of bits below the epoch in the flags. The epoch is that of the login which the job's handles belong to. A job
+// of another epoch does not begin.
 constexpr std::uint32_t kEpochShift = 8;
 
-// unclean: a step failed, and what the steps before it made could not all be destroyed.
+// Outcome of a job. unclean: a step failed, and not all objects of earlier steps could be destroyed.
 enum class Status : std::uint32_t { done = 0, expired = 1, malformed = 2, unsendable = 3, unclean = 4 };
 
 struct Header {
   std::uint64_t id;
-  std::uint64_t deadline;  // CLOCK_MONOTONIC in nanoseconds; 0: none
+  std::uint64_t deadline;  // Time of CLOCK_MONOTONIC (ns), or 0 for none
   std::uint32_t flags;
   std::uint32_t steps;
   static Header read(Reader& reader);
@@ -40,57 +42,59 @@ struct Header {
 
 }  // namespace job
 
-// What a call sees of the job it is a step of.
+// State of a job, as its steps see it.
 struct JobContext {
   Module& module;
   Session& session;
   HeldSessions& heldSessions;
   CK_FUNCTION_LIST* functions;
-  // The object that each step made or found, for steps that come after it; of a key pair the public key first,
-  // and the private one in `seconds`.
+  // Object that each step created or found, for later steps. Of a key pair, `objects` has the public key and
+  // `privateKeys` the private key.
   std::vector<CK_OBJECT_HANDLE> objects{};
-  std::vector<CK_OBJECT_HANDLE> seconds{};
-  // What the steps made and did not destroy again, in that order.
-  std::vector<CK_OBJECT_HANDLE> made{};
+  std::vector<CK_OBJECT_HANDLE> privateKeys{};
+  // Objects that the steps created and did not destroy, in the order of their creation.
+  std::vector<CK_OBJECT_HANDLE> created{};
   bool onLoginSession = false;
-  // Parameters of the operations begun: they have to live until the operation ends, a token may write to them.
+  // Parameters of the operations begun; a token may write to them until the operation ends.
   std::vector<Mechanism> mechanisms{};
-  // The one of them that the cipher's Init brought.
+  // Index in `mechanisms` of the parameter that was kept last.
   std::size_t cipher = 0;
-  // The held session that the steps run on since X_Hold, instead of the lane's own.
+  // Held session that the steps run on after X_Hold, instead of the lane's own.
   std::shared_ptr<HeldSession> held{};
   std::unique_lock<std::mutex> holding{};
   std::uint64_t heldNumber = 0;
-  // Set by X_Attach: how many lanes there are to be.
+  // Number of lanes that X_Attach asks for; 0 if the job has no X_Attach.
   std::uint32_t lanesWanted = 0;
 
   CK_SESSION_HANDLE handle() const { return held ? held->handle() : session.handle(); }
-  // An operation begins or ends, or a call has given its code: what the lane's session has to know.
+  // Tell the lane's session that an operation has begun or ended, or which code a call returned. Do nothing while the
+  // job runs on a held session.
   void began();
   void ended();
   void notice(CK_RV rv);
-  // Keeps the parameter of an operation that was begun.
-  void keep(Mechanism mechanism);
-  // The parameter of the cipher that is under way; nothing where there is none.
+  // Keeps the parameter of an operation alive.
+  void keepMechanism(Mechanism mechanism);
+  // Returns the parameter of the cipher in progress, or nullptr.
   const Mechanism* cipherMechanism() const;
-  // The session that calls which make objects are made on: session objects live as long as it does.
-  CK_SESSION_HANDLE maker() const { return onLoginSession ? module.anchor() : handle(); }
+  // Session on which objects are created; session objects live as long as that session.
+  CK_SESSION_HANDLE creationSession() const { return onLoginSession ? module.anchor() : handle(); }
   CK_OBJECT_HANDLE readObject(Reader& reader) const;
-  // Notes what a step made, for later steps and for undoing it; a token that says CKR_OK and gives no object has
-  // made none.
-  CK_RV make(CK_RV rv, CK_OBJECT_HANDLE object);
-  void unmake(CK_OBJECT_HANDLE object);
+  // Notes the object that a step created, for later steps and for undo. Returns CKR_GENERAL_ERROR if the token reported
+  // CKR_OK without an object.
+  CK_RV noteCreated(CK_RV rv, CK_OBJECT_HANDLE object);
+  void forgetCreated(CK_OBJECT_HANDLE object);
 };
 
 using Call = CK_RV (*)(JobContext&, Reader&, Writer&);
 
-// The calls by their numbers in calls.def.
+// Functions of the calls in calls.def.
 #define CALL(number, name) CK_RV call_##name(JobContext&, Reader&, Writer&);
 #include "host/calls/calls.def"
 #undef CALL
 
-// Runs the steps until one fails and writes the reply.
+// Runs the steps until one fails, and writes the reply.
 void runJob(const job::Header& header, Reader& reader, JobContext& context, std::vector<std::uint8_t>& reply);
+// Writes the reply to a job without results.
 void writeStatus(std::uint64_t id, job::Status status, std::vector<std::uint8_t>& reply);
 
 }  // namespace pkcs11ha

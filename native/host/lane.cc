@@ -16,64 +16,65 @@ namespace pkcs11ha {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-// How long a lane spins for its next job: about what it costs all to have it woken, and longer while jobs keep coming
-// in time.
+// Time that a lane spins for its next job: about the cost of waking a lane. The longer time applies while jobs keep
+// arriving during the spin.
 constexpr auto kSpin = std::chrono::microseconds(100);
-constexpr auto kSpinLonger = std::chrono::microseconds(250);
-// A lane that guards looks so often.
-constexpr auto kGuard = std::chrono::milliseconds(2);
-// So long, in nanoseconds, replies may wait for others to be told of with them while there is more to do: a few jobs' time.
-constexpr std::uint64_t kShortestHold = 1'000'000;
-constexpr std::uint64_t kLongestHold = 10'000'000;
-// Where those at work have not come back in that time, they are not counted on for so many nanoseconds.
-constexpr std::uint64_t kStalled = 100'000'000;
-constexpr auto kFull = std::chrono::microseconds(100);
+constexpr auto kSteadySpin = std::chrono::microseconds(250);
+// Interval between checks of the lane that guards.
+constexpr auto kGuardInterval = std::chrono::milliseconds(2);
+// Limits of the time that replies may wait to be announced together while more jobs wait (ns): the time of a few jobs.
+constexpr std::uint64_t kMinDelay = 1'000'000;
+constexpr std::uint64_t kMaxDelay = 10'000'000;
+// Time during which further lanes take jobs, after the guard saw that the working lanes stopped taking them (ns).
+constexpr std::uint64_t kStallTime = 100'000'000;
+// Pause between attempts to put a reply into a full ring.
+constexpr auto kFullRingPause = std::chrono::microseconds(100);
 
-// Tells the application of replies that it has not been told of.
-void tell(Host& host) {
-  host.untoldSince.store(0, std::memory_order_relaxed);
-  host.mostBacklog.store(host.page->jobs.backlog(), std::memory_order_relaxed);
+// Rings the bell if the application waits for one.
+void announceReplies(Host& host) {
+  host.unannouncedSince.store(0, std::memory_order_relaxed);
+  host.maxBacklog.store(host.page->jobs.backlog(), std::memory_order_relaxed);
   std::atomic<std::uint32_t>& wantsBell = host.page->wantsBell;
   if (wantsBell.load() != 0 && wantsBell.exchange(0) != 0) ringBell(host.socket);
 }
 
-bool isHeldTooLong(const Host& host) {
-  const std::uint64_t since = host.untoldSince.load(std::memory_order_relaxed);
-  const std::uint64_t hold = std::clamp(4 * host.pace.usualTime(), kShortestHold, kLongestHold);
-  return since != 0 && monotonicNanoseconds() - since >= hold;
+bool isAnnouncementDue(const Host& host) {
+  const std::uint64_t since = host.unannouncedSince.load(std::memory_order_relaxed);
+  const std::uint64_t delay = std::clamp(4 * host.pace.usualTime(), kMinDelay, kMaxDelay);
+  return since != 0 && monotonicNanoseconds() - since >= delay;
 }
 
-// After a reply was put: at once, or with others. Waking the application costs more than many a job, so it is woken for
-// several replies where more jobs wait anyway, and early enough to bring new ones before those are done. Whoever guards
-// sees to it that no reply waits for a job that hangs.
-void tellInTime(Host& host) {
+// Announces a reply at once, or later together with others. Waking the application can take longer than a job. While
+// more jobs wait, several replies are announced together, early enough for the application to send new jobs before
+// those are done. The guard announces replies that would otherwise wait for a job that hangs.
+void announceWhenDue(Host& host) {
   if (host.page->wantsBell.load() == 0) return;
   const std::uint64_t backlog = host.page->jobs.backlog();
-  const std::uint64_t most = host.mostBacklog.load(std::memory_order_relaxed);
-  if (backlog > most) host.mostBacklog.store(backlog, std::memory_order_relaxed);
-  if (2 * backlog <= most || !host.page->scheduler.isGuarded()) return tell(host);
+  const std::uint64_t most = host.maxBacklog.load(std::memory_order_relaxed);
+  if (backlog > most) host.maxBacklog.store(backlog, std::memory_order_relaxed);
+  if (2 * backlog <= most || !host.page->scheduler.isGuarded()) return announceReplies(host);
   std::uint64_t none = 0;
-  host.untoldSince.compare_exchange_strong(none, monotonicNanoseconds());
-  if (isHeldTooLong(host)) tell(host);
+  host.unannouncedSince.compare_exchange_strong(none, monotonicNanoseconds());
+  if (isAnnouncementDue(host)) announceReplies(host);
 }
 
-// False when nothing can be had from the application any more.
+// Completes taking a packet. Returns false if the application's side has ended or its ring is broken.
 bool takeFrom(Host& host, Ring::Taken kind, std::vector<std::uint8_t>& packet) {
-  if (kind == Ring::Taken::elsewhere) return receivePacket(host.socket, packet, true) == ReceiveResult::received;
+  if (kind == Ring::Taken::onSocket) return receivePacket(host.socket, packet, true) == ReceiveResult::received;
   return kind == Ring::Taken::packet;
 }
 
-// Waits a moment for what comes next.
+// Spins until a job arrives or the time for spinning ends.
 void spin(Host& host) {
   const Ring& jobs = host.page->jobs;
   const bool isSteady = host.isSteady.load(std::memory_order_relaxed);
-  const auto end = Clock::now() + (isSteady ? kSpinLonger : kSpin);
-  bool hasCome = false;
-  while (!hasCome && Clock::now() < end) hasCome = lookOnce([&jobs] { return !jobs.isEmpty(); });
-  if (hasCome != isSteady) host.isSteady.store(hasCome, std::memory_order_relaxed);
+  const auto end = Clock::now() + (isSteady ? kSteadySpin : kSpin);
+  bool hasArrived = false;
+  while (!hasArrived && Clock::now() < end) hasArrived = lookOnce([&jobs] { return !jobs.isEmpty(); });
+  if (hasArrived != isSteady) host.isSteady.store(hasArrived, std::memory_order_relaxed);
 }
 
-// Looks now and then whether those at work still come back for more, for as long as they do.
+// Checks at intervals that the working lanes still take jobs, and returns when they stop. Parks if another lane guards.
 void guard(Host& host, std::uint32_t ticket) {
   LaneScheduler& scheduler = host.page->scheduler;
   const Ring& jobs = host.page->jobs;
@@ -82,27 +83,29 @@ void guard(Host& host, std::uint32_t ticket) {
     return;
   }
   auto movedAt = Clock::now();
-  // Not sooner than what runs may well take.
-  const auto patience = std::max<Clock::duration>(kGuard, std::chrono::nanoseconds(4 * host.pace.usualTime()));
+  // Allows the jobs in progress several times their usual time.
+  const auto patience = std::max<Clock::duration>(kGuardInterval, std::chrono::nanoseconds(4 * host.pace.usualTime()));
   for (auto now = movedAt; now - movedAt < patience; now = Clock::now()) {
     const std::uint64_t before = jobs.takenSoFar();
-    std::this_thread::sleep_for(kGuard);
+    std::this_thread::sleep_for(kGuardInterval);
     const bool hasMoved = jobs.takenSoFar() != before;
     if (hasMoved) movedAt = Clock::now();
-    if (!host.page->replies.isEmpty() && (!hasMoved || isHeldTooLong(host))) tell(host);
+    if (!host.page->replies.isEmpty() && (!hasMoved || isAnnouncementDue(host))) announceReplies(host);
   }
   scheduler.stopGuarding();
-  if (!host.page->replies.isEmpty()) tell(host);
-  if (!jobs.isEmpty()) host.stalledUntil.store(monotonicNanoseconds() + kStalled, std::memory_order_relaxed);
+  if (!host.page->replies.isEmpty()) announceReplies(host);
+  if (!jobs.isEmpty()) host.stalledUntil.store(monotonicNanoseconds() + kStallTime, std::memory_order_relaxed);
 }
 
+// Returns true if enough lanes work, and none of them has stalled recently.
 bool isEnough(const Host& host) {
   if (!host.page->scheduler.isEnough()) return false;
   const std::uint64_t until = host.stalledUntil.load(std::memory_order_relaxed);
   return until == 0 || monotonicNanoseconds() >= until;
 }
 
-// The next packet for this lane. One that has just been at work spins: it is the cheapest to be had.
+// Waits for the next packet of this lane. Spins first if the lane has just finished a job, which is cheaper than waking
+// another lane. Returns false if the application's side has ended.
 bool nextPacket(Host& host, bool spins, std::vector<std::uint8_t>& packet) {
   LaneScheduler& scheduler = host.page->scheduler;
   Ring& jobs = host.page->jobs;
@@ -118,7 +121,7 @@ bool nextPacket(Host& host, bool spins, std::vector<std::uint8_t>& packet) {
       spins = false;
       continue;
     }
-    if (spins && jobs.isEmpty() && !host.page->replies.isEmpty()) tell(host);
+    if (spins && jobs.isEmpty() && !host.page->replies.isEmpty()) announceReplies(host);
     if (spins && jobs.isEmpty()) spin(host);
     spins = false;
     const Ring::Taken kind = jobs.take(packet);
@@ -130,13 +133,13 @@ bool nextPacket(Host& host, bool spins, std::vector<std::uint8_t>& packet) {
     const bool isTaken = takeFrom(host, kind, packet);
     scheduler.beginWork();
     scheduler.stopListening();
-    // What came before this lane stopped listening woke nobody.
-    if (!jobs.isEmpty()) scheduler.wakeIfNobodyComes();
+    // Wakes a lane for packets that arrived while this lane listened: their sender woke none.
+    if (!jobs.isEmpty()) scheduler.wakeIfNeeded();
     return isTaken;
   }
 }
 
-// Shows the job on the channel page for as long as it runs.
+// Entry of a running job on the channel page.
 class Begun {
  public:
   Begun(LaneSlot& slot, const job::Header& header) : slot_(slot) {
@@ -152,15 +155,15 @@ class Begun {
   LaneSlot& slot_;
 };
 
-// A packet that held a PIN leaves none behind, however it is done with. It counts as one until its header is read.
-class Wiped {
+// Wipes a packet that holds a PIN at the end of its scope. Every packet counts as secret until its header is read.
+class WipedPacket {
  public:
-  explicit Wiped(std::vector<std::uint8_t>& packet) : packet_(packet) {}
-  ~Wiped() {
+  explicit WipedPacket(std::vector<std::uint8_t>& packet) : packet_(packet) {}
+  ~WipedPacket() {
     if (isSecret) wipe(packet_.data(), packet_.size());
   }
-  Wiped(const Wiped&) = delete;
-  Wiped& operator=(const Wiped&) = delete;
+  WipedPacket(const WipedPacket&) = delete;
+  WipedPacket& operator=(const WipedPacket&) = delete;
 
   bool isSecret = true;
 
@@ -168,36 +171,37 @@ class Wiped {
   std::vector<std::uint8_t>& packet_;
 };
 
-// False where there is no room yet.
+// Tries to send a reply. Returns false if the ring has no room yet, or if the reply was replaced by a status that is to
+// be sent instead.
 bool tryReply(Host& host, std::uint64_t id, std::vector<std::uint8_t>& reply) {
   Ring& replies = host.page->replies;
   const std::lock_guard<std::mutex> lock(host.replying);
   if (reply.size() <= kInlineLimit) return replies.put(reply);
   if (!replies.hasRoomFor(0)) return false;
   const SendResult result = sendPacket(host.socket, reply, {}, true);
-  if (result == SendResult::sent) return replies.putElsewhere();
-  // One that cannot be sent, because it is too large or memory is short, is that job's affair and not the host's.
+  if (result == SendResult::sent) return replies.putSocketMark();
+  // If a reply is too large or memory is short, fails this job, not the host.
   if (result != SendResult::peerGone) writeStatus(id, job::Status::unsendable, reply);
   return result == SendResult::peerGone;
 }
 
-// False when there is nobody to reply to.
+// Sends a reply and announces it. Returns false if the host is shutting down.
 bool sendReply(Host& host, std::uint64_t id, std::vector<std::uint8_t>& reply) {
   while (!tryReply(host, id, reply)) {
     if (isLeaving()) return false;
-    std::this_thread::sleep_for(kFull);
+    std::this_thread::sleep_for(kFullRingPause);
   }
-  tellInTime(host);
+  announceWhenDue(host);
   return true;
 }
 
-// A lane that is at work, until it is done.
+// Counts a lane as working, and measures its job.
 class Working {
  public:
   explicit Working(Host& host) : host_(host), watch_(host.pace) {}
   ~Working() {
     host_.page->scheduler.endWork();
-    host_.page->scheduler.setEnough(host_.pace.mostAtWork());
+    host_.page->scheduler.setEnough(host_.pace.maxAtWork());
   }
   Working(const Working&) = delete;
   Working& operator=(const Working&) = delete;
@@ -207,7 +211,7 @@ class Working {
   Pace::Watch watch_;
 };
 
-// Whether the job may begin: in time, and with handles of the login that holds. A login begins an epoch.
+// Returns true if the job is in time and its handles belong to the current login (Rule 13). A login begins an epoch.
 bool mayBegin(Host& host, const job::Header& header) {
   if (header.deadline != 0 && monotonicNanoseconds() > header.deadline) return false;
   const std::uint32_t epoch = header.flags >> job::kEpochShift;
@@ -215,14 +219,14 @@ bool mayBegin(Host& host, const job::Header& header) {
   return (header.flags & job::kSessionless) != 0 || epoch == host.epoch.load();
 }
 
-// Runs one packet's job and sends the reply.
+// Runs the job of a packet and sends the reply. Returns false if the host is shutting down.
 bool serve(Host& host, LaneSlot& slot, Session& session, std::vector<std::uint8_t>& packet,
            std::vector<std::uint8_t>& reply) {
   job::Header header{};
   std::uint32_t lanesWanted = 0;
   {
-    // Not for as long as the reply may take to be sent.
-    Wiped wiped(packet);
+    // Wipes the packet at the end of this block, before the reply is sent.
+    WipedPacket wiped(packet);
     Reader reader(packet);
     try {
       header = job::Header::read(reader);
@@ -231,14 +235,14 @@ bool serve(Host& host, LaneSlot& slot, Session& session, std::vector<std::uint8_
     }
     wiped.isSecret = (header.flags & job::kSecret) != 0;
     const WriteGate::Pass pass(host.gate, (header.flags & job::kExclusive) != 0);
-    // A session is for one thread at a time; whoever waits for the anchor has not begun.
+    // A session serves one thread at a time. While a job waits for the anchor session, it has not begun.
     std::unique_lock<std::mutex> anchor;
     const bool isOnLoginSession = (header.flags & job::kOnLoginSession) != 0;
     if (isOnLoginSession) anchor = host.module.holdAnchor();
     if (!mayBegin(host, header)) {
       writeStatus(header.id, job::Status::expired, reply);
     } else {
-      // Before the context: what that closes at its end is part of the job.
+      // Declared before the context, because the context's destructors may close sessions, which is part of the job.
       const Begun begun(slot, header);
       if (isLeaving()) return false;
       JobContext context{host.module, session, host.held, nullptr};
@@ -276,7 +280,7 @@ void startLanes(Host& host, std::uint32_t count) {
         leave(*host.page);
       }).detach();
     } catch (const std::system_error&) {
-      // No more threads to be had: it goes on with those it has.
+      // If the system has no more threads, the host works with the lanes it has.
       host.lanes.fetch_sub(1);
       return;
     }

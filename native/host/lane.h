@@ -13,8 +13,8 @@
 
 namespace pkcs11ha {
 
-// What the lanes of a host share. Never destroyed: lanes are not joined, and a library that calls exit()
-// must not find its host half gone.
+// State that the lanes of a host share. Never destroyed, because lanes are not joined: a library may call exit() while
+// they run.
 struct Host {
   int socket;
   ChannelPage* page;
@@ -24,22 +24,22 @@ struct Host {
   std::atomic<std::uint32_t> lanes{0};
   std::atomic<std::uint32_t> epoch{0};
   Pace pace{};
-  // The last that a lane lingered for has come in time.
+  // True if a job arrived during the last spin.
   std::atomic<bool> isSteady{false};
-  // Since when replies wait to be told of, in nanoseconds; 0 where none does.
-  std::atomic<std::uint64_t> untoldSince{0};
-  // The most that has waited in the ring since the application was last told, in bytes.
-  std::atomic<std::uint64_t> mostBacklog{0};
-  // Until then lanes at work are not counted on to come back: one of them has not (in nanoseconds).
+  // Time since which replies wait to be announced (ns of CLOCK_MONOTONIC), or 0 if none waits.
+  std::atomic<std::uint64_t> unannouncedSince{0};
+  // Largest backlog of jobs since the last announcement (bytes).
+  std::atomic<std::uint64_t> maxBacklog{0};
+  // Time until which the working lanes do not count as enough, because they stalled (ns of CLOCK_MONOTONIC).
   std::atomic<std::uint64_t> stalledUntil{0};
-  // The turn of the lane that writes a reply.
+  // Held by the lane that writes a reply.
   std::mutex replying{};
 };
 
 // Starts lanes until there are `count`.
 void startLanes(Host& host, std::uint32_t count);
 
-// The work of one lane; returns when there is nobody to work for any more.
+// Runs jobs on the calling thread; returns when the application's side has ended or the host shuts down.
 void runLane(Host& host, LaneSlot& slot);
 
 }  // namespace pkcs11ha

@@ -1,6 +1,6 @@
 // pkcs11-ha-host: the process that loads one member's PKCS#11 library and runs jobs on it.
 //
-//   pkcs11-ha-host PARENT     descriptor 3: the channel's socket, descriptor 4: the memory that both share
+//   pkcs11-ha-host PARENT     descriptor 3: the channel's socket; descriptor 4: the shared memory
 #include <cstdio>
 #include <cstdlib>
 #include <sys/mman.h>
@@ -19,14 +19,14 @@ constexpr int kPage = 4;
 
 int main(int count, char** arguments) {
   if (count != 2) {
-    std::fprintf(stderr, "pkcs11-ha-host is started by pkcs11-ha, not by hand\n");
+    std::fprintf(stderr, "pkcs11-ha-host: pkcs11-ha starts this program; do not start it by hand\n");
     return 2;
   }
   pkcs11ha::followParent(static_cast<pid_t>(std::strtol(arguments[1], nullptr, 10)));
   pkcs11ha::harden(kPage);
   void* page = ::mmap(nullptr, sizeof(pkcs11ha::ChannelPage), PROT_READ | PROT_WRITE, MAP_SHARED, kPage, 0);
   if (page == MAP_FAILED) {
-    std::perror("pkcs11-ha-host: shared memory");
+    std::perror("pkcs11-ha-host: cannot map the shared memory");
     return 2;
   }
   ::close(kPage);

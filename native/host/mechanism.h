@@ -1,4 +1,4 @@
-// A CK_MECHANISM made from its wire form.
+// CK_MECHANISM, read from its wire form.
 #pragma once
 
 #include <list>
@@ -9,13 +9,13 @@
 
 namespace pkcs11ha {
 
-// The parameter travels as a list of fields in the order of the C structure: a number, a flag, bytes that
-// stand in the structure, bytes that it points to. What each structure looks like is known to
-// src/spec/parameter.ts alone; here is only the machine's rule for aligning it. Bytes that the token may
-// change (an IV it picks) are a kind of their own and come back in the reply.
+// Mechanism with its parameter. The parameter is sent as a list of fields in the order of the C structure: a number, a
+// flag, bytes in the structure, bytes that the structure points to. Only src/spec/parameter.ts knows the structures;
+// this class knows the machine's alignment. Bytes that the token may change (an IV that the token picks) are a kind of
+// field of their own and come back in the reply.
 class Mechanism {
  public:
-  // `outlives`: it is to be good for longer than the packet that it is read from.
+  // Reads a mechanism. `outlives` copies the bytes pointed to, for a mechanism that is used after its packet is gone.
   static Mechanism read(Reader& reader, bool outlives = false);
   Mechanism(Mechanism&&) = default;
   Mechanism& operator=(Mechanism&&) = default;

@@ -27,7 +27,7 @@ bool isLost(CK_RV rv) {
 CK_RV Module::load(const std::string& path, const std::string& reserved, std::string& problem) {
   const std::lock_guard lock(loading_);
   if (functions() != nullptr) return CKR_CRYPTOKI_ALREADY_INITIALIZED;
-  // Never closed again: libraries leave threads and exit handlers behind that outlive a dlclose.
+  // Loads the library for good: libraries leave threads and exit handlers behind that outlive a dlclose.
   void* library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
     const char* reason = ::dlerror();
@@ -60,7 +60,7 @@ CK_RV Module::attach(CK_SLOT_ID slot) {
   CK_SESSION_INFO info{};
   if (anchor() != CK_INVALID_HANDLE) {
     if (functions()->C_GetSessionInfo(anchor(), &info) == CKR_OK) return CKR_OK;
-    // Not closed: a token may give its number to the next session it opens.
+    // Forgets the lost session without closing it: the token may have given its handle to another session.
     anchor_.store(CK_INVALID_HANDLE, std::memory_order_release);
     generation_.fetch_add(1, std::memory_order_acq_rel);
   }
@@ -75,7 +75,8 @@ CK_RV Module::login(CK_USER_TYPE user, CK_UTF8CHAR* pin, CK_ULONG length) {
   if (rv != CKR_OK && rv != CKR_USER_ALREADY_LOGGED_IN) return rv;
   CK_SESSION_INFO info{};
   const CK_RV shown = functions()->C_GetSessionInfo(anchor(), &info);
-  // A token that does not show it here will not show it elsewhere; one that has lost the session would have.
+  // If the token does not show the login here, it shows it on no session, and the login is not expected to be shown.
+  // If the session is lost, the login is expected.
   expectsUser_.store(isLost(shown) || (shown == CKR_OK && isUser(info)));
   return rv;
 }
@@ -86,7 +87,7 @@ CK_RV Module::openSession(CK_SESSION_HANDLE& session) {
   CK_SESSION_INFO info{};
   rv = functions()->C_GetSessionInfo(session, &info);
   if (rv == CKR_OK && isUser(info)) return rv;
-  // One that the token does not know is not closed: its number may be another's by now.
+  // Leaves a session open that the token does not know: its handle may belong to another session by now.
   if (!isLost(rv)) functions()->C_CloseSession(session);
   return rv == CKR_OK ? CKR_SESSION_HANDLE_INVALID : rv;
 }

@@ -1,4 +1,4 @@
-// The vendor's library and what all lanes share of it.
+// Vendor's library, and the slot, anchor session and login that all lanes share.
 #pragma once
 
 #include <atomic>
@@ -13,19 +13,20 @@ namespace pkcs11ha {
 
 class Module {
  public:
-  // dlopen, C_GetFunctionList and C_Initialize with CKF_OS_LOCKING_OK. `reserved` is handed to the library
-  // as pReserved where a vendor asks for it. On a failure to load, `problem` says why.
+  // Runs dlopen, C_GetFunctionList and C_Initialize with CKF_OS_LOCKING_OK. If not empty, `reserved` becomes the
+  // library's pReserved. `problem` receives the reason if the library cannot be loaded.
   CK_RV load(const std::string& path, const std::string& reserved, std::string& problem);
   CK_RV finalize();
   CK_FUNCTION_LIST* functions() const { return functions_.load(std::memory_order_acquire); }
 
-  // The slot that lanes open their sessions on, and the anchor session there, which keeps the login when a
-  // lane's session is replaced, and the session objects that are to live on. Attaching again keeps it while the
-  // token knows it; once it is gone, so are all others of this process, and a new generation of sessions begins.
+  // Sets the slot for the lanes' sessions and opens the anchor session there. The anchor session keeps the login when a
+  // lane's session is replaced, and holds session objects that outlive a job. Attaching again keeps the anchor session
+  // while the token knows it. If the token lost it, all sessions of this process are lost, and a new generation begins.
   CK_RV attach(CK_SLOT_ID slot);
+  // Number of the current generation of sessions.
   std::uint32_t generation() const { return generation_.load(std::memory_order_acquire); }
-  // Once the user was logged in, only a session that shows so counts as one: on others a find would be answered as
-  // if there were no private objects. CKR_SESSION_HANDLE_INVALID where the login is gone with the sessions.
+  // Opens a session. After a login, checks that the session shows the login: on another session a find would return no
+  // private objects. Returns CKR_SESSION_HANDLE_INVALID if the login was lost with the sessions.
   CK_RV openSession(CK_SESSION_HANDLE& session);
   CK_RV login(CK_USER_TYPE user, CK_UTF8CHAR* pin, CK_ULONG length);
   CK_SESSION_HANDLE anchor() const { return anchor_.load(std::memory_order_acquire); }

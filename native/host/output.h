@@ -1,5 +1,4 @@
-// Output of a size that is not known before: written to room that grows once, when the token says how much
-// it needs. A call that said CKR_BUFFER_TOO_SMALL has left its operation active (PKCS#11 2.40, section 5.2).
+// Output of a size that is not known in advance.
 #pragma once
 
 #include "common/packet.h"
@@ -8,13 +7,15 @@
 
 namespace pkcs11ha {
 
+// Calls the token with room for `guess` bytes, and with more room, twice at most, if the token returns
+// CKR_BUFFER_TOO_SMALL. That code leaves the operation active (PKCS#11 2.40, section 5.2).
 template <typename F>
 CK_RV writeOutput(Writer& writer, std::size_t guess, F&& call) {
   const std::size_t begin = writer.beginSized();
   CK_ULONG size = guess;
   CK_RV rv = call(writer.reserve(begin, guess).data(), &size);
   for (int round = 0; rv == CKR_BUFFER_TOO_SMALL && round < 2; ++round) {
-    // A token that does not say how much gets twice as much room.
+    // If the token does not say how much it needs, doubles the room.
     if (size <= guess || size == CK_UNAVAILABLE_INFORMATION) size = guess * 2;
     if (size > kPacketLimit) return CKR_HOST_MEMORY;
     guess = size;

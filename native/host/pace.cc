@@ -8,11 +8,12 @@
 namespace pkcs11ha {
 namespace {
 
-// To be woken costs a thread about as much.
-constexpr std::uint64_t kBrief = 60'000;
-constexpr std::uint64_t kMemory = 8;
-// One job of so many is asked whether it waited: that takes a system call.
-constexpr std::uint32_t kSample = 8;
+// Time that waking a thread takes, about (ns).
+constexpr std::uint64_t kWakeUpTime = 60'000;
+// Number of jobs that the moving averages cover, about.
+constexpr std::uint64_t kAverageOver = 8;
+// Number of jobs per sample of waiting; a sample takes two system calls.
+constexpr std::uint32_t kSampleEvery = 8;
 
 std::uint32_t usableProcessors() {
   cpu_set_t set;
@@ -20,7 +21,7 @@ std::uint32_t usableProcessors() {
   return static_cast<std::uint32_t>(std::max(1, CPU_COUNT(&set)));
 }
 
-// How often this thread has given up the processor because it had to wait.
+// Returns the number of times that this thread gave up the processor to wait.
 long waitsOfThread() {
   rusage usage{};
   return ::getrusage(RUSAGE_THREAD, &usage) == 0 ? usage.ru_nvcsw : 0;
@@ -38,7 +39,7 @@ Pace::Pace() : processors_(usableProcessors()) {}
 Pace::Watch::Watch(Pace& pace)
     : pace_(pace),
       since_(monotonicNanoseconds()),
-      isSample_(pace.jobs_.fetch_add(1, std::memory_order_relaxed) % kSample == 0) {
+      isSample_(pace.jobs_.fetch_add(1, std::memory_order_relaxed) % kSampleEvery == 0) {
   if (isSample_) waits_ = waitsOfThread();
 }
 
@@ -47,21 +48,21 @@ Pace::Watch::~Watch() {
   pace_.note(monotonicNanoseconds() - since_);
 }
 
-std::uint32_t Pace::mostAtWork() const {
-  if (usualTime_.load(std::memory_order_relaxed) < kBrief) return 1;
+std::uint32_t Pace::maxAtWork() const {
+  if (usualTime_.load(std::memory_order_relaxed) < kWakeUpTime) return 1;
   if (waiting_.load(std::memory_order_relaxed) >= 512) return std::numeric_limits<std::uint32_t>::max();
-  // The application and other hosts need some as well.
+  // Leaves half of the processors to the application and other hosts.
   return std::max(1U, processors_ / 2);
 }
 
 void Pace::note(std::uint64_t took) {
   const std::uint64_t usual = usualTime_.load(std::memory_order_relaxed);
-  usualTime_.store(usual - usual / kMemory + took / kMemory, std::memory_order_relaxed);
+  usualTime_.store(usual - usual / kAverageOver + took / kAverageOver, std::memory_order_relaxed);
 }
 
 void Pace::noteWaiting(bool hasWaited) {
   const std::uint32_t before = waiting_.load(std::memory_order_relaxed);
-  waiting_.store(before - before / kMemory + (hasWaited ? 1024 / kMemory : 0), std::memory_order_relaxed);
+  waiting_.store(before - before / kAverageOver + (hasWaited ? 1024 / kAverageOver : 0), std::memory_order_relaxed);
 }
 
 }  // namespace pkcs11ha

@@ -1,4 +1,4 @@
-// How a host's jobs have been going, and so how many lanes are to be at work beside each other.
+// Measurement of a host's jobs, which decides how many lanes work at the same time.
 #pragma once
 
 #include <atomic>
@@ -7,13 +7,14 @@
 
 namespace pkcs11ha {
 
+// Returns the time of CLOCK_MONOTONIC (ns).
 std::uint64_t monotonicNanoseconds();
 
 class Pace {
  public:
   Pace();
 
-  // Of one job, while it runs.
+  // Measurement of one job, from construction to destruction.
   class Watch {
    public:
     explicit Watch(Pace& pace);
@@ -28,20 +29,22 @@ class Pace {
     long waits_ = 0;
   };
 
-  // How long jobs have been taking, in nanoseconds.
+  // Moving average of the jobs' times (ns).
   std::uint64_t usualTime() const { return usualTime_.load(std::memory_order_relaxed); }
-  // More than that would only be in each other's way: jobs that wait for a device wait beside each other as many as there
-  // are lanes, those that compute need processors, and the shortest are done sooner by one lane than handed to another.
-  std::uint32_t mostAtWork() const;
+  // Returns the number of lanes that are of use at the same time. Jobs that wait for a device run on all lanes. Jobs
+  // that compute run on half of the processors. Jobs shorter than a wake-up run on one lane.
+  std::uint32_t maxAtWork() const;
 
  private:
   void note(std::uint64_t took);
   void noteWaiting(bool hasWaited);
 
   const std::uint32_t processors_;
-  // In nanoseconds; and of 1024 jobs, how many wait for something. Unknown at first, and so taken for a device's.
+  // Moving average of the jobs' times (ns). Starts as that of a device, because it is unknown at first.
   std::atomic<std::uint64_t> usualTime_{1'000'000};
+  // Share of jobs that waited for something, in 1024ths. Starts as that of a device.
   std::atomic<std::uint32_t> waiting_{1024};
+  // Number of jobs so far.
   std::atomic<std::uint32_t> jobs_{0};
 };
 

@@ -1,4 +1,4 @@
-// The PKCS#11 headers as pkcs11js ships them, with the macros they ask for on Unix.
+// PKCS#11 headers as pkcs11js ships them, with the macros that the standard asks for on Unix.
 #pragma once
 
 #define CK_PTR *

@@ -13,13 +13,14 @@ CK_RV Session::ensure() {
 }
 
 void Session::notice(CK_RV rv) {
-  // A failed call ends its operation (PKCS#11 2.40, section 5.2), but one that fails in itself may not get so far.
+  // A failed call ends its operation (PKCS#11 2.40, section 5.2). If the token itself failed, the operation may still
+  // be active.
   if (rv >= CKR_VENDOR_DEFINED) lost_ = true;
   switch (rv) {
     case CKR_SESSION_HANDLE_INVALID:
     case CKR_SESSION_CLOSED:
     case CKR_CRYPTOKI_NOT_INITIALIZED:
-      gone_ = true;
+      unknown_ = true;
       break;
     case CKR_HOST_MEMORY:
     case CKR_GENERAL_ERROR:
@@ -38,8 +39,8 @@ void Session::notice(CK_RV rv) {
   }
 }
 
-void Session::settle() {
-  if (gone_) {
+void Session::closeUnlessIdle() {
+  if (unknown_) {
     forget();
   } else if (lost_ || active_ > 0) {
     discard();
@@ -57,7 +58,7 @@ void Session::forget() {
   handle_ = CK_INVALID_HANDLE;
   active_ = 0;
   lost_ = false;
-  gone_ = false;
+  unknown_ = false;
 }
 
 }  // namespace pkcs11ha

@@ -1,4 +1,4 @@
-// All of the host in one unit: the headers take most of the time, and are read once.
+// Whole host as one compilation unit: parsing the headers takes most of the build time.
 #include "common/packet.cc"
 #include "common/ring.cc"
 #include "common/lane_scheduler.cc"

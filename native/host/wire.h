@@ -1,4 +1,4 @@
-// Bytes in and out of a packet: bounds checked, little endian as the machine is.
+// Reading and writing of packets: bounds checked, in the machine's byte order.
 #pragma once
 
 #include <cstddef>
@@ -12,13 +12,13 @@ namespace pkcs11ha {
 
 using Bytes = std::span<std::uint8_t>;
 
-// The packet does not say what it should: answered as malformed, nothing of it is run.
+// Error of a packet that does not follow its format. The host answers with the status `malformed`.
 struct Malformed : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// Reads a packet in place. Byte strings it hands out point into the packet, which a job may change (a token
-// may write to a mechanism's parameters).
+// Reader of a packet in place. Byte strings that the reader returns point into the packet, and a token may change them
+// (a mechanism's parameters).
 class Reader {
  public:
   explicit Reader(Bytes bytes) : bytes_(bytes) {}
@@ -28,7 +28,7 @@ class Reader {
   std::uint64_t u64() { return number<std::uint64_t>(); }
   Bytes take(std::size_t size);
   Bytes sized() { return take(u32()); }
-  // The last bytes of the packet, which are left where they are.
+  // Returns the last bytes of the packet without taking them.
   Bytes tail(std::size_t size) const;
   bool atEnd() const { return bytes_.empty(); }
 
@@ -43,7 +43,7 @@ class Reader {
   Bytes bytes_;
 };
 
-// Grows as it is written to.
+// Writer that appends to a buffer.
 class Writer {
  public:
   explicit Writer(std::vector<std::uint8_t>& buffer) : buffer_(buffer) {}
@@ -52,7 +52,7 @@ class Writer {
   void u32(std::uint32_t value) { number(value); }
   void u64(std::uint64_t value) { number(value); }
   void sized(std::span<const std::uint8_t> bytes);
-  // A sized string whose bytes are not known yet: `reserve` gives room to write to, `finish` cuts it.
+  // Begins a sized string of unknown length: `reserve` returns room to write to, `finishSized` cuts the string.
   std::size_t beginSized() {
     u32(0);
     return buffer_.size();

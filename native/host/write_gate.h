@@ -1,4 +1,4 @@
-// Readers beside each other, writers alone; a waiting writer goes before new readers.
+// Gate that lets readers run together and each writer alone. A waiting writer goes before new readers.
 #pragma once
 
 #include <condition_variable>
@@ -8,7 +8,7 @@ namespace pkcs11ha {
 
 class WriteGate {
  public:
-  // A pass through the gate, held for the length of a job.
+  // Pass through the gate, held for the length of a job.
   class Pass {
    public:
     Pass(WriteGate& gate, bool writer) : gate_(gate), writer_(writer) { gate_.enter(writer_); }

@@ -2,6 +2,6 @@
 import { EXIT } from '../faces/cli/exit-code.js';
 import { runTool } from '../faces/cli/invocation.js';
 
-// The status until a command has come to its end in order.
+// Exit status if the process ends before its command does.
 process.exitCode = EXIT.failed;
 process.exitCode = await runTool(process);

@@ -1,31 +1,34 @@
 import { ck, findConstant } from './constants.js';
 import { bytesOf, InputError } from './input.js';
 
-/** How an attribute's value is written: PKCS#11 2.40, section 4. */
-export type AttributeKind = 'number' | 'boolean' | 'string' | 'bytes' | 'date';
+/** Form of an attribute's value (PKCS#11 2.40, section 4). */
+type AttributeKind = 'number' | 'boolean' | 'string' | 'bytes' | 'date';
 
-export interface AttributeDefinition {
+/** Attribute as this package knows it. */
+interface AttributeDefinition {
   readonly name: string;
   readonly type: number;
   readonly kind: AttributeKind;
-  /** For numbers that are named constants: their prefix, as in `class: 'SECRET_KEY'`. */
+  /**
+   * Prefix of the constants that may stand for a number (`class: 'SECRET_KEY'` has CKO_); undefined if there are none.
+   */
   readonly prefix: string | undefined;
 }
 
-/** An attribute in wire form. */
+/** Attribute in wire form. */
 export interface Attribute {
   readonly type: number;
   readonly value: Uint8Array;
   /**
-   * So many bytes of the job's secret are the rest of the value. Only of the last attribute of a job's last call: the
-   * channel appends the secret from guarded memory.
+   * Number of bytes of the job's secret that follow `value`. Only the last attribute of a job's last call may have it:
+   * the channel appends the secret from guarded memory.
    */
   readonly secretLength?: number;
 }
 
 type Row = readonly [name: string, constant: string, kind: AttributeKind, prefix?: string];
 
-// Names as graphene-pk11 has them.
+// Names are graphene-pk11's.
 const rows: readonly Row[] = [
   ['class', 'CKA_CLASS', 'number', 'CKO_'],
   ['token', 'CKA_TOKEN', 'boolean'],
@@ -94,10 +97,13 @@ const definitions: readonly AttributeDefinition[] = rows.map(([name, constant, k
 }));
 
 const byName = new Map(definitions.map((definition) => [definition.name, definition]));
-// Reversed, so that of two names for one type (paramsECDSA, paramsEC) the older one names it.
+// Reversed order: if two names share a type (paramsECDSA, paramsEC), the older name is kept.
 const byType = new Map([...definitions].reverse().map((definition) => [definition.type, definition]));
 
-/** The definition of an attribute by graphene's name or by its CKA number; an unknown number is bytes. */
+/**
+ * Returns the definition of an attribute by graphene's name or by CKA number. An attribute of unknown number has bytes;
+ * an unknown name is an InputError.
+ */
 export function attributeOf(field: string, key: string | number): AttributeDefinition {
   if (typeof key === 'number') {
     return byType.get(key) ?? { name: `0x${key.toString(16)}`, type: key, kind: 'bytes', prefix: undefined };
@@ -107,14 +113,14 @@ export function attributeOf(field: string, key: string | number): AttributeDefin
   return definition;
 }
 
-/** A CK_ULONG as eight bytes. */
+/** Encodes a CK_ULONG as eight bytes, little endian. */
 export function ulongBytes(value: number): Uint8Array {
   const bytes = Buffer.alloc(8);
   bytes.writeBigUInt64LE(BigInt(value));
   return bytes;
 }
 
-/** Attribute bytes as a number: a CK_ULONG of the machine. */
+/** Decodes a CK_ULONG of eight bytes; NaN for bytes of another length. */
 export function ulongOf(value: Uint8Array): number {
   return value.length === 8 ? Number(Buffer.from(value).readBigUInt64LE()) : Number.NaN;
 }
@@ -123,7 +129,9 @@ function dateBytes(date: Date): Uint8Array {
   return Buffer.from(date.toISOString().slice(0, 10).replaceAll('-', ''), 'latin1');
 }
 
-/** An attribute's value from friendly or raw form; what was given is never in the error. */
+/**
+ * Encodes an attribute's value from friendly or raw form. The InputError for a wrong value never contains the value.
+ */
 export function encodeAttribute(field: string, definition: AttributeDefinition, value: unknown): Attribute {
   const { type, kind, prefix } = definition;
   if (value instanceof Uint8Array) return { type, value };
@@ -144,15 +152,16 @@ export function encodeAttribute(field: string, definition: AttributeDefinition, 
     if (value instanceof Date && !Number.isNaN(value.getTime())) return { type, value: dateBytes(value) };
     throw new InputError(field, 'a Date', value);
   }
-  // An attribute that this version does not know, given as pkcs11js would take it.
+  // Attributes that this version does not know have kind bytes; pkcs11js takes numbers and booleans for them.
   if (kind === 'bytes' && typeof value === 'number') return { type, value: ulongBytes(value) };
   if (kind === 'bytes' && typeof value === 'boolean') return { type, value: Uint8Array.of(value ? 1 : 0) };
   return { type, value: bytesOf(field, value) };
 }
 
+/** Attribute's value in friendly form; null for a date that cannot be read. */
 export type AttributeValue = number | boolean | string | Buffer | Date | null;
 
-/** An attribute's value in friendly form. */
+/** Decodes an attribute's value into friendly form. */
 export function decodeAttribute(definition: AttributeDefinition, value: Uint8Array): AttributeValue {
   const bytes = Buffer.from(value);
   switch (definition.kind) {

@@ -1,6 +1,6 @@
 import { ck } from './constants.js';
 
-/** The constants of one prefix by their names in camel case: `keyType` for KEY_TYPE. */
+/** Returns the constants of a prefix by name in camel case: `keyType` for CKA_KEY_TYPE. */
 function named<N extends string>(prefix: string, names: readonly N[]): Readonly<Record<N, number>> {
   const entries = names.map((name) => [name, ck(`${prefix}_${name.replace(/[A-Z]/gu, '_$&').toUpperCase()}`)]);
   return Object.fromEntries(entries) as Record<N, number>;

@@ -3,8 +3,8 @@ import pkcs11js from '#pkcs11js';
 type Constants = Readonly<Record<string, number>>;
 
 /**
- * Names that pkcs11js does not have: session states, and what PKCS#11 3.0 and later brought. The stateful signatures are here
- * because what may be repeated depends on them (see aspects.ts).
+ * Constants that pkcs11js lacks: session states, and names of PKCS#11 3.0 and later. The mechanisms of stateful
+ * signatures are listed because aspects.ts needs them.
  */
 const later = {
   CKS_RO_USER_FUNCTIONS: 1,
@@ -26,20 +26,20 @@ const later = {
   CKR_KEY_EXHAUSTED: 0x203,
 } as const;
 
-/** Every PKCS#11 constant by its full name: `ck('CKR_OK')`. Throws a plain Error for an unknown name. */
+/** Returns a PKCS#11 constant by full name: `ck('CKR_OK')`. Throws a plain Error for an unknown name. */
 export function ck(name: string): number {
   const value = findConstant(name);
   if (value === undefined) throw new Error(`PKCS#11 has no constant ${name}`);
   return value;
 }
 
-/** The constant of that name, or undefined. */
+/** Returns the constant of a full name, or undefined. */
 export function findConstant(name: string): number | undefined {
   const value = (later as Constants)[name] ?? (pkcs11js as unknown as Constants)[name];
   return typeof value === 'number' ? value : undefined;
 }
 
-/** The constants whose names begin with `prefix`, without it: `constantsOf('CKM_').get('AES_CBC')`. */
+/** Returns the constants of a prefix by name without the prefix: `constantsOf('CKM_').get('AES_CBC')`. */
 export function constantsOf(prefix: string): ReadonlyMap<string, number> {
   const found = new Map<string, number>();
   for (const source of [pkcs11js as unknown as Constants, later as Constants]) {
@@ -50,7 +50,10 @@ export function constantsOf(prefix: string): ReadonlyMap<string, number> {
   return found;
 }
 
-/** The names, without `prefix`, by their values; of several names for one value the shortest (EC, not ECDSA). */
+/**
+ * Returns the names of a prefix, without the prefix, by value. A value of several names has the shortest (EC, not
+ * ECDSA).
+ */
 export function namesOf(prefix: string): ReadonlyMap<number, string> {
   const names = new Map<number, string>();
   for (const [name, value] of constantsOf(prefix)) {
@@ -66,13 +69,13 @@ function hexadecimal(value: number): string {
   return `0x${value.toString(16).padStart(8, '0')}`;
 }
 
-/** `CKR_DEVICE_ERROR`; a code that no header names is `CKR_VENDOR_DEFINED (0x80000123)`. */
+/** Returns the name of a code: `CKR_DEVICE_ERROR`, or `CKR_VENDOR_DEFINED (0x80000123)` if no header names the code. */
 export function codeName(code: number): string {
   const name = codes.get(code);
   return name === undefined ? `CKR_VENDOR_DEFINED (${hexadecimal(code)})` : `CKR_${name}`;
 }
 
-/** `CKM_AES_CBC`, or the number in hexadecimal. */
+/** Returns the name of a mechanism: `CKM_AES_CBC`, or `CKM 0x00001082` if no header names the mechanism. */
 export function mechanismName(mechanism: number): string {
   const name = mechanisms.get(mechanism);
   return name === undefined ? `CKM ${hexadecimal(mechanism)}` : `CKM_${name}`;

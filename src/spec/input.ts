@@ -1,4 +1,4 @@
-/** What a value is, never what it says: values may be PINs, keys or plaintext. */
+/** Describes the kind of a value, never its content: values may be PINs, keys or plaintext. */
 export function kindOf(value: unknown): string {
   if (value === null || value === undefined) return String(value);
   if (value instanceof Uint8Array) return `a Buffer of ${value.length} bytes`;
@@ -7,7 +7,10 @@ export function kindOf(value: unknown): string {
   return `a ${typeof value}`;
 }
 
-/** Bad input: names the field, the kind of what was given and what was expected. Thrown before anything is done. */
+/**
+ * Error for bad input: names the field, the kind of the given value and the expected kind. Thrown before any member is
+ * asked.
+ */
 export class InputError extends TypeError {
   readonly field: string;
 
@@ -18,7 +21,9 @@ export class InputError extends TypeError {
   }
 }
 
-/** The bytes of a Buffer, typed array, ArrayBuffer or, as UTF-8, a string. */
+/**
+ * Returns the bytes of a Buffer, a typed array, an ArrayBuffer or a string (as UTF-8); InputError for anything else.
+ */
 export function bytesOf(field: string, value: unknown): Uint8Array {
   if (value instanceof Uint8Array) return value;
   if (ArrayBuffer.isView(value)) return new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
@@ -27,7 +32,7 @@ export function bytesOf(field: string, value: unknown): Uint8Array {
   throw new InputError(field, 'a Buffer, a typed array or a string', value);
 }
 
-/** An integer from `low` to `high`. */
+/** Returns the value if it is an integer from `low` to `high`; InputError otherwise. */
 export function integerOf(field: string, value: unknown, low: number, high: number): number {
   if (typeof value === 'number' && Number.isInteger(value) && value >= low && value <= high) return value;
   throw new InputError(field, `an integer from ${low} to ${high}`, value);

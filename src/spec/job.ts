@@ -1,65 +1,73 @@
-import { type ArgumentsOf, type CallName, calls, type ResultOf } from './calls.js';
+import { calls } from './call-codecs.js';
+import type { ArgumentsOf, CallName, ResultOf } from './calls.js';
 import { CKR } from './codes.js';
 import { Reader, type Writer } from './wire.js';
 
-/** One call of a job. */
+/** Call within a job. */
 export interface Step {
   readonly call: CallName;
   readonly arguments: readonly unknown[];
-  /** It may fail: the job then goes on. */
+  /** True if the job goes on when the call fails. */
   readonly optional?: boolean;
 }
 
+/** Makes a step of a job. */
 export function step<C extends CallName>(call: C, ...args: ArgumentsOf<C>): Step {
   return { call, arguments: args };
 }
 
-/** A step that may fail without ending its job. */
+/** Returns a copy of a step that may fail without ending the job. */
 export function optional(step: Step): Step {
   return { ...step, optional: true };
 }
 
-/** PINs in guarded memory; the channel knows what is behind it. */
+/** Reference to PINs in guarded memory; only the channel can read them. */
 export interface SecretRef {
   readonly length: number;
 }
 
 /**
- * A short sequence of calls, run on one session without interruption, until one fails. It leaves its session
- * idle, or the host replaces the session.
+ * Short sequence of calls that a host runs on one session, without interruption, until a call fails. Afterwards the
+ * session has no active operation; otherwise the host replaces the session.
  */
 export interface Job {
   readonly steps: readonly Step[];
-  /** Runs alone: nothing else of the host runs beside it. */
+  /** True if the host runs no other job beside this job (Rule 5). */
   readonly exclusive?: boolean;
-  /** Writes token objects or makes keys: takes longer than others before it counts as hung (Rule 9). */
+  /**
+   * True if the job writes token objects or makes keys: a longer limit applies before the job counts as hung (Rule 9).
+   */
   readonly longWrite?: boolean;
-  /** Makes a key pair, which may take as long as it likes: not late before it is hung. */
+  /** True if the job makes a key pair: the job is not late before it counts as hung. */
   readonly slow?: boolean;
-  /** When a step fails, what the steps before it made is destroyed again. */
+  /** True if the host destroys the objects that earlier steps made when a step fails. */
   readonly undo?: boolean;
-  /** On the session that keeps the login: session objects that it makes live as long as that. */
+  /** True if the job runs on the session that keeps the login: its session objects live as long as that session. */
   readonly onLoginSession?: boolean;
-  /** Runs on a session that is opened for it. */
+  /** True if the host opens a new session for the job. */
   readonly onNewSession?: boolean;
-  /** Needs no session of the lane: module, slot and login calls. */
+  /** True if the job needs no session of the lane: module, slot and login calls. */
   readonly sessionless?: boolean;
-  /** The PIN of a job whose last step is C_Login; the old PIN and the new one where that is C_SetPIN, or a record of both. */
+  /**
+   * PIN of a job whose last step is C_Login; old PIN and new PIN if the last step is C_SetPIN or writes a record of
+   * both; PIN for X_LogInAgain.
+   */
   readonly secret?: SecretRef;
 }
 
+/** Result of a step: the CKR code, and the decoded value if the call succeeded. */
 export interface StepResult {
   readonly call: CallName;
   readonly code: number;
   readonly value: unknown;
-  /** It was one that may fail. */
+  /** True if the step was allowed to fail. */
   readonly optional?: boolean;
 }
 
 /**
- * `expired`: the deadline passed before the job began, or its handles are of an earlier login; nothing was run.
- * `unsendable`: it was run, and its results are too large, or there was no memory for them. `unclean`: a step
- * failed, and not all that the steps before it made could be destroyed.
+ * Reply of a host to a job. `expired`: the deadline passed before the job began, or the handles are of an earlier
+ * login; no step ran. `unsendable`: the job ran, but the results are too large or memory ran out. `unclean`: a step
+ * failed, and the host could not destroy every object that earlier steps made.
  */
 export interface JobReply {
   readonly id: number;
@@ -85,8 +93,8 @@ const nameByNumber = new Map<number, CallName>(
 );
 
 /**
- * The packet of a job; `deadline` in ms of the monotonic clock, `epoch` of the login that its handles are
- * from. See native/host/job.h.
+ * Writes the packet of a job. `deadline` is in ms of the monotonic clock; `epoch` is that of the login which the job's
+ * handles belong to. The host reads the packet in native/host/job.h.
  */
 export function writeJob(writer: Writer, id: number, deadline: number, job: Job, epoch: number = 0): void {
   writer.reset();
@@ -113,7 +121,7 @@ export function writeJob(writer: Writer, id: number, deadline: number, job: Job,
   }
 }
 
-/** A host's reply, from `at` to `end` of these bytes; a RangeError for what is none. */
+/** Reads a host's reply from `at` to `end` of the bytes; RangeError if the bytes end too early. */
 export function readReply(bytes: Buffer, at?: number, end?: number): JobReply {
   const reader = new Reader(bytes, at, end);
   const id = reader.u64();
@@ -129,14 +137,14 @@ export function readReply(bytes: Buffer, at?: number, end?: number): JobReply {
   return { id, status, results };
 }
 
-/** The value that step `index` of a successful job gave. */
+/** Returns the value of step `index`; RangeError unless that step is a successful `call`. */
 export function resultOf<C extends CallName>(reply: JobReply, index: number, call: C): ResultOf<C> {
   const result = reply.results[index];
   if (result?.call !== call || result.code !== CKR.ok) throw new RangeError(`step ${index} is no successful ${call}`);
   return result.value as ResultOf<C>;
 }
 
-/** The call and code that ended a job: its last step's, unless that was one that may fail. */
+/** Returns the call and code that ended a job: those of the last step, with CKR_OK if that step was allowed to fail. */
 export function endOf(reply: JobReply): { readonly call: CallName; readonly code: number } {
   const last = reply.results.at(-1);
   if (last?.optional === true) return { call: last.call, code: CKR.ok };

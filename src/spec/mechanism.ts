@@ -4,27 +4,29 @@ import { fieldsOf } from './parameter.js';
 import type { Field } from './parameter-field.js';
 import type { Writer } from './wire.js';
 
-/** pkcs11js's form: `{ mechanism: CKM_AES_CBC, parameter }`. */
+/** Mechanism in pkcs11js's form: `{ mechanism: CKM_AES_CBC, parameter }`. */
 export interface RawMechanism {
   readonly mechanism: number;
   readonly parameter?: unknown;
 }
 
-/** graphene's form: `{ name: 'AES_CBC', params }`. */
+/** Mechanism in graphene's form: `{ name: 'AES_CBC', params }`. */
 export interface NamedMechanism {
   readonly name: string;
   readonly params?: unknown;
 }
 
+/** Mechanism as a caller gives it: a name, a number, or either form with a parameter. */
 export type MechanismInput = string | number | NamedMechanism | RawMechanism;
 
+/** Number of each kind of field in a packet (native/host/mechanism.cc). */
 const fieldNumber = { number: 1, flag: 2, inlined: 3, pointed: 4, returned: 5 } as const;
 
-/** A mechanism ready for the wire. */
+/** Mechanism in wire form. */
 export interface Mechanism {
   readonly type: number;
   readonly fields: readonly Field[];
-  /** Its parameter is of a kind that the mechanism does not take: no member is asked. */
+  /** True if the mechanism does not take this kind of parameter: no member is asked. */
   readonly isUnfit?: boolean;
 }
 
@@ -38,7 +40,7 @@ function typeOf(field: string, value: unknown): number {
   return type;
 }
 
-/** A mechanism from its name, number, graphene's or pkcs11js's form; InputError for what is none. */
+/** Encodes a mechanism from a name, a number, graphene's form or pkcs11js's form; InputError for anything else. */
 export function encodeMechanism(field: string, input: unknown): Mechanism {
   if (typeof input === 'string' || typeof input === 'number') return { type: typeOf(field, input), fields: [] };
   if (typeof input !== 'object' || input === null)
@@ -52,12 +54,14 @@ export function encodeMechanism(field: string, input: unknown): Mechanism {
   return { type, fields: fieldsOf(`${field}.params`, type, named.params) };
 }
 
-/** The wire form, as native/host/mechanism.cc reads it. */
+/**
+ * Writes a mechanism as native/host/mechanism.cc reads it. Objects in the parameter must be bound first (bindObjects).
+ */
 export function writeMechanism(writer: Writer, mechanism: Mechanism): void {
   writer.u64(mechanism.type);
   writer.u32(mechanism.fields.length);
   for (const field of mechanism.fields) {
-    if (field.kind === 'object') throw new Error('a parameter names an object that was not looked up');
+    if (field.kind === 'object') throw new Error('the parameter names an object without a real handle');
     writer.u8(fieldNumber[field.kind]);
     if (field.kind === 'number') writer.u64(field.value);
     else if (field.kind === 'flag') writer.u8(field.value ? 1 : 0);
@@ -65,12 +69,12 @@ export function writeMechanism(writer: Writer, mechanism: Mechanism): void {
   }
 }
 
-/** The virtual handles of objects that the parameter names. */
+/** Returns the virtual handles of the objects that the parameter names. */
 export function handlesIn({ fields }: Mechanism): readonly Uint8Array[] {
   return fields.flatMap((field) => (field.kind === 'object' ? [field.handle] : []));
 }
 
-/** The mechanism with the real handles of those objects, in their order. */
+/** Returns the mechanism with real handles for the objects that the parameter names, in the order of `handlesIn`. */
 export function bindObjects(mechanism: Mechanism, handles: readonly Uint8Array[]): Mechanism {
   if (handles.length === 0) return mechanism;
   let next = 0;
@@ -82,13 +86,15 @@ export function bindObjects(mechanism: Mechanism, handles: readonly Uint8Array[]
   return { type: mechanism.type, fields };
 }
 
-/** Copies what a token wrote to the parameter (an IV it picked) into the application's own buffers. */
+/**
+ * Copies bytes that a token wrote to the parameter (an IV that the token picked) into the application's own buffers.
+ */
 export function takeReturned(mechanism: Mechanism, returned: readonly Uint8Array[]): void {
   const targets = mechanism.fields.filter((field) => field.kind === 'returned');
   targets.forEach((target, index) => {
     const bytes = returned[index];
     if (target.kind !== 'returned' || bytes === undefined || bytes.length !== target.value.length) return;
-    // Unless the token has written something the bytes are the application's, which may have gone on to use them.
+    // If the token wrote nothing, the buffer stays untouched: the application may already use it for something else.
     if (Buffer.compare(bytes, target.value) === 0) return;
     target.value.set(bytes);
     target.target?.set(bytes);

@@ -1,6 +1,6 @@
 import { constantsOf, findConstant } from './constants.js';
 
-/** Which of pkcs11js's kinds of parameters (CK_PARAMS_*) a mechanism takes, by its name or a pattern of names. */
+/** Kinds of pkcs11js's parameters (CK_PARAMS_*) that mechanisms take, by patterns of mechanism names. */
 const rows: readonly (readonly [names: RegExp, kinds: readonly number[]])[] = [
   [/^(?:AES|CAMELLIA|ARIA|SEED)_CBC(?:_PAD|_ENCRYPT_DATA)?$/u, [1]],
   [/^AES_CCM$/u, [2, 26]],
@@ -25,7 +25,7 @@ const rows: readonly (readonly [names: RegExp, kinds: readonly number[]])[] = [
   [/^KEY_WRAP_SET_OAEP$/u, [24]],
   [/^GOSTR3410_DERIVE$/u, [27]],
   [/^GOSTR3410_KEY_WRAP$/u, [28]],
-  // Structures that pkcs11js has no kind for, with pointers in them.
+  // Structures with pointers for which pkcs11js has no kind.
   [
     /_ECB_ENCRYPT_DATA$|^CONCATENATE_(?:BASE|DATA)_AND|^XOR_BASE|^EDDSA$|PBKD2|^(?:RSA|ECDH)_AES_KEY_WRAP$|POLY1305$|^KIP_|^(?:TLS|SSL3|WTLS|DTLS)|^SP800|^HKDF|^X[23]DH_|^KEY_DERIVATION|^CMS_|^OTP|^(?:HOTP|SECURID|ACTI)/u,
     [],
@@ -34,7 +34,8 @@ const rows: readonly (readonly [names: RegExp, kinds: readonly number[]])[] = [
 
 /** Kinds whose structures hold no pointer. */
 const flat: ReadonlySet<number> = new Set([5, 15, 16, 17, 19]);
-/** Of these mechanisms the IV is all. */
+
+/** Mechanisms whose parameter is the IV alone. */
 const ivOnly: ReadonlySet<number> = new Set(
   ['AES', 'CAMELLIA', 'ARIA', 'SEED'].flatMap((name) =>
     [`CKM_${name}_CBC`, `CKM_${name}_CBC_PAD`].flatMap((each) => findConstant(each) ?? []),
@@ -49,20 +50,20 @@ const kindsOf: ReadonlyMap<number, readonly number[]> = new Map(
 );
 
 /**
- * Whether a mechanism may have a parameter of that kind. The fields of another structure in the place of pointers would be
- * taken for pointers; of mechanisms that are not known here the application knows.
+ * Returns true if a mechanism may have a parameter of that kind. A vendor's library would take fields of a wrong
+ * structure for pointers. A mechanism that is not listed here may have any kind: the application knows the mechanism.
  */
 export function fitsKind(type: number, kind: number): boolean {
   return kindsOf.get(type)?.includes(kind) ?? true;
 }
 
-/** Whether the parameter is a structure with pointers: as plain bytes these would be addresses of another process. */
+/** Returns true if the parameter is a structure with pointers: plain bytes would hold addresses of another process. */
 export function hasPointers(type: number): boolean {
   const kinds = kindsOf.get(type);
   return kinds !== undefined && !ivOnly.has(type) && !kinds.some((kind) => flat.has(kind));
 }
 
-/** Whether of CK_PARAMS_AES_CBC only the IV is the parameter. */
+/** Returns true if only the IV of CK_PARAMS_AES_CBC is the mechanism's parameter. */
 export function takesIvOnly(type: number): boolean {
   return ivOnly.has(type);
 }

@@ -1,15 +1,16 @@
 import type { Field } from './parameter-field.js';
 import { takesIvOnly } from './parameter-fit.js';
 
+/** Kind of parameter, and how its object in pkcs11js becomes a structure. */
 interface KindRow {
-  /** CK_PARAMS_* */
+  /** Number of the kind (CK_PARAMS_*). */
   readonly kind: number;
   readonly structure: string;
-  /** The properties of pkcs11js's object with their types; `?` marks what may be left out, a number a length in bytes. */
+  /** Properties of pkcs11js's object with types; `?` marks an optional property, a number is a length in bytes. */
   readonly properties: string;
   /**
-   * The structure's fields in order: a number by its property's name, `#x` the length of x, `*x` a pointer to x, `~x` a
-   * pointer to bytes that the token may change, `=x` the bytes of x themselves, `@x` an object's handle.
+   * Fields of the structure in order: `x` the number x, `#x` the length of x, `*x` a pointer to x, `~x` a pointer to
+   * bytes that the token may change, `=x` the bytes of x, `@x` the handle of an object.
    */
   readonly fields: string;
 }
@@ -19,7 +20,7 @@ const x942 = 'kdf #otherInfo *otherInfo #publicData *publicData';
 const second = 'privateDataLen @privateData #publicData2 *publicData2';
 const secondProperties = 'privateDataLen:number privateData:handle publicData2:bytes?';
 const gcmFields = '~iv #iv ivBits *aad #aad tagBits';
-// pkcs11js documents the one name and reads the other.
+// pkcs11js documents one of the two names and reads the other.
 const ccmProperties = 'dataLength|dataLen:number nonce:bytes? aad:bytes? macLength|macLen:number?';
 const ccmFields = 'dataLength *nonce #nonce *aad #aad macLength';
 
@@ -68,7 +69,7 @@ const rows: readonly KindRow[] = [
     fields: `${ecdh} ${second}`,
   },
   {
-    // The structure ends with a handle that pkcs11js does not know.
+    // The structure ends with a handle that pkcs11js leaves out.
     kind: 9,
     structure: 'CK_ECMQV_DERIVE_PARAMS',
     properties: `kdf:number sharedData:bytes? publicData:bytes ${secondProperties} publicKey:handle?`,
@@ -172,6 +173,7 @@ const rows: readonly KindRow[] = [
   },
 ];
 
+/** Property of a parameter object. */
 interface Property {
   readonly names: readonly string[];
   readonly type: string;
@@ -192,11 +194,12 @@ const byKind = new Map(
   ]),
 );
 
+/** Kind number of CK_PARAMS_AES_CBC. */
 const AES_CBC = 1;
 const none = new Uint8Array();
 const nameOfType: Readonly<Record<string, string>> = { number: 'Number', byte: 'Number', boolean: 'Boolean' };
 
-/** The bytes of a Buffer or any other view: a copy, since the application may go on to use it. */
+/** Copies the bytes of a Buffer or any other view: the application may go on to use the view. */
 function copyOf(view: ArrayBufferView): Uint8Array {
   return new Uint8Array(view.buffer, view.byteOffset, view.byteLength).slice();
 }
@@ -204,7 +207,7 @@ function copyOf(view: ArrayBufferView): Uint8Array {
 type Value = number | Uint8Array;
 type Values = ReadonlyMap<string, Value>;
 
-/** What stands for a property that is left out. */
+/** Values of optional properties that are left out, by type. */
 const missing: Readonly<Record<string, Value>> = {
   number: 0,
   byte: Uint8Array.of(0),
@@ -242,8 +245,8 @@ function readProperty(structure: string, { names, type, isOptional }: Property, 
 }
 
 /**
- * The fields of one of pkcs11js's parameter objects, `{ type: CK_PARAMS_*, … }`; undefined for a kind that there is not.
- * A TypeError with pkcs11js's own text for properties of the wrong type.
+ * Returns the fields of a parameter object of pkcs11js, `{ type: CK_PARAMS_*, … }`; undefined for an unknown kind.
+ * Throws a TypeError with pkcs11js's own text for a property of the wrong type.
  */
 export function fieldsOfKind(type: number, kind: number, parameter: object): readonly Field[] | undefined {
   const row = byKind.get(kind);
@@ -263,7 +266,7 @@ export function fieldsOfKind(type: number, kind: number, parameter: object): rea
       case '=':
         return { kind: 'inlined', value: bytes(name) };
       case '@':
-        // One that is left out is no object.
+        // A handle of zeros, or a handle that is left out, names no object.
         return bytes(name).every((byte) => byte === 0)
           ? { kind: 'number', value: 0 }
           : { kind: 'object', handle: bytes(name) };
@@ -275,13 +278,13 @@ export function fieldsOfKind(type: number, kind: number, parameter: object): rea
   });
 }
 
-/** What a token writes to the parameter goes to the application's own buffer. */
+/** Returns the application's own buffer, which takes the bytes that a token writes to the parameter. */
 function targetOf(parameter: object, name: string): Uint8Array {
   const view = (parameter as Record<string, ArrayBufferView>)[name] as ArrayBufferView;
   return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
 }
 
-/** The length of the IV in bits, where it is not given, is that of the IV. */
+/** Returns the value of a number field; if `ivBits` is left out, it is the length of the IV in bits. */
 function numberOf(name: string, values: Values): number {
   const value = values.get(name) as number;
   const iv = values.get('iv');

@@ -10,6 +10,7 @@ const inlined = (value: Uint8Array): Field => ({ kind: 'inlined', value });
 const pointed = (value: Uint8Array): Field => ({ kind: 'pointed', value });
 
 type Parameters = Readonly<Record<string, unknown>>;
+/** Builder of a parameter's fields; `field` is the parameter's name in errors. */
 type Layout = (field: string, params: Parameters) => readonly Field[];
 
 function bytes(field: string, params: Parameters, ...names: string[]): Uint8Array {
@@ -135,7 +136,7 @@ const ecdh: Layout = (field, params) => {
   ];
 };
 
-/** CK_EDDSA_PARAMS (PKCS#11 3.0 mechanisms, section 2.3): Ed25519ctx, Ed25519ph, Ed448. */
+/** CK_EDDSA_PARAMS (PKCS#11 3.0 mechanisms, section 2.3), for Ed25519ctx, Ed25519ph and Ed448. */
 const eddsa: Layout = (field, params) => {
   const context = bytes(field, params, 'context', 'contextData');
   const prehash = params.prehash ?? params.phFlag ?? false;
@@ -143,7 +144,7 @@ const eddsa: Layout = (field, params) => {
   return [{ kind: 'flag', value: prehash }, number(context.length), pointed(context)];
 };
 
-/** An IV, alone or, for CKM_AES_CBC_ENCRYPT_DATA, before the data. */
+/** IV, alone or, for CKM_AES_CBC_ENCRYPT_DATA, before the data. */
 const cbc: Layout = (field, params) => {
   const iv = bytes(field, params, 'iv');
   if (iv.length > 16) throw new InputError(`${field}.iv`, 'a Buffer of at most 16 bytes', iv);
@@ -169,7 +170,10 @@ const layoutByMechanism = new Map<number, Layout>([
   ),
 ]);
 
-/** The fields of a mechanism's parameter, from graphene's, pkcs11js's or our own form. */
+/**
+ * Returns the fields of a mechanism's parameter from graphene's, pkcs11js's or this package's form; InputError
+ * otherwise.
+ */
 export function fieldsOf(field: string, type: number, parameter: unknown): readonly Field[] {
   if (parameter === undefined || parameter === null) return [];
   if (typeof parameter === 'number') return [number(integerOf(field, parameter, 0, Number.MAX_SAFE_INTEGER))];
@@ -190,7 +194,7 @@ export function fieldsOf(field: string, type: number, parameter: unknown): reado
   return layout(field, parameter as Parameters);
 }
 
-/** From pkcs11js's form, which says what kind it is. */
+/** Returns the fields of a parameter in pkcs11js's form, which names the kind. */
 function fieldsOfGiven(field: string, type: number, kind: number, parameter: object): readonly Field[] {
   const expected = `a Buffer, or a kind of parameter that ${mechanismName(type)} takes`;
   if (!fitsKind(type, kind)) throw new InputError(field, expected, parameter);

@@ -2,27 +2,29 @@ import { type Attribute, attributeOf, ulongOf } from './attribute.js';
 import { CKA, CKK, CKO, CKR } from './codes.js';
 import { ck, findConstant, mechanismName, namesOf } from './constants.js';
 
-/** What PKCS#11 says against a request, found without asking a token: the code it names, and why. */
+/** Objection of PKCS#11 to a request, found without asking a token: the CKR code and an explanation. */
 export interface Violation {
   readonly code: number;
   readonly explanation: string;
 }
 
+/** Lowest code of vendors' own attributes and classes (CKA_VENDOR_DEFINED). */
 const VENDOR_DEFINED = 0x8000_0000;
-/** CKA_PUBLIC_KEY_INFO and CKA_ALLOWED_MECHANISMS, which pkcs11js does not have. */
+/** Code of CKA_PUBLIC_KEY_INFO, which pkcs11js lacks. */
 const PUBLIC_KEY_INFO = 0x129;
+/** Code of CKA_ALLOWED_MECHANISMS, which pkcs11js lacks. */
 const ALLOWED_MECHANISMS = 0x4000_0600;
 
 function types(names: string): readonly number[] {
   return names.split(' ').flatMap((name) => findConstant(`CKA_${name}`) ?? []);
 }
 
-// PKCS#11 2.40, section 4: the attributes that each class of object has.
-const storage = 'CLASS TOKEN PRIVATE MODIFIABLE LABEL COPYABLE DESTROYABLE';
-const key = 'KEY_TYPE ID START_DATE END_DATE DERIVE LOCAL KEY_GEN_MECHANISM ALLOWED_MECHANISMS';
-const material =
+// Attributes of each class of objects (PKCS#11 2.40, section 4).
+const storageNames = 'CLASS TOKEN PRIVATE MODIFIABLE LABEL COPYABLE DESTROYABLE';
+const attributesOfKeys = 'KEY_TYPE ID START_DATE END_DATE DERIVE LOCAL KEY_GEN_MECHANISM ALLOWED_MECHANISMS';
+const materialNames =
   'MODULUS MODULUS_BITS PUBLIC_EXPONENT PRIVATE_EXPONENT PRIME_1 PRIME_2 EXPONENT_1 EXPONENT_2 COEFFICIENT PRIME SUBPRIME BASE PRIME_BITS VALUE_BITS EC_PARAMS EC_POINT VALUE';
-const lasting = 'SENSITIVE EXTRACTABLE ALWAYS_SENSITIVE NEVER_EXTRACTABLE WRAP_WITH_TRUSTED';
+const secrecyNames = 'SENSITIVE EXTRACTABLE ALWAYS_SENSITIVE NEVER_EXTRACTABLE WRAP_WITH_TRUSTED';
 const byClass: ReadonlyMap<number, ReadonlySet<number>> = new Map(
   (
     [
@@ -31,19 +33,26 @@ const byClass: ReadonlyMap<number, ReadonlySet<number>> = new Map(
         'CERTIFICATE',
         'CERTIFICATE_TYPE TRUSTED CERTIFICATE_CATEGORY CHECK_VALUE START_DATE END_DATE SUBJECT ID ISSUER SERIAL_NUMBER VALUE URL HASH_OF_SUBJECT_PUBLIC_KEY HASH_OF_ISSUER_PUBLIC_KEY OWNER AC_ISSUER ATTR_TYPES JAVA_MIDP_SECURITY_DOMAIN NAME_HASH_ALGORITHM',
       ],
-      ['PUBLIC_KEY', `${key} ${material} SUBJECT ENCRYPT VERIFY VERIFY_RECOVER WRAP TRUSTED`],
-      ['PRIVATE_KEY', `${key} ${material} ${lasting} SUBJECT DECRYPT SIGN SIGN_RECOVER UNWRAP ALWAYS_AUTHENTICATE`],
-      ['SECRET_KEY', `${key} ${lasting} ENCRYPT DECRYPT SIGN VERIFY WRAP UNWRAP TRUSTED CHECK_VALUE VALUE VALUE_LEN`],
+      ['PUBLIC_KEY', `${attributesOfKeys} ${materialNames} SUBJECT ENCRYPT VERIFY VERIFY_RECOVER WRAP TRUSTED`],
+      [
+        'PRIVATE_KEY',
+        `${attributesOfKeys} ${materialNames} ${secrecyNames} SUBJECT DECRYPT SIGN SIGN_RECOVER UNWRAP ALWAYS_AUTHENTICATE`,
+      ],
+      [
+        'SECRET_KEY',
+        `${attributesOfKeys} ${secrecyNames} ENCRYPT DECRYPT SIGN VERIFY WRAP UNWRAP TRUSTED CHECK_VALUE VALUE VALUE_LEN`,
+      ],
     ] as const
-  ).map(([name, own]) => [ck(`CKO_${name}`), new Set([...types(`${storage} ${own}`), PUBLIC_KEY_INFO])]),
+  ).map(([name, own]) => [ck(`CKO_${name}`), new Set([...types(`${storageNames} ${own}`), PUBLIC_KEY_INFO])]),
 );
 
-/** What only a token says of an object. */
+/** Attributes that only the token sets. */
 const readOnly: ReadonlySet<number> = new Set(types('LOCAL KEY_GEN_MECHANISM ALWAYS_SENSITIVE NEVER_EXTRACTABLE'));
-/** What stays as it was made (PKCS#11 2.40, section 4.1.1 and the footnotes of its tables). */
+/** Attributes that never change (PKCS#11 2.40, section 4.1.1 and the footnotes of its tables). */
 const unchangeable: ReadonlySet<number> = new Set(
-  types(`CLASS KEY_TYPE CERTIFICATE_TYPE TOKEN PRIVATE MODIFIABLE VALUE_LEN ${material}`),
+  types(`CLASS KEY_TYPE CERTIFICATE_TYPE TOKEN PRIVATE MODIFIABLE VALUE_LEN ${materialNames}`),
 );
+/** Attributes that change in one direction, with the only value that they may be set to. */
 const oneWay: ReadonlyMap<number, number> = new Map([
   [CKA.sensitive, 1],
   [CKA.extractable, 0],
@@ -55,6 +64,7 @@ function nameOf(type: number): string {
   return attributeOf('template', type).name;
 }
 
+/** Returns the value of an attribute in a template; undefined if the template lacks the attribute. */
 export function attributeIn(template: readonly Attribute[], type: number): Uint8Array | undefined {
   return template.find((attribute) => attribute.type === type)?.value;
 }
@@ -68,7 +78,7 @@ function violation(code: number, explanation: string): Violation {
   return { code, explanation };
 }
 
-/** Values of the size that their attributes have. */
+/** Checks that each value has the size of its attribute. */
 function checkValues(template: readonly Attribute[]): Violation | undefined {
   for (const { type, value } of template) {
     const { kind, name } = attributeOf('template', type);
@@ -87,9 +97,9 @@ function checkAttributes(template: readonly Attribute[], objectClass: number): V
   const own = byClass.get(objectClass);
   for (const { type } of template) {
     if (type >= VENDOR_DEFINED || type === ALLOWED_MECHANISMS) continue;
-    if (readOnly.has(type)) return violation(CKR.attributeReadOnly, `attribute ${nameOf(type)} is the token's to set`);
+    if (readOnly.has(type)) return violation(CKR.attributeReadOnly, `only the token sets attribute ${nameOf(type)}`);
     if (own !== undefined && !own.has(type))
-      return violation(CKR.attributeTypeInvalid, `attribute ${nameOf(type)} is none of such objects`);
+      return violation(CKR.attributeTypeInvalid, `objects of this class have no attribute ${nameOf(type)}`);
   }
   return checkValues(template);
 }
@@ -116,13 +126,13 @@ const privateMaterial = new Map<number, string>([
   [CKK.ecMontgomery, 'EC_PARAMS VALUE'],
 ]);
 
-/** C_CreateObject (PKCS#11 2.40, section 5.7). */
+/** Checks the template of C_CreateObject (PKCS#11 2.40, section 5.7). */
 export function checkCreation(template: readonly Attribute[]): Violation | undefined {
   const incomplete = missing(template, 'CLASS');
   if (incomplete !== undefined) return incomplete;
   const objectClass = numberIn(template, CKA.class) ?? Number.NaN;
   if (!byClass.has(objectClass) && !(objectClass >= VENDOR_DEFINED))
-    return violation(CKR.attributeValueInvalid, 'attribute class is of no kind that can be created');
+    return violation(CKR.attributeValueInvalid, 'objects of the given class cannot be created');
   const wrong = checkAttributes(template, objectClass);
   if (wrong !== undefined) return wrong;
   if (objectClass === CKO.certificate) {
@@ -138,7 +148,9 @@ export function checkCreation(template: readonly Attribute[]): Violation | undef
   return needed === undefined ? undefined : missing(template, needed);
 }
 
-/** What a generating mechanism makes. */
+/**
+ * Result of a generating mechanism: a pair or a single key, its type, and the attributes that the template must have.
+ */
 interface Generation {
   readonly pair: boolean;
   readonly keyType: number;
@@ -166,7 +178,9 @@ const generations: ReadonlyMap<number, Generation> = new Map(
   ]),
 );
 
-/** The class and key type that a mechanism generates; of key pairs the type of both. */
+/**
+ * Returns the key type (CKK_*) that a mechanism generates, for a pair that of both keys; undefined if it is not known.
+ */
 export function generatedType(mechanism: number): number | undefined {
   return generations.get(mechanism)?.keyType;
 }
@@ -183,7 +197,7 @@ function checkMechanism(mechanism: number, pair: boolean): Violation | undefined
 function checkGenerated(mechanism: number, template: readonly Attribute[], objectClass: number): Violation | undefined {
   const given = numberIn(template, CKA.class);
   if (given !== undefined && given !== objectClass)
-    return violation(CKR.templateInconsistent, 'attribute class is another than the mechanism generates');
+    return violation(CKR.templateInconsistent, 'the mechanism generates objects of another class');
   const keyType = numberIn(template, CKA.keyType);
   const generated = generatedType(mechanism);
   if (keyType !== undefined && generated !== undefined && keyType !== generated) {
@@ -191,13 +205,13 @@ function checkGenerated(mechanism: number, template: readonly Attribute[], objec
     return violation(CKR.templateInconsistent, `attribute keyType is ${names}`);
   }
   if (objectClass !== CKO.publicKey && attributeIn(template, CKA.value) !== undefined)
-    return violation(CKR.templateInconsistent, 'attribute value is what is to be generated');
+    return violation(CKR.templateInconsistent, 'the mechanism generates attribute value; leave it out');
   return checkAttributes(template, objectClass);
 }
 
 const aesLengths: ReadonlySet<number> = new Set([16, 24, 32]);
 
-/** C_GenerateKey (PKCS#11 2.40, section 5.13). */
+/** Checks mechanism and template of C_GenerateKey (PKCS#11 2.40, section 5.13). */
 export function checkGeneration(mechanism: number, template: readonly Attribute[]): Violation | undefined {
   const wrong =
     checkMechanism(mechanism, false) ??
@@ -207,10 +221,12 @@ export function checkGeneration(mechanism: number, template: readonly Attribute[
   const length = numberIn(template, CKA.valueLen);
   if (mechanism === ck('CKM_AES_KEY_GEN') && !aesLengths.has(length ?? 0))
     return violation(CKR.attributeValueInvalid, 'attribute valueLen: an AES key has 16, 24 or 32 bytes');
-  return length === 0 ? violation(CKR.attributeValueInvalid, 'attribute valueLen: a key of no bytes') : undefined;
+  return length === 0
+    ? violation(CKR.attributeValueInvalid, 'attribute valueLen: a key cannot have 0 bytes')
+    : undefined;
 }
 
-/** C_GenerateKeyPair (PKCS#11 2.40, section 5.13). */
+/** Checks mechanism and templates of C_GenerateKeyPair (PKCS#11 2.40, section 5.13). */
 export function checkPairGeneration(
   mechanism: number,
   publicTemplate: readonly Attribute[],
@@ -224,25 +240,27 @@ export function checkPairGeneration(
   );
 }
 
-/** The template of C_UnwrapKey and C_DeriveKey: it has to say what comes out (PKCS#11 2.40, section 5.13). */
+/**
+ * Checks the template of C_UnwrapKey or C_DeriveKey, which must name class and key type (PKCS#11 2.40, section 5.13).
+ */
 export function checkMade(template: readonly Attribute[], classes: readonly number[]): Violation | undefined {
   const incomplete = missing(template, 'CLASS KEY_TYPE');
   if (incomplete !== undefined) return incomplete;
   const objectClass = numberIn(template, CKA.class) ?? Number.NaN;
   if (!classes.includes(objectClass))
-    return violation(CKR.templateInconsistent, 'attribute class is of no kind that comes out of this call');
+    return violation(CKR.templateInconsistent, 'the call does not make objects of the given class');
   if (attributeIn(template, CKA.value) !== undefined)
-    return violation(CKR.templateInconsistent, 'attribute value is what the call gives');
+    return violation(CKR.templateInconsistent, 'the call sets attribute value; leave it out');
   return checkAttributes(template, objectClass);
 }
 
-/** C_CopyObject (PKCS#11 2.40, section 5.7): what may be other in a copy. */
+/** Checks the template of C_CopyObject: attributes that may differ in a copy (PKCS#11 2.40, section 5.7). */
 export function checkCopy(template: readonly Attribute[], objectClass: number): Violation | undefined {
   const copied = template.filter(({ type }) => type !== CKA.token && type !== CKA.private && type !== CKA.modifiable);
   return checkChange(copied, objectClass) ?? checkValues(template);
 }
 
-/** C_SetAttributeValue (PKCS#11 2.40, section 5.7): what of an object may change. */
+/** Checks the template of C_SetAttributeValue: attributes that may change (PKCS#11 2.40, section 5.7). */
 export function checkChange(template: readonly Attribute[], objectClass: number): Violation | undefined {
   const wrong = checkAttributes(template, objectClass);
   if (wrong !== undefined) return wrong;

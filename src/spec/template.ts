@@ -1,16 +1,17 @@
 import { type Attribute, attributeOf, encodeAttribute } from './attribute.js';
 import { InputError } from './input.js';
 
-/** CKA_WRAP_TEMPLATE, CKA_UNWRAP_TEMPLATE and CKA_DERIVE_TEMPLATE. */
+/** Types of attributes that are templates: CKA_WRAP_TEMPLATE, CKA_UNWRAP_TEMPLATE and CKA_DERIVE_TEMPLATE. */
 export const nestedTypes: ReadonlySet<number> = new Set([0x4000_0211, 0x4000_0212, 0x4000_0213]);
 
-/** pkcs11js's form: `[{ type: CKA_LABEL, value: 'x' }]`. */
+/** Template in pkcs11js's form: `[{ type: CKA_LABEL, value: 'x' }]`. */
 export type RawTemplate = readonly { readonly type: number; readonly value?: unknown }[];
-/** graphene's form: `{ label: 'x', class: 'SECRET_KEY' }`. */
+/** Template in graphene's form: `{ label: 'x', class: 'SECRET_KEY' }`. */
 export type FriendlyTemplate = Readonly<Record<string, unknown>>;
+/** Template in either form. */
 export type Template = RawTemplate | FriendlyTemplate;
 
-/** A template in wire form; an attribute given twice, or unknown, is an InputError. */
+/** Encodes a template; InputError for an attribute that is unknown, given twice or a template itself. */
 export function encodeTemplate(field: string, template: unknown): readonly Attribute[] {
   if (template === undefined || template === null) return [];
   if (typeof template !== 'object') throw new InputError(field, 'a template (an object or an array)', template);

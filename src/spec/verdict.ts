@@ -1,7 +1,7 @@
 import { CKR } from './codes.js';
 import { constantsOf } from './constants.js';
 
-/** What a CKR code says about whose fault it is. */
+/** Classification of CKR codes by the party at fault; `ambiguous` if the code does not tell. */
 export type Verdict =
   | 'ok'
   | 'caller'
@@ -13,7 +13,7 @@ export type Verdict =
   | 'ambiguous'
   | 'credential';
 
-// Codes of one verdict; names without CKR_. Families are matched by their beginning.
+// Codes by verdict; names without CKR_.
 const named: Readonly<Record<Exclude<Verdict, 'ambiguous'>, readonly string[]>> = {
   ok: ['OK', 'SIGNATURE_INVALID', 'SIGNATURE_LEN_RANGE', 'BUFFER_TOO_SMALL', 'NO_EVENT'],
   caller: [
@@ -70,7 +70,7 @@ const named: Readonly<Record<Exclude<Verdict, 'ambiguous'>, readonly string[]>> 
     'TOKEN_NOT_PRESENT',
     'TOKEN_NOT_RECOGNIZED',
     'SLOT_ID_INVALID',
-    // No PIN was looked at, and no try is spent: a token in files says so for a moment while another process logs in.
+    // No PIN was checked and no try is spent: a token in files answers so for a moment while another process logs in.
     'USER_PIN_NOT_INITIALIZED',
   ],
   credential: ['PIN_INCORRECT', 'PIN_INVALID', 'PIN_LEN_RANGE', 'PIN_EXPIRED', 'PIN_LOCKED'],
@@ -87,12 +87,13 @@ const table: ReadonlyMap<number, Verdict> = new Map(
   ),
 );
 
-/** Verdicts that a configuration gives to codes of its vendor, over the standard ones. */
-export type VerdictOverrides = ReadonlyMap<number, Verdict>;
+/** Verdicts of the configuration on CKR codes (policy.verdicts); they replace the standard verdicts. */
+type VerdictOverrides = ReadonlyMap<number, Verdict>;
 
-/** The verdict on a code: what no table names (FUNCTION_FAILED, GENERAL_ERROR, vendors' codes) is ambiguous. */
+/** Returns the verdict on a code; codes outside the tables (FUNCTION_FAILED, GENERAL_ERROR, vendors') are ambiguous. */
 export function verdictOn(code: number, overrides?: VerdictOverrides): Verdict {
   return overrides?.get(code) ?? table.get(code) ?? 'ambiguous';
 }
 
+/** Code of success. */
 export const CKR_OK: number = CKR.ok;

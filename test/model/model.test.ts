@@ -4,16 +4,16 @@ import { createGroup } from '../../src/index.js';
 import { Cluster } from '../support/cluster.js';
 import { ModelRun, type Step } from '../support/model.js';
 
-/** `npm run test:soak` runs many more: so many sequences, or as many as there is time for (minutes). */
+/** Limits of a run: number of sequences, and time (minutes). `npm run test:soak` raises both. */
 const runs = Number(process.env.MODEL_RUNS ?? 4);
 const minutes = Number(process.env.MODEL_MINUTES ?? 5);
-/** Replays one: what a failure has printed. The short run is the same each time, the long one another. */
+/** Seed and path that a failure has printed, for a replay. By default the long run has a random seed. */
 const isLong = process.env.MODEL_RUNS !== undefined;
 const seed = Number(process.env.MODEL_SEED ?? (isLong ? Math.floor(Math.random() * 2 ** 31) : 4));
 const path = process.env.MODEL_PATH;
 const length = Number(process.env.MODEL_LENGTH ?? 20);
 
-/** Whether several keys may go by one name. */
+/** True if several keys may share label and CKA_ID. */
 const twins = process.env.MODEL_TWINS !== undefined;
 
 const app = fc.constantFrom(0, 0, 1);
@@ -44,7 +44,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 
 let model: Cluster;
 beforeAll(async () => {
-  // Three tokens, of which two are a group; the third is there to be added.
+  // Makes three tokens, of which two form a group; the third can be added.
   model = await Cluster.make('model', [[], [], []]);
   const whole = model.configuration({ hangAfter: 2000, writeHangAfter: 20_000 });
   await createGroup({ ...whole, members: whole.members.slice(0, 2) });
@@ -61,7 +61,7 @@ async function runOnce(steps: readonly Step[]): Promise<void> {
 }
 
 test(
-  'whatever happens, no key is lost, none returns, and all members end up alike',
+  'in random sequences no key is lost, none comes back, and all members hold the same in the end',
   async () => {
     process.stderr.write(`model: MODEL_SEED=${seed}${path === undefined ? '' : ` MODEL_PATH=${path}`}\n`);
     const started = Date.now();
@@ -81,7 +81,7 @@ test(
         ...(path === undefined ? {} : { path }),
       },
     );
-    // One that was under way when the time was over is finished.
+    // Waits for a sequence that was running when the time was over.
     await running.catch(() => {});
     process.stderr.write(`model: ${done} sequences in ${Math.round((Date.now() - started) / 1000)} s\n`);
     if (!result.failed || result.counterexample === null) return;

@@ -1,6 +1,6 @@
-// Both ends of the channel in one process, for ThreadSanitizer: the lanes of a host as they are, and an application that
-// sends jobs of all sizes as fast as they are taken, in bursts and with pauses, looks for the replies, and sleeps until the
-// bell rings. Ends with 0 when each job was replied to once.
+// Stress test of both ends of the channel in one process, for ThreadSanitizer. The host's lanes are the real ones. The
+// application sends jobs of all sizes as fast as the lanes take them, in bursts and with pauses. Between bursts the
+// application takes the replies, or sleeps until the bell rings. The exit code is 0 if each job got one reply.
 //
 //   channel-stress JOBS LANES
 #include <algorithm>
@@ -21,10 +21,12 @@ namespace {
 
 using namespace pkcs11ha;
 
+// Maximum number of jobs that wait for a reply.
 constexpr std::uint32_t kWindow = 16;
+// Maximum time until the bell rings (ms).
 constexpr int kBellWithin = 10'000;
 
-// A job without a step, and with more behind it than there is to read.
+// Job without steps, followed by `more` bytes that no step reads.
 std::vector<std::uint8_t> jobOf(std::uint64_t id, std::size_t more) {
   std::vector<std::uint8_t> packet;
   Writer writer(packet);
@@ -63,11 +65,11 @@ class Application {
     const auto packet = jobOf(id, isLarge ? kInlineLimit * 2 : random_() % 2000);
     if (isLarge) {
       if (!page_.jobs.hasRoomFor(0) || sendPacket(socket_, packet, {}, false) != SendResult::sent) return false;
-      page_.jobs.putElsewhere();
+      page_.jobs.putSocketMark();
     } else if (!page_.jobs.put(packet)) {
       return false;
     }
-    page_.scheduler.wakeIfNobodyComes();
+    page_.scheduler.wakeIfNeeded();
     ++outstanding_;
     return true;
   }
@@ -81,7 +83,7 @@ class Application {
       std::uint64_t id = 0;
       if (kind == Ring::Taken::packet) std::memcpy(&id, packet.data(), sizeof id);
       if (id == 0 || id >= seen_.size() || seen_[id]) {
-        std::fprintf(stderr, "a reply that nobody waits for: %llu\n", static_cast<unsigned long long>(id));
+        std::fprintf(stderr, "unexpected reply to job %llu\n", static_cast<unsigned long long>(id));
         return false;
       }
       seen_[id] = true;
@@ -93,7 +95,7 @@ class Application {
     if (!page_.replies.isEmpty()) return true;
     pollfd waiting{socket_, POLLIN, 0};
     if (::poll(&waiting, 1, kBellWithin) != 1) {
-      std::fprintf(stderr, "no bell, with %u jobs out\n", outstanding_);
+      std::fprintf(stderr, "the bell did not ring within %d ms; %u jobs have no reply\n", kBellWithin, outstanding_);
       return false;
     }
     std::vector<std::uint8_t> bell;
@@ -119,6 +121,6 @@ int main(int count, char** arguments) {
   auto* host = new Host{ends[1], page};
   startLanes(*host, static_cast<std::uint32_t>(std::strtoul(arguments[2], nullptr, 10)));
   const bool isWell = Application(*page, ends[0], std::strtoull(arguments[1], nullptr, 10)).run();
-  std::printf("%s\n", isWell ? "each job was replied to once" : "failed");
+  std::printf("%s\n", isWell ? "each job got one reply" : "failed");
   return isWell ? 0 : 1;
 }

@@ -2,7 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import { addon } from '../../src/runtime/hosts/addon.js';
 
 describe('the addon', () => {
-  test('refuses what is no message, no secret and no channel', () => {
+  test('refuses arguments that are no message, no secret or no channel', () => {
     const channel = new addon.Channel();
     expect(() => channel.send('text' as never, 4)).toThrow('send(message: Uint8Array');
     expect(() => channel.send(Buffer.alloc(4), 5)).toThrow('length is outside of the message');
@@ -16,14 +16,14 @@ describe('the addon', () => {
     channel.close();
   });
 
-  test('a wait ends in time when nothing comes', () => {
+  test('ends a wait at its time if nothing comes', () => {
     const channel = new addon.Channel();
     expect(addon.waitReadable([channel], 1, 20)).toBe(false);
     expect(addon.waitReadable([], 0, 0)).toBe(false);
     channel.close();
   });
 
-  test('an other end that is gone is told', () => {
+  test('reports that the other end has closed', () => {
     const channel = new addon.Channel();
     channel.closeHostEnds();
     expect(channel.send(Buffer.alloc(100_000), 100_000)).toBe(2);
@@ -32,7 +32,7 @@ describe('the addon', () => {
     channel.close();
   });
 
-  test('a full channel refuses, and nothing is lost', () => {
+  test('refuses to send to a full channel, and loses nothing', () => {
     const channel = new addon.Channel();
     let sent = 0;
     while (channel.send(Buffer.alloc(4096), 4096) === 0) sent += 1;
@@ -41,7 +41,7 @@ describe('the addon', () => {
     channel.close();
   });
 
-  test('a secret keeps its bytes until it is wiped', () => {
+  test('keeps the bytes of a secret until it is wiped', () => {
     const bytes = Buffer.from('123456');
     const secret = new addon.Secret(bytes);
     bytes.fill(0);
@@ -51,7 +51,7 @@ describe('the addon', () => {
     secret.wipe();
   });
 
-  test('secrets are joined to one that does not need them any more', () => {
+  test('joins two secrets to one that outlives them', () => {
     const [first, second, both] = ['1234', '56', '123456'].map((text) => new addon.Secret(Buffer.from(text)));
     if (first === undefined || second === undefined || both === undefined) throw new Error('no secrets');
     const joined = addon.Secret.joined(first, second);
@@ -65,7 +65,7 @@ describe('the addon', () => {
     expect(addon.Secret.joined(large, large).equals(new addon.Secret(Buffer.alloc(10_000, 7)))).toBe(true);
   });
 
-  test('secrets are equal when all of their bytes are', () => {
+  test('compares secrets by all of their bytes', () => {
     const secretOf = (text: string) => new addon.Secret(Buffer.from(text));
     const secret = secretOf('123456');
     expect(secret.equals(secret)).toBe(true);
@@ -75,7 +75,7 @@ describe('the addon', () => {
     expect(secretOf('').equals(addon.Secret.joined(secretOf(''), secretOf('')))).toBe(true);
   });
 
-  test('what is no secret, or none any more, is neither joined nor compared', () => {
+  test('refuses to join or compare values that are no secret, or wiped', () => {
     const secret = new addon.Secret(Buffer.from('123456'));
     const wiped = new addon.Secret(Buffer.alloc(0));
     wiped.wipe();
@@ -92,13 +92,13 @@ describe('the addon', () => {
     expect(() => wiped.equals(secret)).toThrow('the secret has been wiped');
   });
 
-  test('lanes are empty before anything has begun', () => {
+  test('reports no lanes before a job has begun', () => {
     const channel = new addon.Channel();
     expect(channel.lanes()).toEqual([]);
     channel.close();
   });
 
-  test('a process that has not ended is not told to have', () => {
+  test('does not report the end of a process that runs', () => {
     expect(addon.processEnd(process.pid, 1)).toBeNull();
   });
 });

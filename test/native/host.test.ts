@@ -30,13 +30,13 @@ const unloaded = 0x190;
 const ok = ck('CKR_OK');
 
 describe('a host', () => {
-  /** SCHED_OTHER is 0, SCHED_BATCH 3: field 41 of proc_pid_stat(5), counted after the name. */
+  /** Returns the scheduling policy of each thread (0 SCHED_OTHER, 3 SCHED_BATCH): field 41 of proc_pid_stat(5). */
   const policiesOf = (pid: number): readonly string[] =>
     readdirSync(`/proc/${pid}/task`).map(
       (thread) => readFileSync(`/proc/${pid}/task/${thread}/stat`, 'utf8').split(') ')[1]?.split(' ')[38] ?? '',
     );
 
-  test('gives way with all its threads, for as long as it is told to', () => {
+  test('[Rule 17] gives way to other processes with all its threads, until it is told otherwise', () => {
     const host = start();
     host.call({ steps: [step('X_Load', softhsmModule(), '')], sessionless: true });
     for (const [gives, policy] of [
@@ -54,21 +54,21 @@ describe('a host', () => {
     ]);
   });
 
-  test('says why a library does not load', () => {
+  test('reports why a library does not load', () => {
     const reply = start().call({ steps: [step('X_Load', '/nowhere/lib.so', '')], sessionless: true });
     expect(reply.results).toMatchObject([{ call: 'X_Load', value: expect.stringContaining('/nowhere/lib.so') }]);
   });
 
-  test('says why a library that is no PKCS#11 module does not load', () => {
+  test('reports that a library is no PKCS#11 module', () => {
     const reply = start().call({ steps: [step('X_Load', 'libm.so.6', '')], sessionless: true });
     expect(reply.results).toMatchObject([{ value: 'the library has no C_GetFunctionList' }]);
   });
 
-  test('does not begin a job whose deadline has passed', () => {
+  test('[Rule 2] does not begin a job whose deadline has passed', () => {
     expect(start().call({ steps: [step('C_GetSlotList', true)], sessionless: true }, 1).status).toBe('expired');
   });
 
-  test('survives packets that make no sense, and answers those that follow', () => {
+  test('survives malformed packets, and answers later ones', () => {
     const bare = start();
     expect(bare.call({ steps: [step('X_Load', softhsmModule(), '')], sessionless: true }).results).toHaveLength(1);
     const writer = new Writer();
@@ -80,7 +80,7 @@ describe('a host', () => {
       ],
       sessionless: true,
     };
-    // Every prefix of a good packet, and good packets with any one byte changed.
+    // Makes every prefix of a good packet, and good packets with one byte changed.
     writeJob(writer, 1, Number.POSITIVE_INFINITY, whole);
     const good = Buffer.from(writer.bytes.subarray(0, writer.length));
     const bad = Array.from({ length: good.length - 1 }, (_, length) => good.subarray(0, length + 1));
@@ -105,16 +105,16 @@ describe('a host', () => {
     expect(reply.results[0]?.code).not.toBe(0);
   });
 
-  test('keeps no descriptor it does not need, and can leave no core dump', () => {
+  test('keeps no needless descriptor, and leaves no core dump', () => {
     const bare = start();
     bare.call({ steps: [step('C_GetSlotList', true)], sessionless: true });
     const { pid } = bare.child;
     try {
       const names = readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`));
-      // Standard input, output and error, and the socket.
+      // Counts standard input, output and error, and the socket.
       expect(names.filter((name) => !name.startsWith('/proc'))).toHaveLength(4);
     } catch (error) {
-      // Only who may trace any process sees into one that is not dumpable.
+      // Allows EACCES: only a user who may trace any process can read a process that is not dumpable.
       expect(error).toMatchObject({ code: 'EACCES' });
     }
     expect(readFileSync(`/proc/${pid}/limits`, 'utf8')).toMatch(/Max core file size\s+0\s+0/u);
@@ -129,7 +129,7 @@ describe('a host', () => {
   test.each([
     ['its application closes the channel', (bare: BareHost) => bare.channel.close()],
     ['it is told to leave', (bare: BareHost) => bare.child.kill('SIGUSR2')],
-  ])('finishes what it writes, begins nothing more, and ends when %s', async (_, end) => {
+  ])('[Rule 9] finishes its write, begins no further job, and ends when %s', async (_, end) => {
     const folder = makeFolder('farewell');
     try {
       const hsm = await makeHsm(folder.path, 'left', {});
@@ -154,7 +154,7 @@ describe('a host', () => {
     }
   });
 
-  test('whose sessions were lost says so until somebody logs in, instead of finding no private objects', async () => {
+  test('[Rule 14] with lost sessions answers an error until the next login, and never an empty find', async () => {
     const folder = makeFolder('lost');
     try {
       const hsm = await makeHsm(folder.path, 'lost', {});
@@ -183,7 +183,7 @@ describe('a host', () => {
     ['CKR_DEVICE_ERROR', 0x30],
     ['CKR_HOST_MEMORY', 0x02],
     ['a code of the vendor', 0x80000123],
-  ])('leaves no operation behind where the token does not end it and says %s', async (_, code) => {
+  ])('leaves no operation open after a call that fails with %s and does not end it', async (_, code) => {
     const folder = makeFolder('unended');
     try {
       const hsm = await makeHsm(folder.path, 'unended', {});
@@ -200,7 +200,7 @@ describe('a host', () => {
     }
   });
 
-  test('ends at once when it is told to leave and only what writes nothing hangs', async () => {
+  test('ends at once when it is told to leave while a call hangs that writes nothing', async () => {
     const folder = makeFolder('farewell');
     try {
       const control = join(folder.path, 'control');
@@ -216,7 +216,7 @@ describe('a host', () => {
     }
   });
 
-  test('is not ended by the signals that end its application', async () => {
+  test('ignores the signals that end its application', async () => {
     const bare = start();
     bare.call({ steps: [step('C_GetSlotList', true)], sessionless: true });
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) bare.child.kill(signal);
@@ -226,7 +226,7 @@ describe('a host', () => {
 
 const secretOf = (text: string): NativeSecret => new addon.Secret(Buffer.from(text));
 
-/** The change of a PIN, with lengths that may be wrong. */
+/** Returns the job of a PIN change, with lengths that may be wrong. */
 const change = (oldPin: string, newPin: string, lengths = [oldPin.length, newPin.length]): Job => ({
   steps: [step('C_SetPIN', lengths[0] ?? 0, lengths[1] ?? 0)],
   sessionless: true,
@@ -242,7 +242,7 @@ const login = (pin: string): Job => ({
 
 const codeOf = (reply: JobReply): number | undefined => reply.results.at(-1)?.code;
 
-/** Whether a process has these bytes in memory that it can write to; undefined for who may not look. */
+/** Returns true if a process has these bytes in writable memory; undefined if its memory may not be read. */
 function remainsIn(pid: number | undefined, bytes: Buffer): boolean | undefined {
   let memory: number;
   try {
@@ -256,7 +256,7 @@ function remainsIn(pid: number | undefined, bytes: Buffer): boolean | undefined 
     return [...maps].some(([, from, to]) => {
       const start = BigInt(`0x${from}`);
       const size = Number(BigInt(`0x${to}`) - start);
-      // A sanitizer's own, terabytes of it.
+      // Leaves out a sanitizer's own memory, which is terabytes.
       if (size > 2 ** 28) return false;
       const region = Buffer.alloc(size);
       return region.subarray(0, readSync(memory, region, 0, region.length, start)).includes(bytes);
@@ -273,7 +273,7 @@ describe('a PIN', () => {
 
   const makeToken = (): Promise<Hsm> => makeHsm(folder.path, 'pins', { pin: '648219' });
 
-  /** A host with its anchor session on the token, and nobody logged in. */
+  /** Starts a host with its anchor session on the token, without a login. */
   const attachTo = ({ env, module, label }: Hsm): BareHost => {
     const bare = start(env);
     attach(bare, module, label);
@@ -281,7 +281,7 @@ describe('a PIN', () => {
   };
 
   test.each([
-    ['nobody is', false],
+    ['no user is', false],
     ['the user is', true],
   ])('is changed when %s logged in: the new one logs in, the old one does not', async (_, isLoggedIn) => {
     const hsm = await makeToken();
@@ -296,13 +296,13 @@ describe('a PIN', () => {
     expect(codeOf(other.call(login('98765432')))).toBe(ok);
   });
 
-  test('stays when the old one is wrong', async () => {
+  test('stays if the old PIN is wrong', async () => {
     const hsm = await makeToken();
     expect(codeOf(attachTo(hsm).call(change('111111', '98765432')))).toBe(pinIncorrect);
     expect(codeOf(attachTo(hsm).call(login('648219')))).toBe(ok);
   });
 
-  test('stays when the lengths do not add up to what is there, or the job comes too late', async () => {
+  test('stays if the lengths do not match the secret, or the deadline has passed', async () => {
     const hsm = await makeToken();
     const bare = attachTo(hsm);
     for (const lengths of [
@@ -320,7 +320,7 @@ describe('a PIN', () => {
     expect(codeOf(attachTo(hsm).call(login('648219')))).toBe(ok);
   });
 
-  test('that is changed ends no login: handles of it stay good, and older ones bad', async () => {
+  test('[Rule 13] that is changed ends no login: handles of that login stay valid, and older ones invalid', async () => {
     const bare = attachTo(await makeToken());
     const look: Job = { steps: [step('C_GetSessionInfo')] };
     expect(codeOf(bare.call(login('648219'), undefined, 1))).toBe(ok);
@@ -329,10 +329,10 @@ describe('a PIN', () => {
     expect(bare.call(look, undefined, 0).status).toBe('expired');
   });
 
-  test('is nowhere in a host that was sent it and has answered, whether it ran or not', async () => {
+  test("is nowhere in a host's memory after the job was answered, whether it ran or not", async () => {
     const bare = attachTo(await makeToken());
     const pid = bare.child.pid;
-    // What is no secret is found, so that the search is one.
+    // Searches for bytes that are no secret first, to see that the search finds bytes.
     const text = randomBytes(16).toString('hex');
     bare.call({ steps: [step('X_Load', `/nowhere/${text}`, '')], sessionless: true });
     if (remainsIn(pid, Buffer.from(text)) === undefined) return;

@@ -1,12 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from '@jest/globals';
-import { calls } from '../../src/spec/calls.js';
+import { calls } from '../../src/spec/call-codecs.js';
 import { endOf, readReply, resultOf, step, writeJob } from '../../src/spec/job.js';
 import { Writer } from '../../src/spec/wire.js';
 
 describe('the table of calls', () => {
-  test('has the numbers that the host has', () => {
+  test('has the same numbers as the host', () => {
     const text = readFileSync(fileURLToPath(new URL('../../native/host/calls/calls.def', import.meta.url)), 'utf8');
     const host = new Map(
       [...text.matchAll(/^CALL\((\d+), (\w+)\)$/gmu)].map(([, number, name]) => [name, Number(number)]),
@@ -29,7 +29,7 @@ describe('a job', () => {
     );
   });
 
-  test('a packet that outgrows its buffer is whole', () => {
+  test('is encoded whole if it outgrows its buffer', () => {
     const writer = new Writer();
     const data = Buffer.alloc(100_000, 5);
     writeJob(writer, 1, Number.POSITIVE_INFINITY, { steps: [step('C_Digest', data)] });
@@ -52,7 +52,7 @@ describe('a reply', () => {
     return Buffer.from(writer.bytes.subarray(0, writer.length));
   };
 
-  test('gives the steps that were run, and what ended it', () => {
+  test('has the results of its steps, and its status', () => {
     const reply = readReply(packetOf([60, 0, Buffer.alloc(0)], [61, 0x30, Buffer.alloc(0)]));
     expect(reply).toMatchObject({ id: 9, status: 'done' });
     expect(endOf(reply)).toMatchObject({ call: 'C_Sign', code: 0x30 });
@@ -60,7 +60,7 @@ describe('a reply', () => {
     expect(() => resultOf(reply, 0, 'C_Sign')).toThrow(RangeError);
   });
 
-  test('that is cut short is no reply', () => {
+  test('that is cut short is refused', () => {
     const packet = packetOf([61, 0, Buffer.from('04000000aabbccdd', 'hex')]);
     expect(resultOf(readReply(packet), 0, 'C_Sign')).toEqual(Buffer.from('aabbccdd', 'hex'));
     for (let length = 0; length < packet.length; length += 1)

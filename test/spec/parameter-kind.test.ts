@@ -5,7 +5,7 @@ import { fieldsOfKind } from '../../src/spec/parameter-kind.js';
 
 const bytes = (...values: readonly number[]): Buffer => Buffer.from(values);
 
-/** A structure's fields in short: numbers, `*` pointers, `=` bytes that stand in it, `~` pointers that are written to, `@` handles. */
+/** Returns a structure's fields in short: numbers, `*` pointers, `=` bytes inside, `~` output pointers, `@` handles. */
 function layoutOf(fields: readonly Field[] | undefined): string {
   const shown = (fields ?? []).map((field) => {
     switch (field.kind) {
@@ -25,7 +25,7 @@ function layoutOf(fields: readonly Field[] | undefined): string {
 const handle = bytes(7, 0, 0, 0, 0, 0, 0, 0);
 const second = { privateDataLen: 2, privateData: handle, publicData2: bytes(9) };
 
-describe('the structures of pkcs11js, as PKCS#11 has them', () => {
+describe('structures of PKCS#11 in pkcs11js', () => {
   test.each([
     [1, { iv: Buffer.alloc(16, 1), data: bytes(2) }, `=${'01'.repeat(16)} *02 1`],
     [2, { dataLen: 5, nonce: bytes(1), aad: bytes(2, 3), macLen: 8 }, '5 *01 1 *0203 2 8'],
@@ -60,19 +60,19 @@ describe('the structures of pkcs11js, as PKCS#11 has them', () => {
     expect(layoutOf(fieldsOfKind(0, kind, { type: kind, ...parameter }))).toBe(layout);
   });
 
-  test('of SKIPJACK, with a length that is a sum', () => {
+  test('have the layout of SKIPJACK, with a length that is a sum', () => {
     const names = ['password', 'publicData', 'primeP', 'baseG', 'subprimeQ', 'randomA'];
     const wrap = Object.fromEntries(names.map((name, at) => [name, Buffer.alloc(at + 1, at)]));
     expect(layoutOf(fieldsOfKind(0, 21, wrap))).toBe('1 *00 2 *0101 7 5 6 *050505050505 *020202 *03030303 *0404040404');
   });
 
-  test('there is no other kind', () => {
+  test('are all listed here', () => {
     for (const kind of [0, 14, 29, 999]) expect(fieldsOfKind(0, kind, {})).toBeUndefined();
   });
 });
 
-describe('what an application gives', () => {
-  test('is copied, and gets what a token writes', () => {
+describe('parameters of an application', () => {
+  test('are copied, and get the bytes that a token writes', () => {
     const iv = bytes(1, 2, 3);
     const fields = fieldsOfKind(0, 25, { iv, ivBits: 24 }) ?? [];
     iv.fill(0);
@@ -83,13 +83,13 @@ describe('what an application gives', () => {
     expect(iv).toEqual(bytes(7, 8, 9));
   });
 
-  test('handles of objects become those of the member that is asked', () => {
+  test('get the handles of the member that is asked', () => {
     const mechanism = { type: 1, fields: fieldsOfKind(0, 28, { wrapOID: bytes(2), key: handle }) ?? [] };
     expect(handlesIn(mechanism)).toEqual([new Uint8Array(handle)]);
     expect(layoutOf(bindObjects(mechanism, [bytes(42, 0, 0, 0, 0, 0, 0, 0)]).fields)).toBe('*02 1 * 0 42');
   });
 
-  test('views of any kind are bytes, and numbers are cut as pkcs11js cuts them', () => {
+  test('may be views of any kind, and numbers are truncated as in pkcs11js', () => {
     const view = new DataView(new Uint8Array([9, 1, 2, 9]).buffer, 1, 2);
     expect(layoutOf(fieldsOfKind(0, 7, { iv: view, ivBits: 16.9 }))).toBe('~0102 2 16 * 0 0');
   });

@@ -68,7 +68,7 @@ describe('templates that it does not allow', () => {
     ],
   ])('%s', (_what, violation, code) => expect(violation?.code).toBe(ck(`CKR_${code}`)));
 
-  test('templates within templates are none that travels', () => {
+  test('a template within a template is refused', () => {
     expect(() => encodeTemplate('t', [{ type: 0x4000_0211, value: Buffer.alloc(8) }])).toThrow(
       'no template within a template',
     );

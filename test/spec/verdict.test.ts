@@ -22,13 +22,13 @@ describe('verdicts', () => {
     ['CKR_USER_PIN_NOT_INITIALIZED', 'member'],
   ] as const)('%s is %s', (name, verdict) => expect(verdictOn(ck(name))).toBe(verdict));
 
-  test('a code of a vendor is ambiguous, unless the configuration knows better', () => {
+  test("a vendor's code is ambiguous, unless the configuration has a verdict", () => {
     expect(verdictOn(0x8000_0001)).toBe('ambiguous');
     expect(verdictOn(0x8000_0001, new Map([[0x8000_0001, 'member']]))).toBe('member');
   });
 
-  // Who calls it what matters: a code of the caller's that condemned members would take a group down.
-  test('every code has one verdict, and what speaks of keys, data and templates never blames a member', () => {
+  // Checks all codes: a code for an error of the caller that blamed members would take a group down.
+  test('every code has one verdict, and codes about keys, data and templates never blame a member', () => {
     for (const [name, code] of constantsOf('CKR_')) {
       const verdict = verdictOn(code);
       if (/^(DATA|TEMPLATE|ATTRIBUTE|KEY_TYPE|WRAPPED|ENCRYPTED)/u.test(name))
@@ -38,7 +38,7 @@ describe('verdicts', () => {
 });
 
 describe('names', () => {
-  test('of codes and mechanisms', () => {
+  test('exist for codes and mechanisms', () => {
     expect(codeName(0x30)).toBe('CKR_DEVICE_ERROR');
     expect(codeName(0x8000_0123)).toBe('CKR_VENDOR_DEFINED (0x80000123)');
     expect(mechanismName(0x1082)).toBe('CKM_AES_CBC');
@@ -46,7 +46,7 @@ describe('names', () => {
   });
 });
 
-test('only stateful signatures may not be repeated', () => {
+test('[Rule 6] only stateful signatures may not be repeated', () => {
   expect(aspectOf('C_Sign', ck('CKM_HSS'))).toBe('stateful');
   expect(aspectOf('C_Verify', ck('CKM_HSS'))).toBe('pure');
   expect(aspectOf('C_Sign', ck('CKM_ECDSA'))).toBe('pure');

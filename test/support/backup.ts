@@ -7,7 +7,7 @@ import type { Cluster } from './cluster.js';
 import { faultyModule } from './faulty/build.js';
 import { type Hsm, makeHsm, provision, type ReadObject, readToken } from './softhsm.js';
 
-/** A token for backups: behind the faulty module, and with a PIN of its own. */
+/** Token for backups, behind the faulty module and with a PIN of its own. */
 export class Vault {
   readonly #variable = `PKCS11_HA_TEST_BACKUP_PIN_${process.pid}`;
 
@@ -22,6 +22,7 @@ export class Vault {
     return new Vault(folder.path, await makeHsm(folder.path, name, { pin }));
   }
 
+  /** Configuration that selects the token in calls of `backup` and `restore`. */
   get input(): BackupTokenInput {
     const { hsm, folder } = this;
     return {
@@ -37,6 +38,7 @@ export class Vault {
     };
   }
 
+  /** Sets the token's fault; faulty/faulty.c has the syntax. */
   fault(rule: string): void {
     const control = join(this.folder, 'backup.control');
     writeFileSync(`${control}.new`, `${rule}\n`);
@@ -47,17 +49,18 @@ export class Vault {
     rmSync(join(this.folder, 'backup.control'), { force: true });
   }
 
-  /** How many faults it has met. */
+  /** Number of faults that the token has met. */
   get met(): number {
     const log = join(this.folder, 'backup.log');
     return existsSync(log) ? readFileSync(log, 'utf8').split('\n').filter(Boolean).length : 0;
   }
 
+  /** Reads the token apart from the group. */
   read(): Promise<readonly ReadObject[]> {
     return readToken(this.hsm);
   }
 
-  /** How many objects there are, by what they are: `record`, or their label. */
+  /** Counts the token's objects by label; `record` stands for records of backups. */
   async counts(): Promise<Readonly<Record<string, number>>> {
     const counts: Record<string, number> = {};
     for (const { label } of await this.read()) {
@@ -67,7 +70,7 @@ export class Vault {
     return counts;
   }
 
-  /** The bytes of all data objects, to look for what must not be there. */
+  /** Reads the bytes of all data objects, for a search for secrets. */
   async values(): Promise<Buffer> {
     const { values } = await provision(this.hsm, { values: true });
     return Buffer.concat(values.map((value) => Buffer.from(value, 'hex')));
@@ -79,15 +82,17 @@ export class Vault {
 }
 
 const aes = { token: true, valueLen: 32, encrypt: true, decrypt: true, sensitive: true };
+/** Input of one block for all keys. */
 export const data: Buffer = Buffer.from('sixteen bytes...');
 
-/** Something that can be done with a key, and what has to come of it. */
+/** Object with a check that a virtual token still uses or reads it rightly. */
 export interface Kept {
   readonly handle: number;
   readonly label: string;
   readonly check: (token: VirtualToken) => Promise<void>;
 }
 
+/** Returns the check that a key gives the same result as before. */
 const same = (key: TokenObject, result: Buffer, mechanism: 'AES_ECB' | 'SHA256_HMAC'): Kept => ({
   handle: key.handle,
   label: key.label,
@@ -100,7 +105,10 @@ const same = (key: TokenObject, result: Buffer, mechanism: 'AES_ECB' | 'SHA256_H
   },
 });
 
-/** Keys of all ways to travel, twins, renamed ones, and public objects; `secrets` is what must be nowhere. */
+/**
+ * Makes keys of every wrapping method, twins, renamed keys, copies, key pairs and public objects. `secrets` has values
+ * that must be nowhere in the clear.
+ */
 export async function makeAll(token: VirtualToken): Promise<{ kept: Kept[]; secrets: Buffer[] }> {
   const kept: Kept[] = [];
   const secrets: Buffer[] = [];
@@ -129,13 +137,13 @@ export async function makeAll(token: VirtualToken): Promise<{ kept: Kept[]; secr
       sensitive: true,
     }),
   );
-  // Twins: one name, two keys.
+  // Twins have one name and two keys.
   for (let i = 0; i < 2; i += 1)
     await keep(await token.generateKey('AES_KEY_GEN', { ...aes, label: 'twin', extractable: i === 0 }));
   const renamed = await token.generateKey('AES_KEY_GEN', { ...aes, label: 'old name', extractable: false });
   await token.setAttributes(renamed, { label: 'new name' });
   await keep(renamed);
-  // Copies: one name, one key, other uses, and the same use twice.
+  // Copies have one name and one key, with another use, and with the same use twice.
   const source = await token.generateKey('AES_KEY_GEN', { ...aes, label: 'copy', extractable: true });
   await keep(source);
   for (const decrypt of [false, false]) await keep(await token.copyObject(source, { token: true, decrypt }));
@@ -162,6 +170,7 @@ export async function makeAll(token: VirtualToken): Promise<{ kept: Kept[]; secr
   return { kept, secrets };
 }
 
+/** Makes an RSA and an EC key pair, checked by node:crypto. */
 async function makePairs(token: VirtualToken): Promise<Kept[]> {
   const kept: Kept[] = [];
   const rsa = await token.generateKeyPair(
@@ -187,7 +196,7 @@ async function makePairs(token: VirtualToken): Promise<Kept[]> {
     const isRsa = publicKey === rsa.publicKey;
     const mechanism = isRsa ? 'SHA256_RSA_PKCS' : 'ECDSA';
     const key = isRsa ? rsaKey : ecKey;
-    // SoftHSM signs digests only with EC keys.
+    // Digests first for EC: SoftHSM has plain ECDSA only.
     const signed = isRsa ? data : createHash('sha256').update(data).digest();
     kept.push({
       handle: privateKey.handle,
@@ -202,7 +211,7 @@ async function makePairs(token: VirtualToken): Promise<Kept[]> {
   return kept;
 }
 
-/** What the virtual token shows of all its objects: nothing of it may change. */
+/** Describes all objects as the virtual token shows them, in an order that does not change. */
 export async function portrait(token: VirtualToken): Promise<readonly object[]> {
   const objects = await token.find();
   const all: object[] = [];
@@ -214,6 +223,7 @@ export async function portrait(token: VirtualToken): Promise<readonly object[]> 
   return all.sort((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1));
 }
 
+/** Reads attributes one by one; null stands for one that the object does not have. */
 async function readFlags(token: VirtualToken, handle: number, names: readonly string[]): Promise<object> {
   const flags: Record<string, unknown> = {};
   for (const name of names) {
@@ -225,7 +235,7 @@ async function readFlags(token: VirtualToken, handle: number, names: readonly st
   return flags;
 }
 
-/** A configuration of some of a cluster's members. */
+/** Returns a configuration of a cluster's members from `from` to before `to`. */
 export function partOf(cluster: Cluster, from: number, to: number, label = 'test group'): GroupConfigInput {
   const whole = cluster.configuration({ hangAfter: 1000, writeHangAfter: 10_000, deadline: 20_000 });
   return { ...whole, label, members: whole.members.slice(from, to) };

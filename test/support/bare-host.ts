@@ -5,7 +5,7 @@ import { receiveAll } from '../../src/runtime/hosts/inbox.js';
 import { type Job, type JobReply, resultOf, step, writeJob } from '../../src/spec/job.js';
 import { Writer } from '../../src/spec/wire.js';
 
-/** A host driven by hand, below everything that would make up for its faults. */
+/** Host process driven by hand, below the code that makes up for a host's faults. */
 export class BareHost {
   readonly channel: NativeChannel = new addon.Channel();
   readonly child: ChildProcess;
@@ -22,7 +22,7 @@ export class BareHost {
     this.channel.closeHostEnds();
   }
 
-  /** Sends, and takes in what comes meanwhile when the channel is full. */
+  /** Sends a packet; takes in replies while the channel is full. */
   sendBytes(bytes: Uint8Array, secret?: NativeSecret): void {
     while (this.channel.send(bytes, bytes.length, secret) === 1) {
       if (!addon.waitReadable([this.channel], 10_000, 0)) throw new Error('the host takes nothing');
@@ -30,6 +30,7 @@ export class BareHost {
     }
   }
 
+  /** Sends a job; returns its id. */
   send(job: Job, deadline: number = Number.POSITIVE_INFINITY, epoch: number = 0): number {
     const writer = new Writer();
     const id = this.#nextId++;
@@ -38,6 +39,7 @@ export class BareHost {
     return id;
   }
 
+  /** Returns the next reply; throws if the host has ended or is silent for 10 s. */
   receive(): JobReply {
     for (;;) {
       this.#takeIn();
@@ -52,6 +54,7 @@ export class BareHost {
     receiveAll(this.channel, (reply) => this.#received.push(reply));
   }
 
+  /** Sends a job and returns the next reply. */
   call(job: Job, deadline?: number, epoch?: number): JobReply {
     this.send(job, deadline, epoch);
     return this.receive();
@@ -65,6 +68,7 @@ export function attach(bare: BareHost, module: string, label: string, lanes: num
   if (reply.results.at(-1)?.code !== 0) throw new Error('the lanes cannot be attached');
 }
 
+/** Returns the slot of the token with a label, or -1. */
 export function slotOf(bare: BareHost, label: string): number {
   const slots = resultOf(bare.call({ steps: [step('C_GetSlotList', true)], sessionless: true }), 0, 'C_GetSlotList');
   const slot = slots.find((candidate) => {

@@ -1,15 +1,15 @@
 /**
- * Set, interrupted calls are interrupted at each of their boundaries, which takes many minutes: `npm test` takes a
- * sample.
+ * True if EVERY_BOUNDARY is set: tests then interrupt a call at each of its boundaries, which takes many minutes.
+ * `npm test` takes a sample.
  */
 export const isEveryBoundary: boolean = process.env.EVERY_BOUNDARY !== undefined;
 
 const below = (count: number): number => Math.floor(Math.random() * count);
 
 /**
- * How many of a member's calls are let through before something ends, one number after the other and without end: all,
- * or a sample, another one each time. Its first is one of the first `sure` calls, so many as are made in any case; the
- * others are `stride` apart at an average.
+ * Yields, without end, the number of a member's calls that pass before the interruption: every number, or a random
+ * sample. The first is below `sure`, the number of calls that are made in any case. The others are `stride` apart on
+ * average.
  */
 export function* boundaries(stride: number, sure: number): Generator<number, never> {
   if (isEveryBoundary) for (let skip = 0; ; skip += 1) yield skip;

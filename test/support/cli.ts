@@ -2,22 +2,25 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 
+/** Path of the built program. */
 export const program: string = fileURLToPath(new URL('../../dist/bin/pkcs11-ha.js', import.meta.url));
 
+/** Result of a program that has ended. */
 export interface Ended {
   readonly code: number | null;
   readonly stdout: string;
   readonly stderr: string;
 }
 
+/** Surroundings of a program. */
 export interface RunOptions {
   readonly cwd?: string;
   readonly env?: NodeJS.ProcessEnv;
-  /** Runs it under this: `sh -c '… exec "$@"' sh`. */
+  /** Command that runs the program, as `sh -c '… exec "$@"' sh`. */
   readonly under?: readonly string[];
 }
 
-/** Runs pkcs11-ha as a script would, to its end. */
+/** Runs pkcs11-ha to its end, without a terminal, as a script does. */
 export async function run(args: readonly string[], { cwd, env = {}, under = [] }: RunOptions = {}): Promise<Ended> {
   const [command = '', ...rest] = [...under, process.execPath, program, ...args];
   const child = spawn(command, rest, {
@@ -36,7 +39,7 @@ export async function run(args: readonly string[], { cwd, env = {}, under = [] }
   return { code, stdout, stderr };
 }
 
-/** What a terminal would show of it as text, without colours and movements. */
+/** Removes colours and movements of a terminal from a text. */
 export function plain(text: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what a terminal obeys
   return text.replaceAll(/\u001b(?:\[[0-9;?]*[A-Za-z]|[()][A-Z0-9]|[=>78])|\r/gu, '');
@@ -44,7 +47,7 @@ export function plain(text: string): string {
 
 const quoted = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;
 
-/** pkcs11-ha, or a line for bash, in a terminal of its own. */
+/** Terminal that runs pkcs11-ha with some arguments, or a line of a shell. */
 export class Terminal {
   readonly #child: ChildProcess;
   readonly ended: Promise<number | null>;
@@ -75,12 +78,12 @@ export class Terminal {
     return this.#child.pid ?? 0;
   }
 
-  /** All that was shown so far. */
+  /** Text that the terminal has shown so far. */
   get text(): string {
     return plain(this.#seen);
   }
 
-  /** Waits until something is shown that was not yet when it was last waited for. */
+  /** Waits until the text that the terminal has shown matches; throws when the program ends or time is over. */
   async until(wanted: RegExp, within = 30_000): Promise<void> {
     const patience = Date.now() + within;
     while (!wanted.test(this.text)) {
@@ -93,6 +96,7 @@ export class Terminal {
     }
   }
 
+  /** Types a text. */
   type(text: string): void {
     this.#child.stdin?.write(text);
   }

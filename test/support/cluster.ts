@@ -1,13 +1,14 @@
 import { existsSync, readdirSync, readFileSync, renameSync, rmSync, watch, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll } from '@jest/globals';
 import type { GroupConfigInput, GroupStatus, MemberEvent, StateName } from '../../src/index.js';
 import { createGroup, VirtualToken } from '../../src/index.js';
 import { faultyModule } from './faulty/build.js';
+import { formedGroup } from './formed-groups.js';
 import type { ObjectSpec } from './keys.js';
 import { copyHsm, type Folder, type Hsm, makeFolder, makeHsm, type ReadObject, readToken } from './softhsm.js';
+import { within } from './waiting.js';
 
-/** One SoftHSM token behind the faulty module. */
+/** SoftHSM token behind the faulty module. */
 export interface TestMember {
   readonly name: string;
   readonly hsm: Hsm;
@@ -15,15 +16,15 @@ export interface TestMember {
   readonly log: string;
 }
 
-/** Policies that notice faults quickly, for tests that wait for that. */
+/** Policy that notices faults quickly, for tests that wait for that. */
 export const quickPolicy = { hangAfter: 400, writeHangAfter: 1500, deadline: 20_000 } as const;
 
 let pinCount = 0;
 
-/** So long at most a change of a token is waited for before it is read again (ms): the last one may just have been. */
+/** Longest wait for a change of a token's files before the token is read again (ms): the change may be over already. */
 const LOOK = 200;
 
-/** Resolves when something of a token's files has changed, or after a moment. */
+/** Resolves when one of a token's files has changed, or after a moment. */
 export async function untilTouched({ directory }: Hsm): Promise<void> {
   const [token] = readdirSync(directory, { withFileTypes: true }).filter((entry) => entry.isDirectory());
   await new Promise<void>((resolve) => {
@@ -37,12 +38,6 @@ export async function untilTouched({ directory }: Hsm): Promise<void> {
   });
 }
 
-/** Groups of empty tokens that a test file has formed: each test gets a copy. Their key pairs take longer than most tests. */
-const formed = new Map<string, Promise<Cluster>>();
-afterAll(async () => {
-  for (const cluster of formed.values()) await (await cluster).close();
-});
-
 /** Two (or more) SoftHSM instances, each behind a faulty module of its own, and tokens opened on them. */
 export class Cluster {
   readonly #tokens: VirtualToken[] = [];
@@ -53,13 +48,17 @@ export class Cluster {
     readonly pinVariable: string,
   ) {}
 
-  static async make(name: string, objects: readonly (readonly ObjectSpec[])[]): Promise<Cluster> {
-    const folder = makeFolder(name);
+  /** Makes tokens with the given objects; they form no group. */
+  static async make(
+    name: string,
+    objects: readonly (readonly ObjectSpec[])[],
+    folder: Folder = makeFolder(name),
+  ): Promise<Cluster> {
     const hsms = objects.map((own, index) => makeHsm(folder.path, `hsm${index + 1}`, { objects: own }));
     return Cluster.of(folder, await Promise.all(hsms));
   }
 
-  /** The same tokens once more, as they are now. */
+  /** Copies the tokens as they are now. */
   copy(name: string): Cluster {
     const folder = makeFolder(name);
     return Cluster.of(
@@ -84,40 +83,46 @@ export class Cluster {
     return new Cluster(folder, members, pinVariable);
   }
 
-  /** A cluster whose members, the first `count` of them, form a group already: keys can be made on it. */
+  /** Makes a cluster whose first `count` members form a group, so that keys can be made on it. */
   static async form(
     name: string,
     objects: readonly (readonly ObjectSpec[])[] = [[], []],
     count: number = objects.length,
   ): Promise<Cluster> {
     if (objects.some((own) => own.length > 0)) return await Cluster.formAnew(name, objects, count);
-    const shape = `${count} of ${objects.length}`;
-    const pattern = formed.get(shape) ?? Cluster.formAnew('formed', objects, count);
-    formed.set(shape, pattern);
-    return (await pattern).copy(name);
+    const hsms = await formedGroup(`${count} of ${objects.length}`, async (path) => {
+      const { members } = await Cluster.formAnew('formed', objects, count, { path, remove: () => undefined });
+      return members.map(({ hsm }) => hsm);
+    });
+    const folder = makeFolder(name);
+    return Cluster.of(
+      folder,
+      hsms.map((hsm) => copyHsm(hsm, folder.path)),
+    );
   }
 
   private static async formAnew(
     name: string,
     objects: readonly (readonly ObjectSpec[])[],
     count: number,
+    folder: Folder = makeFolder(name),
   ): Promise<Cluster> {
-    const cluster = await Cluster.make(name, objects);
-    // Key pairs take as long as they take.
+    const cluster = await Cluster.make(name, objects, folder);
+    // Default limits: making key pairs takes seconds.
     const configuration = cluster.configuration({});
     await createGroup({ ...configuration, members: configuration.members.slice(0, count) });
     return cluster;
   }
 
-  /** What is on a member's token, read apart from the group; without what is the group's own. */
+  /** Reads a member's token apart from the group; leaves out the group's own objects. */
   async read(name: string): Promise<readonly ReadObject[]> {
     const found = await readToken(this.member(name).hsm);
     const own = found.filter(({ label }) => !label.startsWith('pkcs11-ha:'));
-    // Tokens list them in the order of their files' names, which is no order.
+    // Sorts, because tokens list objects in the order of their files' random names.
     return own.sort((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1));
   }
 
-  /** The labels of the group's own objects on a member, sorted. */
+  /** Reads the labels of the group's own objects on a member, sorted. */
   async readOwn(name: string): Promise<readonly string[]> {
     const found = await readToken(this.member(name).hsm);
     return found
@@ -126,26 +131,27 @@ export class Cluster {
       .sort();
   }
 
-  /** Waits until an application has taken off the members what calls and catching up have left: intents, journals. */
+  /** Waits until no member has an intent, a journal entry or a done record any more. */
   async untilTidy(names: readonly string[] = this.members.map(({ name }) => name)): Promise<void> {
     const until = Date.now() + 30_000;
     for (const name of names) {
       for (;;) {
         const left = (await this.readOwn(name)).filter((label) => /:(?:intent|journal|done) /u.test(label));
         if (left.length === 0) break;
-        // A loop that goes on beyond its test would keep jest from ending.
         if (Date.now() > until) throw new Error(`${name} is not tidied up: ${left.join(', ')}`);
         await untilTouched(this.member(name).hsm);
       }
     }
   }
 
+  /** Returns a member; throws if there is none of that name. */
   member(name: string): TestMember {
     const found = this.members.find((member) => member.name === name);
     if (found === undefined) throw new Error(`no member ${name}`);
     return found;
   }
 
+  /** Returns the configuration of a group of all members. */
   configuration(
     policy: GroupConfigInput['policy'] = quickPolicy,
   ): GroupConfigInput & { members: GroupConfigInput['members'][number][] } {
@@ -162,24 +168,26 @@ export class Cluster {
     };
   }
 
+  /** Opens a virtual token, which `close` closes. */
   async open(configuration: GroupConfigInput = this.configuration()): Promise<VirtualToken> {
     const token = await VirtualToken.open(configuration);
     this.#tokens.push(token);
     return token;
   }
 
-  /** Sets a member's faults, all at once; see faulty/faulty.c. */
+  /** Sets all of a member's faults at once; faulty/faulty.c has the syntax. Without rules the member is well. */
   fault(name: string, ...rules: readonly string[]): void {
     const { control } = this.member(name);
     writeFileSync(`${control}.new`, rules.map((rule) => `${rule}\n`).join(''));
     renameSync(`${control}.new`, control);
   }
 
+  /** Takes all faults off all members. */
   heal(): void {
     for (const { control } of this.members) rmSync(control, { force: true });
   }
 
-  /** The faults a member has met: lines `PID FUNCTION ACTION`. */
+  /** Returns the faults that a member has met, as lines `PID FUNCTION ACTION`. */
   met(name: string): string[] {
     const { log } = this.member(name);
     return existsSync(log) ? readFileSync(log, 'utf8').split('\n').filter(Boolean) : [];
@@ -187,7 +195,7 @@ export class Cluster {
 
   /** Waits until a member has met a fault that the pattern matches. */
   async untilMet(name: string, pattern: RegExp): Promise<void> {
-    await new Promise<void>((resolve) => {
+    const met = new Promise<void>((resolve) => {
       const look = (): void => {
         if (!this.met(name).some((line) => pattern.test(line))) return;
         watcher.close();
@@ -196,8 +204,10 @@ export class Cluster {
       const watcher = watch(this.folder.path, look);
       look();
     });
+    await within(met, () => `${name} meets no fault like ${pattern}; met: ${this.met(name).join(', ')}`);
   }
 
+  /** Closes the tokens that `open` opened, and deletes the folder. */
   async close(): Promise<void> {
     this.heal();
     await Promise.all(this.#tokens.map((token) => token.close()));
@@ -206,13 +216,14 @@ export class Cluster {
   }
 }
 
+/** Returns a member's state, or undefined if the group has no such member. */
 export function stateOf(status: GroupStatus, name: string): StateName | undefined {
   return status.members.find((member) => member.name === name)?.state;
 }
 
 /** Waits until a member is in one of the states, or has been for a moment. */
 export async function untilState(token: VirtualToken, name: string, ...states: readonly StateName[]): Promise<void> {
-  await new Promise<void>((resolve) => {
+  const reached = new Promise<void>((resolve) => {
     const look = (event?: MemberEvent): void => {
       const passed = event?.member === name && states.includes(event.to);
       if (!passed && !states.includes(stateOf(token.status(), name) as StateName)) return;
@@ -222,8 +233,15 @@ export async function untilState(token: VirtualToken, name: string, ...states: r
     token.on('member', look);
     look();
   });
+  const members = (): string =>
+    token
+      .status()
+      .members.map(({ name: each, state, reason }) => `${each} ${state} (${reason})`)
+      .join(', ');
+  await within(reached, () => `${name} is ${states.join(' or ')}; members: ${members()}`);
 }
 
+/** Returns the process id of a member's host; throws if the member has none. */
 export function pidOf(token: VirtualToken, name: string): number {
   const pid = token.status().members.find((member) => member.name === name)?.pid;
   if (pid === undefined) throw new Error(`${name} has no host`);

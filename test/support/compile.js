@@ -1,4 +1,4 @@
-// Compiles a C program or module for tests and benches when it is older than its source.
+// Compiles a C program or module for tests and benches, if it is older than its source.
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, renameSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -7,9 +7,10 @@ import { fileURLToPath } from 'node:url';
 
 const folder = fileURLToPath(new URL('../../build/test/', import.meta.url));
 
-/** Where the result of that name is. */
+/** Returns the path of a compiled program or module. */
 export const compiledPath = (name) => join(folder, name);
 
+/** Compiles a source if it is newer than its result; returns the result's path. */
 export function compile(source, name, flags) {
   const target = compiledPath(name);
   if (existsSync(target) && statSync(target).mtimeMs > statSync(source).mtimeMs) return target;
@@ -18,7 +19,7 @@ export function compile(source, name, flags) {
   const partial = `${target}.${process.pid}`;
   const always = ['-g', '-Wall', '-Wextra', '-I', headers];
   execFileSync('cc', [...always, ...flags, '-o', partial, source, '-ldl', '-lpthread'], { stdio: 'inherit' });
-  // Put in place whole: another run may be loading it.
+  // Replaces the result in one step, since another run may be loading it.
   renameSync(partial, target);
   return target;
 }

@@ -1,13 +1,17 @@
 import { execFileSync } from 'node:child_process';
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { buildFaulty } from './faulty/build.js';
 
-// Tests that start programs of their own run what is built.
+/** Compiles the faulty module and the package: tests that start programs run the built files. */
 export default function globalSetup() {
   buildFaulty();
+  process.env.PKCS11_HA_TEST_RUN = mkdtempSync(join(tmpdir(), 'pkcs11-ha-run-'));
   const root = fileURLToPath(new URL('../../', import.meta.url));
-  execFileSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json'], {
-    cwd: root,
-    stdio: 'inherit',
-  });
+  for (const script of ['node_modules/typescript/bin/tsc', 'scripts/bundle-tool.js']) {
+    const args = script.endsWith('tsc') ? ['-p', 'tsconfig.build.json'] : [];
+    execFileSync(process.execPath, [script, ...args], { cwd: root, stdio: 'inherit' });
+  }
 }

@@ -1,5 +1,5 @@
-// Keys made by node:crypto, as objects that can be put on any number of tokens, and as node:crypto's own key
-// objects to check results with.
+// Keys made by node:crypto: as objects that can be created on any number of tokens, and as node:crypto's own key
+// objects that check results.
 import { createSecretKey, generateKeyPairSync, randomBytes } from 'node:crypto';
 import pkcs11js from 'pkcs11js';
 
@@ -17,7 +17,7 @@ function common(label, id, objectClass, keyType) {
 
 const privateUse = { PRIVATE: true, SENSITIVE: true, EXTRACTABLE: true };
 
-/** An RSA key pair: [private key, public key] objects. */
+/** Makes an RSA key pair; `objects` are the private and the public key. */
 export function rsaPair(label, id = randomBytes(4), bits = 2048) {
   const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: bits });
   const jwk = privateKey.export({ format: 'jwk' });
@@ -48,7 +48,7 @@ export function rsaPair(label, id = randomBytes(4), bits = 2048) {
   return { label, id, privateKey, publicKey, objects };
 }
 
-/** An EC key pair on a NIST curve. */
+/** Makes an EC key pair on a NIST curve. */
 export function ecPair(label, id = randomBytes(4), curve = 'P-256') {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: curve });
   const jwk = privateKey.export({ format: 'jwk' });
@@ -74,7 +74,7 @@ export function ecPair(label, id = randomBytes(4), curve = 'P-256') {
   return { label, id, privateKey, publicKey, objects };
 }
 
-/** An Ed25519 key pair, as SoftHSM holds it. */
+/** Makes an Ed25519 key pair, as SoftHSM holds it. */
 export function edPair(label, id = randomBytes(4)) {
   const { privateKey, publicKey } = generateKeyPairSync('ed25519');
   const jwk = privateKey.export({ format: 'jwk' });
@@ -100,7 +100,7 @@ export function edPair(label, id = randomBytes(4)) {
   return { label, id, privateKey, publicKey, objects };
 }
 
-/** A secret key: AES, or a generic secret for HMAC. */
+/** Makes a secret key: AES, or a generic secret for HMAC. */
 export function secretKey(label, id = randomBytes(4), { type = 'AES', value = randomBytes(32) } = {}) {
   const use =
     type === 'AES' ? { ENCRYPT: true, DECRYPT: true, SIGN: true, VERIFY: true } : { SIGN: true, VERIFY: true };

@@ -1,20 +1,21 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as wait } from 'node:timers/promises';
 import type { Member } from '../../src/core/group/member.js';
 import pkcs11, { PKCS11 } from '../../src/faces/pkcs11js/index.js';
 import { Library } from '../../src/faces/pkcs11js/library.js';
 import type { GroupConfigInput } from '../../src/index.js';
 import type { Cluster } from './cluster.js';
+import { until } from './waiting.js';
 
+/** Handle as pkcs11js's class gives it. */
 export type Handle = Buffer;
 
-/** CKS_RW_PUBLIC_SESSION, which pkcs11js has no name for. */
+/** State of a read/write session without login (CKS_RW_PUBLIC_SESSION), which pkcs11js does not name. */
 const RW_PUBLIC_SESSION = 2;
 
 let count = 0;
 
-/** pkcs11js's class on a group of a cluster, with what tests need of the group behind it. */
+/** Instance of pkcs11js's class on a group of a cluster, with access to the group behind it. */
 export class LoadedGroup {
   readonly lib: PKCS11 = new PKCS11();
   readonly path: string;
@@ -42,7 +43,7 @@ export class LoadedGroup {
     return slot;
   }
 
-  /** Read/write, logged in unless told otherwise. */
+  /** Opens a read/write session; logs in unless told otherwise. */
   session(login = true): Handle {
     const session = this.lib.C_OpenSession(this.slot, pkcs11.CKF_SERIAL_SESSION | pkcs11.CKF_RW_SESSION);
     if (login && this.lib.C_GetSessionInfo(session).state === RW_PUBLIC_SESSION)
@@ -50,6 +51,7 @@ export class LoadedGroup {
     return session;
   }
 
+  /** Finds one object by its label; throws if there is none. */
   find(session: Handle, label: string, objectClass?: number): Handle {
     const template: { type: number; value: string | number }[] = [{ type: pkcs11.CKA_LABEL, value: label }];
     if (objectClass !== undefined) template.push({ type: pkcs11.CKA_CLASS, value: objectClass });
@@ -60,29 +62,36 @@ export class LoadedGroup {
     return found;
   }
 
+  /** Returns the group's member; throws if there is none of that name. */
   member(name: string): Member {
     const found = this.#library.slots[0]?.open.group.members.find((member) => member.name === name);
     if (found === undefined) throw new Error(`no member ${name}`);
     return found;
   }
 
-  /** Of a member that has no host just now, since it was lost a moment before, nothing is left to be ended. */
+  /** Ends a member's host with a signal; SIGKILL for a member without a host does nothing, since that host is gone. */
   kill(name: string, signal: NodeJS.Signals = 'SIGKILL'): void {
     const pid = this.member(name).connection?.pid;
     if (pid !== undefined) process.kill(pid, signal);
     else if (signal !== 'SIGKILL') throw new Error(`${name} has no host`);
   }
 
-  /** All of them at once: one may be lost again while another is waited for. */
+  /** Waits until all members are active at the same time: one may be lost again while another comes back. */
   async untilActive(): Promise<void> {
-    while (!this.cluster.members.every(({ name }) => this.member(name).isActive)) await wait(5);
+    const names = this.cluster.members.map(({ name }) => name);
+    const states = (): string => names.map((name) => `${name} ${this.member(name).state.name}`).join(', ');
+    await until(
+      () => names.every((name) => this.member(name).isActive),
+      () => `all are active: ${states()}`,
+    );
   }
 
+  /** Finalizes and unloads the library. */
   close(): void {
     try {
       this.lib.C_Finalize();
     } catch {
-      // It was ended already.
+      // Ignores that a test has finalized the library.
     }
     this.#library.unload();
     this.lib.close();

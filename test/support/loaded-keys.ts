@@ -16,16 +16,17 @@ export const HMAC: { readonly mechanism: number } = { mechanism: pkcs11.CKM_SHA2
 export const SHA256: { readonly mechanism: number } = { mechanism: pkcs11.CKM_SHA256 };
 export const text: Buffer = Buffer.from('text');
 
-/** For what a call gives. */
+/** Returns a buffer for the output of a call. */
 export const room = (): Buffer => Buffer.alloc(1024);
 
-/** What the token's HMAC has to be. */
+/** Computes the HMAC that the token has to give. */
 export function macOf(value: Buffer, ...parts: readonly Buffer[]): Buffer {
   const hmac = createHmac('sha256', value);
   for (const part of parts) hmac.update(part);
   return hmac.digest();
 }
 
+/** Signs with HMAC in two calls, as applications of pkcs11js do. */
 export function sign({ lib }: LoadedGroup, session: Handle, key: Handle, data: Buffer = text): Buffer {
   lib.C_SignInit(session, HMAC, key);
   return lib.C_Sign(session, data, room());

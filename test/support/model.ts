@@ -1,11 +1,11 @@
 import { createHmac, randomBytes } from 'node:crypto';
-import { setTimeout as delay } from 'node:timers/promises';
 import { type GroupConfigInput, type TokenObject, undrainMember, type VirtualToken } from '../../src/index.js';
 import { type Cluster, quickPolicy, stateOf } from './cluster.js';
 import { type ModelKey, PlainModel, type View } from './plain-model.js';
 import type { ReadObject } from './softhsm.js';
+import { until } from './waiting.js';
 
-/** What happens in a sequence; numbers choose among what there is. */
+/** Step of a sequence; numbers choose among the applications, members, keys and names. */
 export type Step =
   | { readonly do: 'create' | 'generate' | 'restart'; readonly app: number; readonly name: number }
   | {
@@ -23,8 +23,9 @@ type Call = Exclude<
 >;
 
 const data = Buffer.from('sixteen bytes...');
-/** A machine that is busy with other things as well is slower than a hung token is noticed. */
+/** Factor for all limits: on a busy machine a healthy token may answer later than a hung one is noticed. */
 const patience = Number(process.env.MODEL_PATIENCE ?? 1);
+/** Limit of waits for members and tokens (ms). */
 const WITHIN = 12_000 * patience;
 const policy = {
   ...quickPolicy,
@@ -35,7 +36,7 @@ const policy = {
 
 const labels = ['alpha', 'beta', 'gamma', 'delta'] as const;
 
-/** Runs one sequence on real tokens and compares what it sees with the model; throws where they differ. */
+/** Runs one sequence on real tokens and compares the results with the plain model; throws if they differ. */
 export class ModelRun {
   readonly #cluster: Cluster;
   readonly #apps: (VirtualToken | undefined)[] = [];
@@ -51,6 +52,7 @@ export class ModelRun {
     this.#model = new PlainModel(names, members);
   }
 
+  /** Runs the steps, brings all members back, and compares the tokens with the model. */
   async run(steps: readonly Step[]): Promise<void> {
     try {
       await this.#open(0);
@@ -119,6 +121,7 @@ export class ModelRun {
     }
   }
 
+  /** Lets something happen to a member. */
   async #befall(what: 'die' | 'hang' | 'drop' | 'return', name: string): Promise<void> {
     if (what === 'drop') {
       if (this.#model.alive.has(name))
@@ -131,7 +134,7 @@ export class ModelRun {
       this.#model.reachable.add(name);
       return await this.#meetAgain();
     }
-    // What one of them has missed for a moment is known to all before the one that knows it goes.
+    // Waits until all members have every change, before a member that has them leaves.
     for (const app of this.#apps) if (app !== undefined) await this.#untilServing(app);
     if (!this.#model.reachable.delete(name)) return;
     if (what === 'hang') {
@@ -144,11 +147,14 @@ export class ModelRun {
       const pid = app.status().members.find((member) => member.name === name)?.pid;
       if (pid === undefined) continue;
       process.kill(pid, 'SIGKILL');
-      while (app.status().members.some((member) => member.pid === pid)) await delay(1);
+      await until(
+        () => !app.status().members.some((member) => member.pid === pid),
+        () => `the end of host ${pid} is noticed`,
+      );
     }
   }
 
-  /** Those that are there tell each other what they know. */
+  /** Lets the members that serve exchange their changes. */
   async #meetAgain(): Promise<void> {
     this.#model.meet();
     for (const app of this.#apps) if (app !== undefined) await this.#untilServing(app);
@@ -158,14 +164,14 @@ export class ModelRun {
     const isLastHope = what === 'undrain' && this.#model.alive.size === 0;
     if (isLastHope) return await this.#undrainAlone(index, name);
     const app = await this.#app(index);
-    // An operator does it when everything else is well.
+    // Leaves the step out unless all other members are well, as an operator would.
     if (app === undefined || this.#model.isStale || this.#model.alive.size === 0 || !this.#model.reachable.has(name))
       return;
     if ((what === 'drain' || what === 'remove') && (!this.#model.alive.has(name) || this.#model.alive.size < 2)) return;
     if (what === 'undrain' && (!this.#model.drained.has(name) || !this.#model.members.has(name))) return;
     if (what === 'add' && (this.#model.members.has(name) || this.#model.alive.size === 0)) return;
     await this.#untilServing(app);
-    // What fails is done again: half-way it is never wrong, and a member may just be getting a new host.
+    // Repeats a failed change of membership: half of it does no harm, and a member may just be getting a new host.
     for (let tries = 1; ; tries += 1) {
       try {
         return await this.#administerOnce(app, what, name);
@@ -175,7 +181,7 @@ export class ModelRun {
     }
   }
 
-  /** Where nobody else is there, also by a process that cannot open the group. */
+  /** Undrains the only member left, also by a process that cannot open the group. */
   async #undrainAlone(index: number, name: string): Promise<void> {
     const { drained, members, reachable } = this.#model;
     if (!drained.has(name) || !members.has(name) || !reachable.has(name)) return;
@@ -205,17 +211,13 @@ export class ModelRun {
     await this.#meetAgain();
   }
 
-  /** Waits until all members that are there serve, and go on doing so. */
+  /** Waits until all members that the model has as alive serve. */
   async #untilServing(app: VirtualToken): Promise<void> {
-    const until = Date.now() + WITHIN;
-    // One that the others have met again does not stay behind them.
+    // A member may be stale only while the model says so.
     const states = this.#model.isStale ? ['active', 'stale'] : ['active'];
     const isServing = (): boolean =>
       [...this.#model.alive].every((name) => states.includes(stateOf(app.status(), name) ?? ''));
-    while (!isServing()) {
-      if (Date.now() > until) throw new Error(`not in service in time: ${JSON.stringify(app.status().members)}`);
-      await delay(5);
-    }
+    await until(isServing, () => `members serve: ${JSON.stringify(app.status().members)}`, WITHIN);
   }
 
   async #call(app: VirtualToken, step: Call): Promise<void> {
@@ -232,7 +234,7 @@ export class ModelRun {
       (error: unknown) => error,
     );
     if (outcome !== undefined) {
-      // Only where nobody who knows everything is left may anything fail.
+      // A call may fail only if no serving member has all changes.
       if (this.#model.alive.size > 0 && !this.#model.isStale) throw outcome;
       if (outcome instanceof Mistake) throw outcome;
       return;
@@ -255,7 +257,7 @@ export class ModelRun {
     this.#calls += 1;
     const id = Buffer.from(this.#idOf(step), 'hex');
     const handle = chosen?.key.handle ?? 0;
-    // With nobody there that knows everything it only has to end.
+    // If no serving member has all changes, the call only has to end.
     const options = { deadline: this.#model.alive.size === 0 || this.#model.isStale ? 600 : 20_000 };
     switch (step.do) {
       case 'create': {
@@ -314,11 +316,12 @@ export class ModelRun {
     }
   }
 
-  /** Keys share labels, and with `twins` ids too: then several go by one name. */
+  /** Returns the CKA_ID of a new key: unique, or with `twins` shared like its label. */
   #idOf({ name }: Call): string {
     return (this.#twins ? name : this.#calls).toString(16).padStart(4, '0');
   }
 
+  /** Adds a new key to the list; throws if its handle belongs to a living key. */
   #meet({ handle }: TokenObject, mechanism: string, result: Buffer): ModelKey {
     const alive = this.#model.views.find(({ key }) => key.handle === handle);
     if (alive !== undefined) throw new Mistake(`handle ${handle} is given twice`);
@@ -327,6 +330,7 @@ export class ModelRun {
     return key;
   }
 
+  /** Throws if a handle gives the result of another key. */
   async #check(app: VirtualToken, { handle, mechanism, result }: ModelKey, options = {}): Promise<void> {
     const made = await (mechanism === 'AES_ECB'
       ? app.encrypt(mechanism, handle, data, options)
@@ -334,19 +338,19 @@ export class ModelRun {
     if (!made.equals(result)) throw new Mistake(`handle ${handle} is another key`);
   }
 
-  /** All members come back; then all hold what the model says, and every process knows it by the same handles. */
+  /** Brings all members back. All tokens must then hold the model's keys, and every process use the same handles. */
   async #heal(): Promise<void> {
     for (const name of this.#model.names) await this.#befall('return', name);
     for (const name of [...this.#model.drained]) await this.#administer('undrain', 0, name);
     const [app] = this.#apps;
     if (app === undefined) throw new Error('no application');
     const expected = this.#model.end;
-    const until = Date.now() + WITHIN;
+    const end = Date.now() + WITHIN;
     for (;;) {
       for (const each of this.#apps) if (each !== undefined) await this.#untilServing(each);
       const difference = await this.#difference(expected);
       if (difference === undefined) break;
-      if (Date.now() > until) throw new Mistake(difference);
+      if (Date.now() > end) throw new Mistake(difference);
     }
     const fresh = await this.#cluster.open();
     for (const token of [app, fresh]) {
@@ -361,7 +365,7 @@ export class ModelRun {
     await fresh.close();
   }
 
-  /** How the tokens, read apart from the group, differ from what they should hold. */
+  /** Describes how the tokens, read apart from the group, differ from the expected keys. */
   async #difference(expected: readonly View[]): Promise<string | undefined> {
     const wanted = expected.map(({ label, id }) => `${label} ${id}`).sort();
     let first: readonly ReadObject[] | undefined;
@@ -378,5 +382,5 @@ export class ModelRun {
   }
 }
 
-/** The group has done something wrong, whoever is there. */
+/** Error of the group that no state of the members excuses. */
 class Mistake extends Error {}

@@ -1,13 +1,13 @@
-/** A key as the plain model knows it. */
+/** Key as the plain model knows it. */
 export interface ModelKey {
   readonly number: number;
   readonly handle: number;
   readonly mechanism: string;
-  /** What the key makes of `data`. */
+  /** Result of the mechanism on the fixed input. */
   readonly result: Buffer;
 }
 
-/** Something that happened to a key, as it stands on members. */
+/** Change of a key, as members have it. */
 interface Happening {
   readonly time: number;
   readonly key: ModelKey;
@@ -16,13 +16,14 @@ interface Happening {
   readonly id?: string;
 }
 
+/** Key with its present names. */
 export interface View {
   readonly key: ModelKey;
   readonly label: string;
   readonly id: string;
 }
 
-/** What members that know of certain happenings hold: destroy wins, of sets the latest. */
+/** Returns the keys after a set of changes: a destroy wins over sets, a later set over an earlier one. */
 function viewOf(happenings: ReadonlySet<Happening>): readonly View[] {
   const inOrder = [...happenings].sort((a, b) => a.time - b.time);
   const views = new Map<ModelKey, View>();
@@ -36,15 +37,17 @@ function viewOf(happenings: ReadonlySet<Happening>): readonly View[] {
   return [...views.values()];
 }
 
-/** The plain model: which members there are, and which of them know what. */
+/** Model of a group in memory: its members, and the changes that each of them has. */
 export class PlainModel {
   readonly #names: readonly string[];
-  /** Those of the group, those that can be reached, and those that an operator has drained. */
+  /** Names of the group's members. */
   readonly members: Set<string>;
+  /** Names of tokens that can be reached. */
   readonly reachable: Set<string>;
+  /** Names of members that an operator has drained. */
   readonly drained: Set<string> = new Set();
   readonly #logs: Map<string, Set<Happening>>;
-  /** All that has happened; what no member that is there knows makes them stale. */
+  /** All changes; the members that serve are stale if none of them has one of these. */
   readonly #all: Set<Happening> = new Set();
   #time = 0;
 
@@ -55,26 +58,28 @@ export class PlainModel {
     this.#logs = new Map(names.map((name) => [name, new Set<Happening>()]));
   }
 
-  /** The members that serve. */
+  /** Names of the members that serve. */
   get alive(): ReadonlySet<string> {
     const serves = (name: string): boolean => this.members.has(name) && !this.drained.has(name);
     return new Set([...this.reachable].filter(serves));
   }
 
+  /** True if the members that serve lack a change. */
   get isStale(): boolean {
     return this.#known.size < this.#all.size;
   }
 
-  /** What the members that are there hold together. */
+  /** Keys that the serving members have together. */
   get views(): readonly View[] {
     return viewOf(this.#known);
   }
 
-  /** What all members hold once they have met. */
+  /** Keys that all members have once all have met. */
   get end(): readonly View[] {
     return viewOf(this.#all);
   }
 
+  /** Adds a change to every serving member. */
   note(happening: Omit<Happening, 'time'>): void {
     this.#time += 1;
     const noted: Happening = { ...happening, time: this.#time };
@@ -82,13 +87,13 @@ export class PlainModel {
     for (const name of this.alive) this.#logs.get(name)?.add(noted);
   }
 
-  /** Those that are there tell each other what they know. */
+  /** Gives every serving member the changes of all of them. */
   meet(): void {
     const known = this.#known;
     for (const name of this.alive) this.#logs.set(name, new Set(known));
   }
 
-  /** A member leaves, with nothing left on it. */
+  /** Removes a member and wipes its token. */
   remove(name: string): void {
     this.members.delete(name);
     this.#logs.set(name, new Set());

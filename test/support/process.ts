@@ -2,15 +2,17 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
-import { setTimeout as wait } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { GroupConfigInput } from '../../src/index.js';
+import { until } from './waiting.js';
 
+/** Path of programs/service.js. */
 export const serviceProgram: string = fileURLToPath(new URL('./programs/service.js', import.meta.url));
 
+/** Program in a process of its own. */
 export interface Program {
   readonly child: ChildProcess;
-  /** The first line it prints, parsed. */
+  /** First line of its output, parsed as JSON. */
   readonly told: Promise<Record<string, unknown>>;
   readonly ended: Promise<{ readonly code: number | null; readonly signal: string | null }>;
 }
@@ -23,7 +25,7 @@ export function startService(
 ): Program {
   const child = spawn(process.execPath, [serviceProgram, mode, JSON.stringify(configuration)], {
     stdio: ['pipe', 'pipe', stderr],
-    // Said, because what jest shows as process.env is a copy that children do not inherit.
+    // Passes process.env, because jest's is a copy that children do not inherit.
     env: process.env,
   });
   const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream });
@@ -32,12 +34,12 @@ export function startService(
   return { child, told, ended };
 }
 
-/** The processes that have ended and that their parent, this one, has not reaped. */
+/** Returns the processes that still have an entry in /proc; an ended child without one has been reaped. */
 export function zombies(pids: readonly number[]): readonly number[] {
   return pids.filter((pid) => existsSync(`/proc/${pid}`));
 }
 
-// A zombie is gone: it holds nothing, whoever is slow to reap it.
+/** Returns true if a process exists; a zombie does not count, since it holds no resources. */
 function isThere(pid: number): boolean {
   try {
     return !/^State:\s+Z/mu.test(readFileSync(`/proc/${pid}/status`, 'latin1'));
@@ -46,7 +48,10 @@ function isThere(pid: number): boolean {
   }
 }
 
-/** Waits until none of the processes exists any more; they are nobody's children here, so nobody tells. */
+/** Waits until none of the processes exists any more. They are not this process's children, so no event tells. */
 export async function untilGone(pids: readonly number[]): Promise<void> {
-  while (pids.some(isThere)) await wait(5);
+  await until(
+    () => !pids.some(isThere),
+    () => `processes are gone: ${pids.filter(isThere).join(', ')}`,
+  );
 }

@@ -1,14 +1,31 @@
-// Child of softhsm.js: prepares tokens through pkcs11js, or reads what is on them, apart from what is being tested. Requests
-// come on standard input, a line each, so that no PIN and no key is among the arguments; each is answered by a line.
+// Child of softhsm.js: prepares and reads tokens through pkcs11js, apart from the code under test. Requests come on
+// standard input, a line each, so that no PIN and no key is among the arguments. Each gets one line as its answer.
+// All reads of tokens by tests go through here: `answer` repeats one that met a half-written token.
 import { createHash } from 'node:crypto';
 import { createInterface } from 'node:readline';
 import pkcs11js from 'pkcs11js';
 
 const CKF = pkcs11js.CKF_SERIAL_SESSION | pkcs11js.CKF_RW_SESSION;
 
+/** Time after which a token that cannot be read is given up (ms). */
+const PATIENCE = 10_000;
+
+/** Pause before a token is read again (ms). */
+const PAUSE = 5;
+
+/**
+ * Codes that SoftHSM answers while another process writes a file of the token. No code of a PIN is among them: a
+ * refused PIN is an answer.
+ */
+const halfWritten = [pkcs11js.CKR_GENERAL_ERROR, pkcs11js.CKR_DEVICE_ERROR, pkcs11js.CKR_TOKEN_NOT_RECOGNIZED];
+
 /** The library, loaded anew for each request. */
 let p11;
 
+/** True once the request has begun to change the token, so that it must not be repeated. */
+let hasWritten = false;
+
+/** Returns an attribute's value, or undefined if the token does not give it. */
 const attribute = (session, object, type) => {
   try {
     return p11.C_GetAttributeValue(session, object, [{ type }])[0].value;
@@ -17,7 +34,7 @@ const attribute = (session, object, type) => {
   }
 };
 
-// What shows which key it is: the digest of a secret one, the public values of others.
+/** Returns a digest that is equal for equal keys: of a secret key's value, or of the public values of other objects. */
 function fingerprint(session, object) {
   const hash = createHash('sha256');
   try {
@@ -34,6 +51,7 @@ function fingerprint(session, object) {
   return hash.digest('hex');
 }
 
+/** Returns CKR_OK or the message of the error that a call throws. */
 const answerOf = (call) => {
   try {
     call();
@@ -43,6 +61,7 @@ const answerOf = (call) => {
   }
 };
 
+/** Returns the handles of all objects that match a template. */
 function findAll(session, template) {
   p11.C_FindObjectsInit(session, template);
   const handles = p11.C_FindObjects(session, 100_000);
@@ -51,8 +70,8 @@ function findAll(session, template) {
 }
 
 /**
- * All objects, as they were at one time: an object that another process makes or destroys while it is read shows
- * itself without some of its attributes, so the token is read until nothing has come or gone meanwhile.
+ * Returns all objects, as they were at one time. If another process makes or destroys an object meanwhile, some of its
+ * attributes are missing; the token is then read again, until no object has come or gone during the reading.
  */
 function readAll(session) {
   const onToken = [{ type: pkcs11js.CKA_TOKEN, value: true }];
@@ -100,28 +119,22 @@ function readAll(session) {
   }
 }
 
-/** The values of all data objects. */
+/** Returns the values of all data objects, in hexadecimal. */
 function valuesOn(session) {
   const handles = findAll(session, [{ type: pkcs11js.CKA_CLASS, value: pkcs11js.CKO_DATA }]);
   return handles.map((object) => attribute(session, object, pkcs11js.CKA_VALUE)?.toString('hex') ?? '');
 }
 
-/** SoftHSM cannot read a token that another process is just writing, or does not see it at all. */
-class Unreadable extends Error {}
+/** Error of a slot list without the token: SoftHSM leaves out a token whose files are half written. */
+class MissingToken extends Error {}
 
 function slotOf(label) {
-  const labelOf = (slot) => {
-    try {
-      return p11.C_GetTokenInfo(slot).label.trimEnd();
-    } catch (error) {
-      throw error.code === pkcs11js.CKR_GENERAL_ERROR ? new Unreadable(error.message) : error;
-    }
-  };
-  const found = p11.C_GetSlotList(true).find((slot) => labelOf(slot) === label);
-  if (found === undefined) throw new Unreadable(`there is no token ${label}`);
+  const found = p11.C_GetSlotList(true).find((slot) => p11.C_GetTokenInfo(slot).label.trimEnd() === label);
+  if (found === undefined) throw new MissingToken(`no token is labelled ${label}`);
   return found;
 }
 
+/** Carries out one request on the token with its label; `request` in softhsm.d.ts names the fields. */
 function perform({
   label,
   pin,
@@ -133,12 +146,14 @@ function perform({
   read = false,
   values = false,
 }) {
+  hasWritten ||= initialize;
   if (initialize) {
     const slot = p11.C_GetSlotList(false).at(-1);
     // pkcs11js does not pad the label.
     p11.C_InitToken(slot, soPin, label.padEnd(32));
   }
   const slot = slotOf(label);
+  hasWritten ||= reinitialize;
   if (reinitialize) p11.C_InitToken(slot, soPin, label.padEnd(32));
   const session = p11.C_OpenSession(slot, CKF);
   if (initialize || reinitialize) {
@@ -147,6 +162,7 @@ function perform({
     p11.C_Logout(session);
   }
   p11.C_Login(session, pkcs11js.CKU_USER, pin);
+  hasWritten ||= destroy.length > 0 || objects.length > 0;
   for (const name of destroy) {
     for (const object of findAll(session, [{ type: pkcs11js.CKA_LABEL, value: name }]))
       p11.C_DestroyObject(session, object);
@@ -166,7 +182,7 @@ function perform({
   return { serial, objects: objects.length, found, values: bytes };
 }
 
-/** The library reads its environment and the token's files when it is initialised: so nothing is left of earlier requests. */
+/** Carries out a request with a library initialised anew, which then reads its environment and the token's files. */
 function performOnce(request) {
   p11 = new pkcs11js.PKCS11();
   p11.load(request.module);
@@ -182,14 +198,20 @@ function performOnce(request) {
   }
 }
 
+/** Carries out a request; repeats it while another process has the token half written, within PATIENCE. */
 function answer({ env, ...request }) {
   Object.assign(process.env, env);
+  const until = Date.now() + PATIENCE;
+  hasWritten = false;
   for (let tries = 1; ; tries += 1) {
     try {
       return performOnce(request);
     } catch (error) {
-      if (!(error instanceof Unreadable) || request.initialize || tries === 100) return { error: error.stack };
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+      const isHalfWritten = error instanceof MissingToken || halfWritten.includes(error.code);
+      if (!isHalfWritten || hasWritten) return { error: error.stack };
+      if (Date.now() > until)
+        return { error: `the token could not be read in ${PATIENCE / 1000} s, ${tries} tries: ${error.stack}` };
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, PAUSE);
     }
   }
 }

@@ -1,11 +1,13 @@
-// A process that prepares and reads tokens (provision.js), one request after the other: starting one costs more than most
-// requests. It ends when nothing has been asked for a while, and with the process that asks.
+// Process that prepares and reads tokens (provision.js), one request after the other. Starting it costs more than most
+// requests, so one process serves many. It ends after a while without requests, and with the process that asks.
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 
+/** Time without requests after which the process ends (ms). */
 const IDLE = 500;
 const script = new URL('./provision.js', import.meta.url).pathname;
 
+/** Connection to the child process; see README.md, "Tokens". */
 export class Provisioner {
   #child;
   #asked = [];
@@ -13,7 +15,7 @@ export class Provisioner {
   #idle;
   #ended;
 
-  /** `ended` is called once when it takes no requests any more. */
+  /** Starts the process; `ended` is called when the process takes no requests any more. */
   constructor(ended) {
     this.#ended = ended;
     this.#child = spawn(process.execPath, [script]);
@@ -30,6 +32,7 @@ export class Provisioner {
     });
   }
 
+  /** Sends a request; resolves to the answer, or throws an error that names the token. */
   ask(label, request) {
     return new Promise((resolve, reject) => {
       clearTimeout(this.#idle);
@@ -51,7 +54,7 @@ export class Provisioner {
     }, IDLE).unref();
   }
 
-  /** Whether this process lives on for its sake. */
+  /** Keeps this process alive for the child (`ref`), or lets it end (`unref`). */
   #keepWaiting(verb) {
     for (const each of [this.#child, this.#child.stdin, this.#child.stdout, this.#child.stderr]) each[verb]();
   }

@@ -1,18 +1,19 @@
-// A folder in which pkcs11js is this package, as npm's overrides would have it, and all other packages are as they are:
-// libraries that are written against pkcs11js run in it unchanged.
+// Folder with a node_modules in which this package stands in the place of pkcs11js, as npm's overrides would put it.
+// Libraries that are written against pkcs11js run in it unchanged.
 import { spawn } from 'node:child_process';
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, symlinkSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-// In milliseconds: a program that hangs is ended, and what it came to is told, before its test's time is over.
+/** Limit of a program (ms): below its test's time-out, so that the error can show the program's output. */
 const LONGEST = 50_000;
 
-/** The file of the group's log in that folder. */
+/** Name of the group's log in that folder. */
 export const HA_LOG = 'ha.log';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 
+/** Fills a folder with links to this package and to all others. */
 export function makeReplaced(folder) {
   const modules = join(folder, 'node_modules');
   mkdirSync(modules);
@@ -24,7 +25,7 @@ export function makeReplaced(folder) {
   copyFileSync(join(root, 'test/support/programs/rounds.cjs'), join(folder, 'rounds.cjs'));
 }
 
-/** Runs one of the programs in such a folder, with `request` on its standard input; gives what it has printed. */
+/** Runs a program in such a folder, with `request` on its standard input; returns the lines of its output. */
 export async function runReplaced(folder, program, request, env) {
   const file = join(folder, basename(program));
   copyFileSync(program, file);

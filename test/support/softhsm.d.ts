@@ -1,5 +1,6 @@
 import type { ObjectSpec } from './keys.js';
 
+/** SoftHSM token that stands for an HSM; `env` selects it. */
 export interface Hsm {
   readonly label: string;
   readonly directory: string;
@@ -10,6 +11,7 @@ export interface Hsm {
   readonly serial: string;
 }
 
+/** Temporary folder; `remove` deletes it with its contents. */
 export interface Folder {
   readonly path: string;
   remove(): void;
@@ -27,7 +29,7 @@ export function provision(
   hsm: Hsm,
   request: {
     readonly initialize?: boolean;
-    /** Makes the token empty again; its serial stays. */
+    /** Empties the token; its serial stays. */
     readonly reinitialize?: boolean;
     readonly objects?: readonly ObjectSpec[];
     readonly destroy?: readonly string[];
@@ -36,16 +38,16 @@ export function provision(
   },
 ): Promise<{ readonly serial: string; readonly objects: number; readonly values: readonly string[] }>;
 
-/** An object as pkcs11js reads it from the token, in a process of its own. */
+/** Object as pkcs11js reads it from the token, in a process of its own. */
 export interface ReadObject {
   readonly class: number;
   readonly type: number;
   readonly label: string;
   readonly id: string;
   readonly flags: readonly string[];
-  /** The same for equal keys. */
+  /** Digest that is equal for equal keys. */
   readonly fingerprint: string;
-  /** What C_WrapKey and reading CKA_VALUE answer. */
+  /** Answers of C_WrapKey and of reading CKA_VALUE: CKR_OK or an error's message. */
   readonly wrapped: string;
   readonly value: string;
 }

@@ -1,28 +1,28 @@
 import { execFile } from 'node:child_process';
 import { plain, Terminal } from './cli.js';
 
-/** A command of a page, and what the page says it prints. */
+/** Command of a page, with the output that the page shows. */
 export interface Scene {
   readonly command: string;
   readonly output: readonly string[];
-  /** What is typed where it asks: after each text that it shows. */
+  /** Keys that are typed after each text that the command shows. */
   readonly typed: readonly { readonly after: string; readonly keys: string }[];
-  /** What it ends with. */
+  /** Exit code of the command. */
   readonly exits: number;
-  /** Where it stands in the page. */
+  /** Line of the command in the page. */
   readonly line: number;
 }
 
-/** What a scene came to. */
+/** Output and exit code of a scene that was run. */
 export interface Played {
   readonly lines: readonly string[];
   readonly code: number | null;
 }
 
 /**
- * The commands in a page's `console` blocks. Before a block that is run in a terminal there is a comment, a line for each
- * answer: `<!-- typed` / `after this text: keys` / `-->`; `⏎` is the enter key. `<!-- exits 0 3 -->` before a block says
- * what its commands end with; where nothing is said it is 0.
+ * Reads the commands in a page's `console` blocks. A block that is run in a terminal has a comment before it, with a
+ * line for each answer: `<!-- typed` / `after this text: keys` / `-->`; `⏎` is the enter key. `<!-- exits 0 3 -->`
+ * before a block gives the exit codes of its commands; the default is 0.
  */
 export function readScenes(page: string): readonly Scene[] {
   const scenes: Scene[] = [];
@@ -69,7 +69,7 @@ export async function play({ command, typed }: Scene, cwd: string, env: NodeJS.P
   });
 }
 
-/** What differs from run to run, and from machine to machine, made alike. */
+/** Replaces the parts of a line that differ between runs and machines, as ids, times and paths. */
 function alike(line: string): string {
   return line
     .replaceAll(/\b[0-9a-f]{32}\b/gu, 'ID')
@@ -84,7 +84,7 @@ function alike(line: string): string {
     .trim();
 }
 
-/** Lines without what is different each time: rows that begin with a handle come in the handles' order. */
+/** Returns lines for comparison: `alike`, without empty lines, and rows that begin with a handle sorted. */
 export function comparable(lines: readonly string[]): readonly string[] {
   const result: string[] = [];
   let rows: string[] = [];

@@ -5,7 +5,7 @@ import type { Ended } from './cli.js';
 import { faultyModule } from './faulty/build.js';
 import { type Folder, type Hsm, makeFolder, makeHsm } from './softhsm.js';
 
-/** What tests of the tool work on: three tokens, one for backups, all behind the faulty module, and configurations of them. */
+/** Tokens for tests of the tool, all behind the faulty module: three, and one for backups; and their configurations. */
 export class Workbench {
   readonly folder: Folder;
   #hsms: readonly Hsm[] = [];
@@ -14,26 +14,28 @@ export class Workbench {
     this.folder = makeFolder(name);
   }
 
+  /** Makes the tokens. */
   readonly make = async (): Promise<void> => {
     const labels = ['hsm1', 'hsm2', 'hsm3', 'backup'];
     this.#hsms = await Promise.all(labels.map((label) => makeHsm(this.folder.path, label, { pin: '81924610' })));
   };
 
+  /** Returns a token by its number; 3 is the backup token. */
   readonly hsm = (index: number): Hsm => {
     const found = this.#hsms[index];
     if (found === undefined) throw new Error('no such token');
     return found;
   };
 
-  /** Where a token's faults are written. */
+  /** Returns the path of a token's file of faults. */
   readonly controlOf = (index: number): string => join(this.folder.path, `control${index}`);
 
-  /** The faults that were met, by all of them. */
+  /** Path of the file with the faults that all tokens have met. */
   get met(): string {
     return join(this.folder.path, 'met');
   }
 
-  /** The path of a configuration of some of the tokens, with comments. */
+  /** Writes a configuration of some of the tokens, with comments; returns its path. */
   readonly configure = (name: string, indices: readonly number[], more = ''): string => {
     const path = join(this.folder.path, name);
     const pin = join(this.folder.path, `${name}.pin`);
@@ -50,7 +52,7 @@ export class Workbench {
     return path;
   };
 
-  /** What names a token on the command line. */
+  /** Returns the options that name a token on the command line. */
   readonly tokenOptions = (index: number): string[] => [
     '--module',
     faultyModule,
@@ -65,11 +67,13 @@ export class Workbench {
   }
 }
 
+/** Expects that an error is one line, with advice after a semicolon and without a stack trace. */
 export function expectOneLine({ stderr }: Ended): void {
   expect(stderr.trimEnd().split('\n')).toHaveLength(1);
   expect(stderr).toMatch(/^pkcs11-ha: .+; .+\n$/u);
   expect(stderr).not.toMatch(/\bat .+:\d+:\d+|node:internal/u);
 }
 
-// biome-ignore lint/suspicious/noExplicitAny: shapes are what the tests look at
+/** Parses the output of a program as JSON. */
+// biome-ignore lint/suspicious/noExplicitAny: the tests check the shapes
 export const json = ({ stdout }: Ended): any => JSON.parse(stdout);

@@ -17,33 +17,36 @@ import type { Job, StepResult } from '../../src/spec/job.js';
 const CKO_SECRET_KEY = ck('CKO_SECRET_KEY');
 const CKK_AES = ck('CKK_AES');
 
-/** A secret key on a scripted token; `secret` stands for its value. */
+/** Secret key on a scripted token; `secret` stands for its value. */
 export interface ScriptedKey {
   readonly label: string;
   readonly secret: string;
 }
 
-/** What a scripted token does instead of a call. */
+/** Fault that a scripted token shows in place of a call, or before it (`delay`, ms). */
 export type Mischief =
   | { readonly code: number }
   | { readonly delay: number }
   | { readonly silent: true }
   | { readonly crash: true };
 
+/** Function that chooses the fault of a call; undefined lets the call pass. */
 export type Behaviour = (call: CallName, job: Job) => Mischief | undefined;
 
-/** A token whose answers are made up here: enough of PKCS#11 for secret keys, signatures and probes. */
+/** Token with made-up answers: enough of PKCS#11 for secret keys, signatures and probes. */
 export class ScriptedToken {
   keys: ScriptedKey[];
-  /** Templates of the group's records that it holds. */
+  /** Templates of the group's records on the token. */
   records: readonly (readonly Attribute[])[] = [];
   behave: Behaviour = () => undefined;
-  /** ms that a job takes */
+  /** Time that a job takes (ms). */
   latency = 1;
   pin = '1234';
-  /** Calls that were made, and jobs that were sent. */
+  /** Names of all calls that the token was asked for. */
   readonly calls: CallName[] = [];
+  /** Number of hosts that were started. */
   hosts = 0;
+  /** Number of signatures that were made. */
   signatures = 0;
 
   constructor(
@@ -53,6 +56,7 @@ export class ScriptedToken {
     this.keys = [...keys];
   }
 
+  /** Returns the result of a call without a fault. */
   answer(name: CallName, args: readonly unknown[]): Pick<StepResult, 'code' | 'value'> {
     const value = this.#value(name, args);
     return typeof value === 'number' ? { code: value, value: undefined } : { code: 0, value };
@@ -62,7 +66,7 @@ export class ScriptedToken {
     return this.keys[(ref as Uint8Array)[0] ?? 0];
   }
 
-  /** The value of a call, or a number for a code. */
+  /** Returns the value of a call, or a number for a code. */
   #value(name: CallName, args: readonly unknown[]): unknown {
     switch (name) {
       case 'C_GetSlotList':
@@ -145,7 +149,7 @@ export class ScriptedToken {
   }
 }
 
-/** A host on virtual time. Two jobs never disturb each other here, however many lanes there are said to be. */
+/** Host on virtual time. Jobs never wait for each other, whatever the number of lanes. */
 class ScriptedHost implements HostLink {
   readonly pid = undefined;
   ended = false;
@@ -216,7 +220,7 @@ interface Coming {
   readonly happen: () => void;
 }
 
-/** Scripted tokens, a clock that jumps from event to event, and a group over them. */
+/** Scripted tokens with a group over them, and a clock that jumps from event to event. */
 export class World {
   now = 0;
   readonly events: GroupEvent[] = [];
@@ -245,22 +249,24 @@ export class World {
     keepAll(this.group);
   }
 
-  /** A world whose group is in service. */
+  /** Makes a world and waits until its group serves. */
   static open(...args: ConstructorParameters<typeof World>): World {
     const world = new World(...args);
     world.run(awaitService(world.group, 60_000));
     return world;
   }
 
+  /** Lets something happen after a time (ms). */
   after(ms: number, happen: () => void): void {
     this.#coming.push({ at: this.now + ms, happen });
   }
 
+  /** Starts a task. */
   start<T>(task: Task<T>): Running<T> {
     return this.scheduler.start(task);
   }
 
-  /** Runs a task to its end and gives its value or throws its error. */
+  /** Runs a task to its end; returns its value or throws its error. */
   run<T>(task: Task<T>): T {
     const running = this.start(task);
     this.until(() => running.completed);
@@ -268,10 +274,10 @@ export class World {
     return running.ended.value;
   }
 
-  /** Lets time pass, event by event, until something holds. */
+  /** Lets time pass, event by event, until a condition holds. */
   until(holds: () => boolean): void {
     for (let steps = 0; !holds(); steps += 1) {
-      if (steps > 200_000) throw new Error('it never comes to that');
+      if (steps > 200_000) throw new Error('the condition never holds');
       this.scheduler.step();
       if (holds()) return;
       const next = Math.min(this.scheduler.dueAt, ...this.#coming.map(({ at }) => at));
@@ -283,6 +289,7 @@ export class World {
     }
   }
 
+  /** Lets a time pass (ms). */
   pass(ms: number): void {
     let passed = false;
     this.after(ms, () => {
@@ -291,11 +298,12 @@ export class World {
     this.until(() => passed);
   }
 
+  /** Returns a member's state. */
   stateOf(name: string): string | undefined {
     return this.group.members.find((member) => member.name === name)?.state.name;
   }
 
-  // The same numbers in every run: a scenario that fails fails again.
+  /** Returns the next of the numbers that are equal in every run, so that a failing scenario fails again. */
   #random(): number {
     this.#seed = (this.#seed * 48_271) % 0x7fff_ffff;
     return this.#seed / 0x7fff_ffff;

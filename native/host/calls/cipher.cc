@@ -5,8 +5,8 @@
 namespace pkcs11ha {
 namespace {
 
-constexpr std::size_t kCipherRoom = 1024;  // above the input: padding, a tag, an RSA block
-constexpr std::size_t kDigestRoom = 64;
+constexpr std::size_t kCipherRoom = 1024;  // Room beyond the input (bytes): padding, a tag, an RSA block
+constexpr std::size_t kDigestRoom = 64;    // Room for a digest (bytes)
 
 using CipherInit = CK_RV (*)(CK_SESSION_HANDLE, CK_MECHANISM*, CK_OBJECT_HANDLE);
 using CipherFinal = CK_RV (*)(CK_SESSION_HANDLE, CK_BYTE*, CK_ULONG*);
@@ -16,7 +16,7 @@ CK_RV begin(JobContext& context, Reader& reader, Writer& writer, CipherInit init
   Mechanism mechanism = Mechanism::read(reader, context.held != nullptr);
   const CK_RV rv = init(context.handle(), mechanism.raw(), context.readObject(reader));
   if (rv == CKR_OK) context.began();
-  context.keep(std::move(mechanism));
+  context.keepMechanism(std::move(mechanism));
   return rv;
 }
 
@@ -71,7 +71,7 @@ CK_RV call_C_Decrypt(JobContext& context, Reader& reader, Writer& writer) {
   return finish(context, reader, writer, context.functions->C_Decrypt);
 }
 
-// An Update gives at most what it was given and what was kept back before.
+// Returns at most the input of this Update and what earlier Updates held back.
 CK_RV call_C_EncryptUpdate(JobContext& context, Reader& reader, Writer& writer) {
   return process(context, reader, writer, context.functions->C_EncryptUpdate);
 }
@@ -92,7 +92,7 @@ CK_RV call_C_DigestInit(JobContext& context, Reader& reader, Writer& writer) {
   Mechanism mechanism = Mechanism::read(reader, context.held != nullptr);
   const CK_RV rv = context.functions->C_DigestInit(context.handle(), mechanism.raw());
   if (rv == CKR_OK) context.began();
-  context.keep(std::move(mechanism));
+  context.keepMechanism(std::move(mechanism));
   return rv;
 }
 

@@ -5,6 +5,7 @@
 namespace pkcs11ha {
 namespace {
 
+// Room for a wrapped key (bytes), before the token asks for more.
 constexpr std::size_t kWrappedRoom = 4096;
 
 }  // namespace
@@ -13,9 +14,9 @@ CK_RV call_C_GenerateKey(JobContext& context, Reader& reader, Writer& writer) {
   Mechanism mechanism = Mechanism::read(reader);
   Template attributes = Template::read(reader);
   CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
-  CK_RV rv = context.functions->C_GenerateKey(context.maker(), mechanism.raw(), attributes.data(),
-                                                    attributes.size(), &object);
-  rv = context.make(rv, object);
+  CK_RV rv = context.functions->C_GenerateKey(context.creationSession(), mechanism.raw(), attributes.data(),
+                                              attributes.size(), &object);
+  rv = context.noteCreated(rv, object);
   writer.u64(object);
   return rv;
 }
@@ -27,11 +28,11 @@ CK_RV call_C_GenerateKeyPair(JobContext& context, Reader& reader, Writer& writer
   CK_OBJECT_HANDLE publicKey = CK_INVALID_HANDLE;
   CK_OBJECT_HANDLE privateKey = CK_INVALID_HANDLE;
   CK_RV rv = context.functions->C_GenerateKeyPair(
-      context.maker(), mechanism.raw(), publicAttributes.data(), publicAttributes.size(), privateAttributes.data(),
-      privateAttributes.size(), &publicKey, &privateKey);
-  rv = context.make(rv, privateKey);
-  rv = context.make(rv, publicKey);
-  context.seconds.back() = privateKey;
+      context.creationSession(), mechanism.raw(), publicAttributes.data(), publicAttributes.size(),
+      privateAttributes.data(), privateAttributes.size(), &publicKey, &privateKey);
+  rv = context.noteCreated(rv, privateKey);
+  rv = context.noteCreated(rv, publicKey);
+  context.privateKeys.back() = privateKey;
   writer.u64(publicKey);
   writer.u64(privateKey);
   return rv;
@@ -53,9 +54,9 @@ CK_RV call_C_UnwrapKey(JobContext& context, Reader& reader, Writer& writer) {
   Template attributes = Template::read(reader);
   CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
   CK_RV rv =
-      context.functions->C_UnwrapKey(context.maker(), mechanism.raw(), unwrapping, wrapped.data(), wrapped.size(),
-                                     attributes.data(), attributes.size(), &object);
-  rv = context.make(rv, object);
+      context.functions->C_UnwrapKey(context.creationSession(), mechanism.raw(), unwrapping, wrapped.data(),
+                                     wrapped.size(), attributes.data(), attributes.size(), &object);
+  rv = context.noteCreated(rv, object);
   writer.u64(object);
   return rv;
 }
@@ -65,9 +66,9 @@ CK_RV call_C_DeriveKey(JobContext& context, Reader& reader, Writer& writer) {
   const CK_OBJECT_HANDLE base = context.readObject(reader);
   Template attributes = Template::read(reader);
   CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
-  CK_RV rv = context.functions->C_DeriveKey(context.maker(), mechanism.raw(), base, attributes.data(),
-                                                  attributes.size(), &object);
-  rv = context.make(rv, object);
+  CK_RV rv = context.functions->C_DeriveKey(context.creationSession(), mechanism.raw(), base, attributes.data(),
+                                            attributes.size(), &object);
+  rv = context.noteCreated(rv, object);
   writer.u64(object);
   return rv;
 }

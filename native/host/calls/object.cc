@@ -8,7 +8,9 @@
 namespace pkcs11ha {
 namespace {
 
+// Room for an attribute in the common query (bytes).
 constexpr std::size_t kFirstRoom = 128;
+// Number of handles that one C_FindObjects asks for.
 constexpr CK_ULONG kFindBatch = 64;
 
 enum class Presence : std::uint8_t { present = 0, sensitive = 1, invalid = 2 };
@@ -17,20 +19,20 @@ bool isPartial(CK_RV rv) {
   return rv == CKR_ATTRIBUTE_SENSITIVE || rv == CKR_ATTRIBUTE_TYPE_INVALID || rv == CKR_BUFFER_TOO_SMALL;
 }
 
-// What tokens say of an object that is only half there, for instance after a write that was interrupted.
+// Tells whether a code is that of a partial object, for instance after an interrupted write.
 bool isHollow(CK_RV rv) { return rv == CKR_ATTRIBUTE_VALUE_INVALID; }
 
-// What a token may say of one attribute that it cannot give, whatever the others are (SoftHSM: of dates).
-bool isOfOne(CK_RV rv) { return rv == CKR_GENERAL_ERROR || rv == CKR_FUNCTION_FAILED; }
+// Tells whether a code may concern a single attribute that the token cannot return (SoftHSM: dates).
+bool isForOneAttribute(CK_RV rv) { return rv == CKR_GENERAL_ERROR || rv == CKR_FUNCTION_FAILED; }
 
-// A template within a template: a token would take what is in the room for it for addresses. An attribute that no
-// token has is asked for instead.
+// Replaces the type of a nested template by a type that no token has: a token would read addresses from the room for a
+// nested template.
 CK_ATTRIBUTE_TYPE withoutNested(CK_ATTRIBUTE_TYPE type) {
   constexpr CK_ATTRIBUTE_TYPE kNoSuchType = CKA_VENDOR_DEFINED | 0x7ffffffful;
   return (type & CKF_ARRAY_ATTRIBUTE) != 0 && type != CKA_ALLOWED_MECHANISMS ? kNoSuchType : type;
 }
 
-void writeNothing(std::size_t types, Writer& writer) {
+void writeNoAttributes(std::size_t types, Writer& writer) {
   writer.u32(static_cast<std::uint32_t>(types));
   for (std::size_t i = 0; i < types; ++i) {
     writer.u8(static_cast<std::uint8_t>(Presence::invalid));
@@ -38,8 +40,8 @@ void writeNothing(std::size_t types, Writer& writer) {
   }
 }
 
-// One attribute that did not fit or failed in the common query: asked alone, so that its own code is known.
-// Asked again when it has grown between the question for its size and the one for its value.
+// Reads one attribute alone, after it did not fit or failed in the common query, to learn its own code. Tries again if
+// the attribute grew between the query for its size and the query for its value.
 CK_RV readAlone(JobContext& context, CK_OBJECT_HANDLE object, CK_ATTRIBUTE& attribute, std::vector<std::uint8_t>& room) {
   CK_RV rv = CKR_BUFFER_TOO_SMALL;
   for (int round = 0; rv == CKR_BUFFER_TOO_SMALL && round < 3; ++round) {
@@ -57,19 +59,20 @@ CK_RV readAlone(JobContext& context, CK_OBJECT_HANDLE object, CK_ATTRIBUTE& attr
   return rv == CKR_OK && attribute.ulValueLen > room.size() ? CKR_GENERAL_ERROR : rv;
 }
 
-CK_RV findAll(JobContext& context, CK_ATTRIBUTE* wanted, CK_ULONG size, std::size_t most,
+// Finds at most `most` objects that match a template.
+CK_RV findAll(JobContext& context, CK_ATTRIBUTE* attributes, CK_ULONG size, std::size_t most,
               std::vector<CK_OBJECT_HANDLE>& found) {
   CK_FUNCTION_LIST* functions = context.functions;
-  CK_RV rv = functions->C_FindObjectsInit(context.handle(), wanted, size);
+  CK_RV rv = functions->C_FindObjectsInit(context.handle(), attributes, size);
   if (rv != CKR_OK) return rv;
   context.began();
   while (found.size() < most) {
     CK_OBJECT_HANDLE batch[kFindBatch];
     CK_ULONG count = 0;
-    const CK_ULONG wish = std::min<std::size_t>(kFindBatch, most - found.size());
-    rv = functions->C_FindObjects(context.handle(), batch, wish, &count);
+    const CK_ULONG wanted = std::min<std::size_t>(kFindBatch, most - found.size());
+    rv = functions->C_FindObjects(context.handle(), batch, wanted, &count);
     if (rv != CKR_OK || count == 0) break;
-    found.insert(found.end(), batch, batch + std::min(count, wish));
+    found.insert(found.end(), batch, batch + std::min(count, wanted));
   }
   const CK_RV final = functions->C_FindObjectsFinal(context.handle());
   if (final == CKR_OK) context.ended();
@@ -118,17 +121,17 @@ CK_RV writeAttributes(JobContext& context, CK_OBJECT_HANDLE object, const std::v
     attributes.push_back({withoutNested(types[i]), room.data() + i * kFirstRoom, kFirstRoom});
   }
   const CK_RV common = context.functions->C_GetAttributeValue(context.handle(), object, attributes.data(), attributes.size());
-  const bool eachAlone = isOfOne(common) && types.size() > 1;
+  const bool eachAlone = isForOneAttribute(common) && types.size() > 1;
   if (common != CKR_OK && !isPartial(common) && !eachAlone) return common;
   std::vector<std::uint8_t> alone;
   bool isAnyThere = false;
   for (CK_ATTRIBUTE& attribute : attributes) {
     CK_RV rv = CKR_OK;
-    // After a partial answer a length that is still the room's may be one that the token never got to.
+    // After a partial answer, a length that still equals the room may belong to an attribute that the token skipped.
     const bool untouched = common != CKR_OK && attribute.ulValueLen == kFirstRoom;
     if (eachAlone || untouched || attribute.ulValueLen == CK_UNAVAILABLE_INFORMATION || attribute.ulValueLen > kFirstRoom) {
       rv = readAlone(context, object, attribute, alone);
-      if (rv != CKR_OK && !isPartial(rv) && !(eachAlone && isOfOne(rv))) return rv;
+      if (rv != CKR_OK && !isPartial(rv) && !(eachAlone && isForOneAttribute(rv))) return rv;
     }
     isAnyThere = isAnyThere || rv == CKR_OK;
     const Presence presence = rv == CKR_OK                    ? Presence::present
@@ -144,8 +147,7 @@ CK_RV writeAttributes(JobContext& context, CK_OBJECT_HANDLE object, const std::v
   return eachAlone && !isAnyThere ? common : CKR_OK;
 }
 
-// FindObjectsInit to FindObjectsFinal, then the attributes of each object found, at most `most` of them. An
-// object that vanished between the two is left out.
+// Finds at most `most` objects and reads the attributes of each. Leaves out an object that vanished in between.
 CK_RV call_X_Find(JobContext& context, Reader& reader, Writer& writer) {
   Template wanted = Template::read(reader);
   const std::uint32_t most = reader.u32();
@@ -164,11 +166,11 @@ CK_RV call_X_Find(JobContext& context, Reader& reader, Writer& writer) {
       writer.cut(entry);
       continue;
     }
-    // One such object is no reason to miss the others.
+    // Reports a partial object without attributes, so that the find still returns the other objects.
     if (isHollow(rv)) {
       writer.cut(entry);
       writer.u64(object);
-      writeNothing(types.size(), writer);
+      writeNoAttributes(types.size(), writer);
       rv = CKR_OK;
     }
     if (rv != CKR_OK) return rv;
@@ -194,8 +196,9 @@ CK_RV call_C_GetObjectSize(JobContext& context, Reader& reader, Writer& writer) 
 CK_RV call_C_CreateObject(JobContext& context, Reader& reader, Writer& writer) {
   Template attributes = Template::read(reader);
   CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
-  CK_RV rv = context.functions->C_CreateObject(context.maker(), attributes.data(), attributes.size(), &object);
-  rv = context.make(rv, object);
+  CK_RV rv =
+      context.functions->C_CreateObject(context.creationSession(), attributes.data(), attributes.size(), &object);
+  rv = context.noteCreated(rv, object);
   writer.u64(object);
   return rv;
 }
@@ -205,8 +208,8 @@ CK_RV call_C_CopyObject(JobContext& context, Reader& reader, Writer& writer) {
   Template attributes = Template::read(reader);
   CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
   CK_RV rv =
-      context.functions->C_CopyObject(context.maker(), source, attributes.data(), attributes.size(), &object);
-  rv = context.make(rv, object);
+      context.functions->C_CopyObject(context.creationSession(), source, attributes.data(), attributes.size(), &object);
+  rv = context.noteCreated(rv, object);
   writer.u64(object);
   return rv;
 }
@@ -220,12 +223,12 @@ CK_RV call_C_SetAttributeValue(JobContext& context, Reader& reader, Writer& writ
 CK_RV call_C_DestroyObject(JobContext& context, Reader& reader, Writer& writer) {
   const CK_OBJECT_HANDLE object = context.readObject(reader);
   const CK_RV rv = context.functions->C_DestroyObject(context.handle(), object);
-  if (rv == CKR_OK) context.unmake(object);
+  if (rv == CKR_OK) context.forgetCreated(object);
   return rv;
 }
 
-// The objects that say neither what they are nor that they are the token's: what is left of writes that were
-// interrupted, and session objects.
+// Finds the objects without a class or without CKA_TOKEN true: partial objects of interrupted writes, and session
+// objects.
 CK_RV call_X_FindHollow(JobContext& context, Reader& reader, Writer& writer) {
   std::vector<CK_OBJECT_HANDLE> found;
   CK_RV rv = findAll(context, nullptr, 0, SIZE_MAX, found);
@@ -241,7 +244,7 @@ CK_RV call_X_FindHollow(JobContext& context, Reader& reader, Writer& writer) {
     const bool isWhole = rv == CKR_OK && attributes[0].ulValueLen == sizeof objectClass &&
                          attributes[1].ulValueLen == sizeof isToken && isToken != CK_FALSE;
     if (isWhole || rv == CKR_OBJECT_HANDLE_INVALID) continue;
-    // Whatever else it says, it says of itself.
+    // Fails on codes that concern the token or the session, not this object.
     if (rv != CKR_OK && !isPartial(rv) && !isHollow(rv)) return rv;
     writer.u64(object);
     ++count;

@@ -1,10 +1,11 @@
-// Signatures and MACs, with recovery of the data too (PKCS#11 2.40, sections 5.11 and 5.12).
+// Signatures and MACs, also with recovery of the data (PKCS#11 2.40, sections 5.11 and 5.12).
 #include "host/job.h"
 #include "host/output.h"
 
 namespace pkcs11ha {
 namespace {
 
+// Room for a signature (bytes), before the token asks for more.
 constexpr std::size_t kSignatureRoom = 1024;
 
 using Init = CK_RV (*)(CK_SESSION_HANDLE, CK_MECHANISM*, CK_OBJECT_HANDLE);
@@ -14,7 +15,7 @@ CK_RV begin(JobContext& context, Reader& reader, Init init) {
   Mechanism mechanism = Mechanism::read(reader, context.held != nullptr);
   const CK_RV rv = init(context.handle(), mechanism.raw(), context.readObject(reader));
   if (rv == CKR_OK) context.began();
-  context.keep(std::move(mechanism));
+  context.keepMechanism(std::move(mechanism));
   return rv;
 }
 

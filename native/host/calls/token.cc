@@ -9,8 +9,8 @@
 namespace pkcs11ha {
 namespace {
 
-// More slots or mechanisms than any token has.
-constexpr CK_ULONG kMostItems = 65536;
+// Maximum number of slots or mechanisms accepted: more than any token has.
+constexpr CK_ULONG kMaxItems = 65536;
 
 std::string readText(Reader& reader) {
   const Bytes bytes = reader.sized();
@@ -32,7 +32,7 @@ void writeNumbers(Writer& writer, const std::vector<CK_ULONG>& numbers) {
   for (const CK_ULONG number : numbers) writer.u64(number);
 }
 
-// The list may grow between the question for its length and the one for its items.
+// Reads and writes a list. Tries again if the list grew between the query for its length and the query for its items.
 template <typename F>
 CK_RV writeList(Writer& writer, F&& call) {
   std::vector<CK_ULONG> items;
@@ -41,7 +41,7 @@ CK_RV writeList(Writer& writer, F&& call) {
     CK_ULONG count = 0;
     rv = call(nullptr, &count);
     if (rv != CKR_OK) return rv;
-    if (count > kMostItems) return CKR_HOST_MEMORY;
+    if (count > kMaxItems) return CKR_HOST_MEMORY;
     items.resize(count);
     if (items.empty()) break;
     rv = call(items.data(), &count);
@@ -53,7 +53,7 @@ CK_RV writeList(Writer& writer, F&& call) {
 
 }  // namespace
 
-// A failure writes a text that says why; it names the library, never an argument.
+// Loads the library. After a failure, writes its reason, which names the library and never an argument.
 CK_RV call_X_Load(JobContext& context, Reader& reader, Writer& writer) {
   const std::string path = readText(reader);
   const std::string reserved = readText(reader);
@@ -70,7 +70,7 @@ CK_RV call_X_Attach(JobContext& context, Reader& reader, Writer& writer) {
   return context.module.attach(slot);
 }
 
-// All threads of the host, the library's too.
+// Lowers or restores the priority of all threads of the host, the library's too.
 CK_RV call_X_GiveWay(JobContext& context, Reader& reader, Writer& writer) {
   giveWay(reader.u8() != 0);
   return CKR_OK;
@@ -132,7 +132,7 @@ CK_RV call_C_GetMechanismInfo(JobContext& context, Reader& reader, Writer& write
   return rv;
 }
 
-// The lane's session is open when a job's first step runs; as a step it only says so.
+// Reports that the lane's session is open; a job opens the session before its first step.
 CK_RV call_C_OpenSession(JobContext& context, Reader& reader, Writer& writer) { return context.session.ensure(); }
 
 CK_RV call_C_GetSessionInfo(JobContext& context, Reader& reader, Writer& writer) {
@@ -145,15 +145,15 @@ CK_RV call_C_GetSessionInfo(JobContext& context, Reader& reader, Writer& writer)
   return rv;
 }
 
-// On the anchor session: a login counts for all sessions of a process on that token.
+// Logs in on the anchor session: a login holds for all sessions of a process on that token.
 CK_RV call_C_Login(JobContext& context, Reader& reader, Writer& writer) {
   const CK_USER_TYPE user = reader.u64();
   const Bytes pin = reader.sized();
   return context.module.login(user, pin.data(), pin.size());
 }
 
-// The steps that follow run on a session that is held under that number: a new one, or the one that an earlier job
-// has opened. CKR_SESSION_CLOSED where there is none any more.
+// Switches the job's next steps to the held session of a number: a new session, or the one that an earlier job opened.
+// Returns CKR_SESSION_CLOSED if the session was released or lost, or another job uses it.
 CK_RV call_X_Hold(JobContext& context, Reader& reader, Writer& writer) {
   const std::uint64_t number = reader.u64();
   const bool isNew = reader.u8() != 0;
@@ -178,21 +178,21 @@ CK_RV call_X_Release(JobContext& context, Reader& reader, Writer& writer) {
   return CKR_OK;
 }
 
-// For the operation that was begun on the session, with a key that asks for it (CKU_CONTEXT_SPECIFIC). The PIN is at
-// the packet's end, whatever comes after this step.
+// Logs in for an operation whose key has CKA_ALWAYS_AUTHENTICATE (CKU_CONTEXT_SPECIFIC). The PIN is at the packet's
+// end, after all other steps.
 CK_RV call_X_LogInAgain(JobContext& context, Reader& reader, Writer& writer) {
   const Bytes pin = reader.tail(reader.u32());
   return context.functions->C_Login(context.handle(), CKU_CONTEXT_SPECIFIC, pin.data(), pin.size());
 }
 
-// On the anchor session too: the PIN of the user logged in there, or the user's PIN when nobody is. The new PIN is
-// what is left of the packet after the old one, so that a wrong length never makes a PIN that nobody knows.
+// Changes a PIN on the anchor session: that of the user logged in there, or the normal user's if no user is. The new
+// PIN must end with the packet, so that a wrong length never sets an unknown PIN.
 CK_RV call_C_SetPIN(JobContext& context, Reader& reader, Writer& writer) {
   const std::uint32_t oldLength = reader.u32();
   const std::uint32_t newLength = reader.u32();
   const Bytes oldPin = reader.take(oldLength);
   const Bytes newPin = reader.take(newLength);
-  if (!reader.atEnd()) throw Malformed("the PINs are longer than they are said to be");
+  if (!reader.atEnd()) throw Malformed("the packet is longer than its PINs");
   return context.functions->C_SetPIN(context.module.anchor(), oldPin.data(), oldPin.size(), newPin.data(),
                                      newPin.size());
 }

@@ -1,11 +1,11 @@
-// What a host gives up before it loads somebody else's code.
+// Hardening of a host process before it loads a vendor's library.
 #pragma once
 
 namespace pkcs11ha {
 
-// Leaves no core dump, keeps no descriptor above `lastDescriptor`, is not moved by the terminal's or the service
-// manager's signals (it ends when its application ends), and never waits for somebody to read what the library
-// prints.
+// Turns off core dumps, closes the descriptors above `lastDescriptor`, and ignores the signals of terminal and service
+// manager, because a host ends when its application ends. Makes standard output and standard error non-blocking, so
+// that a library's output never blocks the host.
 void harden(int lastDescriptor);
 
 }  // namespace pkcs11ha

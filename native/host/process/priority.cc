@@ -8,7 +8,7 @@
 namespace pkcs11ha {
 
 void giveWay(bool gives) {
-  // SCHED_BATCH, and back: both may be asked for without privileges, unlike a lower priority that is to end again.
+  // Changes the policy, not the nice value: a process without privileges cannot raise its priority again.
   const sched_param none{};
   const auto close = [](DIR* directory) { ::closedir(directory); };
   const std::unique_ptr<DIR, decltype(close)> threads(::opendir("/proc/self/task"), close);

@@ -1,10 +1,10 @@
-// How the host's threads stand to others on the machine.
+// Scheduling priority of the host's threads.
 #pragma once
 
 namespace pkcs11ha {
 
-// While they give way, they do not take the processor from who is running when they wake: whoever does long work that
-// nobody waits for keeps nobody waiting. Nothing happens where the system does not let it.
+// Gives the host's threads the policy SCHED_BATCH, or SCHED_OTHER again. Under SCHED_BATCH a thread that wakes does not
+// take the processor from a running thread, so that recovery delays no application. Ignores a system's refusal.
 void giveWay(bool gives);
 
 }  // namespace pkcs11ha

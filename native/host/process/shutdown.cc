@@ -15,9 +15,11 @@
 namespace pkcs11ha {
 namespace {
 
-// Longer than a token in software takes for a write; one of hardware finishes it without its host.
+// Maximum time that a shutdown waits for writes: longer than a software token takes for one. A hardware token finishes
+// a write without its host.
 constexpr auto kGrace = std::chrono::seconds(3);
-constexpr auto kLook = std::chrono::milliseconds(1);
+// Interval between checks for writes.
+constexpr auto kPollInterval = std::chrono::milliseconds(1);
 
 std::atomic<bool> leaving{false};
 
@@ -37,7 +39,7 @@ sigset_t shutdownSignal() {
 }  // namespace
 
 void followParent(pid_t parent) {
-  // Blocked in all threads, the library's too, it is there for the one that waits for it.
+  // Blocks the signal in all threads, the library's too, so that awaitShutdown receives it.
   const sigset_t set = shutdownSignal();
   ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
   ::prctl(PR_SET_PDEATHSIG, kShutdownSignal);
@@ -53,7 +55,7 @@ void awaitShutdown(const ChannelPage& page) {
 
 void startWatchdog(int socket, const ChannelPage& page) {
   std::thread([socket, &page] {
-    // A host that stands still has to go on to hear of it. This signal belongs to the thread that asks for it.
+    // Requests SIGCONT too, so that a stopped host continues and notices the parent's end. The setting is per thread.
     ::prctl(PR_SET_PDEATHSIG, SIGCONT);
     for (;;) {
       pollfd watched{socket, POLLRDHUP, 0};
@@ -68,13 +70,13 @@ void leave(const ChannelPage& page) {
   std::atomic_thread_fence(std::memory_order_seq_cst);
   for (const auto until = std::chrono::steady_clock::now() + kGrace;
        isWriting(page) && std::chrono::steady_clock::now() < until;) {
-    std::this_thread::sleep_for(kLook);
+    std::this_thread::sleep_for(kPollInterval);
   }
   ::_exit(0);
 }
 
 bool isLeaving() {
-  // Either this lane sees that the host leaves, or who leaves sees this lane's job.
+  // With the fence in leave(): either this lane sees that the host shuts down, or leave() sees this lane's job.
   std::atomic_thread_fence(std::memory_order_seq_cst);
   return leaving.load();
 }

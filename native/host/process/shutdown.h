@@ -1,5 +1,5 @@
-// How a host ends with its application: at once, whatever the lanes hang in, unless a token object is just
-// being written. A SoftHSM killed inside of that, also inside of a login, leaves files behind that nobody can read.
+// Shutdown of a host with its application: at once, even if lanes hang, unless a token object is being written. A
+// SoftHSM that is killed inside a write or a login leaves unreadable files behind.
 #pragma once
 
 #include <sys/types.h>
@@ -8,19 +8,20 @@
 
 namespace pkcs11ha {
 
-// To be called before there is any other thread. Exits if the parent is gone already.
+// Asks the kernel for the shutdown signal at the parent's end. Must be called before any other thread starts. Exits if
+// the parent has ended already.
 void followParent(pid_t parent);
 
-// Waits for the end of the parent, or for its word, and leaves.
+// Waits for the shutdown signal, from the kernel or the parent, and shuts down.
 [[noreturn]] void awaitShutdown(const ChannelPage& page);
 
-// A thread that is no lane: leaves when the application's end of the channel is gone.
+// Starts a thread that shuts the host down when the application's end of the channel is closed.
 void startWatchdog(int socket, const ChannelPage& page);
 
-// Ends the process as soon as nothing is being written, and within a few seconds whatever is.
+// Ends the process as soon as no lane writes, or after a few seconds.
 [[noreturn]] void leave(const ChannelPage& page);
 
-// No job begins any more. Asked by a lane that shows its job on the page already.
+// Returns true while the host shuts down; no job may begin then. Called by a lane whose job is on the page already.
 bool isLeaving();
 
 }  // namespace pkcs11ha

@@ -12,46 +12,51 @@ import { foundIn, recordsIn } from '../records/ledger.js';
 import type { GroupRecord } from '../records/record.js';
 import { refreshTokens } from '../recovery/token-refresh.js';
 import { makeTransport } from '../wrapping/domain-key.js';
-import { learnLatest } from '../wrapping/membership-record.js';
+import { learnLatest } from '../wrapping/group-record-reading.js';
 import { removeOwn, wipeObjects } from '../wrapping/removal.js';
 import { checkStorage } from '../wrapping/storage-check.js';
-import { objectsBeyond, recordOf, renewDomainKey, resealAndRetire, retireLater, runClaimed } from './membership.js';
+import {
+  ADMINISTRATION_POLL,
+  objectsBeyond,
+  recordOf,
+  renewDomainKey,
+  resealAndRetire,
+  retireLater,
+  runClaimed,
+} from './membership.js';
 
-/** How often it is looked whether something has come about (ms). */
-const LOOK_AGAIN = 20;
-
-export interface AddOptions {
-  /** What to do with records of another group on the token: `remove` takes them and their keys away. */
+interface AddOptions {
+  /** Treatment of records of another group on the token: `remove` removes those records and their keys. */
   readonly existing?: 'remove' | undefined;
 }
 
 /**
- * Makes a token a member: it gets a transport key, the group a new domain key, all keys are copied, and then it
- * serves. What was interrupted is gone on with by the same call.
+ * Makes a token a member: makes its transport key and a new domain key for the group, copies all keys to the token, and
+ * waits until the member serves. After an interruption the same call goes on.
  */
 export function* addMember(group: Group, config: MemberConfig, options: AddOptions, deadline: number): Task<void> {
   recordOf(group);
   yield* learnLatest(group, deadline);
   const known = group.members.find(({ name, role }) => name === config.name && role.removedFor === undefined);
   if (known !== undefined && group.ledger.record?.members.some(({ serial }) => serial === known.serial)) {
-    yield* awaitInService(group, known, deadline);
+    yield* awaitServing(group, known, deadline);
     return;
   }
   if (known !== undefined) {
-    // It is configured already, and waits for being made a member.
-    removeFromList(known, 'it is made a member');
+    // A configured member waits, drained, until its token is one of the group's.
+    removeFromList(known, 'the token is being added to the group');
     while (group.members.includes(known) && group.port.now() < deadline)
-      yield* race([group.changed], Math.min(deadline, group.port.now() + LOOK_AGAIN));
+      yield* race([group.changed], Math.min(deadline, group.port.now() + ADMINISTRATION_POLL));
   }
   const member = addToList(group, config, true);
   try {
     yield* runClaimed(group, deadline, () => admit(group, member, options, deadline));
   } catch (error) {
     if (member.role.isBeingAdded && !group.ledger.isMember(member.serial ?? ''))
-      removeFromList(member, 'it could not be made a member');
+      removeFromList(member, 'the token could not be added to the group');
     throw error;
   }
-  yield* awaitInService(group, member, deadline);
+  yield* awaitServing(group, member, deadline);
 }
 
 function* admit(group: Group, member: Member, { existing }: AddOptions, deadline: number): Task<void> {
@@ -59,14 +64,14 @@ function* admit(group: Group, member: Member, { existing }: AddOptions, deadline
   const serial = member.serial ?? '';
   const record = recordOf(group);
   if (record.members.some((note) => note.serial === serial)) {
-    // An earlier try has made it a member; it goes on from there.
+    // An earlier call has written the record; the member goes on from there.
     member.role.endAdding();
     member.ordersChanged.fire();
     return;
   }
   const namesake = record.members.find(({ name }) => name === member.name);
   if (namesake !== undefined)
-    refuse(CKR.actionProhibited, `the group has another member of the name ${member.name}: ${namesake.serial}`);
+    refuse(CKR.actionProhibited, `the group already has a member ${member.name} (serial ${namesake.serial})`);
   yield* checkBelonging(group, member, record, existing, deadline);
   yield* checkStorage(group, member, deadline);
   const note = yield* makeTransport(group, member, group.port.randomBytes(8), deadline);
@@ -80,17 +85,20 @@ function* admit(group: Group, member: Member, { existing }: AddOptions, deadline
   retireLater(group);
 }
 
-/** Waits until its token was found and the login made. */
+/** Waits until the member's token was found and the login was made. */
 function* awaitPresence(group: Group, member: Member, deadline: number): Task<void> {
   while (member.serial === undefined || !isReachable(member)) {
     const { state } = member;
     if (state.name === 'down') refuse(CKR.deviceRemoved, `${member.name} cannot be reached: ${reasonOf(state)}`);
-    if (group.port.now() >= deadline) refuse(CKR.deviceRemoved, `${member.name} did not answer in time`);
-    yield* race([group.changed, member.ordersChanged], Math.min(deadline, group.port.now() + LOOK_AGAIN));
+    if (group.port.now() >= deadline) refuse(CKR.deviceRemoved, `${member.name} did not answer before the deadline`);
+    yield* race([group.changed, member.ordersChanged], Math.min(deadline, group.port.now() + ADMINISTRATION_POLL));
   }
 }
 
-/** A member that can be asked: itself, or, where it has no host, one that comes for that only; the caller dismisses it. */
+/**
+ * Returns the member if its host can be reached, or else a visitor: a member on the same token that joins for this one
+ * task, and that the caller removes from the list. Undefined if the token cannot be reached.
+ */
 export function* visit(group: Group, member: Member, deadline: number): Task<Member | undefined> {
   if (isReachable(member)) return member;
   const visitor = addToList(group, member.config, true);
@@ -102,25 +110,28 @@ export function* visit(group: Group, member: Member, deadline: number): Task<Mem
   } catch {
     return undefined;
   } finally {
-    // Whoever wanted it may have left meanwhile.
-    if (!isHandedOver) removeFromList(visitor, 'it could not be reached');
+    // Remove the visitor also when the caller was cancelled meanwhile.
+    if (!isHandedOver) removeFromList(visitor, 'the token could not be reached');
   }
 }
 
-function* awaitInService(group: Group, member: Member, deadline: number): Task<void> {
+function* awaitServing(group: Group, member: Member, deadline: number): Task<void> {
   while (!member.isServing) {
     const { state } = member;
     if (state.name === 'down' && state.retryAt === FOREVER)
-      refuse(CKR.deviceRemoved, `${member.name} is a member, but does not serve: ${reasonOf(state)}`);
+      refuse(CKR.deviceRemoved, `${member.name} is a member but does not serve: ${reasonOf(state)}`);
     if (group.port.now() >= deadline) {
       const why = reasonOf(state) === '' ? state.name : `${state.name} (${reasonOf(state)})`;
-      refuse(CKR.deviceRemoved, `${member.name} is a member, but did not come into service in time: it is ${why}`);
+      refuse(CKR.deviceRemoved, `${member.name} is a member but does not serve yet: it is ${why}`);
     }
     yield* race([group.changed], deadline);
   }
 }
 
-/** Records of another group are not taken away unasked; what an earlier try left of this one is. */
+/**
+ * Throws if the token has records of another group or objects that the group lacks, unless `existing` is `remove`.
+ * Removes the group's own records and keys that an earlier call left.
+ */
 function* checkBelonging(
   group: Group,
   member: Member,
@@ -129,29 +140,29 @@ function* checkBelonging(
   deadline: number,
 ): Task<void> {
   const found = recordsIn(foundIn(yield* runOnMemberOrThrow(group, member, readingRecords, deadline), 0));
-  if (found.newer) refuse(CKR.actionProhibited, `a later version has written records on ${member.name}`);
+  if (found.newer) refuse(CKR.actionProhibited, `a later version of pkcs11-ha has written records on ${member.name}`);
   const own = found.group?.record;
   if (own !== undefined && own.id !== record.id && existing !== 'remove') {
     refuse(
       CKR.actionProhibited,
-      `${member.name} belongs to the group ${own.label}; existing: 'remove' takes its records and keys away`,
+      `${member.name} belongs to the group ${own.label}; existing: 'remove' removes its records and keys`,
     );
   }
   yield* checkObjects(group, member, existing, deadline);
   yield* removeOwn(group, member, deadline);
 }
 
-/** Objects that the group does not have are not let in with a new member: it may have destroyed them. */
+/** Throws, or wipes the token, if it has objects that the group lacks: the group may have destroyed those objects. */
 function* checkObjects(group: Group, member: Member, existing: AddOptions['existing'], deadline: number): Task<void> {
   const source = group.members.find(({ isActive }) => isActive);
   if (source !== undefined) yield* refreshTokens(group, [source]);
   const foreign = yield* objectsBeyond(member, source);
-  if (foreign === undefined) refuse(CKR.deviceRemoved, `${member.name} could not be compared with the others`);
+  if (foreign === undefined) refuse(CKR.deviceRemoved, `${member.name} could not be compared with the other members`);
   if (foreign.length === 0) return;
   if (existing !== 'remove') {
     refuse(
       CKR.actionProhibited,
-      `${member.name} holds ${foreign.length} objects that the group does not have; existing: 'remove' takes all its objects away`,
+      `${member.name} holds ${foreign.length} objects that the group does not have; existing: 'remove' removes all its objects`,
     );
   }
   yield* wipeObjects(group, member, deadline);

@@ -12,59 +12,59 @@ import { hex } from '../objects/note.js';
 import { findRecords, foundIn } from '../records/ledger.js';
 import { type GroupRecord, keyRecordTemplate, type MemberNote, membersBeyond, readRecord } from '../records/record.js';
 import { generateDomainKey, installDomainKey, makeTransport } from '../wrapping/domain-key.js';
-import { writeGroupRecord } from '../wrapping/membership-record.js';
+import { writeGroupRecord } from '../wrapping/group-record-publication.js';
 import { removeOwn } from '../wrapping/removal.js';
 import { checkStorage } from '../wrapping/storage-check.js';
 import { type KeyTravel, probeWrapping } from '../wrapping/wrap-probe.js';
 
-/** What was begun in vain is taken away again within so long (ms). */
+/** Deadline for removing, from one member, what an attempt that failed has written (ms). */
 const CLEAN_WITHIN = 15_000;
 
-/** What a partition that has a group record already is to do with it. */
+/** Treatment of members that already have a group record: adopt that group, or remove it. Undefined: refuse. */
 export type Existing = 'copy' | 'remove' | undefined;
 
-/** What forming a group has found out. */
+/** Result of `createGroup`. */
 export interface FormationReport {
   readonly id: string;
   readonly label: string;
   readonly members: readonly { readonly name: string; readonly serial: string }[];
-  /** The wrapping mechanism that was proven on all members. */
+  /** Name of the wrapping mechanism that all members were shown to have. */
   readonly wrap: string;
-  /** How keys travel, by key type; found out by round trips between the members. */
+  /** Way in which keys get from member to member, by key type; found by round trips between the members. */
   readonly travels: Readonly<Record<string, KeyTravel>>;
-  /** An existing group was adopted as it is. */
+  /** True if an existing group was adopted as it is. */
   readonly adopted: boolean;
 }
 
-/** Waits until no member is on its way any more. */
-export function* awaitInService(group: Group, deadline: number): Task<void> {
+/** Waits until no member is joining. */
+export function* awaitJoins(group: Group, deadline: number): Task<void> {
   const isComing = (): boolean => group.members.some(({ state }) => state.name === 'joining');
   yield* waitUntil(group.port, [group.changed], () => !isComing(), deadline);
 }
 
-/** The same; throws unless all of them are there. */
+/** Waits until no member is joining; throws unless all members are active or standby. */
 export function* awaitAll(group: Group, deadline: number): Task<void> {
   const { members } = group;
-  yield* awaitInService(group, deadline);
+  yield* awaitJoins(group, deadline);
   const away = members.filter(({ isActive, state }) => !isActive && state.name !== 'standby');
-  if (away.length > 0) refuse(CKR.deviceRemoved, `every member has to be there: ${group.describeMembers()}`);
+  if (away.length > 0) refuse(CKR.deviceRemoved, `not every member is in service: ${group.describeMembers()}`);
 }
 
-/** Throws where a later version has written records: what they say is not known here, so nothing is taken away. */
+/** Throws if a later version has written records: this version cannot read them, and so removes nothing. */
 export function checkNoneNewer(group: Group): void {
   if (group.members.some(({ connection }) => connection?.records?.newer === true))
-    refuse(CKR.actionProhibited, 'a later version has written records there: this one does not write');
+    refuse(CKR.actionProhibited, 'a later version of pkcs11-ha has written records: this version does not write');
 }
 
-/** Throws where the members are not those of one group, and all of that: a record elsewhere would still name them. */
+/** Throws unless the members are all members of one group: a record on another token would still name them. */
 export function checkWhole({ members }: Group): void {
   const found = members.flatMap(({ name, connection }) => {
     const record = connection?.records?.group?.record;
     return record === undefined ? [] : [{ name, record }];
   });
   if (new Set(found.map(({ record }) => record.id)).size > 1) {
-    const names = found.map(({ name, record }) => `${name} is of ${record.label}`).join(', ');
-    refuse(CKR.actionProhibited, `the members are not of one group: ${names}`);
+    const names = found.map(({ name, record }) => `${name} to ${record.label}`).join(', ');
+    refuse(CKR.actionProhibited, `the members belong to different groups: ${names}`);
   }
   const latest = found.map(({ record }) => record).sort((one, other) => other.revision - one.revision)[0];
   const others = membersBeyond(
@@ -73,19 +73,22 @@ export function checkWhole({ members }: Group): void {
   );
   if (others.length > 0) {
     const names = others.map(({ name, serial }) => `${name} (serial ${serial})`).join(', ');
-    refuse(CKR.actionProhibited, `${names} of this group would be left with its records: remove it, or configure it`);
+    refuse(
+      CKR.actionProhibited,
+      `${names} would keep records of this group: remove that member first, or add it to the configuration`,
+    );
   }
 }
 
-/** A group that was formed, and the ids of the keys and records that were made for it. */
-export interface Formation {
+/** Group that was created, with the ids of the keys and records that were made for it. */
+interface Formation {
   readonly report: FormationReport;
   readonly made: ReadonlySet<string>;
 }
 
 /**
- * Looks, on hosts that have not taken part in forming it, whether a group is the only one of its members: hosts can
- * be blind to what another process writes at the same time. If it is not, its keys and records go again.
+ * Checks, on fresh hosts, that no other process has created a group on the same tokens: hosts that were running can be
+ * blind to what another process writes. If there is another group, removes the keys and records of this group.
  */
 export function* confirmGroup(group: Group, { report, made }: Formation, deadline: number): Task<FormationReport> {
   yield* awaitAll(group, deadline);
@@ -98,15 +101,15 @@ export function* confirmGroup(group: Group, { report, made }: Formation, deadlin
   }
 }
 
-/** Forms a group of members that are all in service; see createGroup. */
+/** Creates a group of members that are all in service; see `createGroup`. */
 export function* createGroupOn(group: Group, existing: Existing, deadline: number): Task<Formation> {
   const { members } = group;
   yield* awaitAll(group, deadline);
   checkNoneNewer(group);
-  const adopted = meetExisting(group, existing);
+  const adopted = adoptableRecord(group, existing);
   if (adopted !== undefined) return { report: reportOf(adopted, {}, true), made: new Set() };
   for (const member of members) {
-    // Without being told so nothing is removed: it may be what another process is just making.
+    // Remove only if told to: another process may be creating a group at this moment.
     if (existing === 'remove') yield* removeOwn(group, member, deadline);
     else yield* checkUnused(group, member, deadline);
   }
@@ -129,19 +132,19 @@ export function* createGroupOn(group: Group, existing: Existing, deadline: numbe
     for (const member of members) yield* writeGroupRecord(group, member, final, deadline);
     return { report: reportOf(final, travels, false), made };
   } catch (error) {
-    // Nothing of it stays: a partition with a record belongs to a group.
+    // Remove all that was written: a token with a record would belong to a group.
     const left: string[] = [];
     for (const member of members) if (!(yield* tryToRemove(group, member, made))) left.push(member.name);
     if (left.length === 0 || !(error instanceof TokenError)) throw error;
     throw new TokenError(
       error.code,
       error.method,
-      `${error.message}; what was made on ${left.join(', ')} could not be removed: existing: 'remove' does`,
+      `${error.message}; what was written on ${left.join(', ')} could not be removed; existing: 'remove' removes it`,
     );
   }
 }
 
-/** The first record of a group, whose domain key all members have. */
+/** Generates a domain key, installs it on all members, and returns the first record of the group. */
 function* makeDomainKey(
   group: Group,
   ids: { readonly group: Uint8Array; readonly domain: Uint8Array },
@@ -150,7 +153,7 @@ function* makeDomainKey(
   deadline: number,
 ): Task<GroupRecord> {
   const [generatingMember] = group.members;
-  if (generatingMember === undefined) refuse(CKR.deviceRemoved, 'there is no member');
+  if (generatingMember === undefined) refuse(CKR.deviceRemoved, 'the group has no member');
   const { note, forms } = yield* generateDomainKey(group, generatingMember, ids.domain, salt, notes, deadline);
   for (const member of group.members) {
     const own = notes.find(({ serial }) => serial === member.serial);
@@ -171,7 +174,7 @@ function* makeDomainKey(
   };
 }
 
-/** Refuses a partition that holds a group's records although it did not seem to when it joined. */
+/** Throws if a token holds records or keys of a group that its host did not see when it joined. */
 function* checkUnused(group: Group, member: Member, deadline: number): Task<void> {
   const find: MemberJob = {
     function: 'C_FindObjects',
@@ -184,16 +187,16 @@ function* checkUnused(group: Group, member: Member, deadline: number): Task<void
   if (isUsed)
     refuse(
       CKR.actionProhibited,
-      `${member.name} holds records of a group; existing: 'remove' takes them away and starts over`,
+      `${member.name} holds records of a group; existing: 'remove' removes them and starts over`,
     );
 }
 
-/** Somebody else may have formed a group of the same partitions at the same time: then neither of them has. */
+/** Throws if another process has created a group on the same token at the same time: then neither group stays. */
 function* checkOnlyOne(group: Group, member: Member, id: string, deadline: number): Task<void> {
   for (const { attributes } of foundIn(yield* runOnMemberOrThrow(group, member, readingRecords, deadline), 0)) {
     const found = readRecord(attributes[0]?.value ?? new Uint8Array());
     if (found === 'newer' || (found?.kind === 'group' && found.id !== id))
-      refuse(CKR.actionProhibited, `another group was formed of ${member.name} at the same time`);
+      refuse(CKR.actionProhibited, `another process created a group on ${member.name} at the same time`);
   }
 }
 
@@ -213,8 +216,8 @@ function reportOf(
   };
 }
 
-/** The group that the partitions belong to already, if that is to be adopted. */
-function meetExisting(group: Group, existing: Existing): GroupRecord | undefined {
+/** Returns the record of the group that all members already belong to, if that group is to be adopted. */
+function adoptableRecord(group: Group, existing: Existing): GroupRecord | undefined {
   const found = group.members.flatMap((member) => {
     const record = member.connection?.records?.group?.record;
     return record === undefined ? [] : [{ member, record }];
@@ -225,7 +228,7 @@ function meetExisting(group: Group, existing: Existing): GroupRecord | undefined
   if (existing !== 'copy') {
     refuse(
       CKR.actionProhibited,
-      `these members have a group record already: ${names}; existing: 'copy' adopts that group as it is, 'remove' starts over`,
+      `these members already have a group record: ${names}; existing: 'copy' adopts that group as it is, 'remove' starts over`,
     );
   }
   const { record } = first;
@@ -237,7 +240,7 @@ function meetExisting(group: Group, existing: Existing): GroupRecord | undefined
   return record;
 }
 
-/** Cleans up with a time of its own, also on a member that was lost and is coming back; false when it cannot. */
+/** Removes what was written on a member, after waiting for a member that was lost; returns true if that succeeded. */
 function* tryToRemove(group: Group, member: Member, made: ReadonlySet<string>): Task<boolean> {
   const until = group.port.now() + CLEAN_WITHIN;
   try {

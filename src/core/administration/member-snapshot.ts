@@ -9,37 +9,39 @@ import { Progress } from '../group/progress.js';
 import type { MemberJob } from '../jobs/member-job.js';
 import { endSpareHost, startSpareHost } from '../joining/spare-host.js';
 import type { FoundReplica } from '../objects/found-object.js';
-import { isProvenByIdentity } from '../objects/identity.js';
+import { isProvenByIdentity, keyOf } from '../objects/identity.js';
 import type { KeyRecord, ProofKind } from '../objects/key-note.js';
 import { areOfOneKey } from '../objects/object.js';
 import { foundIn, type RecordsFound, recordsIn } from '../records/ledger.js';
 import { proofsOf } from '../replicas/fingerprint.js';
 import { surveyKeyRecords, surveyMember } from '../replicas/survey.js';
 
-/** One object on one member, with what proves it. */
+/** Object on a member, with its proofs. */
 export interface SnapshotEntry {
   readonly found: FoundReplica;
   readonly proofs: ReadonlyMap<ProofKind, Uint8Array>;
 }
 
-/** All that a member has, as a host sees it that has just started. */
+/** All objects and records on a member's token, as a fresh host sees them. */
 export interface MemberSnapshot {
   readonly member: Member;
   readonly byIdentity: ReadonlyMap<string, readonly SnapshotEntry[]>;
+  /** Number of objects. */
   readonly count: number;
   readonly records: RecordsFound;
+  /** Key records by virtual handle. */
   readonly keyRecords: ReadonlyMap<number, KeyRecord>;
+  /** Number of partial objects. */
   readonly hollow: number;
-  /** When the newest of its records was written. */
+  /** Time of the newest record on the token. */
   readonly newest: number;
 }
 
-export const keyOf = (identity: Uint8Array): string => Buffer.from(identity).toString('latin1');
-
-/** Looks at all that a member has; undefined where it could not be asked. */
+/** Takes a snapshot of a member on a spare host; undefined if the member could not be asked. */
 export function* takeSnapshot(group: Group, member: Member, deadline: number): Task<MemberSnapshot | undefined> {
-  const spare = yield* startSpareHost(group, member, deadline);
-  if (typeof spare === 'string') return undefined;
+  const start = yield* startSpareHost(group, member, deadline);
+  if (start.kind === 'failed') return undefined;
+  const { member: spare } = start;
   try {
     const { connection } = spare;
     if (connection === undefined) return undefined;
@@ -48,7 +50,7 @@ export function* takeSnapshot(group: Group, member: Member, deadline: number): T
     if (isFailure(survey) || isFailure(keyRecords)) return undefined;
     const records = recordsIn(foundIn(yield* runOnMemberOrThrow(group, spare, readingRecords, deadline), 0));
     const hollow = resultOf(
-      yield* runOnMemberOrThrow(group, spare, countingHollow, deadline),
+      yield* runOnMemberOrThrow(group, spare, findPartialObjects, deadline),
       0,
       'X_FindHollow',
     ).length;
@@ -69,7 +71,7 @@ export function* takeSnapshot(group: Group, member: Member, deadline: number): T
   }
 }
 
-const countingHollow: MemberJob = {
+const findPartialObjects: MemberJob = {
   function: 'C_FindObjects',
   objects: [],
   isReading: true,
@@ -82,24 +84,24 @@ function* prove(group: Group, connection: Connection, found: FoundReplica): Task
   return isFailure(proofs) ? undefined : { found, proofs };
 }
 
-/** One key, or one public object, with how many copies of it each member has. */
+/** Key or public object, with the number of its copies on each member. */
 export interface KeyCopies {
   readonly entry: SnapshotEntry;
   readonly counts: Map<MemberSnapshot, number>;
 }
 
-/** The objects of one identity on all members, key by key. */
+/** Groups the objects of an identity on all members by key. */
 export function keyCopiesIn(snapshots: readonly MemberSnapshot[], identity: string): readonly KeyCopies[] {
-  const clusters: KeyCopies[] = [];
+  const found: KeyCopies[] = [];
   for (const snapshot of snapshots) {
     for (const entry of snapshot.byIdentity.get(identity) ?? []) {
-      let copies = clusters.find((each) => areOfOneKey(each.entry.proofs, entry.proofs));
+      let copies = found.find((each) => areOfOneKey(each.entry.proofs, entry.proofs));
       if (copies === undefined) {
         copies = { entry, counts: new Map() };
-        clusters.push(copies);
+        found.push(copies);
       }
       copies.counts.set(snapshot, (copies.counts.get(snapshot) ?? 0) + 1);
     }
   }
-  return clusters;
+  return found;
 }

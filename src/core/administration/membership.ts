@@ -10,24 +10,31 @@ import { fromHex, hex } from '../objects/note.js';
 import type { DomainNote, GroupRecord } from '../records/record.js';
 import { surveyMember } from '../replicas/survey.js';
 import { generateDomainKey, installDomainKey } from '../wrapping/domain-key.js';
-import { publish, removeOldDomains } from '../wrapping/membership-record.js';
+import { publish } from '../wrapping/group-record-publication.js';
+import { removeOldDomains } from '../wrapping/removal.js';
 import { reseal } from '../wrapping/resealing.js';
 
-/** How often it is looked whether something has come about (ms). */
-const LOOK_AGAIN = 20;
+/** Polling interval for a claim, or for a member's state, during administration (ms). */
+export const ADMINISTRATION_POLL = 20;
 
-/** What is done beside, without anybody who waits, gets so long (ms). */
+/** Deadline for retiring old domain keys in the background (ms). */
 const RETIRE_WITHIN = 60_000;
 
-/** One work on the group at a time in this process. */
+/** Multiple of `freshness` for which other processes may still use a domain key that was replaced. */
+const GRACE_MULTIPLE = 10;
+
+/** Runs a task when no other administration task of this process runs. */
 export function runExclusively<T>(group: Group, task: Task<T>, deadline: number): Task<T> {
   return group.administrationMutex.runExclusive(task, deadline);
 }
 
-/** One change of the membership at a time on this machine; between machines the later record wins, and the other is tried again. */
+/**
+ * Runs a task when no other process of this machine changes the membership. Between machines the later record wins, and
+ * the other change is tried again.
+ */
 export function* runClaimed<T>(group: Group, deadline: number, task: () => Task<T>): Task<T> {
   const name = `pkcs11-ha ${recordOf(group).id} membership`;
-  const release = yield* awaitClaim(group.port, name, LOOK_AGAIN, deadline);
+  const release = yield* awaitClaim(group.port, name, ADMINISTRATION_POLL, deadline);
   if (release === undefined) refuse(CKR.actionProhibited, 'another process is changing the membership');
   try {
     return yield* task();
@@ -36,23 +43,30 @@ export function* runClaimed<T>(group: Group, deadline: number, task: () => Task<
   }
 }
 
-/** The group's record, for whoever is about to change it; throws where it may not be. */
+/** Returns the group's record for a caller that is to change it; throws if this process may not change it. */
 export function recordOf(group: Group): GroupRecord {
   const { ledger } = group;
-  if (!group.isLoggedIn) refuse(CKR.userNotLoggedIn, 'a group is changed by who has logged in');
-  if (ledger.isNewer) refuse(CKR.actionProhibited, 'a later version has written records: this one does not write');
+  if (!group.isLoggedIn) refuse(CKR.userNotLoggedIn, 'log in before you change the group');
+  if (ledger.isNewer)
+    refuse(CKR.actionProhibited, 'a later version of pkcs11-ha has written records: this version does not write');
   if (ledger.record === undefined)
     refuse(CKR.functionNotSupported, 'the members have no group record yet: createGroup writes it');
   return ledger.record;
 }
 
-/** Whoever rests or leaves is not the last one, also by what another process has just changed. */
-export function checkSomebodyServes(name: string, members: GroupRecord['members'], drained: readonly string[]): void {
+/** Throws if no other member is active. */
+export function checkNotLastActive(group: Group, member: Member | undefined, name: string): void {
+  if (!group.members.some((other) => other !== member && other.isActive))
+    refuse(CKR.actionProhibited, `${name} is the last member that serves: ${group.describeMembers()}`);
+}
+
+/** Throws if every member of a record would be drained. */
+export function checkNotAllDrained(name: string, members: GroupRecord['members'], drained: readonly string[]): void {
   if (members.every(({ serial }) => drained.includes(serial)))
     refuse(CKR.actionProhibited, `${name} is the last member that is not drained`);
 }
 
-/** What a member has and another does not; undefined where that cannot be told. */
+/** Returns the labels of the objects that a member has and another lacks; undefined if one of them does not answer. */
 export function* objectsBeyond(member: Member, other: Member | undefined): Task<readonly string[] | undefined> {
   if (member.connection === undefined || other?.connection === undefined) return undefined;
   const own = yield* surveyMember(member.connection);
@@ -63,7 +77,7 @@ export function* objectsBeyond(member: Member, other: Member | undefined): Task<
     .map(({ description }) => Buffer.from(description.label).toString());
 }
 
-/** Makes a new domain key for the members that there are from now on, and writes the record that says so. */
+/** Generates a domain key for the members of a changed record, installs the key, and writes the record. */
 export function* renewDomainKey(
   group: Group,
   change: (record: GroupRecord) => Partial<GroupRecord> & Pick<GroupRecord, 'members'>,
@@ -98,29 +112,26 @@ export function* renewDomainKey(
   const pending = Object.fromEntries([...generated.forms].map(([serial, form]) => [serial, hex(form)]));
   const renewed = (now: GroupRecord): Partial<GroupRecord> => {
     const changes = change(now);
-    // A member that came meanwhile has no form of this key.
+    // A member that another process added meanwhile has no wrapped form of this key.
     if (changes.members.some(({ serial }) => pending[serial] === undefined))
-      refuse(CKR.actionProhibited, 'another process has changed the membership at the same time: try again');
+      refuse(CKR.actionProhibited, 'another process changed the membership at the same time; try again');
     const former = { ...now.domain, until: group.port.wallNow() };
     return { ...changes, domain: generated.note, retired: [former, ...(now.retired ?? [])], pending };
   };
   yield* publish(group, renewed, deadline);
 }
 
-/** For so many times `freshness` other processes may go on with a domain key that was replaced. */
-const GRACE_MULTIPLE = 10;
-
-/** Wraps what is kept sealed under the domain key of now, and lets go of those before it that nothing names any more. */
+/** Wraps sealed keys under the current domain key, and removes older domain keys that no record names any more. */
 export function* resealAndRetire(group: Group, deadline: number): Task<void> {
   const named = yield* reseal(group, deadline);
   const record = recordOf(group);
   const oldest = group.port.wallNow() - group.policy.freshness * GRACE_MULTIPLE;
   const isOver = ({ id, until = 0 }: DomainNote): boolean => !named.has(id) && until <= oldest;
-  // While a member is away, its records may still name an old one.
-  const everybodyIsThere = record.members.every(({ serial }) =>
+  // While a member is away, its records may still name an old domain key.
+  const areAllServing = record.members.every(({ serial }) =>
     group.members.some((member) => member.serial === serial && member.isServing),
   );
-  if (!everybodyIsThere || !(record.retired ?? []).some(isOver)) return;
+  if (!areAllServing || !(record.retired ?? []).some(isOver)) return;
   yield* publish(
     group,
     (now) => {
@@ -137,7 +148,10 @@ export function* resealAndRetire(group: Group, deadline: number): Task<void> {
   }
 }
 
-/** The same later, when no other process can be using an old one any more; a process that ends leaves it to the next. */
+/**
+ * Starts a task that reseals and retires when no other process can still use an old domain key. If this process ends
+ * before, `synchronize` or the next change of the membership does that work.
+ */
 export function retireLater(group: Group): void {
   const { port, policy } = group;
   port.start(
@@ -147,7 +161,7 @@ export function retireLater(group: Group): void {
       try {
         yield* runExclusively(group, resealAndRetire(group, port.now() + RETIRE_WITHIN), port.now() + RETIRE_WITHIN);
       } catch {
-        // Synchronizing does it, or the next change of the membership.
+        // Left to `synchronize` or to the next change of the membership.
       }
     })(),
   );

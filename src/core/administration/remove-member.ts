@@ -10,11 +10,13 @@ import type { Member } from '../group/member.js';
 import { addToList, removeFromList } from '../health/member-list.js';
 import { foundIn, recordsIn } from '../records/ledger.js';
 import { refreshTokens } from '../recovery/token-refresh.js';
-import { learnLatest } from '../wrapping/membership-record.js';
+import { learnLatest } from '../wrapping/group-record-reading.js';
 import { removeOwn, wipeObjects } from '../wrapping/removal.js';
 import { visit } from './add-member.js';
 import {
-  checkSomebodyServes,
+  ADMINISTRATION_POLL,
+  checkNotAllDrained,
+  checkNotLastActive,
   objectsBeyond,
   recordOf,
   renewDomainKey,
@@ -23,27 +25,28 @@ import {
   runClaimed,
 } from './membership.js';
 
-const UNREACHED = 'it could not be reached';
+const UNREACHED = 'the token could not be reached';
+/** Maximum number of journal entries that one job destroys. */
+const BATCH = 64;
 
-/** How often it is looked whether something has come about (ms). */
-const LOOK_AGAIN = 20;
-
-export interface RemoveOptions {
-  /** Whether the applications' objects are taken off the token too. */
+/** Options of `removeMember`. */
+interface RemoveOptions {
+  /** True if the objects of applications are removed from the token too. */
   readonly wipe: boolean;
 }
 
+/** Result of `removeMember`. */
 export interface RemovalReport {
   readonly member: string;
-  /** False where the token could not be reached: the group's records and keys are still on it. */
+  /** False if the group's records and keys are still on the token. */
   readonly cleaned: boolean;
-  /** How many objects were taken off it. */
+  /** Number of objects that were removed from the token. */
   readonly removed: number;
-  /** Why it is not clean; empty where it is. */
+  /** Reason for a token that is not clean; otherwise empty. */
   readonly reason: string;
 }
 
-/** Takes a member out of the group for good. It may be away; then what is on it stays there. */
+/** Removes a member from the group for good. If its token cannot be reached, the objects on that token stay there. */
 export function* removeMember(
   group: Group,
   name: string,
@@ -55,9 +58,8 @@ export function* removeMember(
   const record = recordOf(group);
   const member = group.members.find((each) => each.name === name);
   const serial = member?.serial ?? record.members.find((note) => note.name === name)?.serial;
-  if (member === undefined && serial === undefined) refuse(CKR.argumentsBad, `no member has the name ${name}`);
-  if (!group.members.some((other) => other !== member && other.isActive))
-    refuse(CKR.actionProhibited, `${name} is the last member that serves: ${group.describeMembers()}`);
+  if (member === undefined && serial === undefined) refuse(CKR.argumentsBad, `the group has no member ${name}`);
+  checkNotLastActive(group, member, name);
   if (member !== undefined) {
     member.role.keepHost();
     member.role.endAdding();
@@ -67,56 +69,66 @@ export function* removeMember(
       yield* refreshTokens(group, servingIn(group));
       yield* checkNothingOnlyThere(group, member);
     }
-    if (serial !== undefined && record.members.some((note) => note.serial === serial)) {
-      const without = (serials: readonly string[] = []): readonly string[] => serials.filter((each) => each !== serial);
-      const renewal = (): Task<void> =>
-        renewDomainKey(
-          group,
-          ({ members, filling, drained }) => {
-            const rest = members.filter((note) => note.serial !== serial);
-            checkSomebodyServes(name, rest, drained ?? []);
-            return { members: rest, filling: without(filling), drained: without(drained) };
-          },
-          deadline,
-        );
-      yield* runClaimed(group, deadline, renewal);
-      // Until then other processes may still write there what they make.
-      const until = group.port.now() + group.policy.freshness;
-      yield* sleepUntil(until);
-    }
-    let cleaned = false;
-    let removed = 0;
-    let reason = UNREACHED;
-    const leaving = member === undefined ? undefined : yield* visit(group, member, deadline);
-    if (leaving !== undefined) {
-      try {
-        yield* awaitRest(group, leaving, deadline);
-        if (wipe) removed += yield* wipeObjects(group, leaving, deadline);
-        removed += yield* removeOwn(group, leaving, deadline);
-        cleaned = true;
-        reason = '';
-      } catch (error) {
-        // It is no member any more, whatever it says to that.
-        if (!(error instanceof TokenError)) throw error;
-        reason = error.code === CKR.deviceRemoved || !isReachable(leaving) ? UNREACHED : error.message;
-      } finally {
-        // One that has left before, in a try that was interrupted, was visited once more.
-        if (leaving !== member) removeFromList(leaving, 'it was removed from the group');
-      }
-    }
+    if (serial !== undefined && record.members.some((note) => note.serial === serial))
+      yield* excludeFromRecord(group, name, serial, deadline);
+    const cleaning = yield* cleanToken(group, member, wipe, deadline);
     yield* refreshTokens(group, servingIn(group));
     if (serial !== undefined) yield* forgetMissed(group, serial, deadline);
     yield* resealAndRetire(group, deadline);
     retireLater(group);
-    return { member: name, cleaned, removed, reason };
+    return { member: name, ...cleaning };
   } finally {
     if (member !== undefined) {
       member.role.releaseHost();
       if (serial !== undefined && !group.ledger.isMember(serial)) {
-        removeFromList(member, 'it was removed from the group');
+        removeFromList(member, 'the member was removed from the group');
         group.port.start(awaitReturn(group, member.config, serial));
       }
     }
+  }
+}
+
+/** Writes a group record without the member, and a domain key that the member does not get. */
+function* excludeFromRecord(group: Group, name: string, serial: string, deadline: number): Task<void> {
+  const without = (serials: readonly string[] = []): readonly string[] => serials.filter((each) => each !== serial);
+  const renewal = (): Task<void> =>
+    renewDomainKey(
+      group,
+      ({ members, filling, drained }) => {
+        const rest = members.filter((note) => note.serial !== serial);
+        checkNotAllDrained(name, rest, drained ?? []);
+        return { members: rest, filling: without(filling), drained: without(drained) };
+      },
+      deadline,
+    );
+  yield* runClaimed(group, deadline, renewal);
+  // Until other processes have read the new record, they may still write new objects on the member.
+  yield* sleepUntil(group.port.now() + group.policy.freshness);
+}
+
+/** Removes the group's records and keys, and with `wipe` all objects, from the token of a member that leaves. */
+function* cleanToken(
+  group: Group,
+  member: Member | undefined,
+  wipe: boolean,
+  deadline: number,
+): Task<Pick<RemovalReport, 'cleaned' | 'removed' | 'reason'>> {
+  const leaving = member === undefined ? undefined : yield* visit(group, member, deadline);
+  if (leaving === undefined) return { cleaned: false, removed: 0, reason: UNREACHED };
+  let removed = 0;
+  try {
+    yield* awaitRest(group, leaving, deadline);
+    if (wipe) removed += yield* wipeObjects(group, leaving, deadline);
+    removed += yield* removeOwn(group, leaving, deadline);
+    return { cleaned: true, removed, reason: '' };
+  } catch (error) {
+    // The report tells the error: the token has left the group in any case.
+    if (!(error instanceof TokenError)) throw error;
+    const isUnreached = error.code === CKR.deviceRemoved || !isReachable(leaving);
+    return { cleaned: false, removed, reason: isUnreached ? UNREACHED : error.message };
+  } finally {
+    // A member whose earlier removal was interrupted is on the list as a visitor.
+    if (leaving !== member) removeFromList(leaving, 'the member was removed from the group');
   }
 }
 
@@ -124,37 +136,37 @@ function servingIn({ members }: Group): readonly Member[] {
   return members.filter(({ isServing }) => isServing);
 }
 
-/** Another process may make it a member again: then it is one here too, as it was configured. */
+/** Waits until another process makes the token a member again; then adds the member with its former configuration. */
 function* awaitReturn(group: Group, config: MemberConfig, serial: string): Task<void> {
   while (!group.ledger.isMember(serial)) yield* race([group.changed]);
   const isThere = group.members.some(({ name, role }) => name === config.name && role.removedFor === undefined);
   if (!isThere) addToList(group, config);
 }
 
-/** Nothing is wiped that only the member that leaves has. */
+/** Throws if the member that leaves has objects that no other member has: a wipe would lose them. */
 function* checkNothingOnlyThere(group: Group, member: Member): Task<void> {
   if (!member.isServing) return;
   const other = group.members.find((each) => each !== member && each.isActive);
   const only = yield* objectsBeyond(member, other);
-  if (only === undefined) refuse(CKR.deviceRemoved, `${member.name} could not be compared with the others`);
+  if (only === undefined) refuse(CKR.deviceRemoved, `${member.name} could not be compared with the other members`);
   if (only.length > 0) {
     refuse(
       CKR.actionProhibited,
-      `${member.name} holds ${only.length} objects that ${other?.name} does not have: synchronize, or remove it without wipe`,
+      `${member.name} holds ${only.length} objects that ${other?.name} does not have: synchronize first, or remove ${member.name} without wipe`,
     );
   }
 }
 
-/** Waits until a member serves no more and has finished what was running. */
+/** Waits until a member serves no more and has finished its running jobs. */
 function* awaitRest(group: Group, member: Member, deadline: number): Task<void> {
   const until = Math.min(deadline, group.port.now() + group.policy.hangAfter);
   while (member.isServing || ((member.connection?.load ?? 0) > 0 && group.port.now() < until)) {
     if (group.port.now() >= deadline) return;
-    yield* race([group.changed], group.port.now() + LOOK_AGAIN);
+    yield* race([group.changed], group.port.now() + ADMINISTRATION_POLL);
   }
 }
 
-/** Nobody waits for a member any more that has left: what it has missed need not stand anywhere. */
+/** Destroys the journal entries that only the removed member has missed. */
 function* forgetMissed(group: Group, serial: string, deadline: number): Task<void> {
   for (const holder of group.members) {
     if (!holder.isServing || !isReachable(holder)) continue;
@@ -163,7 +175,7 @@ function* forgetMissed(group: Group, serial: string, deadline: number): Task<voi
       ({ record }) => record.kind === 'journal' && record.missed.every((missed) => missed === serial),
     );
     while (done.length > 0) {
-      const steps = done.splice(0, 64).map(({ handle }) => step('C_DestroyObject', handle));
+      const steps = done.splice(0, BATCH).map(({ handle }) => step('C_DestroyObject', handle));
       yield* runOnMemberOrThrow(
         group,
         holder,

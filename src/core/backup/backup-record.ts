@@ -6,51 +6,51 @@ import { type DomainNote, FORMAT, type GroupRecord, type MemberNote, readRecord 
 import type { KeyLabels } from '../wrapping/domain-key.js';
 
 /**
- * What a backup's own keys are called: not as those of a member, whose keys go when it leaves a group, and a token
- * that holds a backup may come and go like any other.
+ * Labels of a backup's own keys. The labels differ from those of a member's keys, which are removed when the member
+ * leaves a group: a token with a backup may be a member at other times.
  */
 export const backupLabels: KeyLabels = {
   domain: `${RESERVED_LABEL}backup key`,
   transport: `${RESERVED_LABEL}backup transport`,
 };
 
-/** One object of a group, as a backup holds it. */
+/** Record of an object in a backup. */
 export interface BackupRecord {
   readonly kind: 'backup';
-  /** Which object; its proofs were taken with the salt that the head names. */
+  /** Object; its proofs were made with the salt of the head. */
   readonly note: ObjectNote;
-  /** All that it is made with again; of a public object its value too. */
+  /** Attributes that create the object again; for a public object with its value. */
   readonly template: readonly NotedAttribute[];
-  /** What is answered instead of a token's own answer. */
+  /** Attributes that the group answers in place of the token. */
   readonly answers: readonly NotedAttribute[];
-  /** The key, wrapped so that only the backup's token can open it; undefined for a public object. */
+  /** Wrapped key that only the backup's token can unwrap; undefined for a public object. */
   readonly wrapped: Wrapped | undefined;
-  /** Whether the group kept a wrapped form of it. */
+  /** True if the group kept a sealed form of the key. */
   readonly sealed: boolean;
-  /** Whether a record gave it its handle. */
+  /** True if an alias record gave the object its handle. */
   readonly alias: boolean;
 }
 
-/** What makes a backup valid: it is written when all records are there. */
+/** Head of a backup, which makes the backup valid: it is written after all records. */
 export interface BackupHead {
   readonly kind: 'backup head';
   /** The group's id and label. */
   readonly group: string;
   readonly label: string;
-  /** What the proofs in the records were taken with. */
+  /** Salt of the proofs in the records (hex). */
   readonly salt: string;
-  /** The key that all keys are wrapped under; its id names the records too. */
+  /** Key under which all keys are wrapped; its id is part of the records' labels. */
   readonly domain: DomainNote;
   readonly wrap: number;
   readonly wrapsOddLengths: boolean;
   readonly transport: MemberNote;
-  /** How many records belong to it. */
+  /** Number of records of the backup. */
   readonly count: number;
   readonly time: number;
 }
 
-/** The group as the backup's token sees it: what is wrapped for its only member is wrapped for that token. */
-export function beyond(record: GroupRecord, transport: MemberNote, domain: DomainNote): GroupRecord {
+/** Returns a group record whose only member is the backup's token, for wrapping keys for that token. */
+export function asOnlyMember(record: GroupRecord, transport: MemberNote, domain: DomainNote): GroupRecord {
   return { ...record, members: [transport], domain };
 }
 
@@ -61,25 +61,25 @@ const RECORD_LABEL = `${RESERVED_LABEL}backup `;
 
 const dataClass: Attribute = { type: CKA.class, value: ulongBytes(CKO.data) };
 
-/** Finds the records of all backups on a token, whole and half ones. */
+/** Template that finds the records of all backups on a token, also of unfinished ones. */
 export const backupTemplate: readonly Attribute[] = [
   dataClass,
   { type: CKA.application, value: Buffer.from(APPLICATION) },
 ];
 
-/** Finds the heads. */
+/** Template that finds the heads. */
 export const headTemplate: readonly Attribute[] = [
   dataClass,
   { type: CKA.application, value: Buffer.from(HEAD_APPLICATION) },
 ];
 
-/** The backup that a record belongs to, by the record's label. */
+/** Returns the id of the backup that a record belongs to, from the record's label. */
 export function runOf(label: Uint8Array): string {
   const [run = ''] = Buffer.from(label).toString('latin1').slice(RECORD_LABEL.length).split(' ');
   return run;
 }
 
-/** The template that creates a record; as a session object, which is kept when it is whole. */
+/** Template that creates a record as a session object, which becomes a token object once it is complete. */
 export function backupRecordTemplate(run: string, record: BackupRecord | BackupHead): readonly Attribute[] {
   const isHead = record.kind === 'backup head';
   const label = isHead ? HEAD_LABEL : `${RECORD_LABEL}${run} ${record.note.handle.toString(16).padStart(12, '0')}`;
@@ -93,7 +93,7 @@ export function backupRecordTemplate(run: string, record: BackupRecord | BackupH
   ];
 }
 
-/** A record of a backup; `newer` for one of a later format, undefined for what is none. */
+/** Reads a record of a backup; `newer` for a later format, undefined for any other value. */
 export function readBackupRecord(value: Uint8Array): BackupRecord | BackupHead | 'newer' | undefined {
   const record = readRecord(value) as BackupRecord | BackupHead | 'newer' | undefined;
   if (record === undefined || record === 'newer') return record;

@@ -10,14 +10,17 @@ import type { MemberConfig } from '../configuration/configuration.js';
 import type { Group } from '../group/group.js';
 import { Member } from '../group/member.js';
 import { JobBuilder } from '../jobs/job-builder.js';
+import { oaep, wrapMechanism } from '../jobs/key-wrapping.js';
 import type { Login, MemberJob } from '../jobs/member-job.js';
 import { endSpareHost, joinOnSpareHost } from '../joining/spare-host.js';
 import { RESERVED_LABEL } from '../objects/identity.js';
-import { hex } from '../objects/note.js';
+import type { Wrapped } from '../objects/key-note.js';
+import { fromHex, hex } from '../objects/note.js';
 import { findRecords, foundIn, ownKeyTemplate, recordsIn } from '../records/ledger.js';
 import { keyRecordTemplate, type MemberNote, recordTypes } from '../records/record.js';
-import { makeTransport, ownTransportTemplate } from '../wrapping/domain-key.js';
+import { domainTemplate, makeTransport, ownTransportTemplate } from '../wrapping/domain-key.js';
 import { removeOwn } from '../wrapping/removal.js';
+import { openTemplate } from '../wrapping/resealing.js';
 import {
   type BackupHead,
   type BackupRecord,
@@ -29,33 +32,34 @@ import {
   runOf,
 } from './backup-record.js';
 
-/** A token that cannot be reached is tried for so long (ms). */
+/** Time within which the token must be reached (ms). */
 const OPEN_WITHIN = 10_000;
+/** Maximum number of objects that a find returns: all. */
 const MOST_OBJECTS = 0x7fff_ffff;
-/** So many objects are read or destroyed in one job. */
+/** Maximum number of objects that one job reads or destroys. */
 const BATCH = 64;
 
-/** The token that a backup is on, and its PIN, where that is another than the group's. */
+/** Token that a backup is on; `pin` is undefined if the token has the group's PIN. */
 export interface BackupLocation {
   readonly config: MemberConfig;
   readonly pin: SecretRef | undefined;
 }
 
-/** A head as it was found. */
-export interface FoundHead {
+/** Head that was found on a token. */
+interface FoundHead {
   readonly handle: Uint8Array;
   readonly head: BackupHead;
 }
 
-/** A token that holds backups: on a host of its own, and none of the members. */
+/** Token that holds backups. It runs on a spare host and is no member of the group. */
 export class BackupToken {
-  /** What the handles that were found are of. */
+  /** Login that the handles of the last find belong to. */
   #login: Login | undefined;
 
   private constructor(
     readonly group: Group,
     readonly member: Member,
-    /** The call that it was opened for. */
+    /** Call that the token was opened for. */
     readonly method: 'backup' | 'restore',
     readonly deadline: number,
   ) {}
@@ -76,7 +80,7 @@ export class BackupToken {
       if (failed !== undefined)
         token.refuse(failed.code ?? CKR.deviceRemoved, `the backup's token cannot be used: ${failed.reason}`);
       if (group.ledger.record?.members.some(({ serial }) => serial === member.serial) === true)
-        token.refuse(CKR.actionProhibited, 'the token is a member of the group: a backup is for when these are lost');
+        token.refuse(CKR.actionProhibited, 'the token is a member of the group: choose another token for backups');
       return token;
     } catch (error) {
       token.close();
@@ -100,46 +104,53 @@ export class BackupToken {
     throw new TokenError(code, this.method, explanation);
   }
 
-  /** The error where the token was lost on the way. */
+  /** Returns the error for a token that was lost on the way. */
   lost(record: AttemptRecord): TokenError {
-    const text = "the backup's token was lost: what was begun is gone on with by the same call";
+    const text = "the backup's token was lost: repeat the call to go on";
     return new TokenError(record.code ?? CKR.deviceRemoved, this.method, text, [record], record.member);
   }
 
-  /** Refuses a token that somebody else's keys are on; with `remove` they are taken away. */
+  /** Throws if the token holds records of a group or a backup of another group; with `remove` removes them. */
   *clearFor(groupId: string, existing: 'remove' | undefined): Task<void> {
     const { group, member, deadline } = this;
     const reply = yield* this.#read([findRecords, step('X_Find', keyRecordTemplate(), 1, [])]);
     const records = recordsIn(foundIn(reply, 0));
-    if (records.newer) this.refuse(CKR.actionProhibited, 'a later version has written records on the token');
+    if (records.newer)
+      this.refuse(CKR.actionProhibited, 'a later version of pkcs11-ha has written records on the token');
     const isOfGroup = foundIn(reply, 0).length > 0 || resultOf(reply, 1, 'X_Find').length > 0;
     const others = (yield* this.heads()).filter(({ head }) => head.group !== groupId);
     if (existing !== 'remove') {
-      const advice = "existing: 'remove' takes them away";
       if (isOfGroup) {
         const label = records.group?.record.label ?? '';
-        this.refuse(CKR.actionProhibited, `the token holds records of a group ${label}; ${advice}`);
+        this.refuse(
+          CKR.actionProhibited,
+          `the token belongs to the group ${label}; existing: 'remove' removes its records and keys`,
+        );
       }
       const [other] = others;
       if (other !== undefined)
-        this.refuse(CKR.actionProhibited, `the token holds a backup of the group ${other.head.label}; ${advice}`);
+        this.refuse(
+          CKR.actionProhibited,
+          `the token holds a backup of the group ${other.head.label}; existing: 'remove' removes it`,
+        );
     }
     if (isOfGroup) yield* removeOwn(group, member, deadline);
     if (others.length > 0) yield* this.#destroy(others.map(({ handle }) => handle));
   }
 
-  /** The heads on the token, the newest first. */
+  /** Reads the heads on the token, the newest first. */
   *heads(): Task<readonly FoundHead[]> {
     const heads: FoundHead[] = [];
     for (const { handle, attributes } of yield* this.#find(headTemplate, recordTypes)) {
       const head = readBackupRecord(attributes[0]?.value ?? new Uint8Array());
-      if (head === 'newer') this.refuse(CKR.actionProhibited, 'a later version has written a backup on the token');
+      if (head === 'newer')
+        this.refuse(CKR.actionProhibited, 'a later version of pkcs11-ha has written a backup on the token');
       if (head?.kind === 'backup head') heads.push({ handle: new Uint8Array(handle), head });
     }
     return heads.sort((a, b) => b.head.time - a.head.time);
   }
 
-  /** The key pair that keys travel to the token under: that of a backup that is there, or a new one. */
+  /** Returns the transport key pair of the token: the pair of an existing backup, or a new one. */
   *transport(former: MemberNote | undefined): Task<MemberNote> {
     const { group, member, deadline } = this;
     if (former !== undefined && former.serial === this.serial) {
@@ -149,7 +160,7 @@ export class BackupToken {
     return yield* makeTransport(group, member, group.port.randomBytes(8), deadline, backupLabels.transport);
   }
 
-  /** The handles of a backup's records. */
+  /** Finds the handles of a backup's records. */
   *recordsOf(run: string): Task<readonly Uint8Array[]> {
     const found = yield* this.#find(backupTemplate, [CKA.label]);
     return found
@@ -167,18 +178,18 @@ export class BackupToken {
     });
   }
 
-  /** Makes the backup valid. */
+  /** Writes the head, which makes the backup valid. */
   *writeHead(head: BackupHead): Task<void> {
     const builder = new JobBuilder();
     addRecord(builder, head.domain.id, head);
     yield* this.#write(builder.steps);
   }
 
-  /** Takes away what belongs to none of the backups that are to stay: what was interrupted, and what is replaced. */
+  /** Removes all heads, records and keys except those of the given backups: what is interrupted or replaced. */
   *tidy(valid: readonly BackupHead[]): Task<void> {
     const runs = new Set(valid.map(({ domain }) => domain.id));
     const transports = new Set(valid.map(({ transport }) => transport.transport));
-    // A backup is void before anything of it goes.
+    // Destroy the head first, so that an incomplete backup is never valid.
     const heads = (yield* this.heads()).filter(({ head }) => !runs.has(head.domain.id));
     yield* this.#destroy(heads.map(({ handle }) => handle));
     const idOf = ({ attributes: [id] }: FoundObject): string => hex(id?.value ?? new Uint8Array());
@@ -219,14 +230,32 @@ export class BackupToken {
     }
   }
 
-  /** Runs an errand there, and nothing else may come of it than was asked. */
+  /** Runs a member job on the token; throws unless the job succeeds. */
   run(memberJob: MemberJob): Task<JobReply> {
     return runOnMemberOrThrow(this.group, this.member, memberJob, this.deadline);
   }
 }
 
-/** Adds the steps that write a record; gives the step whose object it is. */
+/** Adds the steps that write a record; returns the index of the step that persists the record. */
 export function addRecord(builder: JobBuilder, run: string, record: BackupRecord | BackupHead): number {
   const made = builder.add(step('C_CreateObject', backupRecordTemplate(run, record)));
   return builder.persist({ step: made });
+}
+
+/** Adds the steps that unwrap a key on the backup's token as a session object; returns the index of the unwrap step. */
+export function addOpening(
+  builder: JobBuilder,
+  { wrap, transport, domain }: Pick<BackupHead, 'wrap' | 'transport' | 'domain'>,
+  { template }: Pick<BackupRecord, 'template'>,
+  wrapped: Wrapped,
+): number {
+  const open = openTemplate({ template });
+  if ('domain' in wrapped) {
+    const key = builder.add(step('X_Find', domainTemplate(domain.id, backupLabels.domain), 1, []));
+    const mechanism = wrapMechanism({ wrap });
+    return builder.add(step('C_UnwrapKey', mechanism, { step: key }, fromHex(wrapped.blob), open));
+  }
+  const blob = fromHex(wrapped.transports[transport.serial] ?? '');
+  const key = builder.add(step('X_Find', ownTransportTemplate(transport, backupLabels.transport), 1, []));
+  return builder.add(step('C_UnwrapKey', oaep, { step: key }, blob, open));
 }

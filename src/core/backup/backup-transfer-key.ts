@@ -15,13 +15,14 @@ import type { VirtualObject } from '../objects/object.js';
 import type { MemberNote } from '../records/record.js';
 import { type GeneratedDomainKey, generateDomainKey, transferKeyTemplate } from '../wrapping/domain-key.js';
 
-/** Members that were lost are waited for so long, and looked at so often (ms). */
+/** Time within which a lost member must come back for a rewrap (ms). */
 const AWAIT_MEMBERS = 30_000;
-const LOOK_AGAIN = 100;
+/** Polling interval for members that come back (ms). */
+const MEMBER_POLL = 100;
 
 /**
- * A key that others pass under between the group and a token outside of it. On members it is there for the moment of
- * a job and no longer, so that nothing of the group's has to change for it, and nothing of it stays.
+ * Generates a backup transfer key, under which keys pass between the group and a token outside the group. A member has
+ * the key within one job only: the group's record and domain key do not change, and nothing stays on a member.
  */
 export function* openTransferKey(group: Group, outside: MemberNote, deadline: number): Task<GeneratedDomainKey> {
   const generatingMember = group.members.find((member) => member.isActive && isReachable(member));
@@ -32,11 +33,11 @@ export function* openTransferKey(group: Group, outside: MemberNote, deadline: nu
   return yield* generateDomainKey(group, generatingMember, id, group.salt, [...record.members, outside], deadline);
 }
 
-/** What is done with the passing key on a member. */
+/** Steps that use the backup transfer key on a member. */
 export interface RewrapJob<T> {
-  /** The objects it needs there besides. */
+  /** Further objects that the steps need on the member. */
   readonly objects: readonly VirtualObject[];
-  /** Adds its steps; gives what reads them, undefined where the member could not do it. */
+  /** Adds the steps; returns the reader of their reply, which gives undefined if the member could not do them. */
   readonly addSteps: (
     builder: JobBuilder,
     transferKey: ObjectRef,
@@ -45,8 +46,8 @@ export interface RewrapJob<T> {
 }
 
 /**
- * Has members do something with the passing key, one after the other until one has. It writes nothing, so those that
- * were lost with it are asked again when they are back. Undefined when none can; throws when they could not be asked.
+ * Runs a job with the backup transfer key on one member after the other until it succeeds. The job writes nothing, so a
+ * member that was lost in it is asked again when it is back. Undefined if no member can; throws if none could be asked.
  */
 export function* rewrap<T>(
   group: Group,
@@ -73,10 +74,10 @@ export function* rewrap<T>(
       throw new TokenError(
         CKR.deviceRemoved,
         'C_WrapKey',
-        `no member could be asked: ${group.describeMembers()}`,
+        `no member could be reached: ${group.describeMembers()}`,
         lost,
       );
-    yield* race([group.changed], Math.min(until, port.now() + LOOK_AGAIN));
+    yield* race([group.changed], Math.min(until, port.now() + MEMBER_POLL));
   }
 }
 
@@ -102,5 +103,5 @@ function memberJobOf<T>(
       return builder;
     },
   };
-  return { memberJob: memberJob, read: (reply) => read(reply) };
+  return { memberJob, read: (reply) => read(reply) };
 }

@@ -1,5 +1,5 @@
 import type { Attribute } from '../../spec/attribute.js';
-import { CKA, CKK, CKO, CKR } from '../../spec/codes.js';
+import { CKA, CKO, CKR } from '../../spec/codes.js';
 import { step } from '../../spec/job.js';
 import { recordOf } from '../administration/membership.js';
 import { TokenError } from '../base/error.js';
@@ -14,67 +14,63 @@ import { Progress } from '../group/progress.js';
 import { isSecretRequest } from '../jobs/creation-request.js';
 import { InstalledReplicaReader, type PlannedReplica } from '../jobs/installation.js';
 import { JobBuilder } from '../jobs/job-builder.js';
-import { addWrapping, oaep, unwrapInputsOf, wrapMechanism, wrapMethodFor } from '../jobs/key-wrapping.js';
+import { addWrapping, unwrapInputsOf, wrapMethodOf } from '../jobs/key-wrapping.js';
 import type { MemberJob } from '../jobs/member-job.js';
 import { readAttributes } from '../jobs/operation.js';
 import { forgottenTypes, statedTypes } from '../objects/attribute-sets.js';
 import { isProvenByIdentity, templateOf } from '../objects/identity.js';
 import type { Wrapped } from '../objects/key-note.js';
-import { attributesOf, fromHex, noteAttributes, noteObject } from '../objects/note.js';
+import { attributesOf, noteAttributes, noteObject } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
 import type { GroupRecord } from '../records/record.js';
 import { relearnKeyRecord } from '../replicas/key-record.js';
 import { establishReference } from '../replicas/reference.js';
 import { describeObject, planPublicReplica, valuesIn } from '../replication/replica-copy.js';
-import {
-  domainTemplate,
-  type GeneratedDomainKey,
-  installDomainKey,
-  ownTransportTemplate,
-} from '../wrapping/domain-key.js';
+import { type GeneratedDomainKey, installDomainKey } from '../wrapping/domain-key.js';
 import { openTemplate } from '../wrapping/resealing.js';
 import { checkStorage } from '../wrapping/storage-check.js';
-import { type BackupHead, type BackupRecord, backupLabels, beyond } from './backup-record.js';
-import { addRecord, type BackupLocation, BackupToken } from './backup-token.js';
+import { asOnlyMember, type BackupHead, type BackupRecord, backupLabels } from './backup-record.js';
+import { addOpening, addRecord, type BackupLocation, BackupToken } from './backup-token.js';
 import { openTransferKey, type RewrapJob, rewrap } from './backup-transfer-key.js';
 
-/** What an object may be told to refuse for ever. */
+/** Attributes that an application may set to false for good. */
 const lateTypes: readonly number[] = [CKA.copyable, CKA.destroyable];
 
-export interface BackupOptions {
-  /** What to do with records of a group, or a backup of another group, on the token. */
+interface BackupOptions {
+  /** Treatment of a group's records, or of another group's backup, on the token: `remove`; undefined: refuse. */
   readonly existing?: 'remove' | undefined;
 }
 
+/** Result of `backup`. */
 export interface BackupReport {
-  /** How many objects the backup holds, keys too. */
+  /** Number of objects in the backup, with keys. */
   readonly objects: number;
-  /** How many of them are secret or private keys. */
+  /** Number of secret and private keys in the backup. */
   readonly keys: number;
-  /** Keys that could not be taken along: they cannot be taken out of a token, and no sealed form was kept. */
+  /** Keys that are not in the backup: they are not extractable, and no sealed form was kept. */
   readonly left: readonly ObjectSummary[];
 }
 
-/** Throws where the group's keys are not ours to carry. */
+/** Throws if the vendor's own tool copies the group's keys. */
 export function checkCarriable(group: Group, method: string): void {
   if (group.policy.replication === 'external')
     throw new TokenError(
       CKR.functionNotSupported,
       method,
-      "with policy.replication: external keys are copied by the vendor's own tool, into backups too",
+      "policy.replication is external: back up and restore keys with the vendor's own tool",
     );
 }
 
-/** Puts all that the group has on a token that is none of its members. */
+/** Backs up all token objects of the group on a token that is no member. */
 export function* backUp(
   group: Group,
-  place: BackupLocation,
+  location: BackupLocation,
   { existing }: BackupOptions,
   deadline: number,
 ): Task<BackupReport> {
   const record = recordOf(group);
   checkCarriable(group, 'backup');
-  const token: BackupToken = yield* BackupToken.open(group, place, 'backup', deadline);
+  const token: BackupToken = yield* BackupToken.open(group, location, 'backup', deadline);
   try {
     yield* token.clearFor(record.id, existing);
     const former = (yield* token.heads()).slice(0, 1).map(({ head }) => head);
@@ -84,7 +80,7 @@ export function* backUp(
     const generated = yield* openTransferKey(group, transport, deadline);
     const form = generated.forms.get(token.serial) ?? new Uint8Array();
     yield* installDomainKey(group, token.member, transport, generated.note, form, group.salt, deadline, backupLabels);
-    const backup = new Backup(group, token, generated, beyond(record, transport, generated.note));
+    const backup = new Backup(group, token, generated, asOnlyMember(record, transport, generated.note));
     yield* backup.run();
     const head: BackupHead = {
       kind: 'backup head',
@@ -96,11 +92,14 @@ export function* backUp(
       wrapsOddLengths: record.wrapsOddLengths,
       transport,
       count: backup.objects,
-      // The newest counts, whatever the clocks of two machines say.
+      // Later than the former head, even if the clocks of two machines differ: the newest head counts.
       time: Math.max(group.nextTimestamp(), (former[0]?.time ?? 0) + 1),
     };
     if ((yield* token.recordsOf(generated.note.id)).length !== backup.objects)
-      token.refuse(CKR.deviceError, 'not all that was written is there: somebody else writes on the token');
+      token.refuse(
+        CKR.deviceError,
+        'records of the backup are missing: does another process write on the token? Repeat the call',
+      );
     yield* token.writeHead(head);
     yield* token.tidy([head]);
     return { objects: backup.objects, keys: backup.keys, left: backup.left };
@@ -109,7 +108,7 @@ export function* backUp(
   }
 }
 
-/** One run of a backup: its records are named after its key. */
+/** Backup under way; the id of its key is part of its records' labels. */
 class Backup {
   objects = 0;
   keys = 0;
@@ -129,7 +128,7 @@ class Backup {
     const progress = new Progress(group, token.member.name, 'backing up', objects.length);
     for (const object of objects) {
       try {
-        yield* this.#take(object);
+        yield* this.#backUp(object);
       } catch (error) {
         if (!(yield* this.#isGone(object, error))) throw error;
       }
@@ -138,7 +137,7 @@ class Backup {
     progress.finish();
   }
 
-  /** Somebody may destroy an object before its turn has come. */
+  /** Returns true if another process destroyed the object before it was backed up. */
   *#isGone(object: VirtualObject, error: unknown): Task<boolean> {
     if (!(error instanceof TokenError)) return false;
     if (error.code !== CKR.objectHandleInvalid && error.code !== CKR.keyHandleInvalid) return false;
@@ -146,7 +145,7 @@ class Backup {
     return !found.includes(object);
   }
 
-  *#take(object: VirtualObject): Task<void> {
+  *#backUp(object: VirtualObject): Task<void> {
     const { group, token } = this;
     const { deadline } = token;
     yield* relearnKeyRecord(group, object);
@@ -164,7 +163,7 @@ class Backup {
       alias: group.ledger.hasAliases(object.handle),
     };
     if (!isSecret) yield* this.#write(record);
-    else if (yield* this.#takeKey(object, record)) this.keys += 1;
+    else if (yield* this.#backUpKey(object, record)) this.keys += 1;
     else {
       this.left.push(object.summary);
       return;
@@ -176,7 +175,7 @@ class Backup {
     return valuesIn(types, yield* runCall(this.group, readAttributes(object, types), this.token.deadline));
   }
 
-  /** What an object refuses for ever; where nothing is said it does not. */
+  /** Attributes that the object has as false for good. */
   *#refusalsOf(object: VirtualObject): Task<readonly Attribute[]> {
     return (yield* this.#read(object, lateTypes)).filter(({ value }) => value[0] === 0);
   }
@@ -195,7 +194,7 @@ class Backup {
 
   *#publicTemplateOf(object: VirtualObject): Task<readonly Attribute[]> {
     const planned = yield* planPublicReplica(this.group, object, this.token.deadline);
-    if (planned === undefined) throw new TokenError(CKR.objectHandleInvalid, 'backup', `${object.label} is not there`);
+    if (planned === undefined) throw new TokenError(CKR.objectHandleInvalid, 'backup', `${object.label} was not found`);
     return [...planned.template, ...(yield* this.#refusalsOf(object))];
   }
 
@@ -203,20 +202,19 @@ class Backup {
     return object.record?.answers ?? noteAttributes(yield* this.#read(object, forgottenTypes));
   }
 
-  /** Wraps a key for the token, and puts it there where it came out as the key that it is; false where it cannot be. */
-  *#takeKey(object: VirtualObject, record: BackupRecord): Task<boolean> {
+  /** Wraps a key for the token and writes its record; returns false if the token cannot unwrap the key. */
+  *#backUpKey(object: VirtualObject, record: BackupRecord): Task<boolean> {
     const { description } = object;
-    const isGeneric = description.class === CKO.secretKey && description.type === CKK.genericSecret;
     const [length] = yield* this.#read(object, [CKA.valueLen]);
-    const known = length?.value.length === 8 ? Number(Buffer.from(length.value).readBigUInt64LE()) : 0;
-    const way = wrapMethodFor(this.outside, isGeneric, known === 0 ? undefined : known);
-    // What comes out of the first way as something else may travel the other way.
-    const ways = way === 'domain' && description.class === CKO.secretKey ? ([way, 'transports'] as const) : [way];
-    for (const each of ways) {
+    const method = wrapMethodOf(this.outside, description, length?.value);
+    // If a secret key comes out of the first method as another key, the second method may do.
+    const isSecretKey = description.class === CKO.secretKey;
+    const methods = method === 'domain' && isSecretKey ? ([method, 'transports'] as const) : [method];
+    for (const each of methods) {
       const wrapped = yield* rewrap(
         this.group,
         this.generated,
-        (member) => this.#crossing(object, record, each, member.serial),
+        (member) => this.#rewrapJob(object, record, each, member.serial),
         this.token.deadline,
       );
       if (wrapped !== undefined && (yield* this.#writeKey(object, { ...record, wrapped }, wrapped))) return true;
@@ -224,11 +222,11 @@ class Backup {
     return false;
   }
 
-  /** From its sealed form where there is one, else by taking the key out. */
-  #crossing(
+  /** Job that wraps the key for the token: from its sealed form if there is one, else from the member's replica. */
+  #rewrapJob(
     object: VirtualObject,
     record: BackupRecord,
-    way: 'domain' | 'transports',
+    method: 'domain' | 'transports',
     serial: string | undefined,
   ): RewrapJob<Wrapped> | undefined {
     const sealed = object.record?.sealed;
@@ -236,7 +234,7 @@ class Backup {
       return {
         objects: [object],
         addSteps: (builder, transferKey, [handle = new Uint8Array(8)]) =>
-          addWrapping(builder, this.outside, way, transferKey, handle),
+          addWrapping(builder, this.outside, method, transferKey, handle),
       };
     const unwrapInputs = unwrapInputsOf(this.group.ledger, sealed, serial);
     if (unwrapInputs === undefined) return undefined;
@@ -245,7 +243,7 @@ class Backup {
       addSteps: (builder, transferKey, [handle = new Uint8Array(8)]) => {
         const { mechanism, blob } = unwrapInputs;
         const opened = builder.add(step('C_UnwrapKey', mechanism, handle, blob, openTemplate(record)));
-        const read = addWrapping(builder, this.outside, way, transferKey, { step: opened });
+        const read = addWrapping(builder, this.outside, method, transferKey, { step: opened });
         builder.add(step('C_DestroyObject', { step: opened }));
         return read;
       },
@@ -258,7 +256,7 @@ class Backup {
     yield* this.token.run({ function: 'C_CreateObject', objects: [], job: () => builder });
   }
 
-  /** Opens the key on the token as a restore would, and writes its record if it is the one. */
+  /** Unwraps the key on the token as a restore would, and writes the record if it is the right key. */
   *#writeKey(object: VirtualObject, record: BackupRecord, wrapped: Wrapped): Task<boolean> {
     const { group, token, outside } = this;
     const [transport] = outside.members;
@@ -278,29 +276,11 @@ class Backup {
       },
     };
     const end = yield* runOnMember(group, token.member, memberJob, token.deadline);
-    // What the token cannot open is no backup.
+    // A key that the token cannot unwrap could not be restored.
     if (end.kind === 'refused') return false;
     if (end.kind !== 'done') throw token.lost(end.record);
     if (reader?.judge(end.reply) === false) return false;
     yield* this.#write(record);
     return true;
   }
-}
-
-/** Adds the steps that open a backed up key on the backup's token as a session object; gives the step that does. */
-export function addOpening(
-  builder: JobBuilder,
-  { wrap, transport, domain }: Pick<BackupHead, 'wrap' | 'transport' | 'domain'>,
-  { template }: Pick<BackupRecord, 'template'>,
-  wrapped: Wrapped,
-): number {
-  const open = openTemplate({ template });
-  if ('domain' in wrapped) {
-    const key = builder.add(step('X_Find', domainTemplate(domain.id, backupLabels.domain), 1, []));
-    const mechanism = wrapMechanism({ wrap });
-    return builder.add(step('C_UnwrapKey', mechanism, { step: key }, fromHex(wrapped.blob), open));
-  }
-  const blob = fromHex(wrapped.transports[transport.serial] ?? '');
-  const key = builder.add(step('X_Find', ownTransportTemplate(transport, backupLabels.transport), 1, []));
-  return builder.add(step('C_UnwrapKey', oaep, { step: key }, blob, open));
 }

@@ -1,4 +1,4 @@
-import { CKA, CKK, CKO, CKR } from '../../spec/codes.js';
+import { CKA, CKR } from '../../spec/codes.js';
 import { codeName } from '../../spec/constants.js';
 import { step } from '../../spec/job.js';
 import { recordOf } from '../administration/membership.js';
@@ -12,7 +12,7 @@ import { Progress } from '../group/progress.js';
 import { isSecretRequest } from '../jobs/creation-request.js';
 import { InstalledReplicaReader, type PlannedReplica } from '../jobs/installation.js';
 import { JobBuilder } from '../jobs/job-builder.js';
-import { addWrapping, oaep, unwrapInputsOf, wrapMechanism, wrapMethodFor } from '../jobs/key-wrapping.js';
+import { addWrapping, oaep, unwrapInputsOf, wrapMechanism, wrapMethodOf } from '../jobs/key-wrapping.js';
 import type { MemberJob } from '../jobs/member-job.js';
 import type { KeyRecord, ProofKind, Wrapped } from '../objects/key-note.js';
 import { attributesOf, fromHex, noteObject, objectOf } from '../objects/note.js';
@@ -26,72 +26,77 @@ import {
   transferKeyTemplate,
 } from '../wrapping/domain-key.js';
 import { openTemplate } from '../wrapping/resealing.js';
-import { addOpening, checkCarriable } from './backup.js';
+import { checkCarriable } from './backup.js';
 import { type BackupHead, type BackupRecord, backupLabels } from './backup-record.js';
-import { type BackupLocation, BackupToken } from './backup-token.js';
+import { addOpening, type BackupLocation, BackupToken } from './backup-token.js';
 import { openTransferKey, rewrap } from './backup-transfer-key.js';
 import { RestorePlanner } from './restore-plan.js';
 
-/** So many records are read at a time. */
+/** Maximum number of records that one job reads. */
 const BATCH = 64;
-/** One object is waited for so many times `hangAfter`, besides its write. */
-const PLACE_MULTIPLE = 5;
+/** Multiple of `hangAfter` that the creation of an object may take, besides its write. */
+const CREATE_MULTIPLE = 5;
 
+/** Result of `restore`. */
 export interface RestoreReport {
-  /** How many objects were put into the group. */
+  /** Number of objects that were restored. */
   readonly restored: number;
-  /** How many were there already. */
+  /** Number of objects that the group already had. */
   readonly present: number;
-  /** What could not be restored, and why. Nothing that is there was touched. */
+  /** Objects that could not be restored, with the reasons. Objects of the group are never changed. */
   readonly failed: readonly { readonly object: ObjectSummary; readonly reason: string }[];
 }
 
-/** Why one object cannot be restored; the others can. */
+/** Reason for one object that cannot be restored, while others can. */
 class Obstacle extends Error {}
 
-/** Puts what a backup holds into the group: each object under the handle that it had. */
-export function* restoreBackup(group: Group, place: BackupLocation, deadline: number): Task<RestoreReport> {
+/** Restores the objects of a backup to the group, each under the handle that it had. */
+export function* restoreBackup(group: Group, location: BackupLocation, deadline: number): Task<RestoreReport> {
   recordOf(group);
   checkCarriable(group, 'restore');
-  const token: BackupToken = yield* BackupToken.open(group, place, 'restore', deadline);
+  const token: BackupToken = yield* BackupToken.open(group, location, 'restore', deadline);
   try {
     const [newest] = yield* token.heads();
     if (newest === undefined)
-      token.refuse(CKR.dataInvalid, 'the token holds no backup that was finished: back up to it again');
+      token.refuse(CKR.dataInvalid, 'the token holds no backup that is complete: back up to it again');
     const { head } = newest;
     const handles = yield* token.recordsOf(head.domain.id);
     const records: BackupRecord[] = [];
     for (let from = 0; from < handles.length; from += BATCH)
       records.push(...(yield* token.readRecords(handles.slice(from, from + BATCH))));
     if (records.length !== head.count)
-      token.refuse(CKR.dataInvalid, `the backup says that it has ${head.count} objects, and has ${records.length}`);
-    const passage = yield* openTransferKey(group, head.transport, deadline);
-    return yield* new Restoring(group, token, head, passage, records).run();
+      token.refuse(
+        CKR.dataInvalid,
+        `the backup is incomplete: its head counts ${head.count} objects, the token has ${records.length}`,
+      );
+    const transfer = yield* openTransferKey(group, head.transport, deadline);
+    return yield* new Restoration(group, token, head, transfer, records).run();
   } finally {
     token.close();
   }
 }
 
-/** A key on its way: as the members can open it, and what proves it in this group. */
-interface Arrived {
+/** Key that a member has received: wrapped for the group's members, with its proofs in this group. */
+interface ReceivedKey {
   readonly wrapped: Wrapped;
   readonly proofs: ReadonlyMap<ProofKind, Uint8Array>;
 }
 
 const nothing = new Uint8Array(8);
 
-class Restoring {
+/** Restoration under way. */
+class Restoration {
   restored = 0;
   present = 0;
   readonly failed: { readonly object: ObjectSummary; readonly reason: string }[] = [];
-  /** Proofs in the records were taken with that. */
+  /** Salt of the proofs in the records. */
   readonly salt: Uint8Array;
 
   constructor(
     readonly group: Group,
     readonly token: BackupToken,
     readonly head: BackupHead,
-    readonly passage: GeneratedDomainKey,
+    readonly transfer: GeneratedDomainKey,
     readonly records: readonly BackupRecord[],
   ) {
     this.salt = fromHex(head.salt);
@@ -99,14 +104,14 @@ class Restoring {
 
   *run(): Task<RestoreReport> {
     const { group, token, records } = this;
-    // Everything is met, so that it is known which handles are taken.
+    // Find all objects of the group first, so that every handle in use is known.
     yield* findObjects(group, [], token.deadline);
-    const placement = new RestorePlanner(group, records, token.deadline);
+    const planner = new RestorePlanner(group, records, token.deadline);
     const progress = new Progress(group, token.member.name, 'restoring', records.length);
     for (const record of records) {
       const object = objectOf(record.note);
       try {
-        yield* this.#restore(placement, record, object);
+        yield* this.#restore(planner, record, object);
       } catch (error) {
         const reason = this.#reasonOf(error);
         if (reason === undefined) throw error;
@@ -118,7 +123,7 @@ class Restoring {
     return { restored: this.restored, present: this.present, failed: this.failed };
   }
 
-  /** Why one object could not be restored; undefined where none of the others could be either. */
+  /** Reason for one object that could not be restored; undefined if no other object could be restored either. */
   #reasonOf(error: unknown): string | undefined {
     if (error instanceof Obstacle) return error.message;
     const { group, token } = this;
@@ -127,32 +132,35 @@ class Restoring {
     return error.message === '' ? codeName(error.code) : error.message;
   }
 
-  *#restore(placement: RestorePlanner, record: BackupRecord, loose: VirtualObject): Task<void> {
-    const isSecret = isSecretRequest(loose.description);
-    let arrived: Arrived | undefined;
+  *#restore(planner: RestorePlanner, record: BackupRecord, stored: VirtualObject): Task<void> {
+    const isSecret = isSecretRequest(stored.description);
+    let receivedKey: ReceivedKey | undefined;
     if (isSecret) {
-      if (record.wrapped === undefined) throw new Obstacle('the backup has no form of the key');
-      const sent = yield* this.#send(record, loose, record.wrapped);
-      arrived = yield* this.#receive(record, loose, sent);
+      if (record.wrapped === undefined) throw new Obstacle('the backup does not hold the wrapped key');
+      const sent = yield* this.#send(record, stored, record.wrapped);
+      receivedKey = yield* this.#receive(record, stored, sent);
     }
-    const proofs = arrived?.proofs ?? new Map<ProofKind, Uint8Array>();
-    const placed = yield* placement.find(record, loose, proofs);
-    if (placed.kind === 'present') {
+    const proofs = receivedKey?.proofs ?? new Map<ProofKind, Uint8Array>();
+    const plan = yield* planner.planFor(record, stored, proofs);
+    if (plan.kind === 'present') {
       this.present += 1;
       return;
     }
-    if (placed.kind === 'conflict') throw new Obstacle(placed.reason);
-    const { object, aliases } = placed;
+    if (plan.kind === 'conflict') throw new Obstacle(plan.reason);
+    const { object, aliases } = plan;
     const planned: PlannedReplica = {
       object,
-      origin: arrived === undefined ? { kind: 'created' } : { kind: 'unwrapped', wrapped: arrived.wrapped },
+      origin: receivedKey === undefined ? { kind: 'created' } : { kind: 'unwrapped', wrapped: receivedKey.wrapped },
       template: attributesOf(record.template),
       token: true,
     };
     const { port, policy } = this.group;
-    const until = Math.min(this.token.deadline, port.now() + policy.hangAfter * PLACE_MULTIPLE + policy.writeHangAfter);
+    const until = Math.min(
+      this.token.deadline,
+      port.now() + policy.hangAfter * CREATE_MULTIPLE + policy.writeHangAfter,
+    );
     const recordsFor = (operation: string): readonly AnyRecord[] =>
-      this.#recordsOf(record, object, aliases, arrived, operation);
+      this.#recordsOf(record, object, aliases, receivedKey, operation);
     yield* placeObject(this.group, 'restore', planned, recordsFor, until);
     this.restored += 1;
   }
@@ -161,17 +169,17 @@ class Restoring {
     { template, answers, sealed }: BackupRecord,
     object: VirtualObject,
     aliases: readonly AliasRecord[],
-    arrived: Arrived | undefined,
+    receivedKey: ReceivedKey | undefined,
     operation: string,
   ): readonly AnyRecord[] {
-    if (arrived === undefined) return aliases;
+    if (receivedKey === undefined) return aliases;
     const { group } = this;
     const own: KeyRecord = {
       kind: 'key',
       note: noteObject(object),
       template,
       answers,
-      sealed: sealed ? arrived.wrapped : undefined,
+      sealed: sealed ? receivedKey.wrapped : undefined,
       operation,
       writer: group.port.writer,
       time: group.nextTimestamp(),
@@ -180,13 +188,13 @@ class Restoring {
     return [...aliases, own];
   }
 
-  /** On the backup's token: opens a key for the moment of a job, and wraps it for the group. */
-  *#send(record: BackupRecord, loose: VirtualObject, wrapped: Wrapped): Task<Wrapped> {
-    const { group, token, head, passage } = this;
+  /** Unwraps a key on the backup's token, within one job, and wraps it under the backup transfer key. */
+  *#send(record: BackupRecord, stored: VirtualObject, wrapped: Wrapped): Task<Wrapped> {
+    const { group, token, head, transfer } = this;
     const { transport } = head;
     const own = recordOf(group);
-    const form = passage.forms.get(transport.serial) ?? new Uint8Array();
-    const way = this.#wayOf(record, loose, wrapped);
+    const form = transfer.forms.get(transport.serial) ?? new Uint8Array();
+    const method = this.#methodOf(record, stored, wrapped);
     let reader: InstalledReplicaReader | undefined;
     let read: ReturnType<typeof addWrapping> = () => undefined;
     const memberJob: MemberJob = {
@@ -199,46 +207,44 @@ class Restoring {
         const opened = addOpening(builder, head, record, wrapped);
         reader = new InstalledReplicaReader(
           group,
-          this.#pieceOf(record, loose, wrapped),
+          this.#planOf(record, stored, wrapped),
           builder,
           { step: opened },
           this.salt,
         );
-        read = addWrapping(builder, { ...own, domain: passage.note }, way, { step: transferKey }, { step: opened });
+        read = addWrapping(builder, { ...own, domain: transfer.note }, method, { step: transferKey }, { step: opened });
         builder.add(step('C_DestroyObject', { step: opened }), step('C_DestroyObject', { step: transferKey }));
         return builder;
       },
     };
     const end = yield* runOnMember(group, token.member, memberJob, token.deadline);
-    if (end.kind === 'refused') throw new Obstacle(`the backup's token cannot open it: ${codeName(end.code)}`);
+    if (end.kind === 'refused') throw new Obstacle(`the backup's token cannot unwrap the key: ${codeName(end.code)}`);
     if (end.kind !== 'done') throw token.lost(end.record);
-    if (reader?.judge(end.reply) === false) throw new Obstacle("it came out as another key on the backup's token");
+    if (reader?.judge(end.reply) === false) throw new Obstacle("the backup's token unwrapped another key");
     const sent = read(end.reply);
-    if (sent === undefined) throw new Obstacle("the backup's token cannot wrap it for the members");
+    if (sent === undefined) throw new Obstacle("the backup's token cannot wrap the key for the members");
     return sent;
   }
 
-  #wayOf({ answers }: BackupRecord, { description }: VirtualObject, wrapped: Wrapped): 'domain' | 'transports' {
+  #methodOf({ answers }: BackupRecord, { description }: VirtualObject, wrapped: Wrapped): 'domain' | 'transports' {
     if (!('domain' in wrapped)) return 'transports';
-    const isGeneric = description.class === CKO.secretKey && description.type === CKK.genericSecret;
     const length = answers.find(([type]) => type === CKA.valueLen)?.[1];
-    const known = length?.length === 16 ? Number(Buffer.from(length, 'hex').readBigUInt64LE()) : 0;
-    return wrapMethodFor(recordOf(this.group), isGeneric, known === 0 ? undefined : known);
+    return wrapMethodOf(recordOf(this.group), description, length === undefined ? undefined : fromHex(length));
   }
 
-  #pieceOf({ template }: BackupRecord, object: VirtualObject, wrapped: Wrapped): PlannedReplica {
+  #planOf({ template }: BackupRecord, object: VirtualObject, wrapped: Wrapped): PlannedReplica {
     return { object, origin: { kind: 'unwrapped', wrapped }, template: attributesOf(template), token: true };
   }
 
-  /** On a member: opens it likewise, proves that it is the key of then, and what proves it from now on. */
-  *#receive(record: BackupRecord, loose: VirtualObject, sent: Wrapped): Task<Arrived> {
-    const { group, token, passage } = this;
+  /** Unwraps a key on a member, checks it by the proofs of the backup, and reads its proofs in this group. */
+  *#receive(record: BackupRecord, stored: VirtualObject, sent: Wrapped): Task<ReceivedKey> {
+    const { group, token, transfer } = this;
     const { ledger } = group;
     const own = recordOf(group);
     const mechanism = wrapMechanism(own);
-    const received = yield* rewrap<Arrived & { readonly isRight: boolean }>(
+    const received = yield* rewrap<ReceivedKey & { readonly isRight: boolean }>(
       group,
-      passage,
+      transfer,
       ({ serial }) => {
         const { domain } = ledger;
         const unwrapInputs = 'domain' in sent ? undefined : unwrapInputsOf(ledger, sent, serial);
@@ -252,9 +258,9 @@ class Restoring {
                 ? step('C_UnwrapKey', mechanism, transferKey, fromHex(sent.blob), open)
                 : step('C_UnwrapKey', oaep, transport, unwrapInputs?.blob ?? nothing, open),
             );
-            const planned = this.#pieceOf(record, loose, sent);
+            const planned = this.#planOf(record, stored, sent);
             const reader = new InstalledReplicaReader(group, planned, builder, { step: opened }, this.salt);
-            const readProofs = addProofs(builder, group.salt, { step: opened }, loose.description);
+            const readProofs = addProofs(builder, group.salt, { step: opened }, stored.description);
             const read =
               'domain' in sent
                 ? addWrapping(builder, own, 'domain', under, { step: opened })
@@ -270,10 +276,10 @@ class Restoring {
       },
       token.deadline,
     );
-    if (received === undefined) throw new Obstacle('no member can open it');
-    if (!received.isRight) throw new Obstacle('it came out as another key on a member');
-    // What signatures are checked with has nothing to do with the salt.
-    const point = loose.reference.get('signature');
+    if (received === undefined) throw new Obstacle('no member can unwrap the key');
+    if (!received.isRight) throw new Obstacle('a member unwrapped another key');
+    // A proof by signature does not depend on the salt: keep that of the backup.
+    const point = stored.reference.get('signature');
     const proofs = new Map(received.proofs);
     if (point !== undefined) proofs.set('signature', point);
     return { wrapped: received.wrapped, proofs };

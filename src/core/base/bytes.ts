@@ -1,4 +1,4 @@
-/** Tells whether two byte strings are equal. Takes a time that depends on the bytes: not for secrets. */
-export function sameBytes(one: Uint8Array, other: Uint8Array): boolean {
-  return Buffer.compare(one, other) === 0;
+/** Tells whether two byte strings are equal. Not for secrets: the time it takes depends on the bytes. */
+export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return Buffer.compare(a, b) === 0;
 }

@@ -4,12 +4,13 @@ import type { AttemptRecord } from './event.js';
 import type { Task } from './task.js';
 
 /**
- * A call that failed: pkcs11js's own error class (the application's copy), so that `instanceof` and `.code`
- * work as everywhere in Node's PKCS#11 world, with the evidence. The message never holds a PIN, key or plaintext.
+ * Error of a failed call, with its attempts. The class extends the application's copy of pkcs11js's error, so
+ * `instanceof` and `.code` work as they do there. The message never holds a PIN, key or plaintext.
  */
 export class TokenError extends pkcs11js.Pkcs11Error {
-  /** The member that gave the code; undefined when it is the group's answer. */
+  /** Member that gave the code; undefined if the group gave it. */
   readonly member: string | undefined;
+  /** Attempts of the call; the message tells the last eight. */
   readonly attempts: readonly AttemptRecord[];
 
   constructor(
@@ -27,6 +28,9 @@ export class TokenError extends pkcs11js.Pkcs11Error {
   }
 }
 
+/** Number of attempts that a message tells. */
+const TOLD_ATTEMPTS = 8;
+
 function messageOf(
   code: number,
   functionName: string,
@@ -34,7 +38,7 @@ function messageOf(
   attempts: readonly AttemptRecord[],
 ): string {
   const evidence = attempts
-    .slice(-8)
+    .slice(-TOLD_ATTEMPTS)
     .map(
       ({ member, function: name, outcome, duration }) =>
         `${member} ${name}: ${outcome} after ${duration.toFixed(1)} ms`,
@@ -44,8 +48,8 @@ function messageOf(
   return `${codeName(code)}${where}${explanation === '' ? '' : `: ${explanation}`}${tail}`;
 }
 
-/** What is not done, and why; the call that asked for it puts its name to it. */
-export class Refusal extends TokenError {
+/** Error of work that was refused. The call that asked for the work adds its function name (see `withFunctionName`). */
+class Refusal extends TokenError {
   constructor(
     code: number,
     readonly explanation: string,
@@ -54,11 +58,12 @@ export class Refusal extends TokenError {
   }
 }
 
+/** Throws a refusal with a CKR code and its explanation. */
 export function refuse(code: number, explanation: string): never {
   throw new Refusal(code, explanation);
 }
 
-/** A call by its name: refusals say whose they are. */
+/** Runs the task of a call. Its refusals become TokenErrors that carry the call's name. */
 export function* withFunctionName<T>(name: string, task: Task<T>): Task<T> {
   try {
     return yield* task;

@@ -1,35 +1,37 @@
 import type { StateName } from './state.js';
 
-/** One try at a call on one member, and how it ended: the evidence in events and errors. */
+/** Record of an attempt: one try of a call on one member, and its outcome. Events and errors carry it. */
 export interface AttemptRecord {
   readonly member: string;
-  /** The function that failed: the call's own, or C_OpenSession, C_Login, C_FindObjects on the way to it. */
+  /** Function that failed: the call's own, or one before it (C_OpenSession, C_Login, C_FindObjects). */
   readonly function: string;
-  /** The CKR code; undefined when the member gave none (its host ended, or did not answer). */
+  /** CKR code; undefined if the member gave none (its host ended or did not answer). */
   readonly code: number | undefined;
   readonly outcome: string;
-  /** ms from the attempt's start */
+  /** Time since the attempt's start (ms). */
   readonly duration: number;
 }
 
-/** Which object, for people and for logs: never its value. */
+/** Summary of an object for people and logs, without its value. */
 export interface ObjectSummary {
   readonly handle: number;
   readonly label: string;
-  /** CKA_ID in hexadecimal */
+  /** CKA_ID in hexadecimal. */
   readonly id: string;
 }
 
-/** A call that met a failure and succeeded elsewhere. */
+/** Event: a call failed on one member and succeeded on another. */
 export interface FailoverEvent {
   readonly type: 'failover';
   readonly function: string;
   readonly attempts: readonly AttemptRecord[];
+  /** Member that gave the result. */
   readonly member: string;
-  /** ms from the call's start to its result */
+  /** Time from the call's start to its result (ms). */
   readonly duration: number;
 }
 
+/** Event: a member changed its state. */
 export interface MemberEvent {
   readonly type: 'member';
   readonly member: string;
@@ -38,14 +40,14 @@ export interface MemberEvent {
   readonly reason: string;
 }
 
-/** A replica that is not the group's key although it carries its name; it is not used. */
+/** Event: a member's replica has the identity of a group's key, but is another key. The group does not use it. */
 export interface MisalignedEvent {
   readonly type: 'misaligned';
   readonly member: string;
   readonly object: ObjectSummary;
 }
 
-/** An object that a member does not have; the others serve it. */
+/** Event: a member lacks an object. The other members serve it. */
 export interface MissingEvent {
   readonly type: 'missing';
   readonly member: string;
@@ -53,9 +55,15 @@ export interface MissingEvent {
 }
 
 /**
- * What replicated calls had left on a member is in order again: `undone` and `finished` are calls whose process is
- * gone, `caught up` is what a member had missed, `swept` what interrupted writes had left, `copied` what it lacked for
- * no known reason, `foreign` what it has beyond the others, `lacking` what nobody could give a new one, `updated` the group's own record and keys.
+ * Event: a member's objects were brought into step, or found out of step. By `what`:
+ *
+ * - `undone`, `finished`: an interrupted call whose process is gone.
+ * - `caught up`: a change that the member had missed.
+ * - `swept`: partial objects, which interrupted writes had left.
+ * - `copied`: objects that the member lacked for no known reason.
+ * - `foreign`: objects that the member has and a member in step lacks.
+ * - `lacking`: objects that could not be copied to a new member.
+ * - `updated`: the group's own record and keys.
  */
 export interface SyncEvent {
   readonly type: 'sync';
@@ -64,7 +72,7 @@ export interface SyncEvent {
   readonly objects: readonly ObjectSummary[];
 }
 
-/** The group's record has changed: members came, left, or were taken out of service. */
+/** Event: the group record changed, since members were added, removed or taken out of service. */
 export interface MembershipEvent {
   readonly type: 'membership';
   readonly revision: number;
@@ -72,8 +80,12 @@ export interface MembershipEvent {
 }
 
 /**
- * The user PIN: `changed` on these members, `rolled back` on those that had the new one already, `finished` or taken
- * back where a change was interrupted, `pending` on those that are away and get it when they return.
+ * Event: the user PIN of these members. By `what`:
+ *
+ * - `changed`: the members have the new PIN.
+ * - `rolled back`: the members that had the new PIN have the former one again.
+ * - `finished`: a change that was interrupted is complete.
+ * - `pending`: the members are away, and get the new PIN when they return.
  */
 export interface PinEvent {
   readonly type: 'pin';
@@ -81,30 +93,33 @@ export interface PinEvent {
   readonly members: readonly string[];
 }
 
-/** How far long work on a member has come. */
+/** Event: progress of long work on a member. */
 export interface ProgressEvent {
   readonly type: 'progress';
   readonly member: string;
   readonly what: 'catching up' | 'copying' | 'comparing' | 'sealing' | 'backing up' | 'restoring';
+  /** Number of objects that are done, and of all. */
   readonly done: number;
   readonly total: number;
-  /** Objects a second, since it began. */
+  /** Objects per second since the work began. */
   readonly rate: number;
 }
 
-/** The configuration file has changed: taken up, or why it was not. */
+/** Event: the configuration file changed. */
 export interface ConfigurationEvent {
   readonly type: 'configuration';
+  /** Reason for ignoring the change; undefined if the group applied it. */
   readonly problem: string | undefined;
 }
 
-/** What a member's host or its library printed. May hold whatever the vendor prints: handle with care. */
+/** Event: a member's host or its library printed a text. Handle with care: vendors may print secrets. */
 export interface OutputEvent {
   readonly type: 'output';
   readonly member: string;
   readonly text: string;
 }
 
+/** Every event that a group emits. */
 export type GroupEvent =
   | FailoverEvent
   | MemberEvent

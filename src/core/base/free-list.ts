@@ -1,33 +1,34 @@
 /**
- * What comes and goes all the time, by the place that each thing is given. Not a Map or a Set: those are made anew
- * every so many additions, and V8 links each former table to the next one, so that once one of them has grown old, all
- * that was ever in the later ones outlives the collections of what is young.
+ * List of items that come and go with every call; each item has an index that is reused after its removal. A Map or Set
+ * would not do: both are rebuilt every few additions, and V8 links each former table to the next. Once one of the
+ * tables is in the old generation, all later tables outlive the young generation's collections.
  */
 export class FreeList<T> {
   readonly #items: (T | undefined)[] = [];
   readonly #free: number[] = [];
   #size: number = 0;
 
+  /** Number of items. */
   get size(): number {
     return this.#size;
   }
 
-  /** Gives the item's place, the same for as long as it is there. */
+  /** Adds an item and returns its index, which stays the same until its removal. */
   add(item: T): number {
-    const place = this.#free.pop() ?? this.#items.length;
-    this.#items[place] = item;
+    const index = this.#free.pop() ?? this.#items.length;
+    this.#items[index] = item;
     this.#size += 1;
-    return place;
+    return index;
   }
 
-  at(place: number): T | undefined {
-    return this.#items[place];
+  at(index: number): T | undefined {
+    return this.#items[index];
   }
 
-  remove(place: number): void {
-    if (this.#items[place] === undefined) return;
-    this.#items[place] = undefined;
-    this.#free.push(place);
+  remove(index: number): void {
+    if (this.#items[index] === undefined) return;
+    this.#items[index] = undefined;
+    this.#free.push(index);
     this.#size -= 1;
   }
 
@@ -37,7 +38,7 @@ export class FreeList<T> {
     this.#size = 0;
   }
 
-  /** What is there, in no order that means anything. */
+  /** Returns all items, in no particular order. */
   all(): T[] {
     return this.#items.filter((item): item is T & {} => item !== undefined);
   }

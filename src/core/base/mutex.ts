@@ -1,24 +1,25 @@
 import { CKR } from '../../spec/codes.js';
 import { refuse } from './error.js';
 import { FOREVER, Signal, type Task } from './task.js';
+import { race } from './waiting.js';
 
-/** Work that has to be done one piece after the other. Whoever leaves while it waits does not let others pass. */
+/** Mutual exclusion for tasks, first come first served. A task that is ended while it waits lets no other task pass. */
 export class Mutex {
   #last: Signal | undefined;
 
-  /** CKR_ACTION_PROHIBITED where its turn has not come by the deadline. */
+  /** Runs work after all earlier work. Refuses with CKR_ACTION_PROHIBITED if that is not done by the deadline. */
   *runExclusive<T>(work: Task<T>, deadline: number = FOREVER): Task<T> {
-    const before = this.#last;
-    const mine = new Signal();
-    this.#last = mine;
+    const previous = this.#last;
+    const own = new Signal();
+    this.#last = own;
     try {
-      if (before !== undefined && !before.completed) yield { signals: [before], until: deadline };
-      if (before?.completed === false)
-        refuse(CKR.actionProhibited, 'other work on the group is still going on in this process');
+      if (previous !== undefined && !previous.completed) yield* race([previous], deadline);
+      if (previous?.completed === false)
+        refuse(CKR.actionProhibited, 'this process still does other work on the group; try again later');
       return yield* work;
     } finally {
-      if (before === undefined || before.completed) mine.complete();
-      else before.add({ wake: () => mine.complete() });
+      if (previous === undefined || previous.completed) own.complete();
+      else previous.add({ wake: () => own.complete() });
     }
   }
 }

@@ -2,11 +2,13 @@ import type { Job, JobReply, SecretRef } from '../../spec/job.js';
 import type { GroupEvent } from './event.js';
 import { type Alarm, type Running, Signal, type Task } from './task.js';
 
-/** A public key as PKCS#11 attributes hold it. */
+/** Public key, in the encoding of PKCS#11 attributes. */
 export interface PublicMaterial {
+  /** CKA_KEY_TYPE. */
   readonly keyType: number;
-  /** DER of the EC parameters, and the point without its OCTET STRING; of a DSA key the public value. */
+  /** DER of the EC parameters. */
   readonly params: Uint8Array;
+  /** EC point without its OCTET STRING; for a DSA key the public value. */
   readonly point: Uint8Array;
   /** Domain parameters of a DSA key. */
   readonly prime: Uint8Array;
@@ -14,96 +16,105 @@ export interface PublicMaterial {
   readonly base: Uint8Array;
 }
 
-/** How a host ended: what is known of it, for people. */
+/** End of a host, described for people. */
 export interface HostEnd {
   readonly reason: string;
 }
 
-/** A job that has begun on a lane of a host. */
+/** Job that a lane of a host has begun and not finished. */
 export interface BegunJob {
+  /** Id of the job. */
   readonly job: number;
-  /** ms of the port's clock */
+  /** Start time (ms of the port's clock). */
   readonly since: number;
-  /** It writes token objects or makes keys, and may take longer than other jobs (Rule 9). */
+  /** True if the job writes token objects or makes keys, and may take longer than other jobs (Rule 9). */
   readonly longWrite: boolean;
 }
 
-/** The way to one running host. */
+/** Link to a running host. */
 export interface HostLink {
-  /** The host's process, for people who look for it. */
+  /** Process id of the host, for people. */
   readonly pid: number | undefined;
   /**
-   * False when the channel is full: nothing was sent. A host that is gone swallows the job; its end is told.
-   * The host does not begin a job whose `epoch` is not that of its last login. Throws for what cannot be sent.
+   * Sends a job; returns false if the channel is full. Throws for a job that cannot be encoded. The host does not begin
+   * a job whose `epoch` is not that of its last login. If the host is gone, the job is lost and the listener hears of
+   * the end.
    */
   send(id: number, deadline: number, job: Job, epoch: number): boolean;
-  /** The jobs that lanes have begun and not finished; also after the host has died. */
+  /** Returns the jobs that lanes have begun and not finished, also after the host has died. */
   begun(): readonly BegunJob[];
-  /** Tells the host to end as soon as no token object is being written, and to begin nothing more. */
+  /** Tells the host to begin no more jobs, and to end as soon as it writes no token object. */
   leave(): void;
+  /** Kills the host at once. */
   kill(): void;
-  /** Lets go of the host without a word: it ends by itself. */
+  /** Closes the channel; the host then ends by itself. */
   close(): void;
 }
 
-/** What a host tells. `ended` comes once, after the last reply, when the process holds nothing any more. */
+/** Listener to a host. `ended` comes once, after the last reply, when the process no longer holds the token. */
 export interface HostListener {
   replied(reply: JobReply): void;
   ended(end: HostEnd): void;
 }
 
-/** What a member's host needs to start. */
+/** Options for starting a member's host. */
 export interface HostOptions {
+  /** Name of the member. */
   readonly name: string;
+  /** Environment variables that the host gets beside those of this process. */
   readonly env: Readonly<Record<string, string>>;
 }
 
-/** PINs, in memory that is locked and wiped. */
+/** Store of PINs, in memory that is locked, and wiped after use. */
 export interface SecretStore {
-  /** A copy of the bytes; to wipe these is the caller's affair. */
+  /** Copies the bytes into the store. The caller wipes its own bytes. */
   make(bytes: Uint8Array): SecretRef;
-  /** A new one, with the bytes of both. */
+  /** Makes a new secret from the bytes of both. */
   joined(first: SecretRef, second: SecretRef): SecretRef;
   areEqual(one: SecretRef, other: SecretRef): boolean;
   wipe(secret: SecretRef): void;
-  /** Reads the PIN again from where the configuration says that it is. */
+  /** Reads the PIN again from the source that the configuration names. */
   readAgain(): PinReading;
 }
 
-/** All that core needs of the world. Runtime implements it; tests script it on virtual time. */
+/** All that core needs from outside. Runtime implements it; tests script it on virtual time. */
 export interface Port {
-  /** Monotonic, ms, with fractions. */
+  /** Returns the time of a monotonic clock (ms, with fractions). */
   now(): number;
-  /** 0 ≤ x < 1 */
+  /** Returns a random number x, 0 ≤ x < 1. */
   random(): number;
+  /** Starts a task; runs it until it first waits. */
   start<T>(task: Task<T>): Running<T>;
   alarm(): Alarm;
   startHost(options: HostOptions, listener: HostListener): HostLink;
-  /** Between these two, something goes on without a caller: the process has to stay. */
+  /** Keeps the process alive until `release`: work runs that no caller waits for. */
   hold(): void;
   release(): void;
   sha256(bytes: Uint8Array): Uint8Array;
   randomBytes(size: number): Uint8Array;
-  /** Checks an ECDSA or DSA (r ‖ s over the SHA-256 of `data`) or Ed25519/Ed448 signature; undefined: cannot tell. */
+  /**
+   * Checks an ECDSA or DSA signature (r ‖ s over the SHA-256 of `data`), or one of Ed25519 or Ed448. Returns undefined
+   * if the signature cannot be checked.
+   */
   verifySignature(key: PublicMaterial, data: Uint8Array, signature: Uint8Array): boolean | undefined;
-  /** The wall clock, ms: for records that other hosts read. */
+  /** Returns the time of the wall clock (ms), for records that other machines read. */
   wallNow(): number;
-  /** This process, for the records that it writes. */
+  /** Name of this process in the records that it writes. */
   readonly writer: string;
-  /** Whether the process that wrote a record is gone; undefined when that cannot be told from here. */
+  /** Tells whether the process that wrote a record is gone; undefined if this process cannot know. */
   isWriterGone(writer: string): boolean | undefined;
   /**
-   * Holds a name among the processes of this machine (of this network namespace), until it is released or this
-   * process ends; undefined where another one holds it.
+   * Claims a name among the processes of this machine (of this network namespace). Returns the function that releases
+   * the claim, or undefined if another process holds it. The claim ends with this process.
    */
   claim(name: string): (() => void) | undefined;
   readonly secrets: SecretStore;
   emit(event: GroupEvent): void;
-  /** Something went wrong here that no caller waits for. */
+  /** Reports an error of this process that no caller waits for. */
   warn(error: unknown): void;
 }
 
-/** The PIN being read from its source; settles with it, or without where it could not be had. */
+/** Reading of the PIN from its source. Completes with the secret, or without one if the reading failed. */
 export class PinReading extends Signal {
   secret: SecretRef | undefined;
 }

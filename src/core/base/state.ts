@@ -1,4 +1,4 @@
-/** A member's state; each carries only what belongs to it. `since` is ms of the port's clock. */
+/** State of a member, with the data of that state only (Rule 4). `since` is in ms of the port's clock. */
 export type MemberState =
   | { readonly name: 'joining'; readonly since: number }
   | { readonly name: 'recovering'; readonly since: number }
@@ -11,14 +11,16 @@ export type MemberState =
       readonly name: 'down';
       readonly since: number;
       readonly reason: string;
-      /** The CKR code behind the reason, where there is one. */
+      /** CKR code behind the reason, if there was one. */
       readonly code: number | undefined;
-      /** When the next try to join begins; Infinity when only an operator can help. */
+      /** Time of the next try to join (ms of the port's clock); Infinity if only an operator can help. */
       readonly retryAt: number;
     };
 
+/** Name of a member's state. */
 export type StateName = MemberState['name'];
 
+/** Legal moves, by the state before. */
 const moves: Readonly<Record<StateName, readonly StateName[]>> = {
   joining: ['recovering', 'active', 'standby', 'stale', 'down', 'drained'],
   recovering: ['active', 'standby', 'stale', 'down', 'drained'],
@@ -30,13 +32,13 @@ const moves: Readonly<Record<StateName, readonly StateName[]>> = {
   down: ['joining', 'drained'],
 };
 
-/** The state after a legal move; an illegal one is an error of ours and throws. */
+/** Returns the state after a legal move. Throws for an illegal move, which is a bug (Rule 4). */
 export function moved(from: MemberState, to: MemberState): MemberState {
   if (!moves[from.name].includes(to.name)) throw new Error(`a member cannot go from ${from.name} to ${to.name}`);
   return to;
 }
 
-/** Why a member is where it is; empty for states that need no reason. */
+/** Returns the reason for a state; empty for a state that needs none. */
 export function reasonOf(state: MemberState): string {
   return 'reason' in state ? state.reason : '';
 }

@@ -1,14 +1,14 @@
-/** What a waiting task asks to be told through; the scheduler's side of a wait. */
+/** Receiver of a signal: the scheduler's side of a wait. */
 export interface Waiter {
   wake(): void;
 }
 
 /**
- * Something that tasks wait for. `fire` wakes those who wait now; `settle` does so for good: whoever waits
- * for a settled signal goes on at once.
+ * Signal that tasks wait for. `fire` wakes the tasks that wait now. `complete` does so once and for good: a task that
+ * waits for a completed signal goes on at once.
  */
 export class Signal {
-  // Fields are set in the constructor, and one waiter needs no set: signals are made several times a call.
+  // Fields are set in the constructor and a single waiter needs no set, since each call makes several signals.
   private waiters: Waiter | Set<Waiter> | undefined;
   completed: boolean;
 
@@ -42,31 +42,34 @@ export class Signal {
   }
 }
 
-/** What a task yields: go on when one of the signals fires, or at `until` (ms of the port's clock). */
+/** Wait that a task yields: until one of the signals fires, or until a time (ms of the port's clock). */
 export interface Wait {
   readonly signals: readonly Signal[];
   readonly until: number;
 }
 
 /**
- * A piece of work that decides and waits, written once for asynchronous and synchronous callers and for
- * tests on virtual time. Ended from outside by `return`, so what it must give back it gives back in `finally`.
+ * Piece of work that decides and waits, written once for asynchronous and synchronous callers (Rule 1) and for tests on
+ * virtual time. A task can be ended from outside by `return`, so it releases what it holds in `finally`.
  */
 export type Task<T> = Generator<Wait, T, void>;
 
+/** End of a task: its value or its error. */
 export type Ended<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly error: unknown };
 
-/** A started task; settled when it has ended. */
+/** Started task; completed when the task has ended. */
 export abstract class Running<T> extends Signal {
+  /** End of the task; undefined while it runs. */
   abstract readonly ended: Ended<T> | undefined;
-  /** Ends the task where it waits. */
+  /** Ends the task at its current wait; its `finally` blocks run. */
   abstract cancel(reason: unknown): void;
 }
 
-/** A signal that fires at a time; of several times asked for it keeps the earliest. */
+/** Signal that fires at a time. If several times are set, the earliest counts. */
 export abstract class Alarm extends Signal {
   abstract ringAt(time: number): void;
   abstract stop(): void;
 }
 
+/** Time that never comes (ms of the port's clock). */
 export const FOREVER: number = Number.POSITIVE_INFINITY;

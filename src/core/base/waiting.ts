@@ -13,7 +13,7 @@ export function* race(signals: readonly Signal[], until: number = FOREVER): Task
   yield { signals, until };
 }
 
-/** Waits until a predicate holds, which is asked again when a signal fires, at most until a time; gives its last answer. */
+/** Waits until a predicate holds, at most until a time; returns its last answer. A signal that fires asks it again. */
 export function* waitUntil(
   port: Port,
   signals: readonly Signal[],
@@ -27,7 +27,7 @@ export function* waitUntil(
   return true;
 }
 
-/** Waits until a signal has completed, at most until a time; says whether it has. */
+/** Waits until a signal has completed, at most until a time. Returns true if it has. */
 export function* awaitCompletion(port: Port, signal: Signal, until: number = FOREVER): Task<boolean> {
   while (!signal.completed) {
     if (port.now() >= until) return false;
@@ -36,7 +36,7 @@ export function* awaitCompletion(port: Port, signal: Signal, until: number = FOR
   return true;
 }
 
-/** Waits for a started task and gives its value; throws its error, and CKR_FUNCTION_CANCELED where it was cancelled. */
+/** Waits for a started task and returns its value. Throws its error, or CKR_FUNCTION_CANCELED if it was cancelled. */
 export function* awaitResult<T>(running: Running<T>): Task<T> {
   while (!running.completed) yield { signals: [running], until: FOREVER };
   const { ended } = running;
@@ -44,10 +44,9 @@ export function* awaitResult<T>(running: Running<T>): Task<T> {
   return ended.value;
 }
 
-/** Runs tasks beside each other and gives their results in the tasks' order. */
+/** Runs tasks in parallel and returns their results in order. Throws the first error after all tasks have ended. */
 export function* runTogether<T>({ port }: { readonly port: Port }, tasks: readonly Task<T>[]): Task<T[]> {
   const running = tasks.map((task) => port.start(task));
-  // All of them end before the error of one is thrown.
   for (const each of running) yield* awaitCompletion(port, each);
   const results: T[] = [];
   for (const each of running) results.push(yield* awaitResult(each));
@@ -55,8 +54,8 @@ export function* runTogether<T>({ port }: { readonly port: Port }, tasks: readon
 }
 
 /**
- * Claims a name among the processes of this machine, asking again every `interval` ms; gives what releases it, undefined
- * where another process still holds it at the deadline or the caller gives up.
+ * Claims a name among the processes of this machine; tries again every `interval` ms. Returns the function that
+ * releases the claim, or undefined if another process still holds it at the deadline or when the caller gives up.
  */
 export function* awaitClaim(
   port: Port,

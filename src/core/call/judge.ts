@@ -1,17 +1,17 @@
 import type { Aspect } from '../../spec/aspects.js';
-import type { AttemptEnd } from './attempt.js';
+import type { AttemptEnd } from './attempt-end.js';
 
-/** What follows from how an attempt ended: a decision, apart from carrying it out. */
-export type Decision =
+/** Decision that follows from the end of an attempt; the call carries the decision out. */
+type Decision =
   | { readonly kind: 'return' }
-  /** The call's own fault: thrown, nobody is blamed. */
+  /** Throws the failure; no member is blamed. */
   | { readonly kind: 'throw' }
-  /** The next member; what this says of the one that was tried: */
+  /** Goes on with another member. */
   | {
       readonly kind: 'next';
-      /** `suspect`: it is probed. `busy`: it gets no work for a moment. `lacks`: not this mechanism. */
+      /** Blame for the member: `suspect`, `busy` (no work for a moment) or `lacks` (the mechanism is missing). */
       readonly blame: 'none' | 'suspect' | 'busy' | 'lacks';
-      /** The job may have brought its host down. */
+      /** True if the job may have ended its host. */
       readonly charge: boolean;
     };
 
@@ -21,14 +21,14 @@ const next = (blame: 'none' | 'suspect' | 'busy' | 'lacks', charge = false): Dec
   charge,
 });
 
-/** What an earlier attempt of the same call said. */
-export interface EarlierAnswers {
-  /** The code that another member has given, if it was ambiguous. */
+/** Facts that a decision depends on: an answer of an earlier attempt, and the call's aspect. */
+interface EarlierAnswers {
+  /** Ambiguous code of an earlier attempt; undefined if there was none. */
   readonly ambiguousCode: number | undefined;
   readonly aspect: Aspect;
 }
 
-/** Judges an attempt's end. */
+/** Judges the end of an attempt (Rules 6 and 8). */
 export function judge(end: AttemptEnd, history: EarlierAnswers): Decision {
   switch (end.kind) {
     case 'ok':
@@ -41,13 +41,13 @@ export function judge(end: AttemptEnd, history: EarlierAnswers): Decision {
     case 'deferred':
       return next('none');
     case 'lost':
-      // After an unknown outcome a stateful signature is not made again.
+      // After an unknown outcome a stateful signature is not repeated.
       if (history.aspect === 'stateful' && end.begun) return { kind: 'throw' };
       return next('suspect', end.charged);
     case 'code':
       break;
   }
-  // No second try with a PIN that was refused (Rule 6).
+  // A login with a refused PIN is not repeated (Rule 6).
   if (end.function === 'X_LogInAgain' && end.verdict === 'credential') return { kind: 'throw' };
   switch (end.verdict) {
     case 'ok':

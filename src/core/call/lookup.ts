@@ -8,10 +8,11 @@ import { takeNewReference } from '../replicas/key-record.js';
 import { findObjects } from './find.js';
 
 /**
- * The object of a virtual handle; one that this process has not met costs an enumeration. There is one within
- * `freshness` at most: whoever asks sooner waits, since another process may have made the object meanwhile.
+ * Finds the object of a virtual handle; CKR_OBJECT_HANDLE_INVALID if no member has it. If this process does not know
+ * the handle, all objects are enumerated, since another process may have made the object. Enumerations start at most
+ * once in `policy.freshness`; callers wait for the next.
  */
-export function* findByHandle(group: Group, handle: number, deadline: number): Task<VirtualObject> {
+function* findByHandle(group: Group, handle: number, deadline: number): Task<VirtualObject> {
   const known = visibleObject(group, handle);
   if (known !== undefined) return known;
   const { port } = group;
@@ -27,17 +28,17 @@ export function* findByHandle(group: Group, handle: number, deadline: number): T
     const { enumerating } = group;
     yield* race([enumerating], deadline);
     if (enumerating.ended?.ok === false) throw enumerating.ended.error;
-    const met = visibleObject(group, handle);
-    if (met !== undefined) return met;
+    const enumerated = visibleObject(group, handle);
+    if (enumerated !== undefined) return enumerated;
   }
   const found = visibleObject(group, handle);
   if (found !== undefined) return found;
   if (group.enumeratedAt < askedAt)
     throw new TokenError(CKR.deviceRemoved, 'C_FindObjects', `no member answered in time: ${group.describeMembers()}`);
-  throw new TokenError(CKR.objectHandleInvalid, 'C_FindObjects', 'no member has an object of that handle');
+  throw new TokenError(CKR.objectHandleInvalid, 'C_FindObjects', 'no member has an object with that handle');
 }
 
-/** The object of a handle; an unknown one is the code that PKCS#11 has for its part in the call. */
+/** Finds the object of a handle; an unknown handle is `code`, which depends on the object's part in the call. */
 export function* findKey(
   group: Group,
   handle: number,
@@ -49,10 +50,11 @@ export function* findKey(
     return yield* findByHandle(group, handle, deadline);
   } catch (error) {
     if (!(error instanceof TokenError) || error.code !== CKR.objectHandleInvalid) throw error;
-    throw new TokenError(code, functionName, 'no member has an object of that handle');
+    throw new TokenError(code, functionName, 'no member has an object with that handle');
   }
 }
 
+/** Throws `code` unless the object is of one of the classes (CKO_*). */
 export function checkClass(
   functionName: string,
   { description }: VirtualObject,
@@ -60,10 +62,13 @@ export function checkClass(
   code: number,
 ): void {
   if (classes.includes(description.class)) return;
-  throw new TokenError(code, functionName, 'the object is of a class that this call has no use for');
+  throw new TokenError(code, functionName, 'the call does not take objects of this class');
 }
 
-/** Objects that members do not have under the names that are known here may go by others since, which aliases tell. */
+/**
+ * Reads the alias records again: another process may have renamed the objects. Afterwards members look for the objects
+ * under their current names.
+ */
 export function* rereadAliases(group: Group, objects: readonly VirtualObject[], deadline: number): Task<void> {
   group.ledger.aliasesReadAt = Number.NEGATIVE_INFINITY;
   yield* findObjects(group, [], deadline);
@@ -75,13 +80,15 @@ export function* rereadAliases(group: Group, objects: readonly VirtualObject[], 
   }
 }
 
-/** The object of a handle, where this process has met it and the application may know of it. */
+/**
+ * Returns the object of a handle; undefined if this process does not know the object or the application may not see it.
+ */
 export function visibleObject(group: Group, handle: number): VirtualObject | undefined {
   const known = group.objects.get(handle);
   return known !== undefined && group.isVisible(known) ? known : undefined;
 }
 
-/** Meets all objects, once for all who wait for it. */
+/** Finds all objects, once for all callers that wait. */
 function* enumerate(group: Group, deadline: number): Task<void> {
   const startedAt = group.port.now();
   try {

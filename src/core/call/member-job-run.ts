@@ -11,26 +11,30 @@ import type { Login, MemberJob } from '../jobs/member-job.js';
 import { noCodes, type Operation } from '../jobs/operation.js';
 import { findRecords } from '../records/ledger.js';
 import { Attempt } from './attempt.js';
+import { nameRecord } from './attempt-end.js';
 
-/** What was not to be had just now is asked for again after so long (ms). */
-const ASK_AGAIN = 25;
-/** Reads the records of the whole group on a member. */
+/** Interval between tries of a job that did not run (ms). */
+const RETRY_AFTER = 25;
+
+/** Member job that reads the group's records. */
 export const readingRecords: MemberJob = {
   function: 'C_FindObjects',
   objects: [],
   isReading: true,
   job: () => ({ steps: [findRecords] }),
 };
-/** How an errand ended. */
+
+/** End of a member job. */
 export type MemberJobEnd =
   | { readonly kind: 'done'; readonly reply: JobReply; readonly login: Login }
-  /** The token said no, and nothing of it was done. */
+  /** The token refused; nothing was done. */
   | { readonly kind: 'refused'; readonly code: number; readonly verdict: Verdict; readonly record: AttemptRecord }
-  /** The member was lost with it, or is not in step: whether it was done is not known, unless `begun` is false. */
+  /** The member was lost. If `begun` is true, the outcome is unknown; if false, nothing was done. */
   | { readonly kind: 'gone'; readonly begun: boolean; readonly record: AttemptRecord }
-  /** One of the objects that it needs is not there, or is another one there. */
+  /** The member lacks an object of the job, or has another key in its place. */
   | { readonly kind: 'lacks'; readonly record: AttemptRecord };
 
+/** Makes the operation of a member job. */
 function memberOperation(
   { function: name, mechanism, objects, job, isReading, isSlow }: MemberJob,
   member: Member,
@@ -51,88 +55,90 @@ function memberOperation(
   };
 }
 
+/** Returns true if a login still lasts. */
 function holds(login: Login | undefined): boolean {
   return login === undefined || login.connection.epoch === login.epoch;
 }
 
-/** Whether something can be asked of a member at all. */
+/** Returns true if a member has a running host. */
 export function isReachable(member: Member): boolean {
   return member.connection !== undefined && member.connection.end === undefined && member.state.name !== 'down';
 }
 
-/** Runs an errand: once and no more, but for what a lost login, a void handle or a busy token kept from being done. */
+/**
+ * Runs a member job, once. The job is repeated only if it did not run: the login was lost, a handle was void, or the
+ * token was busy.
+ */
 export function* runOnMember(group: Group, member: Member, memberJob: MemberJob, deadline: number): Task<MemberJobEnd> {
-  const { port } = group;
   const { connection } = member;
-  const operation = memberOperation(memberJob, member);
-  const gone = (record: AttemptRecord, begun: boolean): MemberJobEnd => ({
-    kind: 'gone',
-    begun,
-    record: named(record),
-  });
-  const named = (record: AttemptRecord): AttemptRecord =>
-    record.function === '' ? { ...record, function: memberJob.function } : record;
   if (
     connection === undefined ||
     !isReachable(member) ||
     (memberJob.login !== undefined && memberJob.login.connection !== connection)
   ) {
-    const record = {
-      member: member.name,
-      function: memberJob.function,
-      code: undefined,
-      outcome: 'it is away',
-      duration: 0,
-    };
-    return gone(record, false);
+    const outcome = 'the member is not reachable';
+    const record = { member: member.name, function: memberJob.function, code: undefined, outcome, duration: 0 };
+    return { kind: 'gone', begun: false, record };
   }
+  const operation = memberOperation(memberJob, member);
   for (;;) {
     const attempt = new Attempt(member, connection, group);
     attempt.epoch = memberJob.login?.epoch;
     attempt.start(operation, deadline);
     yield* awaitAttempt(group, member, attempt, memberJob, deadline);
-    const { end, record } = attempt;
-    if (end === undefined) {
-      attempt.cancel();
+    const end = takeAttempt(group, attempt, memberJob, deadline);
+    if (end.kind !== 'retry') return end;
+    yield* race([connection.ended], end.until);
+  }
+}
+
+/** Takes in the attempt of a member job: returns the end of the job, or the time to try again at (ms). */
+function takeAttempt(
+  { port }: Group,
+  attempt: Attempt,
+  memberJob: MemberJob,
+  deadline: number,
+): MemberJobEnd | { readonly kind: 'retry'; readonly until: number } {
+  const { member, connection, end } = attempt;
+  const record = nameRecord(attempt.record, memberJob.function);
+  if (end === undefined) {
+    attempt.cancel();
+    member.recovery.require();
+    return { kind: 'gone', begun: true, record };
+  }
+  const mayRetry = connection.end === undefined && holds(memberJob.login) && port.now() + RETRY_AFTER < deadline;
+  switch (end.kind) {
+    case 'ok':
+      return { kind: 'done', reply: end.reply, login: { connection, epoch: attempt.executedIn } };
+    case 'fault':
+      throw end.error;
+    case 'lost':
       member.recovery.require();
-      return gone(record, true);
-    }
-    const mayRetry = connection.end === undefined && holds(memberJob.login) && port.now() + ASK_AGAIN < deadline;
-    switch (end.kind) {
-      case 'ok':
-        return { kind: 'done', reply: end.reply, login: { connection, epoch: attempt.executedIn } };
-      case 'fault':
-        throw end.error;
-      case 'lost':
-        member.recovery.require();
-        member.suspect(connection, record.outcome);
-        return gone(record, end.begun);
-      case 'absent':
-      case 'misaligned':
-        return { kind: 'lacks', record: named(record) };
-      case 'withdrawn':
-      case 'deferred':
-        if (!mayRetry) return gone(record, false);
-        yield* race([connection.ended], port.now() + ASK_AGAIN);
-        break;
-      case 'code':
-        if (end.verdict === 'busy' && mayRetry) {
-          member.backOff();
-          yield* race([connection.ended], Math.min(deadline, member.busyUntil));
-          break;
-        }
-        if (end.verdict === 'member' || end.verdict === 'session' || end.verdict === 'credential') {
-          member.suspect(connection, `${record.function} answered ${record.outcome}`);
-          return gone(record, false);
-        }
-        return { kind: 'refused', code: end.code, verdict: end.verdict, record: named(record) };
-    }
+      member.suspect(connection, record.outcome);
+      return { kind: 'gone', begun: end.begun, record };
+    case 'absent':
+    case 'misaligned':
+      return { kind: 'lacks', record };
+    case 'withdrawn':
+    case 'deferred':
+      return mayRetry ? { kind: 'retry', until: port.now() + RETRY_AFTER } : { kind: 'gone', begun: false, record };
+    case 'code':
+      if (end.verdict === 'busy' && mayRetry) {
+        member.backOff();
+        return { kind: 'retry', until: Math.min(deadline, member.busyUntil) };
+      }
+      if (end.verdict === 'member' || end.verdict === 'session' || end.verdict === 'credential') {
+        member.suspect(connection, `${record.function} answered ${record.outcome}`);
+        return { kind: 'gone', begun: false, record };
+      }
+      return { kind: 'refused', code: end.code, verdict: end.verdict, record };
   }
 }
 
 /**
- * Waits for an answer for as long as there is hope: a suspect may only be slow, but not for long. A write has as long as
- * writes have where nobody else is left: on some tokens nothing else answers meanwhile.
+ * Waits until an attempt has ended, its member is gone or the deadline has passed. A suspect has `hangAfter` from the
+ * moment of suspicion. If no other member is active, a write on a suspect has `writeHangAfter`: some tokens answer
+ * nothing else during a write.
  */
 function* awaitAttempt(
   group: Group,
@@ -152,7 +158,7 @@ function* awaitAttempt(
   }
 }
 
-/** Runs an errand that nothing may come of but what was asked; TokenError for anything else. */
+/** Runs a member job; throws a TokenError unless the job is done. */
 export function* runOnMemberOrThrow(
   group: Group,
   member: Member,

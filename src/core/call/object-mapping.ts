@@ -14,12 +14,13 @@ import type { RecordsFound } from '../records/ledger.js';
 import { readUses } from '../replicas/copies.js';
 import { proofsOf } from '../replicas/fingerprint.js';
 
+/** Twin with the proofs of its key. */
 interface ProvenTwin {
   readonly twin: FoundReplica;
   readonly proofs: ReadonlyMap<ProofKind, Uint8Array>;
 }
 
-/** The virtual objects of what was surveyed on a member under the login `epoch`. */
+/** Maps objects that a survey found on a member, under the login `epoch`, to virtual objects. */
 export function* toVirtualObjects(
   group: Group,
   member: Member,
@@ -32,14 +33,15 @@ export function* toVirtualObjects(
   return yield* new ObjectMapping(group, member, connection, work).toVirtual(found);
 }
 
-/** Makes virtual objects of what was found on a member. */
+/** Maps objects that were found on a member to virtual objects. */
 export class ObjectMapping {
-  /** Objects whose real handle is another than it was, and those where it is the same. */
+  /** Objects whose real handle has changed. */
   readonly moved: Set<VirtualObject> = new Set<VirtualObject>();
+  /** Objects whose real handle is as before. */
   readonly intact: Set<VirtualObject> = new Set<VirtualObject>();
-  /** What the member's own records say, where they were read on the occasion. */
+  /** Records of the member, if they were read with the objects. */
   records: RecordsFound | undefined;
-  /** Known objects by their real handles, once that is asked for. */
+  /** Known objects by real handle in hexadecimal; made on first use. */
   #knownHandles: ReadonlyMap<string, VirtualObject> | undefined;
 
   constructor(
@@ -49,7 +51,7 @@ export class ObjectMapping {
     readonly work: PendingWork,
   ) {}
 
-  /** Objects of one identity on the member are twins. A failure when the member did not say which of them is which. */
+  /** Maps found objects; objects of one identity on the member are twins. Fails if twins cannot be told apart. */
   *toVirtual(found: readonly FoundReplica[]): Task<readonly VirtualObject[] | Failure> {
     const { group, connection } = this;
     const objects: VirtualObject[] = [];
@@ -58,7 +60,7 @@ export class ObjectMapping {
       const { label, token } = replica.description;
       if (isReserved(label)) continue;
       if (!token) {
-        // Session objects of the application; others are made for a moment and nobody's business.
+        // Session objects count if the application made them; others are originals.
         const own = connection.sessionObjects.get(hex(replica.handle));
         if (own !== undefined) objects.push(own);
         continue;
@@ -77,10 +79,10 @@ export class ObjectMapping {
       if (first === undefined) continue;
       if (same.length === 1 && !group.objects.isTwinned(first.identity)) {
         const object = this.#byFormerName(first) ?? group.objects.intern(first.identity, first.description);
-        this.#meet(object, first);
+        this.#note(object, first);
         objects.push(object);
       } else {
-        const twins = yield* this.#meetTwins(same);
+        const twins = yield* this.#mapTwins(same);
         if (isFailure(twins)) return twins;
         objects.push(...twins);
         this.#forgetOthers(first.identity, twins);
@@ -90,12 +92,12 @@ export class ObjectMapping {
   }
 
   /**
-   * An object of a name that nobody here knows, under a real handle that is known: another process has renamed it. Its
-   * alias may not be seen yet, since hosts are slow to see what others write; whether it is that key is proven anew.
+   * Notices that another process renamed an object: the identity is new to this process, the real handle is known. The
+   * host may not see the alias of the new name yet. The key is proven anew.
    */
   #noticeRename({ handle, identity, description, valueDigest }: FoundReplica): void {
-    const { group, connection, work: effort } = this;
-    if (effort.epoch !== connection.epoch) return;
+    const { group, connection, work } = this;
+    if (work.epoch !== connection.epoch) return;
     this.#knownHandles ??= new Map(
       [...connection.replicas].flatMap(([object, replica]) =>
         replica.kind === 'usable' ? [[hex(replica.handle), object] as const] : [],
@@ -109,9 +111,10 @@ export class ObjectMapping {
   }
 
   /**
-   * What had this name once, and was renamed, has its handle from it; where the member knows no alias of it, it was
-   * destroyed, and what has taken its name since has the handle. Or it is itself, on a member that has yet to hear of
-   * the rename: then the alias, on another one, gives it its name again. Which key it is, is proven anew.
+   * Notices that an object has taken the former name of a renamed object, whose handle derives from that name. If the
+   * member has no alias with that handle, the renamed object was destroyed and the found object takes over its handle.
+   * Or the found object is the renamed object, on a member that missed the rename: then the alias on another member
+   * gives it its name again. The key is proven anew.
    */
   #noticeSuccession({ identity, description }: FoundReplica): void {
     const { objects, members } = this.group;
@@ -125,34 +128,36 @@ export class ObjectMapping {
     for (const { connection } of members) connection?.replicas.delete(former);
   }
 
-  /** On a member that has yet to hear of a rename: the object whose alias there is older than that on others. */
+  /** Returns the renamed object that a member still has under its former name, since the member missed the rename. */
   #byFormerName({ identity }: FoundReplica): VirtualObject | undefined {
     const { objects } = this.group;
-    // What is known of all members is as new as what this one says.
+    // Aliases that are known of all members are as new as those of this member.
     if (objects.withIdentity(identity).length > 0 || objects.aliasesOf(identity).length > 0) return undefined;
     const [own] = this.#aliasesOf(identity) ?? [];
     if (own !== undefined) return objects.get(own.handle);
-    // What had no alias before: the new one is written first. Another one of that name would have one too.
+    // The object had no alias before the rename, which writes the new alias first. Another object of that name would
+    // have an alias too.
     const former = objects.formerOf(identity);
     const isRenamed = this.records?.aliases.some(({ record }) => record.handle === former?.handle);
     return isRenamed === true ? former : undefined;
   }
 
-  /** All of several that go by one name have aliases: one that had one, and has none any more, was destroyed. */
-  #forgetOthers(identity: Uint8Array, met: readonly VirtualObject[]): void {
+  /** Forgets twins that were destroyed: all twins have aliases, so a twin whose alias is gone was destroyed. */
+  #forgetOthers(identity: Uint8Array, found: readonly VirtualObject[]): void {
     const { objects } = this.group;
     if (this.records === undefined) return;
     const named = new Set(this.records.aliases.map(({ record }) => record.handle));
     for (const { handle } of objects.aliasesOf(identity)) named.add(handle);
-    const isLeft = (object: VirtualObject): boolean => met.includes(object) || named.has(object.handle);
-    if (!met.some(({ handle }) => named.has(handle))) return;
+    const isLeft = (object: VirtualObject): boolean => found.includes(object) || named.has(object.handle);
+    if (!found.some(({ handle }) => named.has(handle))) return;
     for (const other of objects.withIdentity(identity)) if (other.isAliased && !isLeft(other)) objects.remove(other);
   }
 
-  #meet(object: VirtualObject, replica: FoundReplica): void {
-    const { group, connection, member, work: effort } = this;
+  /** Notes the real handle of an object, unless the key must be proven first. */
+  #note(object: VirtualObject, replica: FoundReplica): void {
+    const { group, connection, member, work } = this;
     if (object.valueDigest.length === 0) object.valueDigest = replica.valueDigest;
-    if (effort.epoch !== connection.epoch) return;
+    if (work.epoch !== connection.epoch) return;
     const known = connection.replicas.get(object);
     if (known?.kind === 'usable') {
       if (sameBytes(known.handle, replica.handle)) {
@@ -171,16 +176,16 @@ export class ObjectMapping {
     }
   }
 
-  /** Twins are told apart by what proves their keys, exact copies of one key by what they may be used for. */
-  *#meetTwins(twins: readonly FoundReplica[]): Task<readonly VirtualObject[] | Failure> {
-    const { group, connection, work: effort } = this;
+  /** Maps twins: proofs tell their keys apart, permitted uses tell exact copies of one key apart. */
+  *#mapTwins(twins: readonly FoundReplica[]): Task<readonly VirtualObject[] | Failure> {
+    const { group, connection, work } = this;
     const byKey = new Map<string, ProvenTwin[]>();
     for (const twin of twins) {
       const proofs = isProvenByIdentity(twin.description)
         ? new Map<ProofKind, Uint8Array>()
-        : yield* proofsOf(group, connection, twin, effort);
+        : yield* proofsOf(group, connection, twin, work);
       if (isFailure(proofs)) {
-        // Destroyed by somebody just now.
+        // Another process destroyed the twin just now.
         if (this.#isGone(proofs)) continue;
         return proofs;
       }
@@ -203,7 +208,7 @@ export class ObjectMapping {
         const object = group.objects.internTwin(twin.identity, proofs, ordinal, twin.description, use, own);
         for (const [kind, proof] of proofs) object.reference.set(kind, proof);
         object.referenced = true;
-        this.#meet(object, twin);
+        this.#note(object, twin);
         objects.push(object);
       }
     }
@@ -214,19 +219,19 @@ export class ObjectMapping {
     return failure.kind === 'code' && verdictOn(failure.code, this.group.policy.verdicts) === 'object';
   }
 
-  /** The uses of copies; of a key that has none here it is not asked for. */
+  /** Reads the permitted uses of copies; a key without copies needs none. */
   *#usesOf(copies: readonly ProvenTwin[]): Task<readonly (string | undefined)[] | Failure> {
-    const { group, connection, work: effort } = this;
+    const { group, connection, work } = this;
     const [first] = copies;
     const isCopied =
       first !== undefined &&
       group.objects.aliasesOf(first.twin.identity).filter(({ proofs }) => areOfOneKey(proofs, first.proofs)).length > 1;
     if (copies.length < 2 && !isCopied) return [undefined];
     const twins = copies.map(({ twin }) => twin);
-    return yield* readUses(connection, twins, effort);
+    return yield* readUses(connection, twins, work);
   }
 
-  /** The aliases of an identity on this very member, which belong to what is found there; undefined if not read. */
+  /** Returns the aliases that this member has of an identity; undefined if its records were not read. */
   #aliasesOf(identity: Uint8Array): readonly Alias[] | undefined {
     if (this.records === undefined) return undefined;
     const digest = hex(this.group.port.sha256(identity));

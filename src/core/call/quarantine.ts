@@ -6,30 +6,31 @@ import type { Operation } from '../jobs/operation.js';
 import { endSpareHost, startSpareHost } from '../joining/spare-host.js';
 import { Attempt } from './attempt.js';
 
-/** The attempt that was made alone, or why none could be. */
+/** Result of a quarantine: the attempt that ran alone, or the reason for which none could run. */
 export type Quarantined = { readonly attempt: Attempt } | { readonly attempt: undefined; readonly reason: string };
 
 const none = (reason: string): Quarantined => ({ attempt: undefined, reason });
 
 /**
- * Runs a call that has ended every host it met once more, alone, in a host of its own that serves nobody
- * else (Rule 8). One at a time, by the deadline.
+ * Runs a call that ended several hosts once more, alone in a spare host (Rule 8). Quarantines of a group run one after
+ * the other, until the deadline.
  */
 export function* runInQuarantine(group: Group, operation: Operation<unknown>, deadline: number): Task<Quarantined> {
   const before = group.quarantine;
-  const mine: Running<Quarantined> = group.port.start(takeTurn(group, before, operation, deadline));
+  const mine: Running<Quarantined> = group.port.start(runAlone(group, before, operation, deadline));
   group.quarantine = mine;
   try {
     yield* race([mine]);
     if (mine.ended?.ok === true) return mine.ended.value;
-    return none(mine.ended?.error instanceof Error ? mine.ended.error.message : 'it was given up');
+    return none(mine.ended?.error instanceof Error ? mine.ended.error.message : 'the quarantine was cancelled');
   } finally {
     if (!mine.completed) mine.cancel(undefined);
     if (group.quarantine === mine) group.quarantine = undefined;
   }
 }
 
-function* takeTurn(
+/** Runs the call after the quarantine before has ended. */
+function* runAlone(
   group: Group,
   before: Running<unknown> | undefined,
   operation: Operation<unknown>,
@@ -37,16 +38,17 @@ function* takeTurn(
 ): Task<Quarantined> {
   if (before !== undefined && !before.completed) yield* race([before], deadline);
   const { port } = group;
-  // A member that holds the object and whose token can be reached: the quarantine is only another host to it.
+  // The spare host runs on the token of a member that holds the objects, best of an active member.
   const candidates = operation.only === undefined ? group.members : [operation.only];
   const holders = candidates.filter((member) => member.serial !== undefined && holds(member, operation));
   const model = holders.find((member) => member.isActive) ?? holders[0] ?? candidates[0];
-  if (model === undefined || port.now() >= deadline) return none('its turn did not come in time');
-  const member = yield* startSpareHost(group, model, deadline);
-  if (typeof member === 'string') return none(member);
+  if (model === undefined || port.now() >= deadline) return none('no time was left');
+  const start = yield* startSpareHost(group, model, deadline);
+  if (start.kind === 'failed') return none(start.reason);
+  const { member } = start;
   try {
     const { connection } = member;
-    if (connection === undefined) return none('it has no connection');
+    if (connection === undefined) return none('the spare host has no connection');
     const attempt = new Attempt(member, connection, group).start(operation, deadline);
     const until = Math.min(deadline, port.now() + group.policy.hangAfter);
     yield* awaitCompletion(port, attempt, until);
@@ -57,9 +59,10 @@ function* takeTurn(
   }
 }
 
+/** Returns true if a member has all objects of the operation. */
 function holds(member: Member, { objects }: Operation<unknown>): boolean {
   return objects.every(({ replicaStatus }) => {
-    const standing = replicaStatus.get(member.name);
-    return standing === 'proven' || standing === 'unproven';
+    const status = replicaStatus.get(member.name);
+    return status === 'proven' || status === 'unproven';
   });
 }

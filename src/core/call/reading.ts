@@ -13,15 +13,15 @@ import { runCall } from './call.js';
 const forgotten: ReadonlySet<number> = new Set(forgottenTypes);
 
 /**
- * Reads attributes. What tokens forget of a key when it is unwrapped is answered from its record, so that it is
- * the same whichever member answers.
+ * Reads attributes of an object. Tokens forget some attributes of a key when they unwrap the key: these are answered
+ * from the key record, so that all members give the same answer.
  */
 export function* readObject(
   group: Group,
   object: VirtualObject,
   types: readonly number[],
   deadline: number,
-  /** The member whose own answer is wanted. */
+  /** Member to ask for its own answer; undefined for the group's answer. */
   only?: Member,
 ): Task<readonly ReadAttribute[]> {
   const read = yield* runCall(group, { ...readAttributes(object, types), only }, deadline);

@@ -2,44 +2,46 @@ import type { StateName } from '../base/state.js';
 import type { Balance } from '../configuration/configuration.js';
 import type { VirtualObject } from '../objects/object.js';
 
-/** What routing sees of a member. */
+/** Member as routing sees it. */
 export interface Candidate {
   readonly state: { readonly name: StateName };
   readonly cost: number;
+  /** Time until which the member gets no work (ms of the port's clock). */
   readonly busyUntil: number;
-  /** Functions with mechanisms that it said it lacks, and until when that is believed. */
+  /** Abilities that the member reported as missing, with the time until which the report counts (ms). */
   readonly lacking: ReadonlyMap<string, number>;
   readonly connection:
     | {
         readonly end: unknown;
-        /** Jobs that it has not replied to. */
+        /** Number of jobs without a reply. */
         readonly load: number;
         readonly replicas: ReadonlyMap<VirtualObject, { readonly kind: string; readonly until?: number }>;
       }
     | undefined;
 }
 
-export interface RouteRequest {
+/** Call as routing sees it. */
+interface RouteRequest {
   readonly objects: readonly VirtualObject[];
-  /** The function with its mechanism, as `lacking` has it. */
+  /** Function with its mechanism, as in `lacking`. */
   readonly ability: string;
   readonly now: number;
   readonly balance: Balance;
-  /** 0 ≤ x < 1 */
+  /** Random number, 0 ≤ x < 1. */
   readonly random: () => number;
-  /** Counts up from call to call, for round robin. */
+  /** Number that goes up with each attempt, for round robin. */
   readonly turn: number;
-  /** The one that was asked last, while it may be asked again and again. */
+  /** Member that was asked last, if the caller waits for each call; undefined otherwise. */
   readonly warm: unknown;
 }
 
 /**
- * The named last rule: with nobody in service, try whoever is reachable while the budget lasts. A suspect
- * that still has its host may only have been slow.
+ * Last stand: states that are tried if no member is active, standby or stale. A suspect that still has its host may
+ * only have been slow.
  */
 const lastStand: readonly StateName[] = ['suspect', 'recovering'];
 
-/** The groups that are tried one after the other: who serves, who waits in reserve, who has missed something. */
+/** States that are tried one tier after the other. */
 const tiers: readonly (readonly StateName[])[] = [['active'], ['standby'], ['stale'], lastStand];
 
 const isActive = ({ state }: Candidate): boolean => state.name === 'active';
@@ -54,7 +56,7 @@ function mayServe(candidate: Candidate, request: RouteRequest): boolean {
   return true;
 }
 
-/** A member that has no more to do than this, compared with another, is as good as it. */
+/** Factor up to which a member's cost may exceed another's and still count as equal. */
 const AS_GOOD = 1.3;
 
 function chooseAmong<C extends Candidate>(candidates: readonly C[], request: RouteRequest): C | undefined {
@@ -66,11 +68,11 @@ function chooseAmong<C extends Candidate>(candidates: readonly C[], request: Rou
     case 'roundRobin':
       return candidates[request.turn % candidates.length];
     case 'leastOutstanding': {
-      // A caller that waits for each answer gains nothing from several members, but a host that is still awake.
+      // A caller that waits for each answer gains from a host that is still awake, not from several members.
       const warm = candidates.find((candidate) => candidate === request.warm);
       if (warm?.connection?.load === 0 && candidates.every(({ cost }) => warm.cost <= cost * AS_GOOD)) return warm;
-      // Pick two at random, take the one with less to do: no herd on whoever was idle a moment ago. Which is
-      // the first of the two is chance, so that members as good as each other share the work.
+      // Two members are picked at random, and the cheaper is taken: callers do not all rush to the member that was idle
+      // a moment ago. The order of the two is random, so that members of equal cost share the work.
       const one = Math.floor(request.random() * candidates.length);
       const other = (one + 1 + Math.floor(request.random() * (candidates.length - 1))) % candidates.length;
       const [a, b] = [candidates[one], candidates[other]];
@@ -82,17 +84,17 @@ function chooseAmong<C extends Candidate>(candidates: readonly C[], request: Rou
 const isFree = (candidate: Candidate, request: RouteRequest): boolean =>
   candidate.busyUntil <= request.now && mayServe(candidate, request);
 
-// What a member said it lacks makes it the last to be asked, not one that is never asked again.
+// Members that lack the ability are asked last, not never.
 const isAble = ({ lacking }: Candidate, { ability, now }: RouteRequest): boolean =>
   lacking.size === 0 || (lacking.get(ability) ?? 0) <= now;
 
-/** The next member to try, or undefined when there is none; `excluded` are those that have been tried. */
+/** Returns the next member to try, without those that are excluded; undefined if there is none. */
 export function route<C extends Candidate>(
   members: readonly C[],
   request: RouteRequest,
   excluded: (member: C) => boolean,
 ): C | undefined {
-  // As it nearly always is: nothing is made for that.
+  // Usual case, without an allocation.
   if (members.every((member) => isFree(member, request) && isAble(member, request) && !excluded(member)))
     return chooseByTier(members, request);
   const open = members.filter((member) => isFree(member, request) && !excluded(member));

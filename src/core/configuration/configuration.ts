@@ -1,116 +1,120 @@
 import type { Verdict } from '../../spec/verdict.js';
 
-/** How work is spread: pick two and take the less busy, one after the other, or the first while it is there. */
+/** Balancing of calls: the less busy of two random members, the members in turn, or the first usable member. */
 export type Balance = 'leastOutstanding' | 'roundRobin' | 'primary';
 
-/** Which token of a module: exactly one of them. `slot` counts the slots that have a token, from 0. */
+/** Selector of a module's token, with exactly one field set. `slot` counts the slots that have a token, from 0. */
 export interface TokenSelector {
   readonly serial?: string | undefined;
   readonly label?: string | undefined;
   readonly slot?: number | undefined;
 }
 
+/** Configuration of one member. */
 export interface MemberConfig {
   readonly name: string;
   /** Path of the vendor's PKCS#11 library. */
   readonly module: string;
   readonly token: TokenSelector;
-  /** Set in the member's host process only. */
+  /** Environment variables of the member's host process. */
   readonly env: Readonly<Record<string, string>>;
-  /** Handed to C_Initialize as pReserved, for the libraries that ask for it. */
+  /** String that C_Initialize gets as pReserved, for libraries that ask for one. */
   readonly libraryParameters: string;
-  /** Its share of the work, in proportion to the others'. */
+  /** Share of the work, in proportion to the other members' weights. */
   readonly weight: number;
-  /** Serves only when no active member is left. */
+  /** True if the member serves only when no active member is left. */
   readonly standby: boolean;
-  /** Out of service until an operator says otherwise. */
+  /** True if the member is out of service until an operator changes the configuration. */
   readonly drained: boolean;
-  /** Threads with a session each, capped by the token's session limit. */
+  /** Number of lanes: threads with a session each, limited by the token's maximum of sessions. */
   readonly lanes: number;
-  /** Whether writes of token objects run alone in the host (Rule 5); `auto`: on libraries known to need it. */
+  /** True if writes of token objects run alone in the host (Rule 5); `auto`: true for libraries known to need it. */
   readonly exclusiveWrites: boolean | 'auto';
 }
 
 /**
- * What becomes of the wrapped form in which a key travelled that the application asked to be non-extractable:
- * kept for members that come later, thrown away, or no such keys at all.
+ * Treatment of keys that the application makes non-extractable: `sealed` keeps the wrapped form for members that come
+ * later, `unsealed` does not keep it, `refuse` makes no such keys.
  */
 export type NonExtractable = 'sealed' | 'unsealed' | 'refuse';
 
-/** Where the PIN comes from; never the PIN itself. */
+/** Source of the PIN, with exactly one field set; never the PIN itself. */
 export interface PinReference {
+  /** Name of an environment variable. */
   readonly env?: string | undefined;
+  /** Path of a file. */
   readonly file?: string | undefined;
-  /** A program with its arguments, or a line for /bin/sh; its first line of output is the PIN. */
+  /** Program with its arguments, or a line for /bin/sh; the first line of the output is the PIN. */
   readonly command?: string | readonly string[] | undefined;
 }
 
-/** Where a token is that is none of the members, and its PIN, where it has another than they have. */
+/** Backup token, which is no member of the group; `pin` is undefined if the token has the members' PIN. */
 export interface BackupTokenConfig {
   readonly config: MemberConfig;
   readonly pin: PinReference | undefined;
 }
 
-/** Times in ms, sizes in bytes. */
+/** Policy of a group; times in ms, sizes in bytes. */
 export interface Policy {
-  /** The budget of a call that states none. */
+  /** Budget of a call that states no deadline (ms). */
   readonly deadline: number;
-  /** A call that is out longer than this has hung its host, which is then replaced. */
+  /** Time after which a call counts as hung; its host is then killed and replaced (ms). */
   readonly hangAfter: number;
-  /** The same for a call that writes token objects or makes keys, which must not be ended early. */
+  /** Time after which a call that writes token objects or makes keys counts as hung (ms, at least `hangAfter`). */
   readonly writeHangAfter: number;
   readonly balance: Balance;
-  /** Whether a late attempt gets company before its member is known to be in trouble. */
+  /** True if a late attempt gets a hedge although its member is still active. */
   readonly hedge: boolean;
-  /** After how long an attempt is late. */
+  /** Time after which an attempt is late (ms), or `adaptive`: by the latency of such operations. */
   readonly attemptTimeout: number | 'adaptive';
-  /** How much of a multi-part operation is kept for running it again elsewhere. */
+  /** Maximum of the data of a multi-part operation that is kept for a second run on another member (bytes). */
   readonly replayLimit: number;
-  /** Verdicts on codes of the members' vendors. */
+  /** Verdicts on vendors' codes, by code; they overrule the built-in ones. */
   readonly verdicts: ReadonlyMap<number, Verdict>;
-  /** For how long what is known of the members' objects is believed before a find looks again. */
+  /** Time for which names, handles and missing keys are believed before a member is asked again (ms). */
   readonly freshness: number;
   readonly nonExtractable: NonExtractable;
-  /** Whether a key that no token can wrap may be copied by its value, where that can be read. */
+  /** `allow`: copies a key that no token can wrap by its value, if the value can be read. */
   readonly clearCopy: 'allow' | 'refuse';
-  /** `external`: keys are copied by the vendor's own tool; here they are made on one member and aligned. */
+  /** `external`: keys are made on one member only, and the vendor's own tool copies them. */
   readonly replication: 'wrap' | 'external';
-  /** Whether a member that was lost comes back by itself, or when it is told to. */
+  /** Return of a lost member: by itself, or only when an operator tells the member to. */
   readonly recovery: 'auto' | 'manual';
-  /** Whether a member serves that has missed changes which nobody can tell it just now. */
+  /** Service of a stale member, which missed changes that no reachable member can tell. */
   readonly stale: 'serve' | 'refuse';
-  /** How many members must have a new object before a call succeeds. */
+  /** Number of members that must have a change before its call succeeds; `all`: all that serve (Rule 15). */
   readonly durability: 'all' | number;
 }
 
-/** Where events are written down: see docs/operation.md. */
+/** Log of events, described in docs/operation.md. */
 export interface LogConfig {
   readonly file: string;
-  /** Bytes; a file that is longer is moved out of the way. */
+  /** Maximum size (bytes); a longer file is renamed, and a new one begun. */
   readonly maxSize: number;
-  /** How many of these are kept. */
+  /** Number of renamed files that are kept. */
   readonly keep: number;
 }
 
+/** Configuration of a group, checked, with every default filled in. */
 export interface GroupConfig {
-  /** The virtual token's label: 1 to 32 bytes. */
+  /** Label of the virtual token: 1 to 32 bytes. */
   readonly label: string;
-  /** The virtual token's serial: 1 to 16 characters; made from the label where none is given. */
+  /** Serial of the virtual token: 1 to 16 characters; undefined: made from the label. */
   readonly serial: string | undefined;
   readonly members: readonly MemberConfig[];
-  /** Without it nobody logs in, and private objects do not exist. */
+  /** Source of the PIN; undefined: no login, and so no private objects. */
   readonly pin: PinReference | undefined;
-  /** Without it nothing is written. */
+  /** Log of events; undefined: no log. */
   readonly log: LogConfig | undefined;
-  /** What pkcs11js's API shows: the group's virtual slot, or its members' own slots too. */
+  /** Slots that pkcs11js's API shows: the group's virtual slot, or the members' own slots too. */
   readonly slots: 'virtual' | 'all';
   readonly policy: Policy;
 }
 
-/** A time in ms, or as `'500ms'`, `'10s'`, `'2min'`. */
-export type DurationInput = number | string;
+/** Time in ms, or text such as `'500ms'`, `'10s'`, `'2min'`. */
+type DurationInput = number | string;
 
-/** A configuration as it may be written, in YAML or as an object: what has a default may be left out. */
+/** Configuration as a person writes it, in YAML or as an object. Settings with a default may be absent. */
 export interface GroupConfigInput {
   readonly label: string;
   readonly serial?: string;
@@ -118,7 +122,7 @@ export interface GroupConfigInput {
   readonly pin?: PinReference;
   readonly log?: {
     readonly file: string;
-    /** Bytes, or as `'512KiB'`, `'10MiB'`. */
+    /** Size in bytes, or text such as `'512KiB'`, `'10MiB'`. */
     readonly maxSize?: number | string;
     readonly keep?: number;
   };
@@ -130,9 +134,9 @@ export interface GroupConfigInput {
     readonly balance?: Balance;
     readonly hedge?: boolean;
     readonly attemptTimeout?: DurationInput;
-    /** Bytes, or as `'512KiB'`, `'1MiB'`. */
+    /** Size in bytes, or text such as `'512KiB'`, `'1MiB'`. */
     readonly replayLimit?: number | string;
-    /** By the name or number of the code: `{ CKR_FUNCTION_FAILED: 'member' }`. */
+    /** Verdicts by the name or number of the code: `{ CKR_FUNCTION_FAILED: 'member' }`. */
     readonly verdicts?: Readonly<Record<string, Verdict>>;
     readonly freshness?: DurationInput;
     readonly nonExtractable?: NonExtractable;

@@ -1,17 +1,25 @@
 import { type Document, LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { constantsOf } from '../../spec/constants.js';
-import { InputError, kindOf } from '../../spec/input.js';
+import { InputError } from '../../spec/input.js';
 import type { Verdict } from '../../spec/verdict.js';
 import type { BackupTokenConfig, GroupConfig, MemberConfig, PinReference } from './configuration.js';
+import { type Locate, pathText, problemsOf } from './problems.js';
 
-const MOST_LANES = 64;
-const MOST_OLD_LOGS = 100;
+/** Default of `writeHangAfter` (ms), if `hangAfter` is not above. */
 const WRITE_HANG_AFTER = 10_000;
 
+/** Maximum number of lanes of a member. */
+const MOST_LANES = 64;
+/** Maximum number of renamed log files. */
+const MOST_OLD_LOGS = 100;
+
+/** Length of a duration's units (ms). */
 const durationUnits: Readonly<Record<string, number>> = { ms: 1, s: 1000, min: 60_000 };
+/** Size of a size's units (bytes). */
 const sizeUnits: Readonly<Record<string, number>> = { B: 1, KiB: 1024, MiB: 1024 ** 2 };
 
+/** Returns the schema of a number above 0, given as a number or as text with a unit. */
 function quantity(units: Readonly<Record<string, number>>, expected: string): z.ZodType<number> {
   return z.union([z.number(), z.string()]).transform((value, context) => {
     const match = typeof value === 'string' ? /^(\d+(?:\.\d+)?)\s*([A-Za-z]+)$/u.exec(value) : null;
@@ -26,14 +34,15 @@ function quantity(units: Readonly<Record<string, number>>, expected: string): z.
 const duration = quantity(durationUnits, "a duration such as '500ms', '10s' or a number of ms above 0");
 const size = quantity(sizeUnits, "a size such as '512KiB', '1MiB' or a number of bytes above 0");
 
-function exactlyOne(names: string): (value: object) => boolean {
-  const wanted = names.split(', ');
-  return (value) => wanted.filter((name) => (value as Record<string, unknown>)[name] !== undefined).length === 1;
+function exactlyOne(list: string): (value: object) => boolean {
+  const names = list.split(', ');
+  return (value) => names.filter((name) => (value as Record<string, unknown>)[name] !== undefined).length === 1;
 }
 
 const text = (expected: string, most = 4096): z.ZodString =>
   z.string().min(1, `expected ${expected}`).max(most, `expected ${expected}`);
 
+/** Schema of one member's settings. */
 const memberSchema = z.strictObject({
   name: text('a name of 1 to 64 characters', 64),
   module: text('the path of a PKCS#11 library'),
@@ -61,6 +70,7 @@ const memberSchema = z.strictObject({
   exclusiveWrites: z.union([z.boolean(), z.literal('auto')]).default('auto'),
 });
 
+/** Schema of a PIN's source. */
 const pinSchema = z
   .strictObject({
     env: text('the name of an environment variable').optional(),
@@ -69,7 +79,7 @@ const pinSchema = z
   })
   .refine(
     exactlyOne('env, file, command'),
-    'expected exactly one of env, file and command; a PIN is never written here',
+    'expected exactly one of env, file and command; the configuration never holds the PIN itself',
   );
 
 const verdictNames = [
@@ -102,6 +112,7 @@ const policySchema = z.strictObject({
   stale: z.enum(['serve', 'refuse']).default('serve'),
 });
 
+/** Schema of a whole configuration. */
 const groupSchema = z.strictObject({
   label: text('a label of 1 to 32 characters', 32).refine(
     (label) => Buffer.byteLength(label) <= 32,
@@ -118,7 +129,7 @@ const groupSchema = z.strictObject({
           context.addIssue({
             code: 'custom',
             path: [index, 'name'],
-            message: `expected a name that no other member has (not '${name}')`,
+            message: `expected a unique name; another member is named '${name}'`,
           });
         }
       });
@@ -139,7 +150,16 @@ const groupSchema = z.strictObject({
   policy: policySchema.prefault({}),
 });
 
-/** Everything that is wrong with a configuration; nothing was started. */
+/** Schema of a backup token: the settings of a member that it needs, and its PIN's source. */
+const backupTokenSchema = z.strictObject({
+  module: memberSchema.shape.module,
+  token: memberSchema.shape.token,
+  env: memberSchema.shape.env,
+  libraryParameters: memberSchema.shape.libraryParameters,
+  pin: pinSchema.optional(),
+});
+
+/** Error that lists all problems of a configuration. */
 export class ConfigurationError extends Error {
   readonly problems: readonly string[];
 
@@ -150,50 +170,7 @@ export class ConfigurationError extends Error {
   }
 }
 
-function pathText(path: readonly PropertyKey[]): string {
-  const joined = path.map((part) => (typeof part === 'number' ? `[${part}]` : `.${String(part)}`)).join('');
-  return joined.replace(/^\./u, '') || 'the configuration';
-}
-
-function valueAt(value: unknown, path: readonly PropertyKey[]): unknown {
-  return path.reduce<unknown>((at, part) => (at as Record<PropertyKey, unknown> | undefined)?.[part], value);
-}
-
-function expectedOf(issue: z.core.$ZodIssue): string {
-  switch (issue.code) {
-    case 'invalid_type':
-      return `expected ${/^[aeiou]/u.test(issue.expected) ? 'an' : 'a'} ${issue.expected === 'record' ? 'map' : issue.expected}`;
-    case 'invalid_value':
-      return `expected one of ${issue.values.map(String).join(', ')}`;
-    case 'invalid_union':
-      return issue.errors
-        .flat()
-        .map(expectedOf)
-        .filter((text, index, all) => all.indexOf(text) === index)
-        .join(' or ')
-        .replaceAll(' or expected', ' or');
-    default:
-      return issue.message;
-  }
-}
-
-type Locate = (path: readonly PropertyKey[]) => string;
-
-function problemsOf(error: z.ZodError, input: unknown, locate: Locate): string[] {
-  return error.issues.flatMap((issue) => {
-    if (issue.code === 'unrecognized_keys') {
-      return issue.keys.map((key) => {
-        const path = [...issue.path, key];
-        return `${locate(path)}${pathText(path)}: unknown setting`;
-      });
-    }
-    const message = expectedOf(issue);
-    const given =
-      issue.code === 'custom' || message.includes('got ') ? '' : `, got ${kindOf(valueAt(input, issue.path))}`;
-    return [`${locate(issue.path)}${pathText(issue.path)}: ${message}${given}`];
-  });
-}
-
+/** Returns the CKR code of a name or number; undefined for an unknown one. */
 function codeOf(name: string): number | undefined {
   const known = constantsOf('CKR_').get(name.replace(/^CKR_/u, ''));
   if (known !== undefined) return known;
@@ -215,7 +192,7 @@ function validate(source: string, input: unknown, locate: Locate): GroupConfig {
     }
     verdicts.set(code, verdict);
   }
-  // What may take longer never gets less.
+  // The limit of long writes is never below that of other calls.
   const writeHangAfter = Math.max(policy.hangAfter, policy.writeHangAfter ?? WRITE_HANG_AFTER);
   return {
     ...rest,
@@ -229,7 +206,7 @@ function validate(source: string, input: unknown, locate: Locate): GroupConfig {
 
 function lineLocator(document: Document, lines: LineCounter): Locate {
   return (path) => {
-    // The nearest node that is there: a missing setting is reported where it should be.
+    // A missing setting is reported at the nearest node that encloses it.
     for (let length = path.length; length >= 0; length -= 1) {
       const node = length === 0 ? document.contents : document.getIn(path.slice(0, length), true);
       const range = (node as { range?: readonly number[] } | undefined)?.range;
@@ -239,7 +216,7 @@ function lineLocator(document: Document, lines: LineCounter): Locate {
   };
 }
 
-/** A group's configuration from the text of its YAML file; `source` names the file in messages. */
+/** Parses a YAML text to a group's configuration; `source` names the file in messages. Throws ConfigurationError. */
 export function parseConfiguration(yaml: string, source: string): GroupConfig {
   const lines = new LineCounter();
   const document = parseDocument(yaml, { lineCounter: lines, prettyErrors: false });
@@ -252,12 +229,12 @@ export function parseConfiguration(yaml: string, source: string): GroupConfig {
   return validate(source, document.toJS() as unknown, lineLocator(document, lines));
 }
 
-/** A group's configuration from an object of the same shape. */
+/** Checks an object of the file's shape as a group's configuration. Throws ConfigurationError. */
 export function checkConfiguration(input: unknown, source = 'configuration'): GroupConfig {
   return validate(source, input, () => '');
 }
 
-/** A member's configuration from an object of the shape that it has in a group's. */
+/** Checks an object of the file's shape as a member's configuration. Throws ConfigurationError. */
 export function checkMember(input: unknown): MemberConfig {
   const result = memberSchema.safeParse(input);
   if (!result.success)
@@ -268,21 +245,14 @@ export function checkMember(input: unknown): MemberConfig {
   return result.data;
 }
 
-/** Where a PIN is to be read from, in the shape that it has in a configuration; InputError for anything else. */
+/** Checks an object of the file's shape as a PIN's source. Throws InputError, which names the argument `field`. */
 export function checkPinReference(field: string, input: unknown): PinReference {
   const result = pinSchema.safeParse(input);
-  if (!result.success) throw new InputError(field, 'a PIN, or where it is: one of env, file and command', input);
+  if (!result.success) throw new InputError(field, 'a PIN, or its source: exactly one of env, file and command', input);
   return result.data;
 }
 
-const backupTokenSchema = z.strictObject({
-  module: memberSchema.shape.module,
-  token: memberSchema.shape.token,
-  env: memberSchema.shape.env,
-  libraryParameters: memberSchema.shape.libraryParameters,
-  pin: pinSchema.optional(),
-});
-
+/** Checks an object as a backup token's settings; `source` names it in messages. Throws ConfigurationError. */
 export function checkBackupToken(input: unknown, source: string): BackupTokenConfig {
   const result = backupTokenSchema.safeParse(input);
   if (!result.success)
@@ -290,6 +260,6 @@ export function checkBackupToken(input: unknown, source: string): BackupTokenCon
       source,
       problemsOf(result.error, input, () => ''),
     );
-  const { pin, ...place } = result.data;
-  return { config: checkMember({ name: 'backup', ...place }), pin };
+  const { pin, ...settings } = result.data;
+  return { config: checkMember({ name: 'backup', ...settings }), pin };
 }

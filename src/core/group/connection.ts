@@ -1,126 +1,79 @@
 import { endOf, type Job, type JobReply } from '../../spec/job.js';
 import { CKR_OK } from '../../spec/verdict.js';
 import { FreeList } from '../base/free-list.js';
-import type { BegunJob, HostEnd, HostLink, Port } from '../base/port.js';
+import type { HostEnd, HostLink, Port } from '../base/port.js';
 import { type Alarm, FOREVER, Signal, type Task } from '../base/task.js';
 import { race, waitUntil } from '../base/waiting.js';
 import type { FoundReplica, Survey } from '../objects/found-object.js';
 import type { VirtualObject } from '../objects/object.js';
 import type { RecordsFound } from '../records/ledger.js';
-import { type Failure, isFailure, type JobOutcome, type PendingWork } from './job-outcome.js';
+import { type HangLimits, isHanging, isOverLimit, isWriting, limitOf } from './hang-limits.js';
+import type { HeldStream } from './held-stream.js';
+import type { Failure, JobOutcome, PendingWork } from './job-outcome.js';
+import type { Timing } from './latency.js';
 import type { Renewal, Replica, Resolution } from './replica-state.js';
+import { Ticket } from './ticket.js';
 
-/** A write that is under way is looked at so often before its host is killed (ms). */
-const WRITE_LOOK = 20;
-/** A host that was killed is waited for so long before it counts as lost (ms). */
-const REAP_WITHIN = 2000;
-/** One that is told to leave is killed after so long (ms): it is stopped, or the machine is very busy. */
-const LEAVE_WITHIN = 100;
-/** More than ever are out at a host: a job's id is its number times this, and its place. */
-const MOST_OUT = 1024;
-
-/** A job on its way through a connection. */
-export class Ticket extends Signal {
-  /** 0 until it is sent. */
-  id: number;
-  readonly job: Job;
-  readonly kind: string;
-  readonly deadline: number;
-  readonly effort: PendingWork | undefined;
-  readonly epoch: number;
-  outcome: JobOutcome | undefined;
-  sentAt: number;
-  lateAt: number;
-  late: boolean;
-
-  constructor(job: Job, kind: string, deadline: number, work: PendingWork | undefined, epoch: number) {
-    super();
-    this.id = 0;
-    this.job = job;
-    this.kind = kind;
-    this.deadline = deadline;
-    this.effort = work;
-    this.epoch = epoch;
-    this.outcome = undefined;
-    this.sentAt = 0;
-    this.lateAt = FOREVER;
-    this.late = false;
-  }
-
-  end(outcome: JobOutcome): void {
-    this.outcome = outcome;
-    this.complete();
-  }
-}
-
-/** A multi-part operation as its connection sees it: it holds a session there. */
-export interface HeldStream {
-  /** Whether its session can be given up for another operation's sake. */
-  readonly mayMove: boolean;
-  /** Gives the session back. */
-  leave(): void;
-}
-
-/** What a connection asks of its member: how long an operation may take, and where to note how long it took. */
-export interface Timing {
-  timeoutOf(kind: string): number;
-  /** The same for jobs that write token objects or make keys. */
-  longWriteTimeoutOf(kind: string): number;
-  took(kind: string, duration: number, unexpected: boolean): void;
-}
-
-/** After how long a job counts as hung, ms. */
-export interface HangLimits {
-  readonly hangAfter: number;
-  readonly writeHangAfter: number;
-}
-
-function limitOf({ longWrite }: BegunJob, { hangAfter, writeHangAfter }: HangLimits): number {
-  return longWrite ? writeHangAfter : hangAfter;
-}
+/** Interval between looks at a running write before its host is killed (ms). */
+const WRITE_POLL = 20;
+/** Time for a killed host to end before the connection gives it up (ms). */
+const REAP_TIMEOUT = 2000;
+/** Time for a host to leave before it is killed (ms): it may be stopped, or the machine very busy. */
+const LEAVE_TIMEOUT = 100;
+/** Bound on the number of jobs at a host. The id of a job is its number times this, plus its index in the free list. */
+const MAX_OUTSTANDING = 1024;
 
 /**
- * One life of a member's host. At most `window` jobs are out at the host, the rest waits here, where it can
- * still be withdrawn. Real handles live no longer than this (Rule 13).
+ * Connection: one life of a member's host. At most `window` jobs are at the host; the others are queued here and can be
+ * withdrawn. Real handles live no longer than the connection (Rule 13).
  */
 export class Connection {
+  /** Replicas of virtual objects that were looked for here; cleared when the login is renewed. */
   readonly replicas: Map<VirtualObject, Replica> = new Map<VirtualObject, Replica>();
-  /** The session objects of the application that were made here, by their real handles in hexadecimal. */
+  /** Session objects of applications that were made here, by real handle in hexadecimal. */
   readonly sessionObjects: Map<string, VirtualObject> = new Map<string, VirtualObject>();
-  /** Multi-part operations that hold a session here, the one that was used last at the end. */
+  /** Multi-part operations that hold a session here, in the order of their last use. */
   readonly streams: Set<HeldStream> = new Set<HeldStream>();
+  /** Searches for replicas that are running. */
   readonly resolutions: Map<VirtualObject, Resolution> = new Map<VirtualObject, Resolution>();
+  /** Completes when the host has ended. */
   readonly ended: Signal = new Signal();
-  /** Rings when a job may have become late. */
+  /** Fires when a job may have become late. */
   readonly alarm: Alarm;
-  /** Makes session and login new, when a failure says that they are lost. */
+  /** Starts to renew session and login if a failure says that they are lost. Set when the member joins. */
   renewAfter: (failure: Failure) => Renewal | undefined = () => undefined;
   readonly #outstanding = new FreeList<Ticket>();
   #queue: Ticket[] = [];
+  /** Number of jobs that were sent. */
   #sent = 0;
   #link: HostLink | undefined;
-  /** Jobs that may be out at the host at once: 2 × lanes. */
+  /** Maximum number of jobs at the host: 2 × lanes. */
   window: number = 4;
+  /** Slot ID of the token (CK_SLOT_ID). */
   slot: number = 0;
   lanes: number = 1;
-  /** Sessions that streams may hold beside those of the lanes. */
+  /** Maximum number of sessions that streams hold, beside the sessions of the lanes. */
   maxHeldSessions: number = 1;
+  /** Time of the last reply, or of the connection's start (ms of the port's clock). */
   lastReplyAt: number;
-  /** Counts the logins: handles are good for one of them only. */
+  /** Number of renewed logins; real handles are valid in one epoch only. */
   epoch: number = 0;
-  /** The login being renewed, and when that last ended (ms of the port's clock). */
+  /** Renewal of the login that is running. */
   renewing: Renewal | undefined;
+  /** Time of the last renewal's end (ms of the port's clock). */
   renewedAt: number = Number.NEGATIVE_INFINITY;
-  /** The group's records as they were when it joined. */
+  /** Groupwide records on the token when the member joined. */
   records: RecordsFound | undefined;
-  /** Handles that alias records were written of here since. */
+  /** Virtual handles whose alias records were written here since. */
   readonly aliased: Set<number> = new Set<number>();
-  /** What is on the token, while a member catches up; `isWhole` where what is not in it is not there either. */
+  /** Survey of the token while a member catches up; `isWhole` if an object that it lacks is absent from the token. */
   survey: { readonly found: Survey; readonly isWhole: boolean } | undefined;
-  /** Its lanes can be used, although nobody may be logged in yet. */
+  /** True once the lanes have sessions on the token, perhaps still without a login. */
   isAttached: boolean = false;
+  /** End of the host; undefined while it lives. */
   end: HostEnd | undefined;
-  #killedAt: { readonly time: number; readonly limits: HangLimits } | undefined;
+  /** Time at which the host was told to leave (ms of the port's clock), and the limits that then counted. */
+  #left: { readonly at: number; readonly limits: HangLimits } | undefined;
 
   constructor(
     readonly port: Port,
@@ -134,22 +87,24 @@ export class Connection {
     this.#link = link;
   }
 
+  /** Process id of the host; undefined after its end. */
   get pid(): number | undefined {
     return this.end === undefined ? this.#link?.pid : undefined;
   }
 
+  /** Number of jobs at the host and in the queue. */
   get load(): number {
     return this.#outstanding.size + this.#queue.length;
   }
 
-  /** The objects of an identity, where a survey tells; undefined where it has to be looked for. */
+  /** Returns the objects of an identity by the survey; undefined if the token has to be searched. */
   surveyed(identity: Uint8Array): readonly FoundReplica[] | undefined {
     if (this.survey === undefined || this.survey.found.epoch !== this.epoch) return undefined;
     const found = this.survey.found.of(identity);
     return found.length > 0 || this.survey.isWhole ? found : undefined;
   }
 
-  /** Whether the token has the alias record of a handle, as far as it was looked. */
+  /** Returns true if the alias record of a handle was read or written on the token. */
   hasAlias(handle: number): boolean {
     if (this.aliased.has(handle)) return true;
     return this.records?.aliases.some(({ record }) => record.handle === handle) ?? false;
@@ -159,10 +114,12 @@ export class Connection {
     this.survey = undefined;
   }
 
+  /** True while the host has as many jobs as it may have. */
   get isFull(): boolean {
     return this.#outstanding.size >= this.window;
   }
 
+  /** Sends a job, or queues it while the host is full. Withdraws it at once if the host or the login has ended. */
   submit(job: Job, kind: string, deadline: number, work?: PendingWork): Ticket {
     const epoch = work?.epoch ?? this.epoch;
     const ticket = new Ticket(job, kind, deadline, work, epoch);
@@ -171,7 +128,7 @@ export class Connection {
     return ticket;
   }
 
-  /** Submits a job and waits for it; withdraws it when the task is ended meanwhile. */
+  /** Submits a job and waits for its outcome. Withdraws the job if the task is ended meanwhile. */
   *run(job: Job, kind: string, deadline: number, work?: PendingWork): Task<JobOutcome> {
     const ticket = this.submit(job, kind, deadline, work);
     try {
@@ -182,28 +139,17 @@ export class Connection {
     }
   }
 
-  /** Withdraws a job. One that is out stays out: it occupies its lane until it is done, and its reply tells how the member is. */
+  /** Withdraws a queued job. A job at the host stays: it holds its lane until the reply, whose latency counts. */
   abandon(ticket: Ticket): void {
     this.#queue = this.#queue.filter((queued) => queued !== ticket);
   }
 
-  /** Reads something in several jobs; once more, from the start, where session and login are lost meanwhile. */
-  *retryAfterRenewal<T>(read: () => Task<T | Failure>, deadline: number = FOREVER): Task<T | Failure> {
-    const { epoch } = this;
-    const first = yield* read();
-    if (!isFailure(first)) return first;
-    const hasChanged = first.kind === 'withdrawn' && this.epoch !== epoch && this.end === undefined;
-    const renewal = hasChanged ? this.renewing : this.renewAfter(first);
-    if (renewal === undefined && !hasChanged) return first;
-    if (renewal?.completed === false) yield* race([renewal], deadline);
-    return renewal?.completed === false || renewal?.failure !== undefined ? first : yield* read();
-  }
-
+  /** Takes a reply of the host. */
   replied(reply: JobReply): void {
-    const place = reply.id % MOST_OUT;
-    const ticket = this.#outstanding.at(place);
+    const index = reply.id % MAX_OUTSTANDING;
+    const ticket = this.#outstanding.at(index);
     if (ticket?.id !== reply.id) return;
-    this.#outstanding.remove(place);
+    this.#outstanding.remove(index);
     const now = this.port.now();
     this.lastReplyAt = now;
     if (reply.status === 'done' && endOf(reply).code === CKR_OK)
@@ -212,6 +158,7 @@ export class Connection {
     this.#transmitQueued();
   }
 
+  /** Takes the end of the host: every job that is not done is lost or withdrawn. */
   hostEnded(end: HostEnd): void {
     if (this.end !== undefined) return;
     this.end = end;
@@ -220,8 +167,7 @@ export class Connection {
     for (const ticket of this.#outstanding.all()) {
       const entry = begun.get(ticket.id);
       const charged =
-        entry !== undefined &&
-        (this.#killedAt === undefined || this.#killedAt.time - entry.since >= limitOf(entry, this.#killedAt.limits));
+        entry !== undefined && (this.#left === undefined || isOverLimit(entry, this.#left.at, this.#left.limits));
       ticket.end({ kind: 'lost', begun: entry !== undefined, charged, reason: end.reason });
     }
     this.#outstanding.clear();
@@ -230,20 +176,20 @@ export class Connection {
     this.ended.complete();
   }
 
-  /** Gives back the jobs that have not been sent: they are free to go elsewhere. */
+  /** Withdraws all queued jobs, so that they can go elsewhere. */
   withdrawQueued(): void {
     const queue = this.#queue;
     this.#queue = [];
     for (const ticket of queue) ticket.end({ kind: 'withdrawn' });
   }
 
-  /** Marks every job that waits here as late, so that all of them start a second attempt. */
+  /** Withdraws all queued jobs and marks the jobs at the host as late, so that their callers try elsewhere. */
   moveAll(): void {
     this.withdrawQueued();
     for (const ticket of this.#outstanding.all()) this.#markLate(ticket);
   }
 
-  /** Marks what is late by now; true if there is anything, and the member has not said a word since. */
+  /** Marks the jobs that are late by now. Returns their number, and whether one was sent after the last reply. */
   noticeLate(now: number): { readonly late: number; readonly silent: boolean } {
     let late = 0;
     let silent = false;
@@ -261,63 +207,51 @@ export class Connection {
     return { late, silent };
   }
 
-  /** The time at which the longest running job counts as hung; FOREVER when nothing is out. */
+  /** Returns the time at which the first job at the host counts as hung (ms of the port's clock), or FOREVER. */
   hungAt(limits: HangLimits): number {
     let first = FOREVER;
     for (const { sentAt, job } of this.#outstanding.all()) {
-      first = Math.min(first, sentAt + (job.longWrite === true ? limits.writeHangAfter : limits.hangAfter));
+      first = Math.min(first, sentAt + limitOf(job.longWrite === true, limits));
     }
     return first;
   }
 
-  /**
-   * Whether a job hangs: begun for longer than its limit, or sent that long ago to a host that says nothing. While
-   * a token object is being written only that write itself can hang (Rule 9): a host that is killed inside of it
-   * leaves half of it behind.
-   */
-  isHung(now: number, { hangAfter, writeHangAfter }: HangLimits): boolean {
+  /** Returns true if a job hangs at the host (see `isHanging`). */
+  isHung(now: number, limits: HangLimits): boolean {
     const link = this.#link;
-    if (link === undefined || this.hungAt({ hangAfter, writeHangAfter }) > now) return false;
-    const begun = link.begun();
-    const longWrites = begun.filter((entry) => entry.longWrite);
-    if (longWrites.some(({ since }) => now - since >= writeHangAfter)) return true;
-    if (longWrites.length > 0) return false;
-    if (begun.some(({ since }) => now - since >= hangAfter)) return true;
-    return now - this.lastReplyAt >= hangAfter;
+    if (link === undefined || this.hungAt(limits) > now) return false;
+    return isHanging(link.begun(), this.lastReplyAt, now, limits);
   }
 
-  /** Waits until no token object is being written any more, or that write itself hangs (Rule 9). */
+  /** Waits until the host writes no token object, or only writes that hang (Rule 9). */
   *awaitWrites(limits: HangLimits): Task<void> {
     for (;;) {
       const now = this.port.now();
-      const writes = (this.#link?.begun() ?? []).filter(
-        ({ longWrite, since }) => longWrite && now - since < limits.writeHangAfter,
-      );
-      if (this.end !== undefined || writes.length === 0) return;
-      yield* race([this.ended], now + WRITE_LOOK);
+      if (this.end !== undefined || !isWriting(this.#link?.begun() ?? [], now, limits)) return;
+      yield* race([this.ended], now + WRITE_POLL);
     }
   }
 
-  /** Lets the host go; jobs that had run for less than `hangAfter` are not charged with its end. */
+  /** Tells the host to leave. Jobs that are within their limit are not charged with the host's end. */
   leave(limits: HangLimits): void {
-    this.#killedAt = { time: this.port.now(), limits };
+    this.#left = { at: this.port.now(), limits };
     this.#link?.leave();
   }
 
   /**
-   * Ends the host and waits until it holds nothing any more: its successor may start then (Rule 9). It is told to
-   * leave first: only the host itself knows that no write begins in the moment in which it is killed.
+   * Ends the host and waits until it is gone, so that its successor may start (Rule 9). The host is told to leave
+   * before it is killed: only the host itself can make sure that it begins no write in that moment.
    */
   *giveUp(limits: HangLimits): Task<void> {
     if (this.end !== undefined) return;
     yield* this.awaitWrites(limits);
     this.leave(limits);
-    yield* this.#awaitEnd(LEAVE_WITHIN);
+    yield* this.#awaitEnd(LEAVE_TIMEOUT);
     yield* this.awaitWrites(limits);
     if (this.end !== undefined) return;
     this.#link?.kill();
-    yield* this.#awaitEnd(REAP_WITHIN);
-    this.hostEnded({ reason: 'the host did not end' });
+    yield* this.#awaitEnd(REAP_TIMEOUT);
+    this.hostEnded({ reason: 'the host did not end after it was killed' });
   }
 
   *#awaitEnd(within: number): Task<void> {
@@ -325,16 +259,17 @@ export class Connection {
     yield* waitUntil(this.port, [this.ended], () => this.end !== undefined, until);
   }
 
+  // Sends a job, or ends its ticket if it cannot be encoded; returns false if the channel is full.
   #transmit(ticket: Ticket): boolean {
-    const place = this.#outstanding.add(ticket);
-    ticket.id = (this.#sent + 1) * MOST_OUT + place;
+    const index = this.#outstanding.add(ticket);
+    ticket.id = (this.#sent + 1) * MAX_OUTSTANDING + index;
     try {
       if (this.#link?.send(ticket.id, ticket.deadline, ticket.job, ticket.epoch) !== true) {
-        this.#outstanding.remove(place);
+        this.#outstanding.remove(index);
         return false;
       }
     } catch (error) {
-      this.#outstanding.remove(place);
+      this.#outstanding.remove(index);
       ticket.end({ kind: 'fault', error });
       return true;
     }
@@ -359,6 +294,6 @@ export class Connection {
 
   #markLate(ticket: Ticket): void {
     ticket.late = true;
-    ticket.effort?.markLate();
+    ticket.work?.markLate();
   }
 }

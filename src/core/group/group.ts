@@ -6,7 +6,8 @@ import { reasonOf } from '../base/state.js';
 import { type Running, Signal } from '../base/task.js';
 import type { GroupConfig, MemberConfig, Policy } from '../configuration/configuration.js';
 import { fromHex } from '../objects/note.js';
-import { ObjectTable, type ReplicaStatus, type VirtualObject } from '../objects/object.js';
+import type { ReplicaStatus, VirtualObject } from '../objects/object.js';
+import { ObjectTable } from '../objects/object-table.js';
 import { Ledger, type RecordsFound } from '../records/ledger.js';
 import { Missed } from '../records/missed.js';
 import type { ChangeRecord, GroupRecord } from '../records/record.js';
@@ -18,79 +19,85 @@ import { LoginGate } from './login-gate.js';
 import { type GroupTiming, Member } from './member.js';
 import { Pins } from './pins.js';
 
-/** The members that act as one virtual slot, and what they know in common. */
+/** Group: the members behind one virtual slot, and the state that they share in this process. */
 export class Group {
   readonly label: string;
   readonly serial: string;
   policy: Policy;
-  /** In the configuration's order. */
+  /** Members in the configuration's order. */
   members: readonly Member[];
-  /** What keeps each of them in service. */
+  /** Task that keeps each member in service. */
   readonly keepers: Map<Member, Running<void>> = new Map<Member, Running<void>>();
   readonly objects: ObjectTable;
+  /** Latency of operations over all members. */
   readonly latency: LatencyTable = new LatencyTable();
   readonly hedges: HedgeBudget = new HedgeBudget();
   readonly logins: LoginGate = new LoginGate();
   readonly pins: Pins;
-  /** Which Inits members have taken. */
+  /** Inits that members have accepted. */
   readonly initChecks: InitChecks = new InitChecks();
   readonly timing: GroupTiming;
-  /** Fires when a member changes its state. */
+  /** Fires when a member changes its state or leaves, or the group record changes. */
   readonly changed: Signal = new Signal();
-  /** Fingerprints being taken, by object. */
+  /** References that are being taken, by object. */
   readonly referencing: Map<VirtualObject, PendingWork> = new Map<VirtualObject, PendingWork>();
-  /** The last enumeration of all objects, for handles that this process has not met (ms of the port's clock). */
+  /** Start of the last enumeration of all objects, for unknown handles (ms of the port's clock). */
   enumeratedAt: number = Number.NEGATIVE_INFINITY;
+  /** Enumeration that is running. */
   enumerating: Running<void> | undefined;
-  /** When the group's record was last read (ms of the port's clock). */
+  /** Start of the last reading of the group record (ms of the port's clock). */
   recordReadAt: number = Number.NEGATIVE_INFINITY;
-  /** How long that took (ms), and the reading that goes on. */
+  /** Duration of the last reading of the group record (ms). */
   recordReadTook: number = 0;
+  /** Reading of the group record that is running. */
   refreshing: Running<void> | undefined;
   readonly ledger: Ledger = new Ledger();
   readonly missed: Missed = new Missed();
-  /** Journal entries, or what says that members are done with them, were seen on some member. */
+  /** True if journal entries or done records were seen on a member, so that there may be some to remove. */
   hasTraces: boolean = false;
-  /** Called when a find has read records: the journal removes what no member needs. Set by `keepAll`. */
+  /** Handler of records that a find has read: removes the entries that no member needs. Set by `keepAll`. */
   onRecordsRead: (records: readonly RecordsFound[]) => void = () => undefined;
-  /** What takes them off again. */
+  /** Removal of journal entries and done records that is running. */
   shortening: Running<void> | undefined;
-  /** The turns of work on the group: changes of the membership, backups, the PIN, synchronizing. */
+  /** Mutex of administration: changes of the membership or the PIN, backups, synchronization. */
   readonly administrationMutex: Mutex = new Mutex();
-  /** The turn of those that write the group's record. */
+  /** Mutex of writes of the group record. */
   readonly publicationMutex: Mutex = new Mutex();
-  /** Replicated calls under way, by operation. */
+  /** Ids of the replicated changes that are running in this process. */
   readonly changes: Set<string> = new Set<string>();
-  /** What goes on without a caller; a group that closes waits for it. */
+  /** Tasks that run without a caller; a closing group waits for them. */
   readonly background: Set<Running<unknown>> = new Set<Running<unknown>>();
-  /** What could be noted nowhere: members have to undo it when they are met again. */
+  /** Reversals of failed calls that stand on no member, by operation; members undo the calls when they recover. */
   readonly owedReversals: Map<string, ChangeRecord> = new Map<string, ChangeRecord>();
-  /** Calls that have not happened, whose intents may still stand somewhere. */
+  /** Ids of calls that failed, or began anew under another id. Reconciliation only removes intents of such an id. */
   readonly undoneOperations: Set<string> = new Set<string>();
-  /** Calls that have happened, although nothing but this process says so. */
+  /** Ids of calls that succeeded although no journal entry tells of them. Reconciliation only removes their intents. */
   readonly committedOperations: Set<string> = new Set<string>();
-  /** The turn of members that settle what they have missed. */
+  /** Mutex of members that recover. */
   readonly recoveryMutex: Mutex = new Mutex();
-  /** While it is being formed: members need not belong to it yet. */
+  /** True while the group is being created or checked: members need not belong to it yet. */
   isBeingCreated: boolean = false;
-  /** Whether private objects exist for the application (PKCS#11 2.40, section 2.6). */
+  /** True if the application may see private objects (PKCS#11 2.40, section 2.6). */
   isLoggedIn: boolean;
-  /** The quarantine's turn: the last who asked for it. */
+  /** Last task that asked for the quarantine; the next one waits for its end. */
   quarantine: Running<unknown> | undefined;
+  /** Numbers of calls, for the status. */
   readonly counters = { calls: 0, failovers: 0, hedged: 0, quarantined: 0 };
-  /** How often applications have asked for something: work that nobody waits for gives way to them. */
+  /** Number of requests of applications; background work gives way to them. */
   requests: number = 0;
+  /** Number of attempts; tells round robin which member is next. */
   rotation: number = 0;
-  /** The member that was asked last, and how often in a row. */
+  /** Member of the last attempt; routing prefers it for a synchronous caller, since its host is still awake. */
   lastAsked: Member | undefined;
+  /** Number of attempts in a row that went to `lastAsked`; begins anew at 1 after a bound. */
   askedInARow: number = 0;
-  /** What begins now has a caller that waits for it and does nothing else. */
+  /** True while a task of a synchronous caller is started: this caller sends no second call meanwhile. */
   isWaitedFor: boolean = false;
 
   constructor(
     config: GroupConfig,
     readonly port: Port,
-    /** The PIN; undefined when nobody logs in. */
+    /** PIN of the group; undefined: no login. */
     pin: SecretRef | undefined,
   ) {
     this.pins = new Pins(pin, port.secrets);
@@ -114,12 +121,12 @@ export class Group {
     this.members = config.members.map((member) => this.makeMember(member));
   }
 
-  /** The PIN of now; undefined when nobody logs in. */
+  /** Current PIN; undefined: no login. */
   get pin(): SecretRef | undefined {
     return this.pins.current;
   }
 
-  /** A member that is not among the others yet. */
+  /** Makes a member, without adding it to the group. */
   makeMember(config: MemberConfig): Member {
     return new Member(config, this.port, this.timing, (moved, from, reason) => {
       this.emit({ type: 'member', member: moved.name, from, to: moved.state.name, reason });
@@ -127,25 +134,25 @@ export class Group {
     });
   }
 
-  /** The configuration has changed. */
+  /** Applies the policy of a changed configuration. */
   setPolicy(policy: Policy): void {
     this.policy = policy;
     const { hangAfter, writeHangAfter, attemptTimeout } = policy;
     Object.assign(this.timing, { hangAfter, writeHangAfter, attemptTimeout });
   }
 
-  /** Why a member is to be out of service; undefined for one that is wanted. */
+  /** Returns the reason for taking a member out of service; undefined if the member is to serve. */
   orderFor(member: Member): string | undefined {
     if (member.role.removedFor !== undefined) return member.role.removedFor;
     const { config, serial } = member;
     const { isBeingAdded } = member.role;
-    if (config.drained) return 'it is configured as drained';
+    if (config.drained) return 'the configuration drains the member';
     if (serial === undefined) return undefined;
-    if (!isBeingAdded && !this.ledger.isMember(serial)) return 'its token is not one of the group';
-    return this.ledger.isDrained(serial) ? 'an operator has drained it' : undefined;
+    if (!isBeingAdded && !this.ledger.isMember(serial)) return 'the token is not one of the group';
+    return this.ledger.isDrained(serial) ? 'an operator drained the member' : undefined;
   }
 
-  /** What fingerprints are salted with: the same for all processes of the group, other for every group. */
+  /** Salt of fingerprints: equal in all processes of the group, and different for every group. */
   get salt(): Uint8Array {
     const { record } = this.ledger;
     this.#salt ??=
@@ -156,9 +163,10 @@ export class Group {
   }
 
   #salt: Uint8Array | undefined;
+  /** Last timestamp that was given or observed. */
   #time: number = 0;
 
-  /** Takes in a group record: members may have come, gone, or been told to rest. */
+  /** Takes a group record if it is later than the known one, and has the members follow it. */
   adopt(record: GroupRecord): void {
     if (this.ledger.record === undefined) this.#salt = undefined;
     const before = this.ledger.record?.revision;
@@ -173,89 +181,40 @@ export class Group {
     this.changed.fire();
   }
 
-  /** Takes in the alias records of members. */
-  learn(records: readonly RecordsFound[]): void {
-    // Only all of them together know which aliases are there no more.
-    const isWhole = records.length >= this.members.filter(({ isActive }) => isActive).length;
-    if (isWhole) this.objects.learnAliases(this.ledger.learn(records));
-    this.learnSome(records);
-    if (isWhole) this.ledger.aliasesReadAt = this.port.now();
-  }
-
-  /** The same from members that may not have all of them. */
-  learnSome(records: readonly RecordsFound[]): void {
-    this.learnNames(records);
-    for (const { changes } of records) for (const { record } of changes) this.notice(record);
-  }
-
-  /** The same, but for what others have missed. */
-  learnNames(records: readonly RecordsFound[]): void {
-    this.objects.learnAliases(this.ledger.learnMore(records));
-    for (const { group, pins, done } of records) {
-      for (const { record } of done) this.missed.learnDone(record);
-      this.pins.notice(pins);
-      if (group !== undefined && group.record.id === this.ledger.record?.id) this.adopt(group.record);
-    }
-  }
-
-  /** What a member has in writing of changes that others have missed. */
-  learnMissed({ serial }: Member, { changes, done }: RecordsFound): void {
-    if (changes.length > 0 || done.length > 0) this.hasTraces = true;
-    for (const { record } of done) this.missed.learnDone(record);
-    if (serial === undefined) return;
-    for (const { record } of changes) if (record.kind === 'journal') this.missed.note(record, [serial]);
-  }
-
-  /** The serials of the members that have still not got a change. */
+  /** Returns the serials of the group's members that have not made up for a missed change. */
   missing(record: ChangeRecord): readonly string[] {
     return record.missed.filter((serial) => this.ledger.isMember(serial) && !this.missed.isDone(record, serial));
   }
 
-  /** The serials of the members that serve, but for one. */
+  /** Returns the serials of the serving members other than the one given. */
   servingBut(member: Member): ReadonlySet<string> {
     const serving = this.members.filter((other) => other !== member && other.isServing);
     return new Set(serving.flatMap(({ serial }) => serial ?? []));
   }
 
-  /** A journal entry that names a member which serves: another process has noted that it missed something. */
-  notice(record: ChangeRecord, tries = 1): void {
-    if (record.kind !== 'journal' || this.changes.has(record.operation)) return;
-    for (const member of this.members) {
-      const { serial, connection } = member;
-      if (
-        serial === undefined ||
-        !this.missing(record).includes(serial) ||
-        (member.recovery.failedChanges.get(record.operation) ?? 0) >= tries
-      )
-        continue;
-      if (!member.isServing || connection === undefined) continue;
-      member.recovery.require();
-      member.suspect(connection, 'it has missed a change');
-    }
-  }
-
-  /** Whether what is known of the records is old enough to be read again with the next find. */
+  /** True if the next find is to read the records again, since they are older than `freshness`. */
   get readsRecords(): boolean {
     const { record, aliasesReadAt } = this.ledger;
     return record !== undefined && this.port.now() - aliasesReadAt > this.policy.freshness;
   }
 
-  /** A hybrid logical clock: the wall's milliseconds with a counter, never the same twice. */
+  /** Returns a timestamp of a hybrid logical clock: 1/1024 ms of the wall clock, later than all before. */
   nextTimestamp(): number {
     this.#time = Math.max(this.#time + 1, this.port.wallNow() * 1024);
     return this.#time;
   }
 
-  /** Another host's clock may be ahead: what happens here from now on happens later than what is known. */
+  /** Moves the clock to a timestamp that was read, since another machine's clock may be ahead. */
   observeClock(time: number): void {
     if (Number.isFinite(time)) this.#time = Math.max(this.#time, time);
   }
 
+  /** Keeps the reversal of a failed call until the members have undone the call. */
   oweReversal(entry: ChangeRecord): void {
     this.owedReversals.set(entry.operation, entry);
   }
 
-  /** Goes on without whoever started it. */
+  /** Keeps the process alive, and a closing group open, until a task has ended. */
   keepAlive(running: Running<unknown>): void {
     if (running.completed) return;
     this.background.add(running);
@@ -267,7 +226,7 @@ export class Group {
     });
   }
 
-  /** Whether the application may know of an object. */
+  /** Returns true if the application may see an object. */
   isVisible({ description }: VirtualObject): boolean {
     return this.isLoggedIn || !description.private;
   }
@@ -276,6 +235,7 @@ export class Group {
     this.port.emit(event);
   }
 
+  /** Notes the status of an object on a member; emits an event if the replica is newly misaligned or absent. */
   noteReplicaStatus(member: Member, object: VirtualObject, replicaStatus: ReplicaStatus): void {
     const before = object.replicaStatus.get(member.name);
     object.replicaStatus.set(member.name, replicaStatus);
@@ -284,19 +244,19 @@ export class Group {
     if (replicaStatus === 'absent') this.emit({ type: 'missing', member: member.name, object: object.summary });
   }
 
-  /** How often members have changed their states, all in all. */
+  /** Number of state changes of all members. */
   get moves(): number {
     return this.members.reduce((sum, { moves }) => sum + moves, 0);
   }
 
-  /** Where the members are, for errors: `hsm1 is active, hsm2 is down (the host was ended by SIGKILL)`. */
+  /** Returns the members' states for errors: `hsm1 is active, hsm2 is down (the host was ended by SIGKILL)`. */
   describeMembers(): string {
     return this.members
       .map(({ name, state }) => `${name} is ${state.name}${reasonOf(state) === '' ? '' : ` (${reasonOf(state)})`}`)
       .join(', ');
   }
 
-  /** Whether no member can come back by itself: all are down for reasons that only an operator can mend. */
+  /** True if every member is drained, or down for a reason that only an operator can mend. */
   get isHopeless(): boolean {
     return this.members.every(
       ({ state }) => state.name === 'drained' || (state.name === 'down' && state.retryAt === Number.POSITIVE_INFINITY),

@@ -1,17 +1,21 @@
+/** Number of hedges that one call earns: hedges stay at most this share of all calls. */
 const SHARE = 0.05;
-const MOST = 16;
+/** Maximum number of hedges that are saved up. */
+const MAX_SAVED = 16;
 
-/** Keeps second attempts a small share of all calls: each call earns a twentieth of one. */
+/** Budget of hedges, which keeps them a small share of all calls. */
 export class HedgeBudget {
-  #tokens = MOST;
+  #saved = MAX_SAVED;
 
+  /** Adds what one call earns. */
   earn(): void {
-    this.#tokens = Math.min(MOST, this.#tokens + SHARE);
+    this.#saved = Math.min(MAX_SAVED, this.#saved + SHARE);
   }
 
+  /** Takes one hedge from the budget; returns false if there is none. */
   take(): boolean {
-    if (this.#tokens < 1) return false;
-    this.#tokens -= 1;
+    if (this.#saved < 1) return false;
+    this.#saved -= 1;
     return true;
   }
 }

@@ -1,15 +1,16 @@
 import type { VirtualObject } from '../objects/object.js';
 
+/** Maximum number of shapes that are kept for a key, or for digests; then all of them are forgotten. */
 const MOST_SHAPES = 4096;
 
-/** The key of an Init; none for digests. */
+/** Init with its key; undefined for digests. */
 interface Keyed {
   readonly key: VirtualObject | undefined;
 }
 
 /**
- * What members have taken once they take again: an Init, and the first Update, is put to one of them when function,
- * mechanism, shape of its parameter and key are seen for the first time, and goes with the data from then on.
+ * Cache of Inits that a member has accepted. An Init, or first Update, is put to a member once for each function,
+ * mechanism, shape of its parameter, and key. From then on the Init goes to a member together with the data.
  */
 export class InitChecks {
   readonly #ofKeys = new WeakMap<VirtualObject, Set<string>>();
@@ -26,7 +27,7 @@ export class InitChecks {
     if (key !== undefined) this.#ofKeys.set(key, shapes);
   }
 
-  /** An object has changed: it may be allowed other things by now. */
+  /** Forgets the checks of a key whose attributes have changed. */
   forget(key: VirtualObject): void {
     this.#ofKeys.delete(key);
   }

@@ -4,10 +4,11 @@ import { CKR_OK } from '../../spec/verdict.js';
 import { Signal, type Task } from '../base/task.js';
 import { race } from '../base/waiting.js';
 
-/** Somebody who waits for a job and wants to know when it takes longer than it should. */
+/** Pending work: waits for jobs and hears when one of them is late. */
 export class PendingWork extends Signal {
+  /** True once a job that the work waits for was late. */
   late: boolean;
-  /** The login that the handles of its jobs are from, where it keeps handles over several jobs. */
+  /** Login that the work's handles belong to, if it keeps handles over several jobs. */
   epoch: number | undefined;
 
   constructor() {
@@ -22,7 +23,7 @@ export class PendingWork extends Signal {
     this.fire();
   }
 
-  /** Waits for work that is shared with others, and is late when that is. */
+  /** Waits for shared work, and is late when that work is. */
   *follow(shared: PendingWork): Task<void> {
     while (!shared.completed) {
       if (shared.late) this.markLate();
@@ -32,24 +33,24 @@ export class PendingWork extends Signal {
 }
 
 /**
- * How a job ended. `lost`: its host ended with it; `begun` says whether any of it was run, `charged` whether
- * it may have been what ended the host. `withdrawn`: nothing of it was run.
+ * Outcome of a job. `lost`: the host ended before the reply; `begun` is true if a lane had begun the job, `charged` if
+ * the job may have ended the host. `withdrawn`: no lane has begun the job.
  */
 export type JobOutcome =
   | { readonly kind: 'reply'; readonly reply: JobReply }
   | { readonly kind: 'lost'; readonly begun: boolean; readonly charged: boolean; readonly reason: string }
   | { readonly kind: 'withdrawn' }
-  /** It could not even be sent: too large for the channel, or a fault of ours. */
+  /** Error while sending: the job is too large for the channel, or this program has a bug. */
   | { readonly kind: 'fault'; readonly error: unknown };
 
-/** Why a job, or a short sequence of jobs, has no result. */
+/** Failure of a job, or of a short sequence of jobs. */
 export type Failure =
   | { readonly kind: 'code'; readonly function: string; readonly code: number }
   | Exclude<JobOutcome, { readonly kind: 'reply' }>
-  /** What the job needs is not to be had just now; a change of the members may bring it. */
+  /** Job that lacks something which a change of the members may bring. */
   | { readonly kind: 'deferred' };
 
-/** What kept a job from its result; undefined when all its steps succeeded. */
+/** Returns the failure of a job; undefined if all its steps succeeded. */
 export function failureOf(outcome: JobOutcome): Failure | undefined {
   if (outcome.kind !== 'reply') return outcome;
   const { call, code } = endOf(outcome.reply);
@@ -57,7 +58,13 @@ export function failureOf(outcome: JobOutcome): Failure | undefined {
   return outcome.reply.status === 'done' && code === CKR_OK ? undefined : { kind: 'code', function: call, code };
 }
 
-/** Tells a failure from what a task gives when there was none. */
+/** Returns the reply of a job whose steps all succeeded, or the failure. */
+export function replyOrFailure(outcome: JobOutcome): JobReply | Failure {
+  if (outcome.kind !== 'reply') return outcome;
+  return failureOf(outcome) ?? outcome.reply;
+}
+
+/** Tells a failure from the result of a task that succeeded. */
 export function isFailure(value: unknown): value is Failure {
   return typeof value === 'object' && value !== null && 'kind' in value;
 }

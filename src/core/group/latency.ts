@@ -1,14 +1,16 @@
+/** Running estimate of an operation's duration (ms), and the number of samples. */
 interface Estimate {
   mean: number;
   deviation: number;
   count: number;
 }
 
-// As TCP estimates its round trips: slow enough to stay calm, quick enough to follow.
+/** Share of each sample in the mean; as TCP estimates round trips (RFC 6298). */
 const MEAN_GAIN = 1 / 8;
+/** Share of each sample in the deviation (RFC 6298). */
 const DEVIATION_GAIN = 1 / 4;
 
-/** What each kind of operation has been taking; times in ms. */
+/** Latency of each kind of operation; times in ms. */
 export class LatencyTable {
   readonly #estimates = new Map<string, Estimate>();
 
@@ -23,29 +25,42 @@ export class LatencyTable {
     known.count += 1;
   }
 
+  /** Returns the mean duration of a kind; undefined if it has not been seen. */
   meanOf(kind: string): number | undefined {
     return this.#estimates.get(kind)?.mean;
   }
 
-  /** What hardly any operation of the kind exceeds; undefined until it has been seen a few times. */
+  /** Returns a bound that few operations of a kind exceed; undefined before the fourth sample. */
   boundOf(kind: string): number | undefined {
     const known = this.#estimates.get(kind);
     return known === undefined || known.count < 4 ? undefined : known.mean + 4 * known.deviation;
   }
 }
 
-/** When an attempt is late: `attemptTimeout` fixed, or adaptive within these limits. */
+/** Minimum of an adaptive time-out (ms). */
 const ATTEMPT_FLOOR = 20;
+/** Time-out of an operation whose latency is unknown (ms). */
 const ATTEMPT_UNKNOWN = 400;
+/** Multiple of the latency bound after which an attempt is late. */
 const ATTEMPT_MULTIPLE = 3;
 
-/** The adaptive time-out of an attempt, from what the operation takes on the member, or else in the group. */
+/** Returns the adaptive time-out of an attempt (ms), from the latency bound of its operation, at most `ceiling`. */
 export function attemptTimeout(bound: number | undefined, ceiling: number): number {
   const wanted = bound === undefined ? ATTEMPT_UNKNOWN : Math.max(ATTEMPT_FLOOR, bound * ATTEMPT_MULTIPLE);
   return Math.min(wanted, ceiling);
 }
 
-/** The same for jobs that write token objects or make keys, whose times differ a lot: never below `hangAfter`. */
+/** Returns the time-out of a long write (ms), at least `hangAfter`: the times of long writes differ a lot. */
 export function longWriteTimeout(bound: number | undefined, hangAfter: number, writeHangAfter: number): number {
   return Math.min(Math.max(hangAfter, (bound ?? 0) * ATTEMPT_MULTIPLE), writeHangAfter);
+}
+
+/** Timing of a connection's jobs by its member: when a job is late, and the latency of finished jobs. */
+export interface Timing {
+  /** Returns the time-out of a job by its kind of operation (ms). */
+  timeoutOf(kind: string): number;
+  /** Returns the time-out of a job that writes token objects or makes keys (ms). */
+  longWriteTimeoutOf(kind: string): number;
+  /** Notes the duration of a job that succeeded (ms); `late`: the job was late. */
+  took(kind: string, duration: number, late: boolean): void;
 }

@@ -1,15 +1,14 @@
 import { Signal } from '../base/task.js';
 
 /**
- * Guards the members against a wrong PIN (Rule 6): until the PIN has been proven right by one login, one
- * member at a time may try it, and the first refusal ends all logins. After a success a refusal is that
- * member's own affair.
+ * Gate that guards the members against a wrong PIN (Rule 6). Until a login has proven the PIN, one member at a time may
+ * try it, and the first refusal ends all logins. After that a refusal concerns only the member that gave it.
  */
 export class LoginGate {
   #state: 'unproven' | 'trying' | 'proven' | 'refused' = 'unproven';
   /** Fires when a login has ended. */
   readonly changed: Signal = new Signal();
-  /** The code that ended all logins. */
+  /** CKR code that ended all logins, and the member that gave it. */
   refusal: { readonly code: number; readonly member: string } | undefined;
 
   get isRefused(): boolean {
@@ -20,13 +19,13 @@ export class LoginGate {
     return this.#state === 'proven';
   }
 
-  /** Another PIN is going to be tried. */
+  /** Begins anew for another PIN. */
   reset(): void {
     this.#state = 'unproven';
     this.refusal = undefined;
   }
 
-  /** True when the login may go on now; then `leave` must follow. */
+  /** Returns true if the login may go on now; then `leave` must follow. */
   enter(): boolean {
     if (this.#state === 'proven') return true;
     if (this.#state !== 'unproven') return false;
@@ -34,7 +33,7 @@ export class LoginGate {
     return true;
   }
 
-  /** `unknown`: no answer yet, or one that says nothing about the PIN. An answer may still follow. */
+  /** Takes the outcome of a login. `unknown`: no answer about the PIN, or none yet; then another outcome may follow. */
   leave(outcome: 'right' | 'wrong' | 'unknown', code: number, member: string): void {
     if (outcome === 'right') {
       this.#state = 'proven';

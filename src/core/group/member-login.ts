@@ -1,10 +1,10 @@
 import type { SecretRef } from '../../spec/job.js';
 
-/** The login of a member: which PIN it has taken, which it has refused, and what is known of a change under way. */
+/** Login of a member: the PINs that its token accepted or refused, and a PIN change that is running. */
 export class MemberLogin {
-  /** CKR code of the refusal that ended all tries on this token; see Rule 6. */
+  /** CKR code of the refusal that ended all tries on this token (Rule 6). */
   refusal: number | undefined;
-  /** CKR code of the refused login for an ALWAYS_AUTHENTICATE key: that PIN is not tried again. */
+  /** CKR code of a refused login for an ALWAYS_AUTHENTICATE key; that PIN is not tried again. */
   contextRefusal: number | undefined;
   /** PIN of the last good login. */
   pin: SecretRef | undefined;
@@ -12,25 +12,28 @@ export class MemberLogin {
   readonly refusedPins: Set<SecretRef> = new Set<SecretRef>();
   /** True while the PIN is being changed: no login is tried until the outcome is known. */
   isPinInDoubt: boolean = false;
-  /** The only PIN that this member exists to try. */
+  /** PIN that this member tries, and no other; undefined for a member that uses the group's PIN. */
   trialPin: SecretRef | undefined;
-  /** True while the token has few tries left and another member is to prove the PIN first. */
+  /** True while the token has few tries left, so that another member is to prove the PIN first. */
   awaitsProof: boolean = false;
   /** Number of logins without an answer while the PIN was not proven: each may have cost a try. */
   unknownLogins: number = 0;
-  /** True where nobody logs in. */
+  /** True if the host does not log in. */
   skipsLogin: boolean = false;
-  /** The PIN of a token that is no member of the group. */
+  /** PIN of a token that is no member of the group. */
   ownPin: SecretRef | undefined;
 
+  /** Ends all tries on this token. */
   refuse(code: number): void {
     this.refusal = code;
   }
 
+  /** Notes a refused login for an ALWAYS_AUTHENTICATE key. */
   refuseContext(code: number): void {
     this.contextRefusal = code;
   }
 
+  /** Notes a PIN that the token has refused. */
   addRefused(pin: SecretRef): void {
     this.refusedPins.add(pin);
   }
@@ -48,40 +51,43 @@ export class MemberLogin {
     this.unknownLogins += 1;
   }
 
+  /** Sets whether another member is to prove the PIN first. */
   setAwaitsProof(awaits: boolean): void {
     this.awaitsProof = awaits;
   }
 
+  /** Stops logins while the PIN is being changed. */
   beginPinChange(): void {
     this.isPinInDoubt = true;
   }
 
-  /** Notes the PIN that the token has after a change; undefined where nobody knows which one. */
+  /** Notes the PIN of the token after a change; undefined if it is not known. */
   notePin(pin: SecretRef | undefined): void {
     this.refusedPins.clear();
     this.pin = pin;
   }
 
+  /** Allows logins after a PIN change. */
   endPinChange(): void {
     this.isPinInDoubt = false;
   }
 
-  /** Forgets all PINs and refusals: another PIN is going to be tried. */
+  /** Forgets all PINs and refusals, for a login with another PIN. */
   reset(): void {
     this.refusal = undefined;
     this.pin = undefined;
     this.refusedPins.clear();
   }
 
-  /** Takes over what another member of the same token knows. */
-  copyFrom(model: MemberLogin): void {
-    this.pin = model.pin;
-    this.refusal = model.refusal;
-    for (const pin of model.refusedPins) this.refusedPins.add(pin);
-    this.unknownLogins = model.unknownLogins;
+  /** Copies the login of the token's member to its spare host. */
+  copyFrom(original: MemberLogin): void {
+    this.pin = original.pin;
+    this.refusal = original.refusal;
+    for (const pin of original.refusedPins) this.refusedPins.add(pin);
+    this.unknownLogins = original.unknownLogins;
   }
 
-  /** Takes over the refusals that a spare host of the same token has met. While the PIN is changed they say nothing. */
+  /** Copies the refusals that a spare host has met. While the PIN is being changed, refusals prove nothing. */
   learnRefusals(spare: MemberLogin): void {
     if (this.isPinInDoubt) return;
     this.refusal ??= spare.refusal;
@@ -89,19 +95,22 @@ export class MemberLogin {
     this.unknownLogins = spare.unknownLogins;
   }
 
-  /** Takes over the PIN that a spare host of the same token has logged in with. */
+  /** Copies the PIN that a spare host has logged in with. */
   learnPin(spare: MemberLogin): void {
     this.pin = spare.pin;
   }
 
+  /** Restricts the member to one PIN. */
   tryOnly(pin: SecretRef): void {
     this.trialPin = pin;
   }
 
+  /** Sets the PIN of a token that is no member of the group. */
   useOwn(pin: SecretRef | undefined): void {
     this.ownPin = pin;
   }
 
+  /** Has the host not log in. */
   skip(): void {
     this.skipsLogin = true;
   }

@@ -1,106 +1,115 @@
-/** What a member has to do before it serves again, and what its token is known to have. */
+/** Recovery of a member: the work to do before it serves, and the records that its token is known to have. */
 export class MemberRecovery {
-  /** True while calls may have left something there, or it has missed something: it recovers before it serves. */
+  /** True if the member has to recover before it serves: calls may have left objects there, or it missed a change. */
   isNeeded: boolean = false;
-  /** Changes that could not be made good, by operation, with the number of tries. */
+  /** Number of failed tries at each missed change, by operation. */
   readonly failedChanges: Map<string, number> = new Map<string, number>();
-  /** When to look for intents whose writers may still be at work now (ms of the port's clock). */
+  /** Time of the next look for intents whose writers have gone meanwhile (ms of the port's clock). */
   recheckIntentsAt: number = Number.POSITIVE_INFINITY;
-  /** Whether the token has the group's record. */
+  /** True if the token has the group record. */
   isOfGroup: boolean = false;
-  /** Revision of the group record on the token; -1 where there is none. */
+  /** Revision of the group record on the token; -1 if there is none. */
   revision: number = -1;
-  /** Why the member serves without being known to be in step. */
+  /** Reason for serving as stale; undefined if the member is in step. */
   staleFor: string | undefined;
-  /** Number of tries to copy all keys to it. */
+  /** Number of tries to copy all objects to a new member. */
   fillAttempts: number = 0;
-  /** Number of comparisons with the others that failed in a row. */
+  /** Number of failed comparisons with another member in a row. */
   failedComparisons: number = 0;
-  /** Releases this process's claim on the member's recovery. */
+  /** Function that releases this process's claim on the recovery; undefined without the claim. */
   claim: (() => void) | undefined;
-  /** True when an operator wants the next try to come back now. */
+  /** True if an operator wants the next try to join now. */
   mustRetryNow: boolean = false;
-  /** True when the member is to come back on a fresh host, with what is known now. */
+  /** True if the member is to restart on a fresh host. */
   mustRestartHost: boolean = false;
 
+  /** Has the member recover before it serves. */
   require(): void {
     this.isNeeded = true;
   }
 
-  /** A recovery begins: what is missed from here on is noted anew. */
+  /** Begins a recovery; changes that are missed from here on need another one. */
   begin(): void {
     this.isNeeded = false;
     this.recheckIntentsAt = Number.POSITIVE_INFINITY;
   }
 
+  /** Sets the next look for abandoned intents, unless one comes earlier. */
   recheckIntents(at: number): void {
     this.recheckIntentsAt = Math.min(this.recheckIntentsAt, at);
   }
 
+  /** Cancels the look for abandoned intents. */
   forgetRecheck(): void {
     this.recheckIntentsAt = Number.POSITIVE_INFINITY;
   }
 
-  /** Counts a failed try at a change; gives the number of tries. */
+  /** Counts a failed try at a change; returns the number of tries. */
   countFailure(operation: string): number {
     const tries = (this.failedChanges.get(operation) ?? 0) + 1;
     this.failedChanges.set(operation, tries);
     return tries;
   }
 
+  /** Forgets the failed tries at a change. */
   forgetFailures(operation: string): void {
     this.failedChanges.delete(operation);
   }
 
+  /** Sets whether the token has the group record. */
   setOfGroup(isOfGroup: boolean): void {
     this.isOfGroup = isOfGroup;
   }
 
-  /** Notes the revision that was read or written; undefined where the token has no record of the group. */
+  /** Notes the revision that was read or written; undefined if the token has no group record. */
   noteRevision(revision: number | undefined): void {
     this.revision = revision ?? -1;
   }
 
-  /** Notes why the member is stale; undefined where it is not. */
+  /** Notes the reason for serving as stale; undefined if the member is in step. */
   noteStale(reason: string | undefined): void {
     this.staleFor = reason;
   }
 
+  /** Counts a try to copy all objects to a new member; returns the number of tries. */
   countFill(): number {
     this.fillAttempts += 1;
     return this.fillAttempts;
   }
 
-  /** Notes a comparison with the others; gives the number of failures in a row. */
+  /** Notes a comparison with another member; returns the number of failures in a row. */
   countComparison(succeeded: boolean): number {
     this.failedComparisons = succeeded ? 0 : this.failedComparisons + 1;
     return this.failedComparisons;
   }
 
-  /** Takes a claim unless this process has it already. */
+  /** Takes the claim unless this process has it already. */
   takeClaim(take: () => (() => void) | undefined): void {
     this.claim ??= take();
   }
 
+  /** Releases the claim, if this process has it. */
   releaseClaim(): void {
     this.claim?.();
     this.claim = undefined;
   }
 
+  /** Has the next try to join begin now. */
   retryNow(): void {
     this.mustRetryNow = true;
   }
 
+  /** Has the member restart on a fresh host. */
   restartHost(): void {
     this.mustRestartHost = true;
   }
 
-  /** A host has started with what is known now. */
+  /** Notes that a fresh host has started. */
   noteHostStarted(): void {
     this.mustRestartHost = false;
   }
 
-  /** The next try begins when it is due. */
+  /** Has the next try to join wait for its time. */
   noteRetried(): void {
     this.mustRetryNow = false;
   }

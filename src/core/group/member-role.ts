@@ -1,40 +1,47 @@
-/** What a member is to be in this process, whatever its state is now. */
+/** Role of a member in this process: what the member is to be, whatever its state is now. */
 export class MemberRole {
-  /** What it was promoted or demoted to; undefined where it is what the configuration says. */
+  /** State that the member was promoted or demoted to; undefined: as configured. */
   assigned: 'active' | 'standby' | undefined;
-  /** Why it is not to be used any more: it left the group, or the configuration. */
+  /** Reason for the member's removal from the group or the configuration; undefined for a member of both. */
   removedFor: string | undefined;
-  /** True while it is being made a member: its token need not know the group yet. */
+  /** True while the member is being added: the group record need not name its token yet. */
   isBeingAdded: boolean = false;
-  /** Whether it has been in service in this process. */
+  /** True if the member has served in this process. */
   hasServed: boolean = false;
-  /** Number of tasks that still need its host although it serves no more. */
+  /** Number of tasks that still need the host of a drained member. */
   hostUsers: number = 0;
 
+  /** Promotes or demotes the member. */
   assign(role: 'active' | 'standby'): void {
     this.assigned = role;
   }
 
+  /** Removes the member, with the reason. */
   remove(reason: string): void {
     this.removedFor = reason;
   }
 
+  /** Begins to add the member's token to the group. */
   beginAdding(): void {
     this.isBeingAdded = true;
   }
 
+  /** Ends the addition. */
   endAdding(): void {
     this.isBeingAdded = false;
   }
 
+  /** Notes that the member has served. */
   noteServed(): void {
     this.hasServed = true;
   }
 
+  /** Keeps the host until `releaseHost`. */
   keepHost(): void {
     this.hostUsers += 1;
   }
 
+  /** Releases the host. */
   releaseHost(): void {
     this.hostUsers -= 1;
   }

@@ -4,68 +4,81 @@ import type { Port } from '../base/port.js';
 import { type MemberState, moved, reasonOf, type StateName } from '../base/state.js';
 import { Signal } from '../base/task.js';
 import type { MemberConfig } from '../configuration/configuration.js';
-import { Connection, type Timing } from './connection.js';
-import { attemptTimeout, LatencyTable, longWriteTimeout } from './latency.js';
+import { Connection } from './connection.js';
+import { attemptTimeout, LatencyTable, longWriteTimeout, type Timing } from './latency.js';
 import { MemberLogin } from './member-login.js';
 import { MemberRecovery } from './member-recovery.js';
 import { MemberRole } from './member-role.js';
 
-/** What all members of a group share about time. */
+/** Times that all members of a group share (ms), and the group's latency. */
 export interface GroupTiming {
   readonly latency: LatencyTable;
   hangAfter: number;
   writeHangAfter: number;
-  /** ms, or adaptive */
+  /** Time-out of attempts (ms), or `adaptive`. */
   attemptTimeout: number | 'adaptive';
 }
 
+/** Listener to a member's changes of state. */
 type Moved = (member: Member, from: StateName, reason: string) => void;
 
+/** Share of each sample in the slowness. */
 const SLOWNESS_GAIN = 1 / 8;
+/** Half-life of the slowness above 1 (ms). */
 const SLOWNESS_HALF_LIFE = 5000;
+/** Longest pause after the first busy answer (ms). */
 const BUSY_FIRST = 5;
+/** Longest pause after a busy answer (ms). */
 const BUSY_MOST = 1000;
 
-/** A partition of the group: its state, its connection while it has one, and how it has been doing. */
+/** Member of the group: a token with its state, its connection and its latency. */
 export class Member implements Timing {
   readonly name: string;
   readonly latency: LatencyTable = new LatencyTable();
-  /** Raised by calls that met a failure here; the health task acts on it. */
+  /** Fires when a call has failed on the member; the health task then probes it. */
   readonly suspicion: Signal = new Signal();
+  /** Reason for the suspicion, until the health task has dealt with it. */
   suspectedFor: string | undefined;
   connection: Connection | undefined;
   readonly login: Readonly<MemberLogin> = new MemberLogin();
   readonly recovery: Readonly<MemberRecovery> = new MemberRecovery();
   readonly role: Readonly<MemberRole> = new MemberRole();
-  /** Functions with mechanisms that it said it does not have, and until when it is asked last for them. */
+  /** Functions with mechanisms that the member said it lacks, with the time until which routing believes that. */
   readonly lacking: Map<string, number> = new Map<string, number>();
-  /** Fires when it has been told something: to leave, to rest, to come back. */
+  /** Fires when the orders for the member change: to leave, to drain, to come back. */
   readonly ordersChanged: Signal = new Signal();
-  /** What it takes its token for, and so whether writes run alone in its host (Rule 5). */
+  /** manufacturerID of the token; decides whether writes run alone in the host (Rule 5). */
   manufacturer: string = '';
-  /** What its token said of itself when it was last joined. */
+  /** Token information of the last join. */
   token: TokenInfo | undefined;
-  /** What its token can do; unknown until somebody asks. */
+  /** Mechanisms of the token; undefined until a call asks for them. */
   mechanisms: MechanismTable | undefined;
-  /** The token's serial, from the first time it was met: another one is another token. */
+  /** Serial of the token, from the first join on; another serial is another token. */
   serial: string | undefined;
-  /** How much longer it takes for its operations than the group does on average; 1 is as fast. */
+  /** Factor by which the member's operations take longer than the group's on average. */
   slowness: number = 1;
+  /** Time of the last sample (ms of the port's clock). */
   #tookAt = 0;
-  /** No new work until then, because it said it is busy (ms of the port's clock). */
+  /** Time until which the member gets no new work, since it answered busy (ms of the port's clock). */
   busyUntil: number = 0;
   #busyFailures = 0;
-  /** Counts its changes of state. */
+  /** Number of the member's state changes. */
   moves: number = 0;
   #state: MemberState;
+  readonly #port: Port;
+  readonly #timing: GroupTiming;
+  readonly #onMoved: Moved;
 
   constructor(
     public config: MemberConfig,
-    private readonly port: Port,
-    private readonly group: GroupTiming,
-    private readonly onMoved: Moved,
+    port: Port,
+    timing: GroupTiming,
+    onMoved: Moved,
   ) {
     this.name = config.name;
+    this.#port = port;
+    this.#timing = timing;
+    this.#onMoved = onMoved;
     this.#state = { name: 'joining', since: port.now() };
   }
 
@@ -77,90 +90,93 @@ export class Member implements Timing {
     return this.#state.name === 'active';
   }
 
-  /** SoftHSM fails, and leaves objects behind, when token objects are written beside each other. */
+  /** True if writes run alone in the host (Rule 5). In parallel, SoftHSM's writes fail and leave partial objects. */
   get writesExclusively(): boolean {
     const { exclusiveWrites } = this.config;
     return exclusiveWrites === 'auto' ? this.manufacturer.startsWith('SoftHSM') : exclusiveWrites;
   }
 
-  /** In service: active, in reserve, or stale. */
+  /** True while the member is active, standby or stale. */
   get isServing(): boolean {
     return this.isActive || this.#state.name === 'standby' || this.#state.name === 'stale';
   }
 
-  /** The state it has when all is well. */
+  /** State that the member is to have when all is well. */
   get assignedState(): 'active' | 'standby' {
     return this.role.assigned ?? (this.config.standby ? 'standby' : 'active');
   }
 
-  /** It serves from now on, as what it is told to be. */
+  /** Has the member serve in its assigned state, or as stale. */
   serve(): void {
-    const since = this.port.now();
+    const since = this.#port.now();
     if (this.recovery.staleFor === undefined) this.move({ name: this.assignedState, since });
     else this.move({ name: 'stale', since, reason: this.recovery.staleFor });
     this.role.noteServed();
   }
 
+  /** Moves the member to a state (Rule 4), and tells the listener. */
   move(to: MemberState): void {
     const from = this.#state;
     this.#state = moved(from, to);
     this.moves += 1;
-    this.onMoved(this, from.name, reasonOf(to));
+    this.#onMoved(this, from.name, reasonOf(to));
   }
 
+  /** Makes a new connection. */
   connect(): Connection {
-    const connection = new Connection(this.port, this);
+    const connection = new Connection(this.#port, this);
     this.connection = connection;
     return connection;
   }
 
-  /** Says that this member failed a call; has an effect only on one that is in service. */
+  /** Raises a suspicion, unless there is one or the connection is no longer the member's. */
   suspect(connection: Connection, reason: string): void {
     if (connection !== this.connection || this.suspectedFor !== undefined) return;
     this.suspectedFor = reason;
     this.suspicion.fire();
   }
 
+  /** Keeps new work away for a while, after a busy answer. */
   backOff(): void {
     this.#busyFailures += 1;
     this.busyUntil =
-      this.port.now() + Math.max(1, backoff(this.#busyFailures, BUSY_FIRST, BUSY_MOST, this.port.random()));
+      this.#port.now() + Math.max(1, backoff(this.#busyFailures, BUSY_FIRST, BUSY_MOST, this.#port.random()));
   }
 
-  /** The work that waits for it, as far as it takes: what routing compares. */
+  /** Cost of one more job: the work that waits, times the slowness, by the weight. Routing compares it. */
   get cost(): number {
     return (((this.connection?.load ?? 0) + 1) * this.#slowness()) / this.config.weight;
   }
 
   longWriteTimeoutOf(kind: string): number {
-    return longWriteTimeout(this.#boundOf(kind), this.group.hangAfter, this.group.writeHangAfter);
+    return longWriteTimeout(this.#boundOf(kind), this.#timing.hangAfter, this.#timing.writeHangAfter);
   }
 
   timeoutOf(kind: string): number {
-    if (this.group.attemptTimeout !== 'adaptive') return this.group.attemptTimeout;
-    return attemptTimeout(this.#boundOf(kind), this.group.hangAfter);
+    if (this.#timing.attemptTimeout !== 'adaptive') return this.#timing.attemptTimeout;
+    return attemptTimeout(this.#boundOf(kind), this.#timing.hangAfter);
   }
 
   #boundOf(kind: string): number | undefined {
-    return this.latency.boundOf(kind) ?? this.group.latency.boundOf(kind);
+    return this.latency.boundOf(kind) ?? this.#timing.latency.boundOf(kind);
   }
 
   took(kind: string, duration: number, late: boolean): void {
     this.latency.update(kind, duration);
-    // What was late tells about this member, not about the operation.
-    if (!late) this.group.latency.update(kind, duration);
-    const expected = this.group.latency.meanOf(kind);
+    // A late operation tells of the member, not of the operation.
+    if (!late) this.#timing.latency.update(kind, duration);
+    const expected = this.#timing.latency.meanOf(kind);
     if (expected === undefined || expected <= 0) return;
     const ratio = Math.min(100, duration / expected);
     this.slowness += (ratio - this.slowness) * SLOWNESS_GAIN;
     this.slowness = Math.max(0.05, this.slowness);
-    this.#tookAt = this.port.now();
+    this.#tookAt = this.#port.now();
     this.#busyFailures = 0;
   }
 
-  // A member that was slow gets little work, so what is known of it grows old: it is forgiven with time.
+  // Decays with time: a slow member gets little work, so its samples grow old.
   #slowness(): number {
     if (this.slowness <= 1) return this.slowness;
-    return 1 + (this.slowness - 1) * 2 ** ((this.#tookAt - this.port.now()) / SLOWNESS_HALF_LIFE);
+    return 1 + (this.slowness - 1) * 2 ** ((this.#tookAt - this.#port.now()) / SLOWNESS_HALF_LIFE);
   }
 }

@@ -2,12 +2,12 @@ import type { Task } from '../base/task.js';
 import { sleepUntil } from '../base/waiting.js';
 import type { Group } from './group.js';
 
-/** So many times as long as a piece of work has taken, it rests afterwards. */
-const SHARE = 8;
-/** No rest is longer (ms). */
+/** Multiple of a piece of work's duration that the rest after it takes. */
+const REST_MULTIPLE = 8;
+/** Maximum of a rest (ms). */
 const LONGEST_REST = 100;
 
-/** Keeps long work to its share (Rule 17): while applications call, it works for a ninth of the time. */
+/** Pace of long work (Rule 17): while applications call, the work takes a ninth of the time. */
 export class Pace {
   #startedAt: number;
   #requests: number;
@@ -17,12 +17,12 @@ export class Pace {
     this.#requests = group.requests;
   }
 
-  /** After each piece of work. */
+  /** Rests after a piece of work, if applications have called meanwhile. */
   *rest(): Task<void> {
     const { group } = this;
     const { port } = group;
     if (group.requests > this.#requests) {
-      const until = port.now() + Math.min(LONGEST_REST, (port.now() - this.#startedAt) * SHARE);
+      const until = port.now() + Math.min(LONGEST_REST, (port.now() - this.#startedAt) * REST_MULTIPLE);
       this.#requests = group.requests;
       yield* sleepUntil(until);
     }

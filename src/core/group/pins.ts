@@ -4,47 +4,52 @@ import { Signal } from '../base/task.js';
 import type { PinNote } from '../records/record.js';
 import type { Member } from './member.js';
 
-/** The two PINs of a change. */
+/** PINs of a change: the former and the next one. */
 export interface PinPair {
   readonly operation: string;
   readonly former: SecretRef;
   readonly next: SecretRef;
 }
 
-/** The PIN of the members, and the one that some may have instead while it is being changed. */
+/** PINs of the members: the current one, and those of a change that is running. */
 export class Pins {
-  /** What the members' records say of a change that is not over everywhere. */
+  /** Newest PIN note of a change that is not over on every member. */
   note: PinNote | undefined;
-  /** The PINs of that change, or of the last one. */
+  /** PINs of that change, or of the last one. */
   pair: PinPair | undefined;
-  /** Members, by serial, that still have notes of an operation that is over. */
+  /** Changes that are over but whose notes still stand on a member: the operation, by the member's serial. */
   readonly uncleared: Map<string, string> = new Map<string, string>();
-  /** This process is changing it: nobody else here puts it in order. */
+  /** True while a task of this process changes the PIN; no other task completes the change then. */
   isBusy: boolean = false;
-  /** What an interrupted change was brought to in this process. */
+  /** PIN to which this process has brought the members after an interrupted change. */
   completedTo: SecretRef | undefined;
-  /** PINs of the application that came to nothing: whoever still holds one tries it no more. */
+  /** PINs that an application gave in vain; a task that still holds such a PIN does not try it. */
   readonly takenBack: WeakSet<SecretRef> = new WeakSet<SecretRef>();
-  /** Fires when more is known than before. */
+  /** Fires when the note or the pair changes. */
   readonly changed: Signal = new Signal();
 
-  constructor(
-    public current: SecretRef | undefined,
-    private readonly store: SecretStore,
-  ) {}
+  readonly #store: SecretStore;
 
-  /** The one of equal PINs that is in use already; the other is wiped. */
+  constructor(
+    /** Current PIN; undefined: no login. */
+    public current: SecretRef | undefined,
+    store: SecretStore,
+  ) {
+    this.#store = store;
+  }
+
+  /** Returns the secret in use that equals a new one, which is then wiped; else the new one. */
   intern(secret: SecretRef): SecretRef {
     for (const known of this.#known()) {
       if (known === secret) return known;
-      if (!this.store.areEqual(known, secret)) continue;
-      this.store.wipe(secret);
+      if (!this.#store.areEqual(known, secret)) continue;
+      this.#store.wipe(secret);
       return known;
     }
     return secret;
   }
 
-  /** A note was read on a member; the newest counts. */
+  /** Takes PIN notes that were read; the newest counts. */
   notice(notes: readonly PinNote[]): void {
     for (const note of notes) {
       if (this.note !== undefined && this.note.time >= note.time) continue;
@@ -53,31 +58,31 @@ export class Pins {
     }
   }
 
-  /** The PINs of the change were read. */
+  /** Takes the PINs of a change. */
   learn(pair: PinPair): void {
     this.pair = pair;
     this.changed.fire();
   }
 
-  /** The change is over everywhere; its PINs are still known. */
+  /** Forgets the note of a change that is over on every member; keeps its PINs. */
   forget(): void {
     if (this.note === undefined) return;
     this.note = undefined;
     this.changed.fire();
   }
 
-  /** Whether a member has notes of what is over, that nobody else takes off it. */
+  /** Returns true if notes of a change that is over stand on a member, and the running change will not remove them. */
   isUncleared(serial: string | undefined): boolean {
     const operation = this.uncleared.get(serial ?? '');
     return operation !== undefined && !(operation === this.note?.operation && this.note.state === 'changing');
   }
 
-  /** The PINs of the change that is under way; undefined where they are not known. */
+  /** PINs of the change that the note tells of; undefined if they are not known. */
   get pairOfNote(): PinPair | undefined {
     return this.pair !== undefined && this.pair.operation === this.note?.operation ? this.pair : undefined;
   }
 
-  /** What a login is tried with first. */
+  /** Returns the PIN that a login tries first; undefined: no login. */
   firstFor({ login: { trialPin, pin }, serial }: Member): SecretRef | undefined {
     if (this.current === undefined) return undefined;
     if (trialPin !== undefined) return trialPin;
@@ -86,24 +91,24 @@ export class Pins {
     return (hasMissed ? this.pairOfNote?.former : undefined) ?? this.current;
   }
 
-  /** What may be tried once when the first was refused. */
+  /** Returns the PIN that a login may try once after a refusal; undefined if there is none. */
   otherFor({ login: { trialPin, refusedPins } }: Member): SecretRef | undefined {
     if (trialPin !== undefined) return undefined;
     return this.#known().find((secret) => !refusedPins.has(secret));
   }
 
-  /** Wipes PINs that are none of those in use. */
+  /** Wipes those of the PINs that are not in use. */
   wipeUnless(secrets: readonly SecretRef[]): void {
     const known = this.#known();
-    for (const secret of secrets) if (!known.includes(secret)) this.store.wipe(secret);
+    for (const secret of secrets) if (!known.includes(secret)) this.#store.wipe(secret);
   }
 
-  /** Wipes the PINs of former changes that no login can need any more. */
+  /** Wipes the PINs of the last change, but the current one. */
   wipeFormer(): void {
-    const { pair, current, store } = this;
+    const { pair, current } = this;
     this.pair = undefined;
     if (pair === undefined) return;
-    for (const secret of [pair.former, pair.next]) if (secret !== current) store.wipe(secret);
+    for (const secret of [pair.former, pair.next]) if (secret !== current) this.#store.wipe(secret);
   }
 
   #known(): SecretRef[] {

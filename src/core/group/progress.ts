@@ -1,10 +1,10 @@
 import type { ProgressEvent } from '../base/event.js';
 import type { Group } from './group.js';
 
-/** It is told how far something has come at most so often (ms). */
-const TELL_EVERY = 250;
+/** Minimum interval between progress events (ms). */
+const EVENT_INTERVAL = 250;
 
-/** How far long work on a member has come, for whoever watches. */
+/** Progress of long work on a member, told by events. */
 export class Progress {
   readonly #startedAt: number;
   #toldAt: number;
@@ -20,11 +20,13 @@ export class Progress {
     this.#toldAt = this.#startedAt;
   }
 
+  /** Counts objects that are done. */
   advance(count = 1): void {
     this.#done += count;
-    if (this.group.port.now() - this.#toldAt >= TELL_EVERY) this.#tell();
+    if (this.group.port.now() - this.#toldAt >= EVENT_INTERVAL) this.#tell();
   }
 
+  /** Tells the end of the work. */
   finish(): void {
     if (this.total > 0) this.#tell();
   }

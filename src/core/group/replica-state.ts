@@ -1,23 +1,25 @@
 import type { Failure, PendingWork } from './job-outcome.js';
 
-/** What is known of a virtual object on one connection. */
+/** Replica of a virtual object on a connection, as far as it is known. */
 export type Replica =
   | {
       readonly kind: 'usable';
-      /** The real handle: eight bytes as the token gave them. */
+      /** Real handle: eight bytes. */
       readonly handle: Uint8Array;
-      /** Whether it was proven to be the group's key, or nothing could be proven. */
+      /** True if the replica was proven to be the group's key; false if the token can give no proof. */
       readonly proven: boolean;
     }
-  /** Another key of that name is there, or nothing; believed until `until`, since somebody may put it right. */
+  /** Another key of the identity, or none. Believed until a time (ms of the port's clock), since that may be mended. */
   | { readonly kind: 'misaligned' | 'absent'; readonly until: number };
 
-/** A login being made new, shared by all that found theirs lost. */
+/** Renewal of a login, shared by all calls that found the login lost. */
 export interface Renewal extends PendingWork {
+  /** Failure of the renewal; undefined if it succeeded or still runs. */
   readonly failure: Failure | undefined;
 }
 
-/** A search for a replica under way, shared by all that need it. */
+/** Search for a replica, shared by all calls that need it. */
 export interface Resolution extends PendingWork {
+  /** Result or failure; undefined while the search runs. */
   readonly result: Replica | Failure | undefined;
 }

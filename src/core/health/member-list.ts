@@ -4,7 +4,7 @@ import type { Member } from '../group/member.js';
 import { hasUnneeded, shortenJournals } from '../recovery/journal.js';
 import { keepMember } from './health.js';
 
-/** Keeps all members in service from now on, and their journals short. */
+/** Starts to keep all members in service and their journals short. */
 export function keepAll(group: Group): void {
   group.onRecordsRead = (records) => {
     if (hasUnneeded(group, records)) shortenJournals(group);
@@ -12,7 +12,7 @@ export function keepAll(group: Group): void {
   for (const member of group.members) keep(group, member);
 }
 
-/** Keeps a member in service from now on. */
+/** Starts to keep a member in service. */
 function keep(group: Group, member: Member): void {
   const running = group.port.start(keepMember(group, member));
   if (running.completed) return;
@@ -21,50 +21,53 @@ function keep(group: Group, member: Member): void {
     wake: () => {
       if (!group.keepers.delete(member)) return;
       group.members = group.members.filter((other) => other !== member);
-      // It only ends when the member is dismissed or the group closes; anything else is a fault of ours.
+      // The task ends when the member is removed or the group closes; any other end is a fault of this program.
       if (running.ended?.ok === false && running.ended.error !== undefined) group.port.warn(running.ended.error);
       group.changed.fire();
     },
   });
 }
 
-/** Takes a new member in; whether its token is one of the group's is found out when it joins. */
-export function addToList(group: Group, config: MemberConfig, isApplicant = false): Member {
+/**
+ * Adds a member to the list and starts to join it. `isBeingAdded`: its token may be outside the group until the group's
+ * record names it.
+ */
+export function addToList(group: Group, config: MemberConfig, isBeingAdded = false): Member {
   const member = group.makeMember(config);
-  if (isApplicant) member.role.beginAdding();
+  if (isBeingAdded) member.role.beginAdding();
   group.members = [...group.members, member];
   keep(group, member);
   return member;
 }
 
-/** Lets a member go: it finishes what is running. */
+/** Orders a member to leave; the member finishes the jobs that are running. */
 export function removeFromList(member: Member, reason: string): void {
   member.role.remove(reason);
   member.ordersChanged.fire();
   member.suspicion.fire();
 }
 
-/** Takes up which members are configured by now: those that are new, gone, or configured in another way. */
+/** Adds, removes and replaces members according to a new configuration. */
 export function applyConfiguration(group: Group, configs: readonly MemberConfig[]): void {
   for (const member of group.members) {
     const config = configs.find(({ name }) => name === member.name);
     if (member.role.removedFor !== undefined || member.role.isBeingAdded) continue;
-    if (config === undefined) removeFromList(member, 'it is no longer configured');
+    if (config === undefined) removeFromList(member, 'the member is no longer configured');
     else if (isSameToken(config, member.config)) {
       member.config = config;
       member.ordersChanged.fire();
       member.suspicion.fire();
-    } else removeFromList(member, 'it is configured in another way');
+    } else removeFromList(member, 'the configuration of the member has changed');
   }
   for (const config of configs) {
     const known = group.members.find(({ name, role }) => name === config.name && role.removedFor === undefined);
     if (known === undefined) addToList(group, config);
   }
-  const place = new Map(configs.map(({ name }, index) => [name, index]));
-  group.members = [...group.members].sort((a, b) => (place.get(a.name) ?? 64) - (place.get(b.name) ?? 64));
+  const order = new Map(configs.map(({ name }, index) => [name, index]));
+  group.members = [...group.members].sort((a, b) => (order.get(a.name) ?? 64) - (order.get(b.name) ?? 64));
 }
 
-/** Whether a member can be used as it is now configured without another host. */
+/** Returns true if a member can go on with its host under the new configuration. */
 function isSameToken(one: MemberConfig, other: MemberConfig): boolean {
   const parts = ({ module, token, env, libraryParameters, lanes, exclusiveWrites }: MemberConfig): string =>
     JSON.stringify([module, token, Object.entries(env).sort(), libraryParameters, lanes, exclusiveWrites]);

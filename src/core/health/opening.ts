@@ -4,12 +4,12 @@ import type { Task } from '../base/task.js';
 import { race } from '../base/waiting.js';
 import type { Group } from '../group/group.js';
 
-/** Once a member is in service, the others are waited for a little longer (ms). */
+/** Time that `open` waits for further members once one member serves (ms). */
 const GRACE = 1000;
 
 /**
- * Waits until the group can be used: until every member is in service or has failed, but not much longer
- * than the first took. Fails when no member came into service by the deadline, and at once on a wrong PIN.
+ * Waits until the group can be used: until every member serves or has failed, at most GRACE ms after the first one
+ * serves. Throws if no member serves by the deadline, and at once if a member refuses the PIN.
  */
 export function* awaitService(group: Group, deadline: number): Task<void> {
   const { port, logins } = group;
@@ -22,19 +22,19 @@ export function* awaitService(group: Group, deadline: number): Task<void> {
       throw new TokenError(
         logins.refusal.code,
         'C_Login',
-        'the PIN was tried once and not again',
+        'the member refused the PIN; the PIN is not tried again',
         [],
         logins.refusal.member,
       );
     }
     if (serving && !joining) return;
     if (!serving && group.isHopeless) throw failure(group, 'no member can be used');
-    // One that serves may be lost again at once.
+    // Begin again if the only serving member is lost.
     servesSince = serving ? (servesSince ?? port.now()) : undefined;
     const until = servesSince === undefined ? deadline : Math.min(deadline, servesSince + GRACE);
     if (port.now() >= until) {
       if (serving) return;
-      throw failure(group, 'no member came into service in time');
+      throw failure(group, 'no member came into service before the deadline');
     }
     yield* race([group.changed, logins.changed], until);
   }

@@ -18,54 +18,55 @@ import { isReserved } from '../objects/identity.js';
 import type { VirtualObject } from '../objects/object.js';
 import { withAttribute } from './job-builder.js';
 
-/** One object that a call makes. */
+/** Object that a call makes, as the call asks for it. */
 export interface ObjectRequest {
   readonly class: number;
-  /** CKA_KEY_TYPE or CKA_CERTIFICATE_TYPE; NaN for data objects, or where only the token knows. */
+  /** CKA_KEY_TYPE or CKA_CERTIFICATE_TYPE; NaN for data objects, or if only the token knows it. */
   readonly type: number;
-  /** What the application asked for, without CKA_TOKEN, with its class and type. */
+  /** Template of the application without CKA_TOKEN, completed with class and type. */
   readonly asked: readonly Attribute[];
-  /** Whether it is to be a token object. */
+  /** True if the object is to be a token object. */
   readonly token: boolean;
 }
 
-/** A call that makes objects, apart from where and how often it is run. */
+/** Call that makes objects, apart from the members that run it. */
 export interface CreationRequest {
   readonly function: string;
   readonly mechanism: number | undefined;
-  /** The objects it is made with. */
+  /** Objects that the call needs: the source of a copy, the unwrapping or base key, keys of the mechanism. */
   readonly uses: readonly VirtualObject[];
-  /** One, or the public and the private key of a pair. */
+  /** The object to be made; for a pair the public key, then the private key. */
   readonly requests: readonly ObjectRequest[];
-  /** Whether every member makes the same of it; otherwise one makes it and the others get copies. */
+  /** True if every member can make the same object itself; if not, one makes it and the others get copies. */
   readonly isRepeatable: boolean;
-  /** A copy's template says only what is other, and it is a token object at once. */
+  /** True for C_CopyObject: its template holds only what differs, and it makes a token object directly. */
   readonly isCopy: boolean;
-  /** The step that makes the parts, with the real handles of `uses` and a template a part. */
+  /** Returns the step that makes the objects, given the real handles of `uses` and one template for each request. */
   readonly step: (handles: readonly Uint8Array[], templates: readonly (readonly Attribute[])[]) => Step;
 }
 
-/** Whether it is a key that must not be seen: one that has a fingerprint and travels wrapped. */
+/** Returns true for secret and private keys: they have a fingerprint and travel wrapped. */
 export function isSecretRequest({ class: objectClass }: { readonly class: number }): boolean {
   return objectClass === CKO.secretKey || objectClass === CKO.privateKey;
 }
 
-/** Whether an object is for those only who have logged in; what a template leaves open, the object's class decides. */
-export function isPrivateRequest(part: ObjectRequest): boolean {
-  return isTrueIn(part.asked, CKA.private) ?? (isSecretRequest(part) || part.class === CKO.data);
+/** Returns the CKA_PRIVATE that the object will have; if the template does not set it, the class decides. */
+export function isPrivateRequest(request: ObjectRequest): boolean {
+  return isTrueIn(request.asked, CKA.private) ?? (isSecretRequest(request) || request.class === CKO.data);
 }
 
-/** The part of a pair, in a job whose step `index` made it. */
-export function refOf(creation: CreationRequest, part: number, index: number): ObjectRef {
-  return creation.requests.length === 2 && part === 1 ? { step: index, second: true } : { step: index };
+/** Returns the reference to the object of request number `request`, in a job whose step `index` makes the objects. */
+export function refOf(creation: CreationRequest, request: number, index: number): ObjectRef {
+  return creation.requests.length === 2 && request === 1 ? { step: index, second: true } : { step: index };
 }
 
+/** Returns the value of a boolean attribute; undefined if the template does not hold it. */
 export function isTrueIn(template: readonly Attribute[], type: number): boolean | undefined {
   const value = attributeIn(template, type);
   return value === undefined ? undefined : value[0] === 1;
 }
 
-/** The length of a secret's value as far as the request tells it. */
+/** Returns the length of a secret's value (bytes), from CKA_VALUE_LEN or CKA_VALUE; undefined if neither is given. */
 export function lengthIn(template: readonly Attribute[]): number | undefined {
   const length = attributeIn(template, CKA.valueLen);
   return length === undefined ? attributeIn(template, CKA.value)?.length : ulongOf(length);
@@ -84,23 +85,23 @@ function objectRequestOf(
 ): ObjectRequest {
   const label = attributeIn(template, CKA.label);
   if (label !== undefined && isReserved(label)) {
-    const explanation = "attribute label: labels that begin with 'pkcs11-ha:' are the group's own";
+    const explanation = "attribute label: labels that begin with 'pkcs11-ha:' are reserved for the group";
     throw new TokenError(CKR.attributeValueInvalid, functionName, explanation);
   }
   let asked = template.filter((attribute) => attribute.type !== CKA.token);
   asked = [...withAttribute(asked, { type: CKA.class, value: ulongBytes(objectClass) })];
-  const typeOfType = objectClass === CKO.certificate ? CKA.certificateType : CKA.keyType;
-  const given = attributeIn(template, typeOfType);
+  const typeAttribute = objectClass === CKO.certificate ? CKA.certificateType : CKA.keyType;
+  const given = attributeIn(template, typeAttribute);
   if (given === undefined && type !== undefined && !Number.isNaN(type)) {
-    asked.push({ type: typeOfType, value: ulongBytes(type) });
+    asked.push({ type: typeAttribute, value: ulongBytes(type) });
   }
-  // Said, because tokens differ in what they take for granted: a key that may not be taken out.
+  // Tokens have different defaults, so the template states them: private, and not extractable.
   if (isSecretRequest({ class: objectClass }) && functionName !== 'C_CopyObject') {
-    for (const [attribute, otherwise] of [
+    for (const [attribute, byDefault] of [
       [CKA.extractable, 0],
       [CKA.private, 1],
     ] as const) {
-      if (attributeIn(asked, attribute) === undefined) asked.push({ type: attribute, value: Uint8Array.of(otherwise) });
+      if (attributeIn(asked, attribute) === undefined) asked.push({ type: attribute, value: Uint8Array.of(byDefault) });
     }
   }
   return {
@@ -115,7 +116,7 @@ function classIn(template: readonly Attribute[]): number {
   return ulongOf(attributeIn(template, CKA.class) ?? new Uint8Array());
 }
 
-/** C_CreateObject. */
+/** Checks the template of a C_CreateObject and returns the creation request. */
 export function requestCreate(template: readonly Attribute[]): CreationRequest {
   const name = 'C_CreateObject';
   violationError(name, checkCreation(template));
@@ -130,24 +131,24 @@ export function requestCreate(template: readonly Attribute[]): CreationRequest {
   };
 }
 
-/** C_CopyObject. */
+/** Checks the template of a C_CopyObject and returns the creation request. */
 export function requestCopy(source: VirtualObject, template: readonly Attribute[]): CreationRequest {
   const name = 'C_CopyObject';
   const { description } = source;
   violationError(name, checkCopy(template, description.class));
-  const part = objectRequestOf(name, template, description.class, description.type, description.token);
+  const request = objectRequestOf(name, template, description.class, description.type, description.token);
   const described: readonly Attribute[] = [
     { type: CKA.label, value: description.label },
     ...(description.class === CKO.data ? [] : [{ type: CKA.id, value: description.id }]),
   ];
-  // Class and type only say what it is: a copy's template may not hold them.
-  const asked = [...described.filter(({ type }) => attributeIn(template, type) === undefined), ...part.asked];
+  // A copy's template may not hold class and type; `step` removes them.
+  const asked = [...described.filter(({ type }) => attributeIn(template, type) === undefined), ...request.asked];
   const fixed: readonly number[] = [CKA.class, CKA.keyType, CKA.certificateType];
   return {
     function: name,
     mechanism: undefined,
     uses: [source],
-    requests: [{ ...part, asked }],
+    requests: [{ ...request, asked }],
     isRepeatable: true,
     isCopy: true,
     step: ([handle = new Uint8Array(8)], [own = []]) =>
@@ -159,51 +160,56 @@ export function requestCopy(source: VirtualObject, template: readonly Attribute[
   };
 }
 
-/** C_UnwrapKey. */
+/** Returns the request of a call that makes one key from another key, in the same way on every member. */
+function requestFromKey(
+  name: 'C_UnwrapKey' | 'C_DeriveKey',
+  mechanism: Mechanism,
+  key: VirtualObject,
+  template: readonly Attribute[],
+  named: readonly VirtualObject[],
+  keyStep: (bound: Mechanism, handle: Uint8Array, template: readonly Attribute[]) => Step,
+): CreationRequest {
+  return {
+    function: name,
+    mechanism: mechanism.type,
+    uses: [key, ...named],
+    requests: [objectRequestOf(name, template, classIn(template), undefined)],
+    isRepeatable: true,
+    isCopy: false,
+    step: ([handle = new Uint8Array(8), ...others], [own = []]) => keyStep(bindObjects(mechanism, others), handle, own),
+  };
+}
+
+/** Checks the template of a C_UnwrapKey and returns the creation request. */
 export function requestUnwrap(
   mechanism: Mechanism,
   key: VirtualObject,
   wrapped: Uint8Array,
   template: readonly Attribute[],
+  /** Objects that the mechanism's parameter names. */
   named: readonly VirtualObject[] = [],
 ): CreationRequest {
   const name = 'C_UnwrapKey';
   violationError(name, checkMade(template, [CKO.secretKey, CKO.privateKey]));
-  return {
-    function: name,
-    mechanism: mechanism.type,
-    uses: [key, ...named],
-    requests: [objectRequestOf(name, template, classIn(template), undefined)],
-    isRepeatable: true,
-    isCopy: false,
-    step: ([handle = new Uint8Array(8), ...others], [own = []]) =>
-      step('C_UnwrapKey', bindObjects(mechanism, others), handle, wrapped, own),
-  };
+  return requestFromKey(name, mechanism, key, template, named, (bound, handle, own) =>
+    step(name, bound, handle, wrapped, own),
+  );
 }
 
-/** C_DeriveKey. */
+/** Checks the template of a C_DeriveKey and returns the creation request. */
 export function requestDerive(
   mechanism: Mechanism,
   key: VirtualObject,
   template: readonly Attribute[],
-  /** The objects that the mechanism's parameter names. */
+  /** Objects that the mechanism's parameter names. */
   named: readonly VirtualObject[] = [],
 ): CreationRequest {
   const name = 'C_DeriveKey';
   violationError(name, checkMade(template, [CKO.secretKey]));
-  return {
-    function: name,
-    mechanism: mechanism.type,
-    uses: [key, ...named],
-    requests: [objectRequestOf(name, template, classIn(template), undefined)],
-    isRepeatable: true,
-    isCopy: false,
-    step: ([handle = new Uint8Array(8), ...others], [own = []]) =>
-      step('C_DeriveKey', bindObjects(mechanism, others), handle, own),
-  };
+  return requestFromKey(name, mechanism, key, template, named, (bound, handle, own) => step(name, bound, handle, own));
 }
 
-/** C_GenerateKey. */
+/** Checks the template of a C_GenerateKey and returns the creation request. */
 export function requestGenerate(mechanism: Mechanism, template: readonly Attribute[]): CreationRequest {
   const name = 'C_GenerateKey';
   violationError(name, checkGeneration(mechanism.type, template));
@@ -218,7 +224,7 @@ export function requestGenerate(mechanism: Mechanism, template: readonly Attribu
   };
 }
 
-/** C_GenerateKeyPair. */
+/** Checks the templates of a C_GenerateKeyPair and returns the creation request. */
 export function requestGeneratePair(
   mechanism: Mechanism,
   publicTemplate: readonly Attribute[],

@@ -14,20 +14,20 @@ import {
 } from './operation.js';
 import { type DataKind, functionsOf } from './operation-kind.js';
 
-/** What an Init says. */
+/** Arguments of an Init: an operation that is begun on a session. */
 export interface Beginning {
   readonly kind: DataKind;
   readonly mechanism: Mechanism;
-  /** None for digests. */
+  /** The key; undefined for digests. */
   readonly key: VirtualObject | undefined;
-  /** The member whose own slot it is begun on. */
+  /** The member whose own slot the operation was begun on; undefined for the virtual slot. */
   readonly only?: Member | undefined;
 }
 
-/** Data of a multi-part operation; of digests also keys (C_DigestKey). */
+/** Part of a multi-part operation: data, or for digests also a key (C_DigestKey). */
 export type Part = Uint8Array | VirtualObject;
 
-/** How an operation ended: CKR_OK, or of a verification another code that is its result. */
+/** Result of an operation: its output, and CKR_OK or the code that a verification answered. */
 export interface DataResult {
   readonly code: number;
   readonly output: Buffer;
@@ -40,7 +40,7 @@ function isData(part: Part): part is Uint8Array {
   return part instanceof Uint8Array;
 }
 
-/** The output of a step, and what the token wrote to the mechanism's parameter on the way. */
+/** Returns the output of a step, and writes the values that the token returned to the mechanism's parameter. */
 export function outputIn(reply: JobReply, index: number, mechanism: Mechanism): Buffer {
   const value = reply.results[index]?.value;
   if (value === undefined) return NOTHING;
@@ -50,20 +50,23 @@ export function outputIn(reply: JobReply, index: number, mechanism: Mechanism): 
   return output;
 }
 
-/** Steps are made of calls that are only known by their kind; their shapes are those of functionsOf's rows. */
+/** Builds a step of a call from `functionsOf`; its arguments cannot be checked by type. */
 function stepOf(call: CallName, ...args: readonly unknown[]): Step {
   return { call, arguments: args };
 }
 
+/** Returns the step of the operation's Init. */
 export function initStep({ kind, mechanism }: Beginning, handle: Uint8Array | undefined): Step {
   const { init } = functionsOf[kind];
   return kind === 'digest' ? stepOf(init, mechanism) : stepOf(init, mechanism, handle ?? NO_HANDLE);
 }
 
+/** Returns the step of one Update. */
 export function updateStep({ kind }: Beginning, data: Uint8Array): Step {
   return stepOf(functionsOf[kind].update as CallName, data);
 }
 
+/** Returns the step of the Final; `signature` is the one that C_VerifyFinal checks. */
 export function finalStep({ kind }: Beginning, signature: Uint8Array | undefined): Step {
   const final = functionsOf[kind].final as CallName;
   return signature === undefined ? stepOf(final) : stepOf(final, signature);
@@ -90,7 +93,7 @@ function dataOperation<T>(
   };
 }
 
-/** Whether a member takes the Init, and the first Update after it; nothing comes of it. */
+/** Returns the operation that tries an Init on a member, and the first Update if given; the result is discarded. */
 export function checking(beginning: Beginning, first?: Uint8Array): Operation<undefined> {
   const { init, update } = functionsOf[beginning.kind];
   const more = first === undefined ? [] : [updateStep(beginning, first)];
@@ -104,18 +107,21 @@ export function checking(beginning: Beginning, first?: Uint8Array): Operation<un
   );
 }
 
-/** The PIN of a key that asks for it each time goes into the job; a login of a token in files is a write. */
+/**
+ * Returns the operation with a login between Init and data, for a CKA_ALWAYS_AUTHENTICATE key. The PIN is part of the
+ * job. If the member writes exclusively, its token writes at each login, so the job counts as a write.
+ */
 export function authenticating<T>(
   operation: Operation<T>,
-  pinOf: (place: Location) => { readonly length: number },
+  pinOf: (location: Location) => { readonly length: number },
 ): Operation<T> {
   return {
     ...operation,
-    job: (handles, place) => {
-      const { steps } = operation.job(handles, place);
+    job: (handles, location) => {
+      const { steps } = operation.job(handles, location);
       const [init, ...rest] = steps;
-      const secret = pinOf(place);
-      const writes = place.member.writesExclusively;
+      const secret = pinOf(location);
+      const writes = location.member.writesExclusively;
       if (init === undefined) return { steps };
       return {
         steps: [init, step('X_LogInAgain', secret.length), ...rest],
@@ -124,11 +130,11 @@ export function authenticating<T>(
         longWrite: writes,
       };
     },
-    read: (reply, place) => operation.read({ ...reply, results: reply.results.toSpliced(1, 1) }, place),
+    read: (reply, location) => operation.read({ ...reply, results: reply.results.toSpliced(1, 1) }, location),
   };
 }
 
-/** All data at once. */
+/** Returns the single-part operation, as one job: the Init, and the call with all data. */
 export function inOnePart(beginning: Beginning, data: Uint8Array, signature?: Uint8Array): Operation<DataResult> {
   const { kind, mechanism } = beginning;
   const { single } = functionsOf[kind];
@@ -147,7 +153,7 @@ export function inOnePart(beginning: Beginning, data: Uint8Array, signature?: Ui
   );
 }
 
-/** Everything that was recorded, as one job. Parts that come one after the other are one to the token. */
+/** Returns the recorded multi-part operation as one job; neighbouring data become one Update. */
 export function inParts(beginning: Beginning, parts: readonly Part[], signature?: Uint8Array): Operation<DataResult> {
   const { kind, mechanism, key } = beginning;
   const joined = joinParts(parts);
@@ -175,6 +181,7 @@ export function inParts(beginning: Beginning, parts: readonly Part[], signature?
   );
 }
 
+/** Concatenates neighbouring data; keys stay between them. */
 export function joinParts(parts: readonly Part[]): readonly Part[] {
   const joined: Part[] = [];
   let run: Uint8Array[] = [];
@@ -193,7 +200,7 @@ export function joinParts(parts: readonly Part[]): readonly Part[] {
   return joined;
 }
 
-/** What is cached of a check: the function, the mechanism and the shape of its parameter, without its bytes. */
+/** Returns the cache key of an init check: function, mechanism and the shape of its parameter, without its bytes. */
 export function shapeOf(name: string, { type, fields }: Mechanism): string {
   if (fields.length === 0) return labelFor(name, type);
   const shapes = fields.map((field) =>

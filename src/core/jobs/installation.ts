@@ -16,42 +16,46 @@ import { unwrapInputsOf } from './key-wrapping.js';
 import type { Login, MemberJob } from './member-job.js';
 import { comparedProvers, mayBeProbed, type Prover, proves, publicMaterialOf, signatureProver } from './proof.js';
 
-/** Where an object comes from on a member. */
+/** Source of an object on a member. */
 export type Origin =
-  /** The call itself makes it there too. */
+  /** The member runs the call itself. */
   | { readonly kind: 'made'; readonly creation: CreationRequest }
-  /** It comes wrapped. */
+  /** The member unwraps it. */
   | { readonly kind: 'unwrapped'; readonly wrapped: Wrapped }
-  /** It is there as a session object already. */
+  /** The member has it as a session object, made under that login. */
   | { readonly kind: 'kept'; readonly handle: Uint8Array; readonly login: Login }
-  /** It is public, or may be copied in the clear: the template holds its value. */
+  /** The template holds the value: the object is public, or may be copied in the clear. */
   | { readonly kind: 'created' };
 
-/** An object that is to be on a member. */
+/** Object that is to be installed on a member. */
 export interface PlannedReplica {
   readonly object: VirtualObject;
   readonly origin: Origin;
-  /** The whole template, without CKA_TOKEN. */
+  /** Complete template without CKA_TOKEN. */
   readonly template: readonly Attribute[];
+  /** True for a token object, false for a session object. */
   readonly token: boolean;
 }
 
-/** How an object stands where it was just put. */
+/** Object that was just installed on a member. */
 export interface InstalledReplica {
-  readonly piece: PlannedReplica;
+  readonly planned: PlannedReplica;
+  /** Real handle. */
   readonly handle: Uint8Array;
+  /** True if it was proven to be the group's key; false if nothing could be proven. */
   readonly proven: boolean;
 }
 
+/** Result of an installation job. */
 export interface InstallationResult {
   readonly installed: readonly InstalledReplica[];
-  /** All token objects that were written, records too. */
+  /** Real handles of all objects that were written, including records. */
   readonly handles: readonly Uint8Array[];
-  /** One that did not come out as it should. */
+  /** Object that became another one than planned: another identity or another key. */
   readonly wrong: VirtualObject | undefined;
 }
 
-/** Reads what came of a piece, and judges whether it is the object that it should be. */
+/** Adds the steps that read and prove an installed object to a job, and judges the reply. */
 export class InstalledReplicaReader {
   readonly #described: number;
   readonly #valueAt: number | undefined;
@@ -64,7 +68,7 @@ export class InstalledReplicaReader {
     readonly planned: PlannedReplica,
     builder: JobBuilder,
     ref: ObjectRef,
-    /** What the object's proofs were taken with. */
+    /** Salt that the object's proofs were taken with. */
     readonly salt: Uint8Array = group.salt,
   ) {
     const { object } = planned;
@@ -85,7 +89,7 @@ export class InstalledReplicaReader {
     return comparedProvers(description, this.salt).find(({ kind }) => reference.has(kind) && proves(kind));
   }
 
-  /** Whether it is the object that it should be; undefined where that cannot be told. */
+  /** Returns true if it is the planned object, false if it is another one, undefined if nothing could be proven. */
   judge(reply: JobReply): boolean | undefined {
     const { object } = this.planned;
     const read: readonly ReadAttribute[] = resultOf(reply, this.#described, 'C_GetAttributeValue');
@@ -103,13 +107,13 @@ export class InstalledReplicaReader {
 }
 
 /**
- * Puts objects on one member, in one job: makes each as a session object, asks for what proves it, keeps it as a
- * token object, and writes the records. A job that fails leaves nothing behind.
+ * Installs objects on one member in one job. Each is made as a session object, proven, and copied to a token object;
+ * then the records are written. A job that fails leaves nothing behind.
  */
 export class Installation {
   readonly #group: Group;
   readonly #member: Member;
-  readonly #pieces: readonly PlannedReplica[];
+  readonly #planned: readonly PlannedReplica[];
   readonly #records: readonly AnyRecord[];
   readonly #function: string;
   #readers: { readonly reader: InstalledReplicaReader; readonly kept: number }[] = [];
@@ -125,15 +129,15 @@ export class Installation {
     this.#group = group;
     this.#member = member;
     this.#function = functionName;
-    this.#pieces = plannedReplicas;
+    this.#planned = plannedReplicas;
     this.#records = records;
   }
 
-  /** Undefined when the member cannot be reached by a wrapped key. */
+  /** Returns the member job; undefined if a wrapped key cannot be unwrapped on this member. */
   memberJob(): MemberJob | undefined {
     const { ledger } = this.#group;
     const objects: VirtualObject[] = [];
-    for (const { origin } of this.#pieces) {
+    for (const { origin } of this.#planned) {
       if (origin.kind === 'made') objects.push(...origin.creation.uses);
       if (origin.kind === 'unwrapped') {
         const unwrapInputs = unwrapInputsOf(ledger, origin.wrapped, this.#member.serial);
@@ -141,21 +145,21 @@ export class Installation {
         objects.push(unwrapInputs.key);
       }
     }
-    const onLoginSession = this.#pieces.some(({ token }) => !token);
-    const [kept] = this.#pieces.flatMap(({ origin }) => (origin.kind === 'kept' ? [origin.login] : []));
+    const onLoginSession = this.#planned.some(({ token }) => !token);
+    const [kept] = this.#planned.flatMap(({ origin }) => (origin.kind === 'kept' ? [origin.login] : []));
     return {
       function: this.#function,
       objects,
       ...(kept === undefined ? {} : { login: kept }),
-      job: (handles) => ({ steps: this.#script(handles).steps, onLoginSession }),
+      job: (handles) => ({ steps: this.#build(handles).steps, onLoginSession }),
     };
   }
 
-  #script(handles: readonly Uint8Array[]): JobBuilder {
+  #build(handles: readonly Uint8Array[]): JobBuilder {
     const builder = new JobBuilder();
     this.#readers = [];
     let next = 0;
-    for (const planned of this.#pieces) {
+    for (const planned of this.#planned) {
       const { origin, token } = planned;
       const isDirect = !token || isUncopyable(planned) || (origin.kind === 'made' && origin.creation.isCopy);
       const template = isDirect
@@ -173,7 +177,7 @@ export class Installation {
         next += uses.length;
       } else if (origin.kind === 'unwrapped') {
         const unwrapInputs = unwrapInputsOf(this.#group.ledger, origin.wrapped, this.#member.serial);
-        if (unwrapInputs === undefined) throw new Error('a key was not wrapped for the member that is to get it');
+        if (unwrapInputs === undefined) throw new Error(`a key was not wrapped for ${this.#member.name}`);
         const handle = handles[next] ?? new Uint8Array(8);
         made = builder.add(step('C_UnwrapKey', unwrapInputs.mechanism, handle, unwrapInputs.blob, template));
         next += 1;
@@ -188,13 +192,14 @@ export class Installation {
     return builder;
   }
 
+  /** Reads the reply to the member job. */
   read(reply: JobReply): InstallationResult {
     const installed: InstalledReplica[] = [];
     let wrong: VirtualObject | undefined;
     for (const { reader, kept } of this.#readers) {
       const judgement = reader.judge(reply);
       if (judgement === false) wrong = reader.planned.object;
-      installed.push({ piece: reader.planned, handle: handleAt(reply, kept), proven: judgement === true });
+      installed.push({ planned: reader.planned, handle: handleAt(reply, kept), proven: judgement === true });
     }
     const written = this.#written.map((at) => handleAt(reply, at));
     const own = installed.map(({ handle }) => handle);
@@ -202,12 +207,12 @@ export class Installation {
   }
 }
 
-/** What may not be copied cannot come from a session object: it has to be written piece by piece. */
+/** Returns true if the object may not be copied: a session object cannot become a token object then. */
 function isUncopyable({ template }: PlannedReplica): boolean {
   return isTrueIn(template, CKA.copyable) === false;
 }
 
-/** The object that a step made. */
+/** Returns the real handle of the object that a step made. */
 function handleAt(reply: JobReply, index: number): Uint8Array {
   const result = reply.results[index];
   if (result?.code !== CKR_OK || !(result.value instanceof Uint8Array))

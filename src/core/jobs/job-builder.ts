@@ -5,10 +5,12 @@ import { ck } from '../../spec/constants.js';
 import { type Step, step } from '../../spec/job.js';
 import { type AnyRecord, recordTemplate } from '../records/record.js';
 
+/** CKA_TOKEN of a token object. */
 export const onToken: Attribute = { type: CKA.token, value: Uint8Array.of(1) };
+/** CKA_TOKEN of a session object. */
 export const inSession: Attribute = { type: CKA.token, value: Uint8Array.of(0) };
 
-/** The template with one attribute given, whatever it said of it before. */
+/** Returns the template with the attribute set or replaced. */
 export function withAttribute(template: readonly Attribute[], attribute: Attribute): readonly Attribute[] {
   return [...template.filter(({ type }) => type !== attribute.type), attribute];
 }
@@ -18,21 +20,23 @@ const lateTypes: ReadonlySet<number> = new Set(
 );
 
 /**
- * What an object gets only when it is kept: with it a session object could not be made into a token object, or not
- * be let go of again.
+ * Returns the attributes that only the token object gets (CKA_COPYABLE, CKA_MODIFIABLE or CKA_DESTROYABLE false): with
+ * them the session object could not be copied or destroyed.
  */
 export function lateIn(template: readonly Attribute[]): readonly Attribute[] {
   return template.filter(({ type, value }) => lateTypes.has(type) && value[0] === 0);
 }
 
+/** Returns the template without the attributes that `lateIn` gives. */
 export function withoutLate(template: readonly Attribute[]): readonly Attribute[] {
   return template.filter(({ type, value }) => !lateTypes.has(type) || value[0] !== 0);
 }
 
-/** The steps of a job that is being put together; each `add` says where its step stands. */
+/** Collects the steps of a job. */
 export class JobBuilder {
   readonly steps: Step[] = [];
 
+  /** Appends steps and returns the index of the first. */
   add(...steps: readonly Step[]): number {
     const first = this.steps.length;
     this.steps.push(...steps);
@@ -40,8 +44,8 @@ export class JobBuilder {
   }
 
   /**
-   * Makes a token object out of a session object, in one write of the token, and lets the session object go. Tokens
-   * write what they make anew piece by piece: who ends them in between finds half an object, a copy is nearly whole.
+   * Copies a session object to a token object and destroys the session object; returns the index of the copy's step.
+   * SoftHSM writes a new token object in many writes, a copy in few: a kill in between rarely leaves half an object.
    */
   persist(object: ObjectRef, late: readonly Attribute[] = []): number {
     const kept = this.add(step('C_CopyObject', object, [onToken, ...late]));
@@ -49,7 +53,7 @@ export class JobBuilder {
     return kept;
   }
 
-  /** Writes a record; gives the step whose object it is. */
+  /** Adds the steps that write a record; returns the index of the step that makes its token object. */
   addRecord(record: AnyRecord): number {
     const made = this.add(step('C_CreateObject', recordTemplate(record, false)));
     return this.persist({ step: made });

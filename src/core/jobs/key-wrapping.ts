@@ -1,9 +1,10 @@
-import { type Attribute, ulongBytes } from '../../spec/attribute.js';
+import { type Attribute, ulongBytes, ulongOf } from '../../spec/attribute.js';
 import type { ObjectRef } from '../../spec/calls.js';
 import { CKA, CKK, CKO } from '../../spec/codes.js';
 import { type JobReply, optional, resultOf, step } from '../../spec/job.js';
 import { encodeMechanism, type Mechanism } from '../../spec/mechanism.js';
 import { CKR_OK } from '../../spec/verdict.js';
+import type { Description } from '../objects/identity.js';
 import type { Wrapped } from '../objects/key-note.js';
 import { fromHex, hex } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
@@ -13,13 +14,13 @@ import { inSession, type JobBuilder } from './job-builder.js';
 
 const yes = Uint8Array.of(1);
 
-/** SHA-1 is all that every token has for it; nothing hangs on its resistance to collisions here. */
+/** RSA-OAEP with SHA-1, the only hash that every token offers; OAEP does not depend on its collision resistance. */
 export const oaep: Mechanism = encodeMechanism('transport', {
   name: 'RSA_PKCS_OAEP',
   params: { hash: 'SHA_1', mgf: 1, source: 1 },
 });
 
-/** A member's transport key as a session object that wraps. */
+/** Template of a member's public transport key as a session object that wraps. */
 export function transportTemplate({ modulus, publicExponent }: MemberNote): readonly Attribute[] {
   return [
     { type: CKA.class, value: ulongBytes(CKO.publicKey) },
@@ -34,35 +35,46 @@ export function transportTemplate({ modulus, publicExponent }: MemberNote): read
 }
 
 /**
- * What the record has for `wrap` where no mechanism wraps keys under the domain key: each travels for each member under
- * its transport key, which takes secret keys only.
+ * Value of the group record's `wrap` if no mechanism wraps keys under the domain key: every key is wrapped for each
+ * member under its transport key, which takes secret keys only.
  */
 export const forEachMember: number = oaep.type;
 
-/** Which way a secret of that length has to travel; of an unknown length it may be odd. */
-export function wrapMethodFor(
-  record: GroupRecord,
-  isGeneric: boolean,
-  length: number | undefined,
-): 'domain' | 'transports' {
+/** Way to wrap a key: under the domain key, or for each member under its transport key. */
+type WrapMethod = 'domain' | 'transports';
+
+/** Returns the way to wrap a key; `length` of a generic secret (bytes) is undefined if unknown, and may be odd then. */
+export function wrapMethodFor(record: GroupRecord, isGeneric: boolean, length: number | undefined): WrapMethod {
   if (record.wrap === forEachMember) return 'transports';
   if (!isGeneric || record.wrapsOddLengths) return 'domain';
   return length !== undefined && length % 8 === 0 ? 'domain' : 'transports';
 }
 
+/** Returns the way to wrap a key that exists; `valueLen` is its CKA_VALUE_LEN as the token gave it. */
+export function wrapMethodOf(
+  record: GroupRecord,
+  { class: objectClass, type }: Description,
+  valueLen: Uint8Array | undefined,
+): WrapMethod {
+  const isGeneric = objectClass === CKO.secretKey && type === CKK.genericSecret;
+  const length = valueLen === undefined ? 0 : ulongOf(valueLen);
+  return wrapMethodFor(record, isGeneric, length > 0 ? length : undefined);
+}
+
+/** Returns the mechanism that wraps keys under the domain key. */
 export function wrapMechanism(record: Pick<GroupRecord, 'wrap'>): Mechanism {
   return { type: record.wrap, fields: [] };
 }
 
-/** Adds the steps that wrap a key for all members; gives what reads the result. They may fail without harm. */
+/** Adds optional steps that wrap a key for all members; returns the function that reads the result from the reply. */
 export function addWrapping(
   builder: JobBuilder,
   record: GroupRecord,
-  way: 'domain' | 'transports',
+  method: WrapMethod,
   domain: ObjectRef,
   key: ObjectRef,
 ): (reply: JobReply) => Wrapped | undefined {
-  if (way === 'domain') {
+  if (method === 'domain') {
     const at = builder.add(optional(step('C_WrapKey', wrapMechanism(record), domain, key)));
     return (reply) =>
       reply.results[at]?.code === CKR_OK
@@ -83,14 +95,15 @@ export function addWrapping(
   };
 }
 
-/** What a member needs to take a wrapped key in; undefined when it was not wrapped for it. */
+/** Mechanism, key and bytes with which a member unwraps a key. */
 export interface UnwrapInputs {
   readonly mechanism: Mechanism;
-  /** The key of ours that unwraps it there. */
+  /** Domain key or private transport key. */
   readonly key: VirtualObject;
   readonly blob: Uint8Array;
 }
 
+/** Returns the inputs for the member of that serial; undefined if the key was not wrapped for it. */
 export function unwrapInputsOf(ledger: Ledger, wrapped: Wrapped, serial: string | undefined): UnwrapInputs | undefined {
   const { record } = ledger;
   if (record === undefined || serial === undefined) return undefined;

@@ -1,6 +1,6 @@
 import type { CallName } from '../../spec/calls.js';
 
-/** What an Init begins on a session (PKCS#11 2.40, sections 5.8 to 5.13), and a search. */
+/** Kind of an operation that an Init begins on a session (PKCS#11 2.40, sections 5.8 to 5.13), or a search. */
 export type OperationKind =
   | 'encrypt'
   | 'decrypt'
@@ -11,7 +11,7 @@ export type OperationKind =
   | 'verifyRecover'
   | 'search';
 
-/** The functions of one kind: with all data at once, or part by part. */
+/** Functions of one kind: `single` takes all data at once, `update` and `final` take it in parts. */
 interface KindFunctions {
   readonly init: CallName;
   readonly single: CallName;
@@ -19,10 +19,12 @@ interface KindFunctions {
   readonly final?: CallName;
 }
 
+/** Kinds whose Update returns data. */
 export type CipherKind = 'encrypt' | 'decrypt';
-/** The kinds that take data: all but searches. */
+/** Kinds that take data: all except searches. */
 export type DataKind = Exclude<OperationKind, 'search'>;
 
+/** Functions of each kind; recovery has no multi-part form. */
 export const functionsOf: Readonly<Record<DataKind, KindFunctions>> = {
   encrypt: { init: 'C_EncryptInit', single: 'C_Encrypt', update: 'C_EncryptUpdate', final: 'C_EncryptFinal' },
   decrypt: { init: 'C_DecryptInit', single: 'C_Decrypt', update: 'C_DecryptUpdate', final: 'C_DecryptFinal' },
@@ -33,14 +35,14 @@ export const functionsOf: Readonly<Record<DataKind, KindFunctions>> = {
   verifyRecover: { init: 'C_VerifyRecoverInit', single: 'C_VerifyRecover' },
 };
 
-/** Whether an Update gives data back as it goes. */
+/** Returns true if an Update of this kind returns data. */
 export function isCipher(kind: DataKind): kind is CipherKind {
   return kind === 'encrypt' || kind === 'decrypt';
 }
 
 const pairs: readonly string[] = ['digest encrypt', 'decrypt digest', 'encrypt sign', 'decrypt verify'];
 
-/** Whether two operations may be under way together: those of the dual-function calls (section 5.12). */
+/** Returns true if two operations may be active together, as the dual-function calls need (section 5.12). */
 export function mayGoTogether(one: OperationKind, other: OperationKind): boolean {
   return pairs.includes([one, other].sort().join(' '));
 }

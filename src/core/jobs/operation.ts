@@ -7,57 +7,60 @@ import type { Connection } from '../group/connection.js';
 import type { Member } from '../group/member.js';
 import type { VirtualObject } from '../objects/object.js';
 
-/** Where an attempt is made. */
+/** Member and connection of an attempt. */
 export interface Location {
   readonly member: Member;
   readonly connection: Connection;
 }
 
-/** A call as core sees it: what it needs, the job it is, and what the reply means. */
+/** Call as core sees it: the objects it needs, its job, and the meaning of the reply. */
 export interface Operation<T> {
-  /** The function that errors and events name. */
+  /** Function that errors and events name. */
   readonly function: string;
-  /** The objects it needs on the member that does it. */
+  /** Objects that the member needs for it. */
   readonly objects: readonly VirtualObject[];
   readonly mechanism: number | undefined;
+  /** Class of the call; decides whether it may be repeated (Rule 6). */
   readonly aspect: Aspect;
-  /** What its duration is compared with: function, mechanism and the size of the input. */
+  /** Label of operations of like duration: function, mechanism and magnitude of the input's size. */
   readonly kind: string;
-  /** The only member that may do it; any that can where none is named. */
+  /** The only member that may run it; if undefined, every member may. */
   readonly only?: Member | undefined;
-  /** Codes besides CKR_OK that are results. */
+  /** Codes besides CKR_OK that are results, not failures. */
   readonly results: ReadonlySet<number>;
-  /** The job, with the objects' real handles in their order. */
-  readonly job: (handles: readonly Uint8Array[], place: Location) => Job;
-  readonly read: (reply: JobReply, place: Location) => T;
+  /** Returns the job, given the real handles of `objects` in their order. */
+  readonly job: (handles: readonly Uint8Array[], location: Location) => Job;
+  readonly read: (reply: JobReply, location: Location) => T;
 }
 
-/** What a verification answers besides CKR_OK. */
+/** Codes with which a verification answers that a signature is not valid. */
 export const verificationFailures: ReadonlySet<number> = new Set([CKR.signatureInvalid, CKR.signatureLenRange]);
 const NO_HANDLE = new Uint8Array(8);
+/** `results` of an operation whose only result code is CKR_OK. */
 export const noCodes: ReadonlySet<number> = new Set();
 
-// The same string each time: it is looked up several times a call, and a new one would be hashed anew.
+/** Maximum number of labels cached for one function. A cached string is hashed once, a new one at every lookup. */
 const MOST_LABELS = 4096;
 const labels = new Map<string, Map<number, string>>();
 
 function labelOf(name: string, number: number, make: () => string): string {
-  const ofName = labels.get(name) ?? new Map<number, string>();
-  if (ofName.size === 0) labels.set(name, ofName);
-  const known = ofName.get(number);
+  const byNumber = labels.get(name) ?? new Map<number, string>();
+  if (byNumber.size === 0) labels.set(name, byNumber);
+  const known = byNumber.get(number);
   if (known !== undefined) return known;
-  if (ofName.size >= MOST_LABELS) ofName.clear();
+  if (byNumber.size >= MOST_LABELS) byNumber.clear();
   const label = make();
-  ofName.set(number, label);
+  byNumber.set(number, label);
   return label;
 }
 
+/** Returns the `kind` of an operation; `size` is that of its input (bytes), told apart by powers of two above 1 KiB. */
 export function kindOfOperation(name: string, mechanism: number | undefined, size: number): string {
   const magnitude = 32 - Math.clz32(size >>> 10);
   return labelOf(name, (mechanism ?? -1) * 64 + magnitude, () => `${name}:${mechanism ?? ''}:${magnitude}`);
 }
 
-/** A function with its mechanism. */
+/** Returns the label of a function with its mechanism. */
 export function labelFor(name: string, mechanism: number | undefined): string {
   return labelOf(name, (mechanism ?? -1) * 64 + 63, () => `${name}:${mechanism ?? ''}`);
 }
@@ -82,6 +85,7 @@ function operation<T>(
   };
 }
 
+/** C_Sign: returns the signature. */
 export function sign(mechanism: Mechanism, key: VirtualObject, data: Uint8Array): Operation<Buffer> {
   return operation(
     'C_Sign',
@@ -93,6 +97,7 @@ export function sign(mechanism: Mechanism, key: VirtualObject, data: Uint8Array)
   );
 }
 
+/** C_Verify: returns true if the signature is valid. */
 export function verify(
   mechanism: Mechanism,
   key: VirtualObject,
@@ -105,9 +110,7 @@ export function verify(
     mechanism,
     data.length,
     (handle) => ({ steps: [step('C_VerifyInit', mechanism, handle), step('C_Verify', data, signature)] }),
-    (reply) => {
-      return !verificationFailures.has(endOf(reply).code);
-    },
+    (reply) => !verificationFailures.has(endOf(reply).code),
   );
 }
 
@@ -116,6 +119,7 @@ function readCipher(mechanism: Mechanism, { output, returned }: CipherOutput): B
   return output;
 }
 
+/** C_Encrypt: returns the ciphertext; writes the values that the token returned to the mechanism's parameter. */
 export function encrypt(mechanism: Mechanism, key: VirtualObject, data: Uint8Array): Operation<Buffer> {
   return operation(
     'C_Encrypt',
@@ -127,6 +131,7 @@ export function encrypt(mechanism: Mechanism, key: VirtualObject, data: Uint8Arr
   );
 }
 
+/** C_Decrypt: returns the plaintext. */
 export function decrypt(mechanism: Mechanism, key: VirtualObject, data: Uint8Array): Operation<Buffer> {
   return operation(
     'C_Decrypt',
@@ -138,6 +143,7 @@ export function decrypt(mechanism: Mechanism, key: VirtualObject, data: Uint8Arr
   );
 }
 
+/** C_Digest: returns the digest. */
 export function digest(mechanism: Mechanism, data: Uint8Array): Operation<Buffer> {
   return operation(
     'C_Digest',
@@ -149,6 +155,7 @@ export function digest(mechanism: Mechanism, data: Uint8Array): Operation<Buffer
   );
 }
 
+/** C_GenerateRandom: returns `size` random bytes. */
 export function random(size: number): Operation<Buffer> {
   return operation(
     'C_GenerateRandom',
@@ -160,6 +167,7 @@ export function random(size: number): Operation<Buffer> {
   );
 }
 
+/** C_GetAttributeValue: returns the attributes in the order of `types`. */
 export function readAttributes(object: VirtualObject, types: readonly number[]): Operation<readonly ReadAttribute[]> {
   return operation(
     'C_GetAttributeValue',
@@ -171,7 +179,7 @@ export function readAttributes(object: VirtualObject, types: readonly number[]):
   );
 }
 
-/** C_GetObjectSize: as the token that is asked counts it. */
+/** C_GetObjectSize: returns the size (bytes) as the answering token counts it. */
 export function sizeOf(object: VirtualObject): Operation<number> {
   return operation(
     'C_GetObjectSize',
@@ -183,12 +191,12 @@ export function sizeOf(object: VirtualObject): Operation<number> {
   );
 }
 
-/** C_WrapKey: the wrapped form of `key` under `wrapping`. */
+/** C_WrapKey: returns `key` wrapped under `wrapping`. */
 export function wrapKey(
   mechanism: Mechanism,
   wrapping: VirtualObject,
   key: VirtualObject,
-  /** The objects that the mechanism's parameter names. */
+  /** Objects that the mechanism's parameter names. */
   named: readonly VirtualObject[] = [],
 ): Operation<Buffer> {
   return {

@@ -8,7 +8,7 @@ import type { PublicMaterial } from '../base/port.js';
 import type { Description } from '../objects/identity.js';
 import type { ProofKind } from '../objects/key-note.js';
 
-/** Kept truncated: enough to tell keys apart, too little to be of use. */
+/** Length of a proof (bytes): enough to tell keys apart; records hold no whole digest or MAC of a key. */
 const PROOF_LENGTH = 16;
 
 const digest = encodeMechanism('proof', 'SHA256');
@@ -21,7 +21,7 @@ const eddsa = encodeMechanism('proof', 'EDDSA');
 
 const statefulTypes: ReadonlySet<number> = new Set([CKK.hss, CKK.xmss, CKK.xmssmt]);
 
-// The base points of the NIST curves, by the DER of their object identifiers: fixed peers for a derivation.
+/** Base points of P-256, P-384 and P-521 by the DER of the curve's object identifier: fixed peers of a derivation. */
 const basePoints: ReadonlyMap<string, string> = new Map([
   [
     '06082a8648ce3d030107',
@@ -37,19 +37,18 @@ const basePoints: ReadonlyMap<string, string> = new Map([
   ],
 ]);
 
-/**
- * A way to prove which key a replica is: the steps that ask the token, the first of them being number `first` of
- * its job, and what the reply proves; empty when the token did not do it.
- */
+/** Way to prove which key a replica is. */
 export interface Prover {
   readonly kind: ProofKind;
+  /** Returns the steps that ask the token; `first` is the index of the first of them in its job. */
   readonly steps: (key: ObjectRef, first: number) => readonly Step[];
+  /** Returns the proof from the reply; empty if the token could not give it. */
   readonly read: (reply: JobReply, first: number) => Uint8Array;
 }
 
 const nothing = new Uint8Array();
 
-/** The value of a step, or undefined where it failed. */
+/** Returns the value of a step; undefined if it failed. */
 function answerOf<C extends CallName>(reply: JobReply, index: number, call: C): ResultOf<C> | undefined {
   return reply.results[index]?.code === CKR_OK ? resultOf(reply, index, call) : undefined;
 }
@@ -58,7 +57,7 @@ function truncated(bytes: Uint8Array): Uint8Array {
   return new Uint8Array(bytes.subarray(0, PROOF_LENGTH));
 }
 
-/** The digest of the key after the group's salt: nothing of the key's usage flags is needed for it. */
+/** Prover by the digest of the group's salt and the key (C_DigestKey), which needs no usage flag. */
 function digestProver(salt: Uint8Array): Prover {
   return {
     kind: 'digest',
@@ -75,7 +74,7 @@ function digestProver(salt: Uint8Array): Prover {
   };
 }
 
-/** A block of the group's own, encrypted or authenticated; it is a hash, so never zeros (GCM's hash key). */
+/** Prover that encrypts or authenticates the salt; the salt is a hash, so never all zeros (GCM's hash key). */
 function macProver(description: Description, salt: Uint8Array): Prover | undefined {
   if (description.type === CKK.aes || description.type === CKK.des3) {
     if (!description.encrypts) return undefined;
@@ -103,7 +102,7 @@ const derivedTemplate = [
   { type: CKA.valueLen, value: ulongBytes(32) },
 ];
 
-/** What the key is asked to derive with: a fixed peer, for EC keys the base point, for DH keys their base. */
+/** Returns the derivation with a fixed peer: the base point for EC keys, the base for DH keys. */
 function derivationOf(description: Description): Mechanism | undefined {
   if (!description.derives) return undefined;
   if (description.type === CKK.dh && description.base.length > 0) {
@@ -114,7 +113,7 @@ function derivationOf(description: Description): Mechanism | undefined {
   return encodeMechanism('proof', { name: 'ECDH1_DERIVE', params: { publicData: Buffer.from(point, 'hex') } });
 }
 
-/** The digest of what the key derives with a fixed peer. */
+/** Prover by the digest of the secret that the key derives with a fixed peer. */
 function deriveProver(description: Description, salt: Uint8Array): Prover | undefined {
   const mechanism = derivationOf(description);
   if (mechanism === undefined) return undefined;
@@ -141,7 +140,10 @@ const signers: ReadonlyMap<number, Mechanism> = new Map([
   [CKK.ecEdwards, eddsa],
 ]);
 
-/** A signature of `message` (of its SHA-256, but for Edwards keys); it is checked with the public key, not compared. */
+/**
+ * Prover that signs `message` (its SHA-256, except for Edwards keys); undefined if the key cannot sign. The signature
+ * is checked with the public key, not compared.
+ */
 export function signatureProver(
   description: Description,
   message: Uint8Array,
@@ -157,7 +159,7 @@ export function signatureProver(
   };
 }
 
-/** Can only disprove: tokens compute it differently, or let it be set. */
+/** Prover by CKA_CHECK_VALUE. It can only disprove: tokens compute it differently, or let it be set. */
 const checkValueProver: Prover = {
   kind: 'checkValue',
   steps: (key) => [step('C_GetAttributeValue', key, [CKA.checkValue])],
@@ -167,12 +169,12 @@ const checkValueProver: Prover = {
   },
 };
 
-/** Keys that must not be probed: a probe would use up a signature, or ask for a PIN. */
+/** Returns false for keys that must not be probed: a probe would use up a signature, or ask for a PIN. */
 export function mayBeProbed(description: Description): boolean {
   return !description.alwaysAuthenticate && !statefulTypes.has(description.type);
 }
 
-/** The ways whose results are compared, best first; a signature is apart, see `signatureProver`. */
+/** Returns the provers whose results are compared, best first; for signatures see `signatureProver`. */
 export function comparedProvers(description: Description, salt: Uint8Array): readonly Prover[] {
   if (!mayBeProbed(description)) return [];
   if (description.class === CKO.secretKey) {
@@ -184,12 +186,12 @@ export function comparedProvers(description: Description, salt: Uint8Array): rea
   return [deriveProver(description, salt)].filter((prover) => prover !== undefined);
 }
 
-/** Whether equal results prove that it is the same key. */
+/** Returns true if equal results of this kind prove that two replicas are the same key. */
 export function proves(kind: ProofKind): boolean {
   return kind !== 'checkValue';
 }
 
-/** What a signature of a private key is checked with, given its public point or value. */
+/** Returns the public key that a signature is checked with; `point` is the EC point or the DSA public value. */
 export function publicMaterialOf(
   { type, ecParams, prime, subprime, base }: Description,
   point: Uint8Array,

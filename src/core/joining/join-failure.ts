@@ -1,4 +1,4 @@
-/** Ends a join. `lasting`: trying again cannot help, only an operator can. */
+/** Failure of a join. If `lasting`, trying again cannot help, only an operator can. `code` is the token's CKR code. */
 export class JoinFailure extends Error {
   constructor(
     reason: string,

@@ -7,6 +7,7 @@ import { race } from '../base/waiting.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
+import { retryAfterRenewal } from '../group/repeated-reading.js';
 import { findRecords, foundIn, recordsIn } from '../records/ledger.js';
 import { isLater } from '../records/record.js';
 import { JoinFailure } from './join-failure.js';
@@ -15,19 +16,19 @@ import { renewLogin } from './login-renewal.js';
 import { logIn, logInOnSpareHost } from './pin-login.js';
 import { learnFrom } from './pin-record.js';
 
-/** Members that may still bring the group's record are looked at again so often (ms). */
+/** Interval between looks at joining members that may still bring the group's record (ms). */
 const LOOK_AGAIN = 25;
-/** Session counts that are no counts: effectively infinite, unavailable. */
+/** Tells whether a count of C_GetTokenInfo is a limit: not CK_EFFECTIVELY_INFINITE, CK_UNAVAILABLE_INFORMATION. */
 const isLimit = (count: number): boolean => count > 0 && count < 0xffff_ffff;
 
-/** `lasting`: trying again cannot help, only an operator can. */
+/** Result of a join. If `lasting`, trying again cannot help, only an operator can. */
 export type JoinResult =
   | { readonly ok: true }
   | { readonly ok: false; readonly reason: string; readonly lasting: boolean; readonly code: number | undefined };
 
 /**
- * Brings a member into service: starts its host, loads the library, finds the token, opens the lanes, logs
- * in. Ends by `deadline`; on a failure the host is left for the caller to end.
+ * Joins a member: starts its host, loads the library, finds the token, opens the lanes, logs in and reads the group's
+ * records. Ends by `deadline`. After a failure the caller ends the host.
  */
 export function* join(group: Group, member: Member, deadline: number): Task<JoinResult> {
   const connection = member.connect();
@@ -74,18 +75,14 @@ export function* join(group: Group, member: Member, deadline: number): Task<Join
 function checkToken(group: Group, member: Member, token: TokenInfo): void {
   if ((token.flags & CKF.tokenInitialized) === 0) throw new JoinFailure('the token is not initialized');
   if (member.serial !== undefined && member.serial !== token.serialNumber) {
-    throw new JoinFailure(`another token is there: serial ${token.serialNumber} instead of ${member.serial}`);
+    throw new JoinFailure(`another token was found: serial ${token.serialNumber} instead of ${member.serial}`);
   }
   const twin = group.members.find(({ serial, name }) => name !== member.name && serial === token.serialNumber);
   if (twin !== undefined)
-    throw new JoinFailure(
-      `it is the same token as that of ${twin.name} (serial ${token.serialNumber})`,
-      true,
-      CKR.actionProhibited,
-    );
+    throw new JoinFailure(`${twin.name} has the same token (serial ${token.serialNumber})`, true, CKR.actionProhibited);
 }
 
-/** Reads the group's records: whether the member is one of the group, and under which names its objects go. */
+/** Reads the group's records on the token, and checks that the token is a member; throws JoinFailure if it is not. */
 function* learnRecords(
   group: Group,
   member: Member,
@@ -94,32 +91,32 @@ function* learnRecords(
   deadline: number,
 ): Task<void> {
   const job = { steps: [findRecords] };
-  const end = yield* connection.retryAfterRenewal(() => tryJob(connection, job, deadline), deadline);
+  const end = yield* retryAfterRenewal(connection, () => tryJob(connection, job, deadline), deadline);
   const records = recordsIn(foundIn(replyIn(connection, job, end), 0));
   const own = records.group?.record;
   connection.records = records;
   member.recovery.setOfGroup(false);
-  // What an applicant holds is none of the group's.
+  // If the member is being added, its records are not yet those of this group.
   if (records.newer && !member.role.isBeingAdded) group.ledger.isNewer = true;
   if (group.isBeingCreated || member.role.isBeingAdded) return;
   group.changed.fire();
   if (own === undefined) yield* awaitRecord(group, member, connection, deadline);
   const known = group.ledger.record;
   const { serialNumber } = token;
-  // A new member that the others know gets its record from them.
+  // A new member that is being filled gets its record from the others.
   const isExpected = known !== undefined && group.ledger.isFilling(serialNumber);
   if (own === undefined) {
     if (known !== undefined && !isExpected)
-      throw new JoinFailure(`it has no group record, the others are of group ${known.label}`);
+      throw new JoinFailure(`the token has no group record; the other members are of the group ${known.label}`);
     if (isExpected) member.recovery.setOfGroup(true);
     return;
   }
   if (known !== undefined && known.id !== own.id)
-    throw new JoinFailure(`it belongs to another group: ${own.label}`, true);
+    throw new JoinFailure(`the token belongs to another group: ${own.label}`, true);
   const newest = known === undefined || isLater(own, known) ? own : known;
   if (!newest.members.some(({ serial }) => serial === serialNumber)) {
     if (own.members.some(({ serial }) => serial === serialNumber))
-      throw new JoinFailure('it was removed from the group', true);
+      throw new JoinFailure('the token was removed from the group', true);
     throw new JoinFailure(`the group ${own.label} does not know this token (serial ${serialNumber})`, true);
   }
   group.adopt(own);
@@ -128,13 +125,13 @@ function* learnRecords(
   member.recovery.setOfGroup(true);
   for (const other of group.members) {
     if (other.isActive && !other.recovery.isOfGroup && other.connection !== undefined)
-      other.suspect(other.connection, 'it has no group record');
+      other.suspect(other.connection, 'the token has no group record');
   }
 }
 
 /**
- * A member without a group record is of a group without records, or it is a blank token in a member's place: the
- * others tell which. It is not known before each of them has been read once, or could not be, or hangs.
+ * Waits until the other members can tell whether the group has a record. A token without one is of a group without
+ * records, or a blank token in a member's place. Members that have served, failed or hang are not waited for.
  */
 function* awaitRecord(group: Group, member: Member, connection: Connection, deadline: number): Task<void> {
   const { port, policy, ledger, members } = group;
@@ -152,23 +149,23 @@ function* awaitRecord(group: Group, member: Member, connection: Connection, dead
   }
 }
 
-/** Whether nothing is known yet of what its token says of the group. */
+/** Returns true while the member joins for the first time and its records have not been read. */
 function isJoiningFirst({ state, role: { hasServed }, connection }: Member): boolean {
   return state.name === 'joining' && !hasServed && connection?.records === undefined;
 }
 
-/** The token's sessions but for the one that is kept for the login. */
+/** Returns the number of sessions that the token allows besides the login session. */
 function sessionsOf({ maxSessionCount, maxRwSessionCount }: TokenInfo): number {
   return Math.min(...[maxSessionCount, maxRwSessionCount].filter(isLimit).map((limit) => limit - 1), FOREVER);
 }
 
-/** One lane must remain, and a session for streams where there is one. */
+/** Returns the number of lanes: at least one; if the token allows more than two, one session is left for streams. */
 function lanesOf(wanted: number, token: TokenInfo): number {
   const sessions = sessionsOf(token);
   return Math.max(1, Math.min(wanted, sessions > 2 ? sessions - 1 : sessions));
 }
 
-/** How many sessions may be held beside the lanes'. */
+/** Returns the maximum number of sessions that streams may hold. */
 function maxHeldSessionsOf(lanes: number, token: TokenInfo): number {
   return Math.max(1, Math.min(lanes, sessionsOf(token) - lanes));
 }

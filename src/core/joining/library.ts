@@ -7,11 +7,11 @@ import { race } from '../base/waiting.js';
 import type { TokenSelector } from '../configuration/configuration.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
-import { type Failure, failureOf, isFailure, type JobOutcome } from '../group/job-outcome.js';
+import { type Failure, failureOf, isFailure, type JobOutcome, replyOrFailure } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
 import { JoinFailure } from './join-failure.js';
 
-/** Starts a member's host and loads its library there. */
+/** Starts a member's host and loads its library in it. */
 export function* startLibrary(group: Group, member: Member, connection: Connection, deadline: number): Task<void> {
   const { module, libraryParameters, env } = member.config;
   connection.attachHost(
@@ -23,22 +23,28 @@ export function* startLibrary(group: Group, member: Member, connection: Connecti
   yield* load(connection, module, libraryParameters, deadline);
 }
 
-/** Runs a job of the join; whatever is not success ends the join with a reason. */
+/** Runs a job of the join; throws JoinFailure if it fails. */
 export function* perform(connection: Connection, job: Job, deadline: number): Task<JobReply> {
   return replyIn(connection, job, yield* tryJob(connection, job, deadline));
 }
 
-export function* tryJob(connection: Connection, job: Job, deadline: number): Task<JobReply | Failure> {
+/** Runs a job of the join and returns its outcome; undefined if the deadline passes. */
+export function* outcomeOf(connection: Connection, job: Job, deadline: number): Task<JobOutcome | undefined> {
   const ticket = connection.submit(job, 'join', deadline);
   yield* race([ticket], deadline);
-  const { outcome } = ticket;
+  return ticket.outcome;
+}
+
+/** Runs a job of the join and returns its reply or failure; throws JoinFailure if the deadline passes. */
+export function* tryJob(connection: Connection, job: Job, deadline: number): Task<JobReply | Failure> {
+  const outcome = yield* outcomeOf(connection, job, deadline);
   if (outcome === undefined) throw new JoinFailure(`${nameOf(job)} did not answer in time`);
-  const failure = failureOf(outcome);
-  return failure ?? (outcome as Extract<JobOutcome, { readonly kind: 'reply' }>).reply;
+  return replyOrFailure(outcome);
 }
 
 const nameOf = (job: Job): string => job.steps.at(-1)?.call ?? '';
 
+/** Returns the reply; throws JoinFailure for a failure. */
 export function replyIn(connection: Connection, job: Job, end: JobReply | Failure): JobReply {
   if (!isFailure(end)) return end;
   switch (end.kind) {
@@ -49,14 +55,13 @@ export function replyIn(connection: Connection, job: Job, end: JobReply | Failur
     case 'fault':
       throw end.error;
     default:
-      throw new JoinFailure(connection.end?.reason ?? `${nameOf(job)} was not begun in time`);
+      throw new JoinFailure(connection.end?.reason ?? `${nameOf(job)} did not begin in time`);
   }
 }
 
 function* load(connection: Connection, path: string, parameters: string, deadline: number): Task<void> {
-  const ticket = connection.submit({ steps: [step('X_Load', path, parameters)], sessionless: true }, 'join', deadline);
-  yield* race([ticket], deadline);
-  const { outcome } = ticket;
+  const job: Job = { steps: [step('X_Load', path, parameters)], sessionless: true };
+  const outcome = yield* outcomeOf(connection, job, deadline);
   if (outcome?.kind === 'reply') {
     const [result] = outcome.reply.results;
     if (result?.code === 0 || result?.code === CKR.cryptokiAlreadyInitialized) return;
@@ -73,15 +78,16 @@ function* load(connection: Connection, path: string, parameters: string, deadlin
   );
 }
 
-/** A token that a library shows, and the slot that it is in. */
+/** Token that a library shows, and its slot. */
 export interface FoundToken {
+  /** CK_SLOT_ID. */
   readonly slot: number;
-  /** Which of the slots that have a token it is, from 0. */
+  /** Index among the slots that have a token, from 0. */
   readonly index: number;
   readonly token: TokenInfo;
 }
 
-/** All tokens that a library shows, in the order of its slots. */
+/** Reads all tokens that a library shows, in the order of its slots; leaves out tokens that refuse C_GetTokenInfo. */
 export function* tokensOf(connection: Connection, deadline: number): Task<readonly FoundToken[]> {
   const slots = resultOf(
     yield* perform(connection, { steps: [step('C_GetSlotList', true)], sessionless: true }, deadline),
@@ -91,24 +97,24 @@ export function* tokensOf(connection: Connection, deadline: number): Task<readon
   const found: FoundToken[] = [];
   for (const [index, slot] of slots.entries()) {
     const job: Job = { steps: [step('C_GetTokenInfo', slot)], sessionless: true };
-    const ticket = connection.submit(job, 'join', deadline);
-    yield* race([ticket], deadline);
-    // One slot that cannot tell about its token is no reason to miss the others.
-    if (ticket.outcome?.kind === 'reply' && failureOf(ticket.outcome) === undefined) {
-      found.push({ slot, index, token: resultOf(ticket.outcome.reply, 0, 'C_GetTokenInfo') });
-    } else if (ticket.outcome?.kind !== 'reply') {
+    const outcome = yield* outcomeOf(connection, job, deadline);
+    // A slot that refuses C_GetTokenInfo does not hide the others.
+    if (outcome?.kind === 'reply' && failureOf(outcome) === undefined) {
+      found.push({ slot, index, token: resultOf(outcome.reply, 0, 'C_GetTokenInfo') });
+    } else if (outcome?.kind !== 'reply') {
       throw new JoinFailure(connection.end?.reason ?? 'C_GetTokenInfo did not answer in time');
     }
   }
   return found;
 }
 
+/** Returns true if the selector means this token. */
 export function isMeant({ serial, label, slot }: TokenSelector, { token, index }: FoundToken): boolean {
   if (serial !== undefined) return token.serialNumber === serial;
   return label === undefined ? index === slot : token.label === label;
 }
 
-/** The one token that is meant. */
+/** Finds the token that the selector means; throws JoinFailure if none or several match. */
 export function* findToken(connection: Connection, selector: TokenSelector, deadline: number): Task<FoundToken> {
   const found = yield* tokensOf(connection, deadline);
   const matching = found.filter((each) => isMeant(selector, each));
@@ -117,7 +123,8 @@ export function* findToken(connection: Connection, selector: TokenSelector, dead
     .map(([key, value]) => `${key} ${value}`)
     .join('');
   const [first] = matching;
-  if (first === undefined) throw new JoinFailure(`no token with ${wanted} among the ${found.length} of the module`);
+  if (first === undefined)
+    throw new JoinFailure(`no token with ${wanted} among the ${found.length} that the module shows`);
   if (matching.length > 1) throw new JoinFailure(`${matching.length} tokens have ${wanted}: select by serial`, true);
   return first;
 }

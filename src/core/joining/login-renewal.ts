@@ -10,8 +10,8 @@ import type { Renewal } from '../group/replica-state.js';
 import { acceptPin, otherPinThan } from './other-pin.js';
 
 /**
- * The login on a connection's anchor session. Rule 6 is kept by whoever calls this. A token in files writes its flags
- * at each login, and is lost as a whole when its host is killed inside of that (Rule 9).
+ * Returns the job that logs in on a connection's login session. The caller keeps Rule 6. If the member writes
+ * exclusively (SoftHSM), the job counts as a write: the token writes at each login, and a kill would lose it (Rule 9).
  */
 export function loginJob(member: Member, pin: SecretRef): Job {
   const longWrite = member.writesExclusively;
@@ -23,9 +23,9 @@ class Renewing extends PendingWork implements Renewal {
 }
 
 /**
- * Makes a connection's anchor session and login new, once for all calls that found theirs lost. A login voids
- * the real handles of the one before, so it begins a new epoch, and alone: no job straddles it (Rule 13). A PIN
- * that was refused is not tried again (Rule 6).
+ * Renews the sessions and the login of a connection, once for all calls that found them lost. A new login voids all
+ * real handles: it begins a new epoch, and no other job runs during it (Rule 13). A refused PIN is not tried again
+ * (Rule 6).
  */
 export function renewLogin(group: Group, member: Member, connection: Connection): Renewal {
   if (connection.renewing !== undefined) return connection.renewing;
@@ -62,7 +62,7 @@ function* renew(group: Group, member: Member, connection: Connection, work: Pend
   return undefined;
 }
 
-/** The PIN that was good before; once the other one, where it was changed meanwhile. */
+/** Logs in with the member's PIN; if that is refused, once with the other PIN of a change. */
 function* logInAgain(
   group: Group,
   member: Member,

@@ -4,17 +4,16 @@ import type { Task } from '../base/task.js';
 import { awaitCompletion } from '../base/waiting.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
-import { failureOf } from '../group/job-outcome.js';
+import { isFailure, replyOrFailure } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
 import { learnFromAll } from './pin-record.js';
 
-/** A program that gives the PIN is waited for so long (ms). */
+/** Longest wait for the source that the PIN is read from, which may be a program (ms). */
 const READ_WITHIN = 30_000;
 
 /**
- * What may be tried, once, after a member has refused a PIN that was right before: the other one of a change that
- * members tell of, or else what the configuration's source says by now. Undefined when there is nothing else, or
- * too few tries are left.
+ * Returns the PIN that may be tried once after a member has refused a PIN that was right before: the other PIN of a
+ * change, or the PIN read again from its source. Undefined if there is no other PIN, or the token has one try left.
  */
 export function* otherPinThan(
   group: Group,
@@ -45,19 +44,19 @@ function* readAgain({ pins, port }: Group, { login: { refusedPins } }: Member): 
   return secret;
 }
 
-/** Whether a token has more than its last try left. */
+/** Returns true if the token's flags say that more than the last try is left; false if the token could not be asked. */
 export function* maySpendTry({ port, policy }: Group, connection: Connection): Task<boolean> {
   const job = { steps: [step('C_GetTokenInfo', connection.slot)], sessionless: true };
-  const outcome = yield* connection.run(job, 'token', port.now() + policy.hangAfter);
-  if (outcome.kind !== 'reply' || failureOf(outcome) !== undefined) return false;
-  const { flags } = resultOf(outcome.reply, 0, 'C_GetTokenInfo');
+  const reply = replyOrFailure(yield* connection.run(job, 'token', port.now() + policy.hangAfter));
+  if (isFailure(reply)) return false;
+  const { flags } = resultOf(reply, 0, 'C_GetTokenInfo');
   return (flags & (CKF.userPinFinalTry | CKF.userPinLocked)) === 0;
 }
 
-/** A member has taken a PIN. */
+/** Notes that a member has taken a PIN. */
 export function acceptPin({ pins }: Group, member: Member, pin: SecretRef): void {
   member.login.accept(pin);
   if (member.login.trialPin !== undefined || pin === pins.current || pins.note !== undefined) return;
-  // It was changed by somebody else, and is over.
+  // If no change is known, another PIN is the result of a change by others that is over.
   pins.current = pin;
 }

@@ -11,19 +11,20 @@ import { failureOf, type JobOutcome } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
 import type { PinNote } from '../records/record.js';
 import { JoinFailure } from './join-failure.js';
+import { outcomeOf } from './library.js';
 import { loginJob } from './login-renewal.js';
 import { acceptPin, maySpendTry, otherPinThan } from './other-pin.js';
 import { readNotes } from './pin-record.js';
 
-/** So many logins without an answer are made on a member while the PIN is not proven. */
+/** Maximum number of logins without an answer on a member while the PIN is not proven. */
 const MOST_UNKNOWN_LOGINS = 3;
-/** Members whose notes are asked for are waited for until they can be asked; looked again so often (ms). */
+/** Interval between looks at a joining member until its notes can be read (ms). */
 const LOOK_AGAIN = 10;
 
 /**
- * The login of a join. The PIN is tried once, on one member at a time until it has been proven (Rule 6). Only a
- * refusal by a token whose PIN was just being changed says nothing of the PIN: such a member waits until another one
- * has told both PINs of the change, and is tried once with the other.
+ * Logs a joining member in. The PIN is tried once, and on one member at a time until a login has proven it (Rule 6).
+ * If a PIN change was interrupted on the token, its refusal does not condemn the PIN. Such a member waits until another
+ * member tells both PINs of the change, and tries the other PIN once.
  */
 export function* logIn(
   group: Group,
@@ -36,7 +37,7 @@ export function* logIn(
   yield* login.run();
 }
 
-/** With a PIN that is this token's alone: it is tried once, whatever comes of it, and says nothing of the group's. */
+/** Logs in once with a PIN that belongs to this token only; the outcome says nothing of the group's PIN. */
 export function* logInOnSpareHost(
   group: Group,
   member: Member,
@@ -44,30 +45,33 @@ export function* logInOnSpareHost(
   pin: SecretRef,
   deadline: number,
 ): Task<void> {
-  const ticket = connection.submit(loginJob(member, pin), 'join', deadline);
-  yield* race([ticket], deadline);
-  const { outcome, reason, code } = judgeLogin(group, member, ticket.outcome);
+  const ended = yield* outcomeOf(connection, loginJob(member, pin), deadline);
+  const { outcome, reason, code } = judgeLogin(group, member, ended);
   if (outcome === 'right') return;
-  // A token that has no PIN has looked at none.
+  // A token without a PIN did not count this as a wrong try, so another login is harmless.
   throw new JoinFailure(reason, code !== CKR.userPinNotInitialized, code);
 }
 
 class PinLogin {
   constructor(
-    private readonly group: Group,
-    private readonly member: Member,
-    private readonly connection: Connection,
-    private readonly token: TokenInfo,
-    private readonly deadline: number,
+    readonly group: Group,
+    readonly member: Member,
+    readonly connection: Connection,
+    readonly token: TokenInfo,
+    readonly deadline: number,
   ) {}
 
   *run(): Task<void> {
     const { group, member, token } = this;
     if (member.login.refusal !== undefined)
-      throw new JoinFailure(`${codeName(member.login.refusal)} at the login before`, true, member.login.refusal);
+      throw new JoinFailure(
+        `the last login was refused with ${codeName(member.login.refusal)}`,
+        true,
+        member.login.refusal,
+      );
     if ((token.flags & CKF.userPinLocked) !== 0)
       throw new JoinFailure("the token's user PIN is locked", true, CKR.pinLocked);
-    while (member.login.isPinInDoubt) yield* this.#wait([group.pins.changed], 'its PIN is just being changed');
+    while (member.login.isPinInDoubt) yield* this.#wait([group.pins.changed], "the token's PIN is being changed");
     yield* this.#awaitProof();
     const pin = group.pins.firstFor(member);
     if (pin === undefined) return;
@@ -86,17 +90,19 @@ class PinLogin {
     throw this.#refusedWith(code);
   }
 
+  /** Returns the PIN to try after a refusal; undefined if there is none. */
   *#otherThan(pin: SecretRef, refused: number | undefined): Task<SecretRef | undefined> {
     const { group, member, connection } = this;
     if (group.logins.isProven) {
       const other = yield* otherPinThan(group, member, connection, pin);
       if (other !== undefined || member.login.trialPin !== undefined) return other;
-      // The one that has proven the PIN may just be reading the other.
+      // The member that has proven the PIN may not have read the other PIN yet.
       if (!(yield* this.#isBeingChanged())) return undefined;
     }
     return yield* this.#awaitOther(pin, refused);
   }
 
+  /** Waits for a signal, at most until `until`; throws JoinFailure after the join's deadline or if the host ends. */
   *#wait(signals: readonly Signal[], reason: string, until: number = this.deadline): Task<void> {
     const { connection, deadline, group } = this;
     if (group.port.now() >= deadline) throw new JoinFailure(reason);
@@ -104,27 +110,27 @@ class PinLogin {
     if (connection.end !== undefined) throw new JoinFailure(connection.end.reason);
   }
 
-  /** A token with few tries left is not the one to find out whether the PIN is right, while another one may. */
+  /** If the token has few tries left, waits until another member has proven the PIN, or none can. */
   *#awaitProof(): Task<void> {
     const { group, member, token } = this;
     const { logins, port, policy } = group;
     if ((token.flags & (CKF.userPinCountLow | CKF.userPinFinalTry)) === 0) return;
     const until = port.now() + policy.hangAfter;
-    const isOpen = (other: Member): boolean =>
+    const mayProve = (other: Member): boolean =>
       other !== member &&
       other.state.name === 'joining' &&
       !other.login.awaitsProof &&
       other.login.refusal === undefined;
     member.login.setAwaitsProof(true);
     try {
-      while (!logins.isProven && !logins.isRefused && port.now() < until && group.members.some(isOpen))
+      while (!logins.isProven && !logins.isRefused && port.now() < until && group.members.some(mayProve))
         yield* this.#wait([logins.changed, group.changed], 'another member is still logging in', until);
     } finally {
       member.login.setAwaitsProof(false);
     }
   }
 
-  /** Waits for the member's turn to try. */
+  /** Waits until the member may try the PIN; throws JoinFailure if it must not be tried. */
   *#enter(pin: SecretRef): Task<void> {
     const { group, member, token } = this;
     const { logins } = group;
@@ -132,23 +138,26 @@ class PinLogin {
       if (logins.isRefused) throw this.#stopped();
       yield* this.#wait([logins.changed], 'another member is still logging in');
     }
-    if (this.#isTakenBack(pin)) {
-      // It was refused elsewhere, and another one was given since.
-      if (!logins.isProven) logins.leave('unknown', 0, member.name);
-      throw new JoinFailure('its PIN is another by now');
-    }
+    if (this.#isTakenBack(pin)) throw this.#givenUp(!logins.isProven);
     if (logins.isProven || !mayHaveBeenRefused(member, token)) return;
     logins.leave('unknown', 0, member.name);
-    throw new JoinFailure('logins ended without an answer, and the PIN is not known to be right', true);
+    throw new JoinFailure('too many logins ended without an answer, and no login has proven the PIN yet', true);
   }
 
+  /** Returns true if the application's login with this PIN has failed: the PIN is not used any more. */
   #isTakenBack(pin: SecretRef): boolean {
     return this.group.pins.takenBack.has(pin);
   }
 
+  /** Returns the failure for a PIN that was taken back; if `leaves`, lets the next member try first. */
+  #givenUp(leaves: boolean): JoinFailure {
+    if (leaves) this.group.logins.leave('unknown', 0, this.member.name);
+    return new JoinFailure("the application's login failed meanwhile, and its PIN is not used any more");
+  }
+
   #stopped(): JoinFailure {
-    const { code, member: where } = this.group.logins.refusal ?? { code: 0, member: '' };
-    return new JoinFailure(`no login is tried after ${codeName(code)} on ${where}`, true);
+    const { code, member } = this.group.logins.refusal ?? { code: 0, member: '' };
+    return new JoinFailure(`no login is tried, since ${member} answered ${codeName(code)}`, true);
   }
 
   #refusedWith(code: number): JoinFailure {
@@ -156,12 +165,12 @@ class PinLogin {
     return new JoinFailure(`C_Login answered ${codeName(code)}`, true, code);
   }
 
-  /** One try. Gives the code of a refusal, about which the others have not been told yet. */
+  /** Tries the PIN once; returns the code of a refusal, which the other members have not been told yet. */
   *#try(pin: SecretRef): Task<number | undefined> {
     const { group, member, connection, deadline } = this;
     const { logins, port, policy } = group;
     const ticket = connection.submit(loginJob(member, pin), 'join', deadline);
-    // The others wait for the first login; one that hangs must not hold them up for long.
+    // While the PIN is unproven the other members wait for this login: if it hangs, they go on after `hangAfter`.
     const patience = Math.min(deadline, port.now() + policy.hangAfter);
     yield* race([ticket], patience);
     const isLate = !ticket.completed;
@@ -170,33 +179,30 @@ class PinLogin {
       yield* race([ticket], deadline);
     }
     const { outcome, reason, code } = judgeLogin(group, member, ticket.outcome);
-    // Taken back meanwhile: what the token says of it is nobody's business any more.
-    if (this.#isTakenBack(pin)) {
-      if (!isLate) logins.leave('unknown', 0, member.name);
-      throw new JoinFailure('its PIN is another by now');
-    }
+    // If the PIN was taken back meanwhile, the outcome says nothing of the PIN that counts.
+    if (this.#isTakenBack(pin)) throw this.#givenUp(!isLate);
     if (outcome === 'right') {
       acceptPin(group, member, pin);
       logins.leave('right', 0, member.name);
       return undefined;
     }
     if (outcome === 'wrong') return code;
-    // One that was late has given its turn back: only what says something about the PIN is told then.
+    // A late login has let the next member try already.
     if (!isLate) logins.leave('unknown', 0, member.name);
     if (code === CKR.pinLocked) throw this.#refusedWith(code);
     throw new JoinFailure(reason);
   }
 
   /**
-   * After a refusal of a PIN that nobody has proven: the other one, where this token's PIN was just being changed.
-   * `refused` is undefined where that was known from a try before.
+   * Waits, after the refusal of a PIN that no login has proven, for the other PIN of a change on this token. `refused`
+   * is undefined if the token had refused the PIN before. Returns undefined if there is no change, or no try left.
    */
   *#awaitOther(pin: SecretRef, refused: number | undefined): Task<SecretRef | undefined> {
     const { group, member } = this;
     const { logins, pins } = group;
-    const isInDoubt = refused === undefined || (yield* this.#isBeingChanged());
+    const isChanging = refused === undefined || (yield* this.#isBeingChanged());
     member.login.addRefused(pin);
-    if (!isInDoubt || !this.#hasHope(pin)) {
+    if (!isChanging || !this.#mayBeTaken(pin)) {
       logins.leave('wrong', refused ?? CKR.pinIncorrect, member.name);
       return undefined;
     }
@@ -205,16 +211,16 @@ class PinLogin {
       const other = pins.otherFor(member);
       if (other !== undefined) return (yield* maySpendTry(group, this.connection)) ? other : undefined;
       if (logins.isRefused) throw this.#stopped();
-      if (!this.#hasHope(pin)) return undefined;
+      if (!this.#mayBeTaken(pin)) return undefined;
       yield* this.#wait(
         [pins.changed, logins.changed, group.changed],
-        'its PIN was refused, a change of the PIN was interrupted, and no other member can tell the other one',
+        'the token refused the PIN, a PIN change was interrupted, and no other member knows the other PIN',
       );
     }
   }
 
-  /** Whether another member may still take the PIN that this one has refused. */
-  #hasHope(pin: SecretRef): boolean {
+  /** Returns true if another member may still take the PIN that this one has refused. */
+  #mayBeTaken(pin: SecretRef): boolean {
     return this.group.members.some(
       (other) =>
         other.name !== this.member.name &&
@@ -225,26 +231,26 @@ class PinLogin {
     );
   }
 
-  /** Whether notes, on this token or on another one, say that its PIN may be another one than that of the others. */
+  /** Returns true if PIN notes, on this or another token, say that this token may have another PIN than the others. */
   *#isBeingChanged(): Task<boolean> {
     const { group, member, connection, token } = this;
     const { port, policy } = group;
     const until = Math.min(this.deadline, port.now() + policy.hangAfter);
-    const concernsIt = ({ state, participants, missed }: PinNote): boolean =>
+    const concernsToken = ({ state, participants, missed }: PinNote): boolean =>
       missed.includes(token.serialNumber) || (state === 'changing' && participants.includes(token.serialNumber));
-    if ((yield* readNotes(connection, until))?.some(concernsIt) === true) return true;
+    if ((yield* readNotes(connection, until))?.some(concernsToken) === true) return true;
     for (const other of group.members) {
       if (other.name === member.name) continue;
       while (other.state.name === 'joining' && other.connection?.isAttached !== true && port.now() < until)
         yield* race([group.changed, connection.ended], Math.min(until, port.now() + LOOK_AGAIN));
       if (other.connection?.isAttached !== true || other.connection.end !== undefined) continue;
-      if ((yield* readNotes(other.connection, until))?.some(concernsIt) === true) return true;
+      if ((yield* readNotes(other.connection, until))?.some(concernsToken) === true) return true;
     }
     return false;
   }
 }
 
-/** Of a PIN that has not been proven too many tries may lock the token, also those whose outcome nobody knows. */
+/** Returns true if another try may lock the token: logins without an answer may have been refusals. */
 function mayHaveBeenRefused(member: Member, token: TokenInfo): boolean {
   if (member.login.unknownLogins === 0) return false;
   return (
@@ -253,6 +259,7 @@ function mayHaveBeenRefused(member: Member, token: TokenInfo): boolean {
   );
 }
 
+/** Judgement of a login: `unknown` says nothing of the PIN. */
 interface LoginJudgement {
   readonly outcome: 'right' | 'wrong' | 'unknown';
   readonly reason: string;
@@ -265,7 +272,7 @@ function judgeLogin(group: Group, member: Member, outcome: JobOutcome | undefine
   if (outcome !== undefined && (failure === undefined || code === CKR.userAlreadyLoggedIn))
     return { outcome: 'right', reason: '', code };
   if (failure?.kind === 'code') {
-    // A locked PIN says nothing of the PIN that was tried.
+    // CKR_PIN_LOCKED says nothing of the PIN that was tried.
     const isRefused = code !== CKR.pinLocked && verdictOn(code, group.policy.verdicts) === 'credential';
     return { outcome: isRefused ? 'wrong' : 'unknown', reason: `C_Login answered ${codeName(code)}`, code };
   }

@@ -1,23 +1,24 @@
 import { type Attribute, ulongBytes } from '../../spec/attribute.js';
 import type { FoundObject } from '../../spec/calls.js';
 import { CKA, CKO } from '../../spec/codes.js';
-import { type Job, type Step, step } from '../../spec/job.js';
+import { type Job, resultOf, type Step, step } from '../../spec/job.js';
 import type { SecretStore } from '../base/port.js';
 import type { Task } from '../base/task.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
-import { failureOf } from '../group/job-outcome.js';
+import { isFailure, replyOrFailure } from '../group/job-outcome.js';
 import type { PinPair } from '../group/pins.js';
 import { JobBuilder } from '../jobs/job-builder.js';
 import { RESERVED_LABEL } from '../objects/identity.js';
 import { FORMAT, type PinNote, readRecord } from '../records/record.js';
 
-/** More of them are never there, but for the moment when one takes another's place. */
-const MOST = 16;
+/** Maximum number of notes or PIN records read from a token; normally there is one, and two while one is replaced. */
+const MOST_FOUND = 16;
+/** Byte code of the line feed between head and PINs. */
 const LINE_END = 0x0a;
 
 const APPLICATION = 'pkcs11-ha';
-/** Of its own, so that the PINs are only read by who looks for them. */
+/** CKA_APPLICATION of PIN records; a search for other records does not read the PINs. */
 const PAIR_APPLICATION = 'pkcs11-ha pin';
 const NOTE_LABEL = `${RESERVED_LABEL}pin-change`;
 
@@ -25,10 +26,10 @@ const dataClass: Attribute = { type: CKA.class, value: ulongBytes(CKO.data) };
 const yes = Uint8Array.of(1);
 const no = Uint8Array.of(0);
 
-/** Finds the notes that say that the PIN is being changed; nobody need be logged in. */
+/** Finds the PIN notes, which are public: no login is needed. */
 const noteTemplate: readonly Attribute[] = [dataClass, { type: CKA.label, value: Buffer.from(NOTE_LABEL) }];
 
-/** Finds the private records of the PINs of a change. */
+/** Finds the private records that hold the PINs of a change. */
 export const pairTemplate: readonly Attribute[] = [
   dataClass,
   { type: CKA.application, value: Buffer.from(PAIR_APPLICATION) },
@@ -38,11 +39,11 @@ function pairLabel(operation: string): string {
   return `${RESERVED_LABEL}pin ${operation}`;
 }
 
-/** Reads the notes. */
-export const findNotes: Step = step('X_Find', noteTemplate, MOST, [CKA.value]);
-/** Reads which records of PINs there are, without the PINs. */
-export const findPairLabels: Step = step('X_Find', pairTemplate, MOST, [CKA.label]);
-const findPairs: Step = step('X_Find', pairTemplate, MOST, [CKA.value]);
+/** Step that reads the PIN notes. */
+export const findNotes: Step = step('X_Find', noteTemplate, MOST_FOUND, [CKA.value]);
+/** Step that reads the labels of the PIN records, without the PINs. */
+export const findPairLabels: Step = step('X_Find', pairTemplate, MOST_FOUND, [CKA.label]);
+const findPairs: Step = step('X_Find', pairTemplate, MOST_FOUND, [CKA.value]);
 
 function writeNote(builder: JobBuilder, note: PinNote): void {
   const made = builder.add(
@@ -59,8 +60,8 @@ function writeNote(builder: JobBuilder, note: PinNote): void {
 }
 
 /**
- * The job that writes a note, and with it the PINs where there is a `pair`. The PINs are the end of the value, and
- * that the end of the job: the channel appends them from guarded memory. `joined` are both of them.
+ * Returns the job that writes a PIN note and, if there is a `pair`, the record of its PINs. The PINs end the value, and
+ * the value ends the job: the channel appends them from guarded memory. `joined` holds both PINs.
  */
 export function writingJob(note: PinNote, pair: PinPair | undefined, joined: Job['secret']): Job {
   const builder = new JobBuilder();
@@ -81,19 +82,20 @@ export function writingJob(note: PinNote, pair: PinPair | undefined, joined: Job
   return { steps: builder.steps, secret: joined };
 }
 
+/** Returns the PIN note in a found object; undefined if it is none. */
 export function noteIn({ attributes: [value] }: FoundObject): PinNote | undefined {
   const record = readRecord(value?.value ?? new Uint8Array());
   return typeof record === 'object' && record.kind === 'pin' ? record : undefined;
 }
 
-/** The operation of a record of PINs, by its label. */
+/** Returns the operation of a PIN record, from its label. */
 export function operationIn({ attributes: [label] }: FoundObject): string {
   return Buffer.from(label?.value ?? new Uint8Array())
     .toString('utf8')
     .slice(pairLabel('').length);
 }
 
-/** The PINs in a record's value, which is wiped; undefined where not all of it was written. */
+/** Reads the PINs in a record's value and wipes the value; undefined if the record is incomplete. */
 function pairIn({ attributes: [value] }: FoundObject, store: SecretStore): PinPair | undefined {
   const bytes = value?.value ?? new Uint8Array();
   try {
@@ -115,19 +117,18 @@ function pairIn({ attributes: [value] }: FoundObject, store: SecretStore): PinPa
   }
 }
 
-function* find(connection: Connection, steps: readonly Step[], deadline: number): Task<FoundObject[][] | undefined> {
-  const outcome = yield* connection.run({ steps }, 'find', deadline);
-  if (outcome.kind !== 'reply' || failureOf(outcome) !== undefined) return undefined;
-  return outcome.reply.results.map(({ value }) => value as FoundObject[]);
+function* find(connection: Connection, finding: Step, deadline: number): Task<readonly FoundObject[] | undefined> {
+  const reply = replyOrFailure(yield* connection.run({ steps: [finding] }, 'find', deadline));
+  return isFailure(reply) ? undefined : resultOf(reply, 0, 'X_Find');
 }
 
-/** The notes on a token, to be read by who is not logged in too; undefined when it cannot be asked. */
+/** Reads the PIN notes on a token, for which no login is needed; undefined if the token could not be asked. */
 export function* readNotes(connection: Connection, deadline: number): Task<readonly PinNote[] | undefined> {
-  const found = yield* find(connection, [findNotes], deadline);
-  return found?.[0]?.map(noteIn).filter((note) => note !== undefined);
+  const found = yield* find(connection, findNotes, deadline);
+  return found?.map(noteIn).filter((note) => note !== undefined);
 }
 
-/** Takes in what a token on which there is a login says of a change: the note, and its PINs where they are not known. */
+/** Takes in the notes of a PIN change on a token with a login, and its PINs if they are not known yet. */
 export function* learnFrom(
   { pins, port }: Group,
   connection: Connection,
@@ -138,8 +139,7 @@ export function* learnFrom(
   pins.notice(notes);
   const { note } = pins;
   if (note === undefined || pins.pairOfNote !== undefined) return notes;
-  const [found = []] = (yield* find(connection, [findPairs], deadline)) ?? [];
-  for (const object of found) {
+  for (const object of (yield* find(connection, findPairs, deadline)) ?? []) {
     const pair = pairIn(object, port.secrets);
     if (pair === undefined) continue;
     const former = pins.intern(pair.former);
@@ -150,7 +150,7 @@ export function* learnFrom(
   return notes;
 }
 
-/** The same from all members that serve. When none of them says anything of a change, there is none any more. */
+/** Takes in the notes from all serving members; if none has a note and no member is coming, the change is over. */
 export function* learnFromAll(group: Group, deadline: number): Task<void> {
   const isComing = group.members.some(({ state }) => state.name === 'joining' || state.name === 'recovering');
   let isOver = !isComing && group.members.some(({ isServing }) => isServing);

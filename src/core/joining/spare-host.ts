@@ -7,27 +7,33 @@ import { Member } from '../group/member.js';
 import { type JoinResult, join } from './join.js';
 import { type FoundToken, startLibrary, tokensOf } from './library.js';
 
-/** Nothing that runs there is charged. */
+/** Hang limits for leaving a spare host (ms). */
 const NO_LIMITS = { hangAfter: 0, writeHangAfter: 0 } as const;
 
+/** Result of a start: a member of the same token with a host of its own, or the reason for the failure. */
+type SpareHostStart =
+  | { readonly kind: 'started'; readonly member: Member }
+  | { readonly kind: 'failed'; readonly reason: string };
+
 /**
- * Another host for a member's token, that serves nobody else: it sees the token as it is now. A token may not be seen
- * by a host that starts while another host of it does (SoftHSM), which is likely just after a crash: so it is tried
- * again, as a member is. Without `logsIn` nobody logs in there. Gives the reason when there can be none. Whoever gets it ends it.
+ * Starts a further host on a member's token, which sees the token as it is now; the caller ends it with `endSpareHost`.
+ * A failed join is repeated until the deadline: SoftHSM may not show a token to a host that starts while another host
+ * of the token starts. If `logsIn` is false, the host does not log in.
  */
-export function* startSpareHost(group: Group, model: Member, deadline: number, logsIn = true): Task<Member | string> {
-  const member = spareFor(group, model);
+export function* startSpareHost(group: Group, model: Member, deadline: number, logsIn = true): Task<SpareHostStart> {
+  const member = spareMemberOf(group, model);
   if (!logsIn) member.login.skip();
   try {
-    return (yield* joinOnSpareHost(group, member, deadline))?.reason ?? member;
+    const failure = yield* joinOnSpareHost(group, member, deadline);
+    return failure === undefined ? { kind: 'started', member } : { kind: 'failed', reason: failure.reason };
   } finally {
     if (logsIn) model.login.learnRefusals(member.login);
   }
 }
 
-/** Reads what the token of a member that does not serve says of the group, once. */
+/** Reads the group's records on the token of a member that does not serve; a failed join is not repeated. */
 export function* inspectOnSpareHost(group: Group, model: Member, deadline: number): Task<void> {
-  const member = spareFor(group, model);
+  const member = spareMemberOf(group, model);
   try {
     yield* join(group, member, deadline);
   } finally {
@@ -37,14 +43,14 @@ export function* inspectOnSpareHost(group: Group, model: Member, deadline: numbe
   }
 }
 
-function spareFor(group: Group, model: Member): Member {
+function spareMemberOf(group: Group, model: Member): Member {
   const member = new Member({ ...model.config, lanes: 1 }, group.port, group.timing, () => {});
   member.serial = model.serial;
   member.login.copyFrom(model.login);
   return member;
 }
 
-/** Brings a member up that is none of those that serve. Gives why when that cannot be. */
+/** Joins a member that serves nobody, and repeats failed joins until the deadline; returns the last failure, if any. */
 export function* joinOnSpareHost(
   group: Group,
   member: Member,
@@ -63,16 +69,17 @@ export function* joinOnSpareHost(
       yield* sleepUntil(retryAt);
     }
   } finally {
-    // Whoever wanted it may have left meanwhile.
+    // If the waiting task was ended, its host has to end too.
     if (!isHandedOver) endSpareHost(member);
   }
 }
 
+/** Ends a spare host; does nothing if it has ended already. */
 export function endSpareHost({ connection }: Member): void {
   if (connection?.end === undefined) connection?.leave(NO_LIMITS);
 }
 
-/** The tokens that a library shows, looked at by a host of their own that does not stay; nobody logs in. */
+/** Lists the tokens of a library on a host that ends afterwards and does not log in. */
 export function* listTokens(group: Group, config: MemberConfig, deadline: number): Task<readonly FoundToken[]> {
   const member = new Member(config, group.port, group.timing, () => {});
   const connection = member.connect();

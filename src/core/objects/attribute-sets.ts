@@ -1,6 +1,6 @@
 import { ck } from '../../spec/constants.js';
 
-/** What is stated when an object is made on other members: all that can be, since tokens differ in what they assume. */
+/** Attributes that are stated when an object is made on other members, since tokens differ in their defaults. */
 export const statedTypes: readonly number[] = [
   'PRIVATE',
   'MODIFIABLE',
@@ -24,7 +24,7 @@ export const statedTypes: readonly number[] = [
   'ALWAYS_AUTHENTICATE',
 ].map((name) => ck(`CKA_${name}`));
 
-/** What tokens forget when a key is unwrapped: the group answers it from the key's record. */
+/** Attributes that tokens forget when a key is unwrapped; the group answers them from the key record. */
 export const forgottenTypes: readonly number[] = [
   'LOCAL',
   'KEY_GEN_MECHANISM',
@@ -36,7 +36,7 @@ export const forgottenTypes: readonly number[] = [
   'CHECK_VALUE',
 ].map((name) => ck(`CKA_${name}`));
 
-/** What a public key is made of. */
+/** Attributes that make up a public key. */
 export const materialTypes: readonly number[] = [
   'MODULUS',
   'PUBLIC_EXPONENT',
@@ -47,7 +47,7 @@ export const materialTypes: readonly number[] = [
   'EC_POINT',
 ].map((name) => ck(`CKA_${name}`));
 
-/** What makes up a key, or only says how to make one: no part of the template that it is unwrapped with. */
+/** Attributes that make up a key or say how to make one; the template for unwrapping a key leaves them out. */
 export const secretTypes: ReadonlySet<number> = new Set(
   [
     'VALUE',

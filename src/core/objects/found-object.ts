@@ -1,21 +1,19 @@
 import { sameBytes } from '../base/bytes.js';
-import type { Description } from './identity.js';
+import { type Description, keyOf } from './identity.js';
 
-/** An object as it was found on a member. */
+/** Object found on a member. */
 export interface FoundReplica {
+  /** Real handle: eight bytes. */
   readonly handle: Uint8Array;
   readonly description: Description;
   readonly identity: Uint8Array;
-  /** The digest of its public value, where that is part of the identity. */
+  /** Digest of the public value; empty if that is no part of the identity. */
   readonly valueDigest: Uint8Array;
-  /** What signatures of its private half are checked with: the EC point, or the DSA public value. */
+  /** EC point or DSA public value, which checks signatures of the private key. */
   readonly publicPoint: Uint8Array;
 }
 
-const keyOf = (identity: Uint8Array): string =>
-  Buffer.from(identity.buffer, identity.byteOffset, identity.byteLength).toString('latin1');
-
-/** All token objects of the applications on a member, as they were found under one login. */
+/** All token objects of applications on a member, found under one login (`epoch`), by identity. */
 export class Survey {
   readonly #byIdentity = new Map<string, FoundReplica[]>();
 
@@ -26,7 +24,7 @@ export class Survey {
     for (const found of objects) this.add(found);
   }
 
-  /** What was put there since. */
+  /** Adds an object that was written since. */
   add(found: FoundReplica): void {
     const key = keyOf(found.identity);
     const same = this.#byIdentity.get(key);
@@ -34,7 +32,7 @@ export class Survey {
     else same.push(found);
   }
 
-  /** What was taken away since. */
+  /** Removes an object that was destroyed since. */
   remove(identity: Uint8Array, handle: Uint8Array): void {
     const same = this.#byIdentity.get(keyOf(identity)) ?? [];
     const left = same.filter((found) => !sameBytes(found.handle, handle));

@@ -3,7 +3,7 @@ import type { ReadAttribute } from '../../spec/calls.js';
 import { CKA, CKK, CKO } from '../../spec/codes.js';
 import { sameBytes } from '../base/bytes.js';
 
-/** What is read of every object that is met. CKA_VALUE is not among it: it may be a key. */
+/** Attributes that are read of every object. CKA_VALUE is not among them, since it may be a key. */
 export const describedTypes: readonly number[] = [
   CKA.class,
   CKA.keyType,
@@ -25,11 +25,12 @@ export const describedTypes: readonly number[] = [
   CKA.derive,
 ];
 
-/** The public value of certificates, data objects and of DSA and DH public keys, where it identifies them. */
+/** Public value of certificates, data objects, and DSA and DH public keys, which is part of their identity. */
 export const publicValueTypes: readonly number[] = [CKA.value];
 
-/** An object as a token describes it, without its public value. */
+/** Description of an object by a token, without the public value. */
 export interface Description {
+  /** CKA_CLASS; NaN for a partial object. */
   readonly class: number;
   /** CKA_KEY_TYPE or CKA_CERTIFICATE_TYPE; NaN for data objects. */
   readonly type: number;
@@ -54,14 +55,19 @@ export interface Description {
 
 const empty = new Uint8Array();
 
-const placeOf = new Map(describedTypes.map((type, index) => [type, index]));
+/** Returns the key of an identity, or of other bytes, in a Map. */
+export function keyOf(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1');
+}
+
+const indexOf = new Map(describedTypes.map((type, index) => [type, index]));
 
 function readAt(attributes: readonly ReadAttribute[], type: number): Uint8Array {
-  const attribute = attributes[placeOf.get(type) ?? -1];
+  const attribute = attributes[indexOf.get(type) ?? -1];
   return attribute?.presence === 'present' ? attribute.value : empty;
 }
 
-// Copied: what is read lives in the reply's packet, a description lives on.
+// Copies the value: attributes point into the reply's packet, and a description outlives that.
 function valueAt(attributes: readonly ReadAttribute[], type: number): Uint8Array {
   const value = readAt(attributes, type);
   return value.length === 0 ? empty : new Uint8Array(value);
@@ -71,7 +77,7 @@ function isTrue(attributes: readonly ReadAttribute[], type: number): boolean {
   return readAt(attributes, type)[0] === 1;
 }
 
-/** Reads `describedTypes`. */
+/** Makes a description from the attributes of `describedTypes`, in their order. */
 export function describe(attributes: readonly ReadAttribute[]): Description {
   const certificate = readAt(attributes, CKA.certificateType);
   const objectClass = ulongOf(readAt(attributes, CKA.class));
@@ -96,40 +102,53 @@ export function describe(attributes: readonly ReadAttribute[]): Description {
   };
 }
 
-/** Labels that begin like this are the group's own: nobody sees such objects, and nobody may make them. */
+/** Makes a description from the values of `describedTypes`, in their order; undefined for an absent attribute. */
+export function describeValues(values: readonly (Uint8Array | undefined)[]): Description {
+  return describe(
+    values.map((value) =>
+      value === undefined
+        ? { presence: 'invalid', value: Buffer.alloc(0) }
+        : { presence: 'present', value: Buffer.from(value) },
+    ),
+  );
+}
+
+/** Prefix of the labels of the group's own objects, which applications neither see nor make. */
 export const RESERVED_LABEL = 'pkcs11-ha:';
 
 const reserved = Buffer.from(RESERVED_LABEL);
 
+/** Returns true if a label is one of the group's own objects. */
 export function isReserved(label: Uint8Array): boolean {
   return label.length >= reserved.length && sameBytes(label.subarray(0, reserved.length), reserved);
 }
 
-/** What an interrupted write leaves: an object that does not say what it is. */
+/** Returns true for a partial object, left by an interrupted write: it has no CKA_CLASS. */
 export function isHollow(description: Description): boolean {
   return Number.isNaN(description.class);
 }
 
-/** Whether the object's CKA_VALUE is public and part of its identity. */
+/** Returns true if the object's CKA_VALUE is public and part of its identity. */
 export function hasPublicValue({ class: objectClass, type }: Description): boolean {
   if (objectClass === CKO.data || objectClass === CKO.certificate) return true;
   return objectClass === CKO.publicKey && (type === CKK.dsa || type === CKK.dh);
 }
 
-/** Whether objects of equal identity are the same object, with nothing left to prove. */
+/** Returns true if objects of equal identity are the same object without a proof (Rule 12). */
 export function isProvenByIdentity(description: Description): boolean {
   if (hasPublicValue(description)) return true;
   if (description.class === CKO.publicKey) return description.modulus.length > 0 || description.ecPoint.length > 0;
   return description.class === CKO.privateKey && description.type === CKK.rsa && description.modulus.length > 0;
 }
 
-// Tokens differ in whether big integers carry leading zeros, and whether points are wrapped.
+// Makes big integers equal: only some tokens keep leading zeros.
 function withoutLeadingZeros(bytes: Uint8Array): Uint8Array {
   let start = 0;
   while (start < bytes.length - 1 && bytes[start] === 0) start += 1;
   return bytes.subarray(start);
 }
 
+// Makes EC points equal: only some tokens wrap them in an OCTET STRING.
 function unwrapOctetString(bytes: Uint8Array): Uint8Array {
   if (bytes[0] !== 0x04 || bytes.length < 3) return bytes;
   const length = bytes[1] ?? 0;
@@ -139,11 +158,11 @@ function unwrapOctetString(bytes: Uint8Array): Uint8Array {
 }
 
 /**
- * What makes objects on two members the same object: class, type, CKA_ID, CKA_LABEL and public material.
- * Canonical bytes, the same for every token and every process; `publicValue` by its digest.
+ * Returns the identity of an object: class, type, CKA_ID, CKA_LABEL and public material, as canonical bytes. Objects of
+ * equal identity on two members are replicas of one object. The public value enters by its digest.
  */
 export function identityOf(description: Description, publicValueDigest: Uint8Array = empty): Uint8Array {
-  // The public exponent is no part of a private key's identity: not every token tells it.
+  // The public exponent is no part of a private key's identity, since not every token tells it.
   const exponent = description.class === CKO.publicKey ? description.publicExponent : empty;
   const parts = [
     ulongBytes(description.class),
@@ -166,7 +185,7 @@ export function identityOf(description: Description, publicValueDigest: Uint8Arr
   return identity;
 }
 
-/** A template that finds objects of the identity and few others. */
+/** Returns a template that finds objects of an identity, and few others. */
 export function templateOf(description: Description): readonly Attribute[] {
   const template: Attribute[] = [
     { type: CKA.class, value: ulongBytes(description.class) },
@@ -180,7 +199,7 @@ export function templateOf(description: Description): readonly Attribute[] {
   return template;
 }
 
-/** A template that finds the public keys that may belong to a private key. */
+/** Returns a template that finds the public keys which may belong to a private key. */
 export function publicHalfTemplate(description: Description): readonly Attribute[] {
   return [
     { type: CKA.class, value: ulongBytes(CKO.publicKey) },
@@ -189,7 +208,7 @@ export function publicHalfTemplate(description: Description): readonly Attribute
   ];
 }
 
-/** Whether two descriptions may be of one object that has got another label or id. */
+/** Returns true if two descriptions may be of one object that was renamed: only label and id may differ. */
 export function isRenamed(one: Description, other: Description): boolean {
   const sameKind = one.class === other.class && Object.is(one.type, other.type);
   const material = ['modulus', 'publicExponent', 'ecParams', 'ecPoint', 'prime', 'subprime', 'base'] as const;

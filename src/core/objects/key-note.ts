@@ -1,37 +1,43 @@
-/** An attribute as records hold it: its type, and its value in hexadecimal. */
+/** Attribute in a record: type, and value in hexadecimal. */
 export type NotedAttribute = readonly [type: number, value: string];
 
-/** Which object: enough to find it on a token and to prove that it is the one. */
+/** Note of an object in a record: enough to find the object on a token and to prove it. */
 export interface ObjectNote {
   readonly handle: number;
+  /** Ordinal among copies that nothing else tells apart. */
   readonly ordinal: number;
-  /** What identifies it, as `describedTypes` are read; null for what it does not have. */
+  /** Values of `describedTypes` in hexadecimal, in their order; null for an absent attribute. */
   readonly described: readonly (string | null)[];
-  /** The digest of its public value, where that identifies it. */
+  /** Digest of the public value in hexadecimal; empty if that is no part of the identity. */
   readonly valueDigest: string;
-  /** What it may be used for, where that tells it from copies. */
+  /** Usage flags as a text, if they must tell the object from copies of its key; else null. */
   readonly use: string | null;
+  /** Proofs of the key, in hexadecimal. */
   readonly proofs: Readonly<Partial<Record<ProofKind, string>>>;
 }
 
-/** How a key of the group travels: wrapped under the domain key, or for each member under its transport key. */
+/** Wrapped form of a key: one under the domain key, or for each member one under its transport key, by serial. */
 export type Wrapped =
   | { readonly domain: string; readonly blob: string }
   | { readonly transports: Readonly<Record<string, string>> };
 
-/** A key that the group has made: what tokens forget of it, and its wrapped form where that is kept. */
+/** Key record: a key that the group has made, the attributes that tokens forget, and perhaps the wrapped form. */
 export interface KeyRecord {
   readonly kind: 'key';
   readonly note: ObjectNote;
+  /** Template that makes the key on a member. */
   readonly template: readonly NotedAttribute[];
-  /** What is answered instead of a token's own answer: members made it in different ways. */
+  /** Answers that the group gives instead of the token, since members made the key in different ways. */
   readonly answers: readonly NotedAttribute[];
+  /** Wrapped form, kept for members that come later; undefined if it is not kept. */
   readonly sealed: Wrapped | undefined;
-  /** The call that has made it. */
+  /** Id of the call that made the key. */
   readonly operation: string;
+  /** Process that wrote the record (see `Port.writer`). */
   readonly writer: string;
+  /** Timestamp (see `Group.nextTimestamp`). */
   readonly time: number;
 }
 
-/** What proves that two replicas are the same key, in the order of preference (Rule 12). */
+/** Kinds of proofs that two replicas are the same key, the best first (Rule 12). */
 export type ProofKind = 'digest' | 'mac' | 'signature' | 'derive' | 'checkValue';

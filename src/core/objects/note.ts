@@ -1,30 +1,36 @@
 import type { Attribute } from '../../spec/attribute.js';
-import { describe, describedTypes, identityOf } from './identity.js';
+import { describedTypes, describeValues, identityOf } from './identity.js';
 import type { NotedAttribute, ObjectNote, ProofKind } from './key-note.js';
 import { VirtualObject } from './object.js';
 
+/** Returns bytes as hexadecimal text. */
 export const hex = (bytes: Uint8Array): string =>
   Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex');
 
+/** Returns the bytes of a hexadecimal text. */
 export const fromHex = (text: string): Uint8Array => new Uint8Array(Buffer.from(text, 'hex'));
 
+/** Returns attributes in the form of records. */
 export function noteAttributes(attributes: readonly Attribute[]): NotedAttribute[] {
   return attributes.map(({ type, value }) => [type, hex(value)]);
 }
 
+/** Returns the attributes that a record holds. */
 export function attributesOf(noted: readonly NotedAttribute[]): Attribute[] {
   return noted.map(([type, value]) => ({ type, value: fromHex(value) }));
 }
 
+/** Returns proofs in the form of records. */
 export function noteProofs(proofs: ReadonlyMap<ProofKind, Uint8Array>): ObjectNote['proofs'] {
   return Object.fromEntries([...proofs].map(([kind, proof]) => [kind, hex(proof)]));
 }
 
+/** Returns the proofs that a record holds. */
 export function proofsIn(noted: ObjectNote['proofs']): Map<ProofKind, Uint8Array> {
   return new Map(Object.entries(noted).map(([kind, proof]) => [kind as ProofKind, fromHex(proof)]));
 }
 
-/** Notes an object; `described` as its `describedTypes` were read. */
+/** Returns the note of an object, whose `described` must be set. */
 export function noteObject(object: VirtualObject): ObjectNote {
   return {
     handle: object.handle,
@@ -36,19 +42,13 @@ export function noteObject(object: VirtualObject): ObjectNote {
   };
 }
 
-/** The object of a note, apart from the group's table: to look for it on a member. */
+/** Makes an object from a note, outside the object table, for looking for it on members. */
 export function objectOf(note: ObjectNote): VirtualObject {
   const described = describedTypes.map((_type, index) => {
     const value = note.described[index];
     return value === undefined || value === null ? undefined : fromHex(value);
   });
-  const description = describe(
-    described.map((value) =>
-      value === undefined
-        ? { presence: 'invalid', value: Buffer.alloc(0) }
-        : { presence: 'present', value: Buffer.from(value) },
-    ),
-  );
+  const description = describeValues(described);
   const valueDigest = fromHex(note.valueDigest);
   const object = new VirtualObject(note.handle, identityOf(description, valueDigest), description, note.ordinal);
   object.described = described;

@@ -6,8 +6,8 @@ import { race } from '../base/waiting.js';
 import type { Group } from '../group/group.js';
 
 /**
- * Where the configuration has no PIN, the application's goes to the members: to one of them first, and a refusal there
- * ends it (Rule 6). They come back on fresh hosts that log in.
+ * Logs all members in with the application's PIN, if the configuration has none. The members join on fresh hosts; one
+ * member tries the PIN first, and its refusal ends the login (Rule 6). Then no member is logged in, as before.
  */
 export function* tryApplicationPin(group: Group, pin: SecretRef, deadline: number): Task<void> {
   const { logins, pins, members } = group;
@@ -16,14 +16,19 @@ export function* tryApplicationPin(group: Group, pin: SecretRef, deadline: numbe
   restart(group);
   while (!members.some(({ isServing, recovery }) => isServing && !recovery.mustRestartHost)) {
     if (logins.refusal !== undefined)
-      throw takeBack(group, logins.refusal.code, 'it was tried once and not again', logins.refusal.member);
-    // Those that are told to come back have not tried it yet.
+      throw takeBack(
+        group,
+        logins.refusal.code,
+        'the member refused the PIN; the PIN is not tried again',
+        logins.refusal.member,
+      );
+    // A member that has yet to restart its host has not tried the PIN.
     const isHopeless = group.isHopeless && !members.some(({ recovery }) => recovery.mustRestartHost);
     const refused = members.find(({ login }) => login.refusal !== undefined);
     if (isHopeless && refused?.login.refusal !== undefined)
-      throw takeBack(group, refused.login.refusal, 'no member can be logged in to', refused.name);
+      throw takeBack(group, refused.login.refusal, 'no member accepts the login', refused.name);
     if (isHopeless || group.port.now() >= deadline)
-      throw takeBack(group, CKR.deviceRemoved, `no member could be logged in to: ${group.describeMembers()}`);
+      throw takeBack(group, CKR.deviceRemoved, `no member accepted the login: ${group.describeMembers()}`);
     yield* race([group.changed, logins.changed], deadline);
   }
 }
@@ -36,7 +41,7 @@ function restart({ members }: Group): void {
   }
 }
 
-/** Nobody is logged in, as before. */
+/** Forgets the PIN, restarts all hosts without a login, and returns the error. */
 function takeBack(group: Group, code: number, explanation: string, member?: string): TokenError {
   const { pins } = group;
   if (pins.current !== undefined) pins.takenBack.add(pins.current);

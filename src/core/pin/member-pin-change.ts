@@ -12,12 +12,13 @@ import { Member } from '../group/member.js';
 import { join } from '../joining/join.js';
 import { renewLogin } from '../joining/login-renewal.js';
 
-/** A trial takes at most so many times `hangAfter`. */
+/** Multiple of `hangAfter` that a trial may take at most. */
 const TRIAL_MULTIPLE = 5;
 
+/** Result of a trial. `unknown`: the login neither succeeded nor was refused. */
 type PinTrialResult = 'right' | 'refused' | 'unknown';
 
-/** Tries a PIN once on a host of its own, which sees the token as it is now. */
+/** Tries a PIN once on a fresh host, which sees the token as it is now. */
 function* tryPin(group: Group, model: Member, pin: SecretRef): Task<PinTrialResult> {
   const { port, policy } = group;
   const deadline = port.now() + policy.hangAfter * TRIAL_MULTIPLE;
@@ -29,7 +30,7 @@ function* tryPin(group: Group, model: Member, pin: SecretRef): Task<PinTrialResu
     if (member.connection !== undefined) yield* member.connection.giveUp(policy);
     if (member.login.pin === pin) return 'right';
     if (member.login.refusal !== undefined) return member.login.refusal === CKR.pinLocked ? 'unknown' : 'refused';
-    // A login without an answer may have been a try.
+    // Stop after a login without an answer: the token may have counted it as a try.
     if (joined.ok || joined.lasting || member.login.unknownLogins > 0) return 'unknown';
     const retryAt = port.now() + rejoinAfter(failures, port.random());
     if (retryAt >= deadline) return 'unknown';
@@ -37,23 +38,23 @@ function* tryPin(group: Group, model: Member, pin: SecretRef): Task<PinTrialResu
   }
 }
 
-/** What has become of a member's PIN: it is the new one, still the old one, or nobody knows which of them. */
-export interface MemberPinChange {
-  readonly end: 'turned' | 'unturned' | 'unknown';
+/** Result of a PIN change on one member: the member has the new PIN, the old PIN, or it is unknown which. */
+interface MemberPinChange {
+  readonly end: 'changed' | 'unchanged' | 'unknown';
   readonly code: number;
   readonly reason: string;
 }
 
 /**
- * Changes a member's PIN, and looks on another host what it is then: C_SetPIN is never repeated (Rule 6), and of
- * the two PINs each is tried once at most.
+ * Changes a member's PIN, then finds out on a fresh host which PIN the token has. C_SetPIN is never repeated (Rule 6),
+ * and each of the two PINs is tried at most once.
  */
 export function* changePinOn(group: Group, member: Member, from: SecretRef, to: SecretRef): Task<MemberPinChange> {
   const { pins } = group;
   member.login.beginPinChange();
   try {
     const change = yield* setPin(group, member, from, to);
-    if (change.end !== 'unturned') member.login.notePin(change.end === 'turned' ? to : undefined);
+    if (change.end !== 'unchanged') member.login.notePin(change.end === 'changed' ? to : undefined);
     return change;
   } finally {
     member.login.endPinChange();
@@ -67,7 +68,7 @@ function* setPin(group: Group, member: Member, from: SecretRef, to: SecretRef): 
   for (let isRenewed = false; ; isRenewed = true) {
     const { connection } = member;
     if (connection === undefined || !isReachable(member))
-      return { end: 'unturned', code: CKR.deviceRemoved, reason: `${name} is away` };
+      return { end: 'unchanged', code: CKR.deviceRemoved, reason: `${name} cannot be reached` };
     const secret = group.port.secrets.joined(from, to);
     const job: Job = {
       steps: [step('C_SetPIN', from.length, to.length)],
@@ -81,18 +82,18 @@ function* setPin(group: Group, member: Member, from: SecretRef, to: SecretRef): 
     try {
       const outcome = yield* connection.run(job, 'C_SetPIN', deadline);
       const failure = failureOf(outcome);
-      if (failure === undefined) return yield* lookWhich(group, member, from, to, 0, '');
+      if (failure === undefined) return yield* findPin(group, member, from, to, 0, '');
       if (failure.kind === 'fault') throw failure.error;
       if (failure.kind === 'lost' && failure.begun)
-        return yield* lookWhich(group, member, from, to, CKR.deviceRemoved, `${failure.reason} in C_SetPIN on ${name}`);
+        return yield* findPin(group, member, from, to, CKR.deviceRemoved, `${failure.reason} in C_SetPIN on ${name}`);
       if (failure.kind !== 'code')
-        return { end: 'unturned', code: CKR.deviceRemoved, reason: `${name} was lost before its PIN was changed` };
+        return { end: 'unchanged', code: CKR.deviceRemoved, reason: `${name} was lost before its PIN was changed` };
       const verdict = verdictOn(failure.code, policy.verdicts);
       const reason = `C_SetPIN answered ${codeName(failure.code)} on ${name}`;
-      if (verdict === 'credential' || verdict === 'caller') return { end: 'unturned', code: failure.code, reason };
-      if (verdict !== 'session') return yield* lookWhich(group, member, from, to, failure.code, reason);
-      // It was not done for want of a login: once more with a new one.
-      if (isRenewed) return { end: 'unturned', code: failure.code, reason };
+      if (verdict === 'credential' || verdict === 'caller') return { end: 'unchanged', code: failure.code, reason };
+      if (verdict !== 'session') return yield* findPin(group, member, from, to, failure.code, reason);
+      // The token did nothing because the login was lost: renew the login and try once more.
+      if (isRenewed) return { end: 'unchanged', code: failure.code, reason };
     } finally {
       group.port.secrets.wipe(secret);
     }
@@ -101,8 +102,11 @@ function* setPin(group: Group, member: Member, from: SecretRef, to: SecretRef): 
   }
 }
 
-/** Which of the two a token has; the likelier one is tried first. A `code` says that the change is not known to be done. */
-function* lookWhich(
+/**
+ * Finds out which of the two PINs a token has; tries the likelier PIN first. `code`: result of a C_SetPIN that may not
+ * have changed the PIN; 0 if C_SetPIN succeeded.
+ */
+function* findPin(
   group: Group,
   member: Member,
   from: SecretRef,
@@ -114,12 +118,12 @@ function* lookWhich(
   for (const pin of order) {
     const trial = yield* tryPin(group, member, pin);
     if (trial === 'right')
-      return { end: pin === to ? 'turned' : 'unturned', code: code === 0 ? CKR.deviceError : code, reason };
+      return { end: pin === to ? 'changed' : 'unchanged', code: code === 0 ? CKR.deviceError : code, reason };
     if (trial === 'unknown') break;
   }
   return {
     end: 'unknown',
     code: code === 0 ? CKR.deviceRemoved : code,
-    reason: `${reason === '' ? '' : `${reason}, and `}a login on ${member.name} could not show which PIN it has`,
+    reason: `${reason === '' ? '' : `${reason}, and `}a login on ${member.name} could not show which PIN the token has`,
   };
 }

@@ -10,8 +10,9 @@ import { changePinOn } from './member-pin-change.js';
 import { allBut, clearNotes, everything, holdersIn, writeNote } from './pin-notes.js';
 
 /**
- * Ends a change: `target` is the PIN from now on. Notes and PINs go; where members have missed it, they stay on the
- * others until these return. What could not be written or taken off somewhere is met again there.
+ * Ends a PIN change: `target` is the PIN from now on. Removes PIN notes and PINs from the members. If members have
+ * missed the change, the others keep a note with both PINs until those members return. A note that could not be written
+ * or removed on a member is dealt with when that member can be reached.
  */
 export function* spreadPin(
   group: Group,
@@ -24,7 +25,7 @@ export function* spreadPin(
   const holders = holdersIn(group).filter(
     ({ serial, login }) => login.pin === target && !missed.includes(serial ?? ''),
   );
-  // One that cannot be reached just now is cleared when it can.
+  // A member that cannot be reached now is cleared when it returns.
   for (const serial of note.participants) {
     if (!missed.includes(serial) && group.ledger.isMember(serial)) pins.uncleared.set(serial, note.operation);
   }
@@ -37,13 +38,13 @@ export function* spreadPin(
     return;
   }
   const isForward = target === pair.next;
-  // The other way round it is another change, from the PIN that was not to be.
+  // A change that goes back is a new one: from the PIN that was not kept to the former PIN.
   const operation = isForward ? note.operation : hex(port.randomBytes(8));
   const kept: PinNote = { ...note, operation, state: 'pending', missed, time: group.nextTimestamp() };
   const own: PinPair = isForward ? pair : { operation, former: pair.next, next: pair.former };
   for (const member of holders) {
     try {
-      // The old one goes when the new one is there.
+      // Write the new note before the old note is removed.
       yield* writeNote(group, member, kept, isForward ? undefined : own);
       if ((yield* clearNotes(group, member, allBut(kept))) && member.serial !== undefined)
         pins.uncleared.delete(member.serial);
@@ -56,8 +57,8 @@ export function* spreadPin(
 }
 
 /**
- * Puts in order what a change has left, as far as the members that are there allow: forward when one of them has the
- * new PIN already, else back. Whoever calls it has the right to, and has read what the members say.
+ * Completes an interrupted PIN change on the members in service: forward if one of them has the new PIN, else back. The
+ * caller holds the claim and has read the members' PIN notes.
  */
 export function* completePinChange(group: Group): Task<void> {
   const { pins } = group;
@@ -65,7 +66,7 @@ export function* completePinChange(group: Group): Task<void> {
   if (note === undefined || !mayBeCompleted(group, note)) return;
   const holders = holdersIn(group);
   if (pair === undefined) {
-    // Without PINs nothing was changed yet, or all is over.
+    // A note without PINs: either no member was changed yet, or the change is over.
     for (const member of holders) yield* clearNotes(group, member, everything);
     pins.forget();
     return;
@@ -76,11 +77,11 @@ export function* completePinChange(group: Group): Task<void> {
   const isChanging = note.state === 'changing';
   const concerned = [...(isChanging ? note.participants : []), ...(isForward ? note.missed : [])];
   const missed: string[] = [];
-  const settled: Member[] = [];
+  const completed: Member[] = [];
   for (const serial of new Set(concerned)) {
     if (!group.ledger.isMember(serial)) continue;
     const member = holders.find((holder) => holder.serial === serial);
-    if (member !== undefined && (yield* bringTo(group, member, target, other))) settled.push(member);
+    if (member !== undefined && (yield* bringTo(group, member, target, other))) completed.push(member);
     else missed.push(serial);
   }
   if (!isChanging && missed.length === note.missed.length) return;
@@ -88,11 +89,11 @@ export function* completePinChange(group: Group): Task<void> {
   pins.completedTo = target;
   yield* spreadPin(group, note, pair, target, missed);
   if (pins.note === undefined) pins.wipeFormer();
-  const names = settled.map(({ name }) => name);
+  const names = completed.map(({ name }) => name);
   group.emit({ type: 'pin', what: isForward ? 'finished' : 'rolled back', members: names });
 }
 
-/** Takes what is over off members that could not be reached when it ended. */
+/** Removes notes of finished changes from members that could not be reached at the end of those changes. */
 export function* clearRest(group: Group): Task<void> {
   const { uncleared, note } = group.pins;
   for (const member of holdersIn(group)) {
@@ -104,14 +105,14 @@ export function* clearRest(group: Group): Task<void> {
   }
 }
 
-/** Has a member have the PIN; false when that cannot be now. */
+/** Changes a member's PIN to the target if it is not that already; returns true if the member then has the target. */
 function* bringTo(group: Group, member: Member, target: SecretRef, other: SecretRef): Task<boolean> {
   if (member.login.pin === target) return true;
   if (member.login.pin !== other) return false;
-  return (yield* changePinOn(group, member, other, target)).end === 'turned';
+  return (yield* changePinOn(group, member, other, target)).end === 'changed';
 }
 
-/** Whether nobody works on a change any more. */
+/** Returns true if no process works on the change any more. */
 export function mayBeCompleted({ port }: Group, { state, writer, expires }: PinNote): boolean {
   if (state === 'pending' || writer === port.writer || port.isWriterGone(writer) === true) return true;
   return port.wallNow() >= expires && port.isWriterGone(writer) !== false;

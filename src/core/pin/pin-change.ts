@@ -4,34 +4,36 @@ import type { SecretRef } from '../../spec/job.js';
 import { recordOf } from '../administration/membership.js';
 import { TokenError } from '../base/error.js';
 import type { Task } from '../base/task.js';
-import { awaitResult, sleepUntil } from '../base/waiting.js';
+import { awaitClaim, awaitResult } from '../base/waiting.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import type { PinPair } from '../group/pins.js';
 import { learnFromAll } from '../joining/pin-record.js';
 import { hex } from '../objects/note.js';
 import type { PinNote } from '../records/record.js';
-import { learnRecord } from '../wrapping/membership-record.js';
+import { learnRecord } from '../wrapping/group-record-reading.js';
 import { changePinOn } from './member-pin-change.js';
 import { completePinChange, spreadPin } from './pin-change-completion.js';
 import { clearNotes, everything, holdersIn, writeNote } from './pin-notes.js';
 
-/** Whoever else changes the PIN is looked at again so often (ms). */
-const LOOK_AGAIN = 50;
-/** Nobody goes on with a change so long after its deadline (ms). */
+/** Interval between tries to claim the PIN change while another process holds the claim (ms). */
+const CLAIM_INTERVAL = 50;
+/** Time after the deadline of a change during which other processes leave that change alone (ms). */
 const GRACE = 60_000;
 
-export interface PinOptions {
-  /** Members that are away get the new PIN when they return; without it they have to be there. */
+/** Options of `changePin`. */
+interface PinOptions {
+  /** True if members that are away get the new PIN when they return; false if every member must be in service. */
   readonly pending: boolean;
-  /** Whether the caller would rather have it taken back; asked before each member's turn. */
+  /** Returns true if the caller gives up; asked before each member is changed. */
   readonly isUnwanted?: () => boolean;
 }
 
+/** Result of `changePin`. */
 export interface PinReport {
-  /** The members that have the new PIN. */
+  /** Members that have the new PIN. */
   readonly changed: readonly string[];
-  /** Those that get it when they return. */
+  /** Members that get the new PIN when they return. */
   readonly pending: readonly string[];
 }
 
@@ -39,14 +41,14 @@ function refuse(code: number, explanation: string): never {
   throw new TokenError(code, 'C_SetPIN', explanation);
 }
 
-/** The name by which one process of the machine at a time changes the PIN, or puts it in order. */
+/** Returns the name that a process of this machine claims while it changes the PIN or completes a change. */
 export function claimName({ ledger }: Group): string {
   return `pkcs11-ha pin ${ledger.record?.id ?? ''}`;
 }
 
 /**
- * Gives all members a new PIN, or none. Begun is finished, or taken back, whether the caller stays or not: a caller
- * that leaves in the middle has it taken back.
+ * Gives a new PIN to all members or to none. The change goes on without its caller: if the caller leaves in the middle,
+ * the members get the former PIN back.
  */
 export function* changePin(group: Group, next: SecretRef, options: PinOptions, deadline: number): Task<PinReport> {
   const change = new PinChange(group, next, options, deadline);
@@ -59,23 +61,28 @@ export function* changePin(group: Group, next: SecretRef, options: PinOptions, d
   }
 }
 
+/** Change of the PIN on all members. */
 class PinChange {
-  /** Nobody waits for it any more. */
+  readonly #group: Group;
+  readonly #next: SecretRef;
+  readonly #options: PinOptions;
+  readonly #deadline: number;
+  /** True once the caller has left. */
   isAbandoned = false;
 
-  constructor(
-    private readonly group: Group,
-    private readonly next: SecretRef,
-    private readonly options: PinOptions,
-    private readonly deadline: number,
-  ) {}
+  constructor(group: Group, next: SecretRef, options: PinOptions, deadline: number) {
+    this.#group = group;
+    this.#next = next;
+    this.#options = options;
+    this.#deadline = deadline;
+  }
 
-  get isGivenUp(): boolean {
-    return this.isAbandoned || this.options.isUnwanted?.() === true;
+  #isGivenUp(): boolean {
+    return this.isAbandoned || this.#options.isUnwanted?.() === true;
   }
 
   *run(): Task<PinReport> {
-    const { group, next } = this;
+    const group = this.#group;
     const { pins } = group;
     const release = yield* this.#claim();
     pins.isBusy = true;
@@ -83,59 +90,52 @@ class PinChange {
       return yield* this.#carryOut();
     } finally {
       pins.isBusy = false;
-      // Whoever logs in now does so with the PIN of now.
+      // Keep the current PIN only: later logins use that one.
       if (pins.note === undefined) pins.wipeFormer();
-      pins.wipeUnless([next]);
+      pins.wipeUnless([this.#next]);
       release();
       pins.changed.fire();
     }
   }
 
   *#claim(): Task<() => void> {
-    const { group, deadline } = this;
+    const group = this.#group;
     recordOf(group);
-    if (group.pin === undefined) refuse(CKR.userNotLoggedIn, 'there is no PIN in the configuration');
-    for (;;) {
-      const release = group.pins.isBusy ? undefined : group.port.claim(claimName(group));
-      if (release !== undefined) return release;
-      if (group.port.now() >= deadline || this.isGivenUp)
-        refuse(CKR.actionProhibited, 'another process is changing the PIN');
-      yield* sleepUntil(Math.min(deadline, group.port.now() + LOOK_AGAIN));
-    }
+    if (group.pin === undefined) refuse(CKR.userNotLoggedIn, 'the configuration has no PIN');
+    const isGivenUp = (): boolean => this.#isGivenUp();
+    const release = yield* awaitClaim(group.port, claimName(group), CLAIM_INTERVAL, this.#deadline, isGivenUp);
+    return release ?? refuse(CKR.actionProhibited, 'another process is changing the PIN');
   }
 
   *#carryOut(): Task<PinReport> {
-    const { group, options } = this;
+    const group = this.#group;
     const { pins, port } = group;
-    // Another process may have made a new member, or may be changing the PIN, just now.
-    for (const member of holdersIn(group)) yield* learnRecord(group, member, this.deadline);
+    // Another process may have added a member or changed the PIN since the records were read.
+    for (const member of holdersIn(group)) yield* learnRecord(group, member, this.#deadline);
     yield* learnFromAll(group, port.now() + group.policy.hangAfter);
     yield* completePinChange(group);
-    const next = pins.intern(this.next);
+    const next = pins.intern(this.#next);
     const record = recordOf(group);
     const present = holdersIn(group);
     const away = record.members.filter(({ serial }) => !present.some((member) => member.serial === serial));
     const names = away.map(({ name }) => name);
     if (next === pins.current) {
-      // What was interrupted, and is asked for again, was finished just now.
+      // The call repeats a change that was interrupted, and that was completed just above.
       if (pins.completedTo === next) return { changed: present.map(({ name }) => name), pending: names };
-      throw new InputError('newPin', 'another PIN than the one of now', undefined);
+      throw new InputError('newPin', 'a PIN other than the current one', undefined);
     }
     if (pins.note !== undefined)
       refuse(
         CKR.actionProhibited,
-        `the last change is not over for ${this.#namesOf(pins.note.missed)}: bring it back, or remove it`,
+        `the last PIN change is not finished on ${this.#namesOf(pins.note.missed)}: recover or remove that member first`,
       );
-    if (away.length > 0 && !options.pending)
-      refuse(
-        CKR.deviceRemoved,
-        `every member has to be there, and ${names.join(', ')} is not: ${group.describeMembers()}`,
-      );
+    if (away.length > 0 && !this.#options.pending)
+      refuse(CKR.deviceRemoved, `not every member is in service (${names.join(', ')}): ${group.describeMembers()}`);
     if (!present.some(({ isActive }) => isActive))
       refuse(CKR.deviceRemoved, `no member serves: ${group.describeMembers()}`);
     const former = pins.current;
     if (former === undefined || present.some(({ login }) => login.pin !== former))
-      refuse(CKR.actionProhibited, 'members have different PINs already');
+      refuse(CKR.actionProhibited, 'the members have different PINs');
     const note: PinNote = {
       kind: 'pin',
       operation: hex(port.randomBytes(8)),
@@ -144,48 +144,48 @@ class PinChange {
       missed: away.map(({ serial }) => serial),
       writer: port.writer,
       time: group.nextTimestamp(),
-      expires: port.wallNow() + Math.max(0, this.deadline - port.now()) + GRACE,
+      expires: port.wallNow() + Math.max(0, this.#deadline - port.now()) + GRACE,
     };
     const pair: PinPair = { operation: note.operation, former, next };
-    yield* this.#stage(present, note, pair);
-    return yield* this.#turnAll(present, note, pair, names);
+    yield* this.#writeNotes(present, note, pair);
+    return yield* this.#changeAll(present, note, pair, names);
   }
 
   #namesOf(serials: readonly string[]): string {
-    const members = this.group.ledger.record?.members ?? [];
+    const members = this.#group.ledger.record?.members ?? [];
     return serials.map((serial) => members.find((note) => note.serial === serial)?.name ?? serial).join(', ');
   }
 
-  /** Every participant holds both PINs before the first one is changed. */
-  *#stage(present: readonly Member[], note: PinNote, pair: PinPair): Task<void> {
-    const { group } = this;
+  /** Writes the note with both PINs on every participant, before the first PIN is changed. */
+  *#writeNotes(present: readonly Member[], note: PinNote, pair: PinPair): Task<void> {
+    const group = this.#group;
     const { pins } = group;
     pins.notice([note]);
     pins.learn(pair);
-    const staged: Member[] = [];
+    const noted: Member[] = [];
     try {
       for (const member of present) {
         this.#checkTime();
-        staged.push(member);
+        noted.push(member);
         yield* writeNote(group, member, note, pair);
       }
     } catch (error) {
       let isClear = true;
-      for (const member of staged) if (!(yield* clearNotes(group, member, everything))) isClear = false;
-      // What is left there is met again, and taken off: nothing was changed.
+      for (const member of noted) if (!(yield* clearNotes(group, member, everything))) isClear = false;
+      // Without success the note stays known, and is removed later: no PIN was changed.
       if (isClear) pins.forget();
       throw error;
     }
   }
 
   #checkTime(): void {
-    const { group, deadline } = this;
-    if (this.isGivenUp) refuse(CKR.functionCanceled, 'the caller has given it up');
-    if (group.port.now() >= deadline) refuse(CKR.functionCanceled, 'it was not done in time');
+    if (this.#isGivenUp()) refuse(CKR.functionCanceled, 'the caller gave up the PIN change');
+    if (this.#group.port.now() >= this.#deadline)
+      refuse(CKR.functionCanceled, 'the PIN change did not finish before the deadline');
   }
 
-  *#turnAll(present: readonly Member[], note: PinNote, pair: PinPair, away: readonly string[]): Task<PinReport> {
-    const { group } = this;
+  *#changeAll(present: readonly Member[], note: PinNote, pair: PinPair, away: readonly string[]): Task<PinReport> {
+    const group = this.#group;
     const { former, next } = pair;
     const begun: Member[] = [];
     try {
@@ -193,7 +193,7 @@ class PinChange {
         this.#checkTime();
         begun.push(member);
         const { end, code, reason } = yield* changePinOn(group, member, former, next);
-        if (end !== 'turned') throw new TokenError(code, 'C_SetPIN', reason, [], member.name);
+        if (end !== 'changed') throw new TokenError(code, 'C_SetPIN', reason, [], member.name);
       }
     } catch (error) {
       yield* this.#takeBack(begun, note, pair, error);
@@ -206,14 +206,15 @@ class PinChange {
     return { changed, pending: away };
   }
 
+  /** Gives the members that were changed the former PIN back, and throws the error. */
   *#takeBack(begun: readonly Member[], note: PinNote, pair: PinPair, error: unknown): Task<never> {
-    const { group } = this;
+    const group = this.#group;
     const { former, next } = pair;
     const missed: Member[] = [];
     const back: string[] = [];
     for (const member of [...begun].reverse()) {
       if (member.login.pin === former) continue;
-      const isBack = member.login.pin === next && (yield* changePinOn(group, member, next, former)).end === 'turned';
+      const isBack = member.login.pin === next && (yield* changePinOn(group, member, next, former)).end === 'changed';
       if (isBack) back.push(member.name);
       else missed.push(member);
     }
@@ -224,12 +225,12 @@ class PinChange {
     const names = missed.map(({ name }) => name);
     group.emit({ type: 'pin', what: 'pending', members: names });
     const { message } = error as Error;
-    // A caller that gave it up has to hear that it was not all taken back.
+    // A caller that gave up must hear that not every member has the former PIN: the code is not that of a cancellation.
     const isRefusal = error instanceof TokenError && error.code !== CKR.functionCanceled;
     const code = isRefusal ? error.code : CKR.deviceRemoved;
     return refuse(
       code,
-      `${message}; ${names.join(', ')} may have the new PIN, and gets the old one back when it returns`,
+      `${message}; ${names.join(', ')} may have the new PIN, and gets the former PIN back when it returns`,
     );
   }
 }

@@ -7,22 +7,22 @@ import { claimName } from './pin-change.js';
 import { clearRest, completePinChange, mayBeCompleted } from './pin-change-completion.js';
 import { holdersIn } from './pin-notes.js';
 
-/** What another process may just be doing is looked at again so often (ms). */
-const LOOK_AGAIN = 250;
-/** Members that are on their way are waited for so long, times `hangAfter`. */
+/** Polling interval for an unfinished PIN change, which another process may be completing (ms). */
+const CHANGE_POLL = 250;
+/** Multiple of `hangAfter` for which a completion waits for members that are joining. */
 const AWAIT_MULTIPLE = 5;
 
 /**
- * Beside the application's calls: finishes what an interrupted change of the PIN has left, and gives members that
- * return the PIN that they have missed. Never ends by itself.
+ * Completes interrupted PIN changes beside the application's calls, and gives members that return the PIN that they
+ * have missed. Never ends by itself.
  */
 export function* keepPins(group: Group): Task<void> {
   const { pins, port, policy } = group;
   for (;;) {
     const { note } = pins;
     if (!pins.isBusy && holdersIn(group).some(({ serial }) => pins.isUncleared(serial))) {
-      yield* apart(group, clearRest(group));
-      yield* sleepUntil(port.now() + LOOK_AGAIN);
+      yield* runToEnd(group, clearRest(group));
+      yield* sleepUntil(port.now() + CHANGE_POLL);
       continue;
     }
     if (note === undefined || pins.isBusy) {
@@ -31,12 +31,12 @@ export function* keepPins(group: Group): Task<void> {
     }
     if (note.state === 'changing') yield* awaitMembers(group, port.now() + policy.hangAfter * AWAIT_MULTIPLE);
     if (isDue(group, note)) {
-      yield* apart(group, learnAndComplete(group));
+      yield* runToEnd(group, learnAndComplete(group));
     } else if (note.state === 'changing') yield* learnFromAll(group, port.now() + policy.hangAfter);
     if (pins.note === undefined) continue;
-    // Who is away comes back when it comes back.
+    // While only absent members are to be changed, wait without a time limit.
     const isWaiting = pins.note.state === 'pending' && !isDue(group, pins.note);
-    yield* race([pins.changed, group.changed], isWaiting ? FOREVER : port.now() + LOOK_AGAIN);
+    yield* race([pins.changed, group.changed], isWaiting ? FOREVER : port.now() + CHANGE_POLL);
   }
 }
 
@@ -46,7 +46,7 @@ function* awaitMembers(group: Group, until: number): Task<void> {
   yield* waitUntil(group.port, [group.changed], () => !isComing(), until);
 }
 
-/** Whether something can be done just now. */
+/** Returns true if a change can be completed, or continued on a member, now. */
 function isDue(group: Group, note: PinNote): boolean {
   if (note.state === 'changing') return mayBeCompleted(group, note) && holdersIn(group).length > 0;
   return note.missed.some(
@@ -59,8 +59,8 @@ function* learnAndComplete(group: Group): Task<void> {
   yield* completePinChange(group);
 }
 
-/** One process at a time; begun is finished, though the group is about to be closed. */
-function* apart(group: Group, task: Task<void>): Task<void> {
+/** Runs a task under the claim, in one process at a time; the task ends even if the group is being closed. */
+function* runToEnd(group: Group, task: Task<void>): Task<void> {
   const { port } = group;
   const running = port.start(claimed(group, task));
   group.keepAlive(running);

@@ -8,14 +8,14 @@ import type { MemberJob } from '../jobs/member-job.js';
 import { findNotes, findPairLabels, noteIn, operationIn, writingJob } from '../joining/pin-record.js';
 import type { PinNote } from '../records/record.js';
 
-/** A member is waited for so long to take a note in, times `hangAfter`, besides its write. */
+/** Multiple of `hangAfter` that reading or writing a note may take, besides its write. */
 const WRITE_MULTIPLE = 2;
 
-function patience({ port, policy }: Group): number {
+function deadlineOf({ port, policy }: Group): number {
   return port.now() + policy.hangAfter * WRITE_MULTIPLE + policy.writeHangAfter;
 }
 
-/** The members on which there are notes, or are to be: those that serve and have told which PIN they have. */
+/** Returns the members that hold PIN notes: members of the record that serve, are filled, and whose PIN is known. */
 export function holdersIn(group: Group): Member[] {
   return group.members.filter(
     (member) =>
@@ -27,29 +27,30 @@ export function holdersIn(group: Group): Member[] {
   );
 }
 
-/** Writes a note on a member, and with it both PINs where there is a pair; TokenError where that fails. */
+/** Writes a note on a member, with both PINs if a pair is given; throws a TokenError if that fails. */
 export function* writeNote(group: Group, member: Member, note: PinNote, pair: PinPair | undefined): Task<void> {
   const { secrets } = group.port;
   const joined = pair === undefined ? undefined : secrets.joined(pair.former, pair.next);
   try {
     const memberJob: MemberJob = { function: 'C_CreateObject', objects: [], job: () => writingJob(note, pair, joined) };
-    yield* runOnMemberOrThrow(group, member, memberJob, patience(group));
+    yield* runOnMemberOrThrow(group, member, memberJob, deadlineOf(group));
   } finally {
     if (joined !== undefined) secrets.wipe(joined);
   }
 }
 
-/** Whether a note, or the PINs of its operation, have to go. */
-export type IsOver = (operation: string, time?: number) => boolean;
+/** Returns true if a note, or the PINs of its operation, must be removed. A call for PINs gives no time. */
+type IsOver = (operation: string, time?: number) => boolean;
 
+/** Selects all notes and PINs. */
 export const everything: IsOver = () => true;
 
-/** All but one note, with its PINs. */
+/** Selects all notes and PINs except one note and its PINs. */
 export function allBut({ operation: kept, time: keptTime }: PinNote): IsOver {
   return (operation, time) => operation !== kept || (time !== undefined && time !== keptTime);
 }
 
-/** Takes notes and PINs off a member. False where that cannot be now. */
+/** Removes the selected notes and PINs from a member; returns false if the member could not do it. */
 export function* clearNotes(group: Group, member: Member, isOver: IsOver): Task<boolean> {
   const reading: MemberJob = {
     function: 'C_FindObjects',
@@ -57,7 +58,7 @@ export function* clearNotes(group: Group, member: Member, isOver: IsOver): Task<
     isReading: true,
     job: () => ({ steps: [findNotes, findPairLabels] }),
   };
-  const read = yield* runOnMember(group, member, reading, patience(group));
+  const read = yield* runOnMember(group, member, reading, deadlineOf(group));
   if (read.kind !== 'done') return false;
   const notes = resultOf(read.reply, 0, 'X_Find').filter((found) => {
     const note = noteIn(found);
@@ -65,8 +66,8 @@ export function* clearNotes(group: Group, member: Member, isOver: IsOver): Task<
   });
   const pairs = resultOf(read.reply, 1, 'X_Find').filter((found) => isOver(operationIn(found)));
   if (notes.length + pairs.length === 0) return true;
-  // The note goes last: PINs that no note speaks of would never be found again.
+  // Remove notes last: PINs without a note would never be found again.
   const steps = [...pairs, ...notes].map(({ handle }) => optional(step('C_DestroyObject', handle)));
   const removing: MemberJob = { function: 'C_DestroyObject', objects: [], login: read.login, job: () => ({ steps }) };
-  return (yield* runOnMember(group, member, removing, patience(group))).kind === 'done';
+  return (yield* runOnMember(group, member, removing, deadlineOf(group))).kind === 'done';
 }

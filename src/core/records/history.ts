@@ -2,14 +2,14 @@ import { proofsIn } from '../objects/note.js';
 import { areOfOneKey } from '../objects/object.js';
 import type { ChangeRecord } from './record.js';
 
-/** Whether two changes are about the same key: a successor of the same name has other proofs. */
-function areOfSameKey(one: ChangeRecord, other: ChangeRecord): boolean {
-  return one.notes.every(({ handle, proofs }) =>
+/** Returns true if a change is about the keys of another one. A successor under the same handle has other proofs. */
+function areOfSameKey(record: ChangeRecord, other: ChangeRecord): boolean {
+  return record.notes.every(({ handle, proofs }) =>
     other.notes.some((note) => note.handle === handle && areOfOneKey(proofsIn(note.proofs), proofsIn(proofs))),
   );
 }
 
-/** What is known to have happened while some members could not be reached. */
+/** Changes that are known to have happened while some members could not be reached. */
 export class History {
   readonly #byHandle = new Map<number, ChangeRecord[]>();
 
@@ -23,14 +23,15 @@ export class History {
     }
   }
 
-  /** The changes of an object, in no order. */
+  /** Returns the changes of an object, in no particular order. */
   about(handle: number): readonly ChangeRecord[] {
     return this.#byHandle.get(handle) ?? [];
   }
 
   /**
-   * What is left to be done of a change, given what else has happened: nothing of an object that was destroyed,
-   * whoever did that when (Rule 16), and of attributes only what was not set again later. Undefined where it is void.
+   * Returns the part of a change that still has to be made; undefined if there is none. A destroy stays whole.
+   * A creation is void if a later call destroyed the object. A set is void if a call destroyed the object after its
+   * last creation (Rule 16). Of other sets, the attributes stay that no later call has set.
    */
   leftOf(record: ChangeRecord): ChangeRecord | undefined {
     const [first] = record.notes;
@@ -38,10 +39,10 @@ export class History {
     const others = this.about(first.handle).filter(
       (other) => other.operation !== record.operation && areOfSameKey(record, other),
     );
-    const made = Math.max(0, ...others.filter(({ what }) => what === 'create').map(({ time }) => time));
+    const createdAt = Math.max(0, ...others.filter(({ what }) => what === 'create').map(({ time }) => time));
     const isDestroyed = others.some(
       ({ what, undoes, time }) =>
-        what === 'destroy' && undoes !== true && time > (record.what === 'create' ? record.time : made),
+        what === 'destroy' && undoes !== true && time > (record.what === 'create' ? record.time : createdAt),
     );
     if (isDestroyed) return undefined;
     if (record.what === 'create') return record;
@@ -52,7 +53,7 @@ export class History {
     return changes.length === 0 ? undefined : { ...record, changes };
   }
 
-  /** Whether a member has taken part in a later creation of what a call was to create. */
+  /** Returns true if a later call has created the object anew, and the member has that creation. */
   isMadeAgain({ operation, notes, time }: ChangeRecord, serial: string): boolean {
     return notes.some(({ handle }) =>
       this.about(handle).some(

@@ -1,9 +1,9 @@
 import { type Attribute, ulongBytes } from '../../spec/attribute.js';
-import type { FoundObject, ReadAttribute } from '../../spec/calls.js';
+import type { FoundObject } from '../../spec/calls.js';
 import { CKA, CKK, CKO } from '../../spec/codes.js';
 import type { JobReply } from '../../spec/job.js';
 import { resultOf, step } from '../../spec/job.js';
-import { describe, describedTypes, identityOf, RESERVED_LABEL } from '../objects/identity.js';
+import { describedTypes, describeValues, identityOf, RESERVED_LABEL } from '../objects/identity.js';
 import { fromHex, noteProofs, proofsIn } from '../objects/note.js';
 import { type Alias, VirtualObject } from '../objects/object.js';
 import {
@@ -20,42 +20,47 @@ import {
   recordTypes,
 } from './record.js';
 
+/** Label of domain keys. */
 export const DOMAIN_LABEL: string = `${RESERVED_LABEL}domain`;
+/** Label of the members' transport key pairs. */
 export const TRANSPORT_LABEL: string = `${RESERVED_LABEL}transport`;
-/** So many records of the whole group are read from a member. */
+/** Maximum number of groupwide records that are read from a member. */
 const MOST_RECORDS = 100_000;
 
-/** A record as it was found on a member. */
+/** Record found on a member. */
 export interface FoundRecord<R extends GroupwideRecord = GroupwideRecord> {
+  /** Real handle of the data object. */
   readonly handle: Uint8Array;
   readonly record: R;
 }
 
-/** The records of the whole group on one member. */
+/** Groupwide records on one member. */
 export interface RecordsFound {
   readonly kind: 'records';
+  /** Newest group record. */
   readonly group: FoundRecord<GroupRecord> | undefined;
   readonly aliases: readonly FoundRecord<AliasRecord>[];
+  /** Intents and journal entries. */
   readonly changes: readonly FoundRecord<ChangeRecord>[];
-  /** Which entries of other members' journals members are done with. */
+  /** Done records. */
   readonly done: readonly FoundRecord<DoneRecord>[];
-  /** What says that the PIN is being changed. */
+  /** PIN notes. */
   readonly pins: readonly PinNote[];
-  /** A record of a later format is among them. */
+  /** True if a record has a later format. */
   readonly newer: boolean;
-  /** There are older records of the group beside the newest: whoever wrote that has ended in the middle. */
+  /** True if older group records stand beside the newest, since a process ended before it removed them. */
   readonly hasOlder: boolean;
 }
 
-/** Finds the group's own keys of a label. */
+/** Returns the template that finds the group's own keys of a label. */
 export function ownKeyTemplate(label: string): readonly Attribute[] {
   return [{ type: CKA.label, value: Buffer.from(label) }];
 }
 
-/** The step that reads them. */
+/** Step that reads the groupwide records. */
 export const findRecords: ReturnType<typeof step> = step('X_Find', groupwideTemplate, MOST_RECORDS, recordTypes);
 
-/** The records in what `findRecords` found. */
+/** Sorts the objects that `findRecords` found into records by kind. */
 export function recordsIn(found: readonly FoundObject[]): RecordsFound {
   let group: FoundRecord<GroupRecord> | undefined;
   const aliases: FoundRecord<AliasRecord>[] = [];
@@ -78,19 +83,14 @@ export function recordsIn(found: readonly FoundObject[]): RecordsFound {
   return { kind: 'records', group, aliases, changes, done, pins, newer, hasOlder };
 }
 
+/** Returns the objects that the X_Find step at an index of a job found. */
 export function foundIn(reply: JobReply, index: number): readonly FoundObject[] {
   return resultOf(reply, index, 'X_Find');
 }
 
-/** One of the group's own keys, by what its record says of it. */
+/** Makes the object of a key of the group's own, from attributes that the group record states. */
 function ownKey(values: ReadonlyMap<number, Uint8Array>): VirtualObject {
-  const attributes = describedTypes.map((type): ReadAttribute => {
-    const value = values.get(type);
-    return value === undefined
-      ? { presence: 'invalid', value: Buffer.alloc(0) }
-      : { presence: 'present', value: Buffer.from(value) };
-  });
-  const description = describe(attributes);
+  const description = describeValues(describedTypes.map((type) => values.get(type)));
   const object = new VirtualObject(0, identityOf(description), description);
   object.referenced = true;
   return object;
@@ -98,7 +98,7 @@ function ownKey(values: ReadonlyMap<number, Uint8Array>): VirtualObject {
 
 const yes = Uint8Array.of(1);
 
-/** A domain key as an object: what is looked for on a member, and proven. */
+/** Makes the object of a domain key, for finding and proving the key on members. */
 function domainObject({ id, proofs }: DomainNote): VirtualObject {
   const object = ownKey(
     new Map([
@@ -114,22 +114,24 @@ function domainObject({ id, proofs }: DomainNote): VirtualObject {
   return object;
 }
 
-/** What the group's records say, as far as this process has read them. */
+/** Contents of the group's records, as far as this process has read them. */
 export class Ledger {
+  /** Newest group record; undefined if the group has none. */
   record: GroupRecord | undefined;
-  /** The key that keys travel under; an object like any other, but for the application's eyes. */
+  /** Domain key, as an object that the application does not see; undefined without a group record. */
   domain: VirtualObject | undefined;
-  /** All domain keys that keys may be wrapped under, by their ids in hexadecimal: the one of now, and those before. */
+  /** Domain keys that keys may be wrapped under, the current and the retired ones, by CKA_ID in hexadecimal. */
   readonly domains: Map<string, VirtualObject> = new Map<string, VirtualObject>();
-  /** The members' transport keys (private), by serial. */
+  /** Private transport keys of the members, by serial. */
   readonly transports: Map<string, VirtualObject> = new Map<string, VirtualObject>();
-  /** Records of a later format were met: nothing is written any more. */
+  /** True once a record of a later format was read; this process then writes no more. */
   isNewer: boolean = false;
-  /** When the aliases were last read (ms of the port's clock). */
+  /** Time of the last complete reading of the aliases (ms of the port's clock). */
   aliasesReadAt: number = Number.NEGATIVE_INFINITY;
+  /** Aliases by the digest of their identity in hexadecimal. */
   #aliases = new Map<string, Alias[]>();
 
-  /** Takes in a record of the group; false when what is known is as new. */
+  /** Takes a group record if it is later than the known one; returns true if it did. */
   adopt(record: GroupRecord): boolean {
     if (this.record !== undefined && !isLater(record, this.record)) return false;
     this.record = record;
@@ -160,25 +162,28 @@ export class Ledger {
     return true;
   }
 
-  /** Whether a token is one of the group's; without a record all are. */
+  /** Returns true if a token is of the group; without a group record every token is. */
   isMember(serial: string): boolean {
     return this.record === undefined || this.record.members.some((note) => note.serial === serial);
   }
 
+  /** Returns true if a member still lacks keys that are being copied to it. */
   isFilling(serial: string | undefined): boolean {
     return serial !== undefined && this.record?.filling?.includes(serial) === true;
   }
 
+  /** Returns true if an operator has drained the member. */
   isDrained(serial: string | undefined): boolean {
     return serial !== undefined && this.record?.drained?.includes(serial) === true;
   }
 
-  /** The aliases as the members have them; those of several members are merged. */
+  /** Replaces the aliases by those in the records of all members. */
   learn(records: readonly RecordsFound[]): ReadonlyMap<string, readonly Alias[]> {
     this.#aliases = new Map();
     return this.learnMore(records);
   }
 
+  /** Adds the aliases in the records of some members; notes records of a later format. */
   learnMore(records: readonly RecordsFound[]): ReadonlyMap<string, readonly Alias[]> {
     for (const { aliases, newer } of records) {
       if (newer) this.isNewer = true;
@@ -187,30 +192,31 @@ export class Ledger {
     return this.#aliases;
   }
 
+  /** Adds an alias unless a newer one of its handle is known. */
   addAlias({ identity, handle, proofs, use, time }: AliasRecord): ReadonlyMap<string, readonly Alias[]> {
-    // It went by another name before, or goes by another one now.
+    // The handle may have had another identity before, or have one now; the newer alias counts.
     const newest = this.#newest(handle);
     if (newest !== undefined && newest.identity !== identity) {
       if (newest.time > time) return this.#aliases;
       this.dropAliases(handle);
     }
     const known = this.#aliases.get(identity) ?? [];
-    const own = known.find((alias) => alias.handle === handle);
-    if (own !== undefined && own.time >= time) return this.#aliases;
-    const others = known.filter((alias) => alias !== own);
+    const former = known.find((alias) => alias.handle === handle);
+    if (former !== undefined && former.time >= time) return this.#aliases;
+    const others = known.filter((alias) => alias !== former);
     this.#aliases.set(identity, [...others, { handle, proofs: proofsIn(proofs), use: use ?? undefined, time }]);
     return this.#aliases;
   }
 
   #newest(handle: number): { readonly identity: string; readonly time: number } | undefined {
     for (const [identity, aliases] of this.#aliases) {
-      const own = aliases.find((alias) => alias.handle === handle);
-      if (own !== undefined) return { identity, time: own.time };
+      const alias = aliases.find((each) => each.handle === handle);
+      if (alias !== undefined) return { identity, time: alias.time };
     }
     return undefined;
   }
 
-  /** Forgets the aliases of a handle that is void, or that goes by another identity now. */
+  /** Forgets the aliases of a handle that is void or has another identity now. */
   dropAliases(handle: number): ReadonlyMap<string, readonly Alias[]> {
     for (const [identity, aliases] of this.#aliases) {
       const left = aliases.filter((alias) => alias.handle !== handle);
@@ -220,12 +226,12 @@ export class Ledger {
     return this.#aliases;
   }
 
-  /** The alias record of a handle, as it is known here; undefined where it has none. */
+  /** Returns the alias record of a handle; undefined if this process knows none. */
   aliasOf(handle: number): AliasRecord | undefined {
     for (const [identity, aliases] of this.#aliases) {
-      const own = aliases.find((alias) => alias.handle === handle);
-      if (own === undefined) continue;
-      const { proofs, use, time } = own;
+      const alias = aliases.find((each) => each.handle === handle);
+      if (alias === undefined) continue;
+      const { proofs, use, time } = alias;
       return { kind: 'alias', handle, identity, proofs: noteProofs(proofs), use: use ?? null, time };
     }
     return undefined;

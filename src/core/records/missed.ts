@@ -1,88 +1,91 @@
 import { type ChangeRecord, changeIdOf, type DoneRecord } from './record.js';
 
-/** Who misses a change, and who has it in writing. */
+/** Serials of the members that miss a change, and of those that hold a journal entry of it. */
 interface MissedChange {
   readonly missing: Set<string>;
   readonly holders: Set<string>;
 }
 
 /**
- * What this process knows of changes that members have missed, by their tokens' serials: without it a member that
- * returns while those that could tell it are away would pass for one that is in step.
+ * Changes that members have missed, as far as this process knows. Without them, a member that returns while all holders
+ * of the journal entries are away would pass for one in step.
  */
 export class Missed {
+  /** Missed changes, by their ids (see `changeIdOf`). */
   readonly #entries = new Map<string, MissedChange>();
-  /** What members have in writing that they are done with, by serial. */
+  /** Ids of the changes that members have done records of, by serial. */
   readonly #done = new Map<string, Set<string>>();
 
-  /** The change is noted on `holders` for those that have not got it. */
+  /** Notes that `holders` have a journal entry for the members that miss the change. */
   note(record: ChangeRecord, holders: readonly string[]): void {
-    const deed = changeIdOf(record);
+    const changeId = changeIdOf(record);
     const missing = record.missed.filter((serial) => !this.isDone(record, serial));
     if (missing.length === 0) return;
-    const entry = this.#entries.get(deed) ?? { missing: new Set(), holders: new Set() };
+    const entry = this.#entries.get(changeId) ?? { missing: new Set(), holders: new Set() };
     for (const serial of missing) entry.missing.add(serial);
     for (const serial of holders) entry.holders.add(serial);
-    this.#entries.set(deed, entry);
+    this.#entries.set(changeId, entry);
   }
 
-  /** A member has got it, or never needs it. */
+  /** Notes that a member has a change, or no longer needs it. */
   settle(record: ChangeRecord, serial: string): void {
-    this.#settle(changeIdOf(record), serial);
+    this.#removeMissing(changeIdOf(record), serial);
   }
 
+  /** Takes a done record. */
   learnDone({ serial, deeds }: DoneRecord): void {
     const known = this.#done.get(serial) ?? new Set();
     this.#done.set(serial, known);
-    for (const deed of deeds) {
-      known.add(deed);
-      this.#settle(deed, serial);
+    for (const changeId of deeds) {
+      known.add(changeId);
+      this.#removeMissing(changeId, serial);
     }
   }
 
-  /** What a member was done with is read again from it. */
+  /** Forgets a member's done records before they are read again. */
   forgetDone(serial: string): void {
     this.#done.delete(serial);
   }
 
+  /** Returns true if the member has a done record of the change. */
   isDone(record: ChangeRecord, serial: string): boolean {
     return this.#done.get(serial)?.has(changeIdOf(record)) === true;
   }
 
   /**
-   * How many changes a member misses that none of those that it has `heard` could tell it. Of what one of them could,
-   * and did not have in writing any more, somebody else has told it.
+   * Returns the number of changes that a member misses and no `heard` member holds. Forgets the changes that such a
+   * member holds, since the member has read that journal by now.
    */
   unreachableCount(serial: string, heard: ReadonlySet<string>): number {
     let count = 0;
-    for (const [deed, { missing, holders }] of [...this.#entries]) {
+    for (const [changeId, { missing, holders }] of [...this.#entries]) {
       if (!missing.has(serial)) continue;
-      if ([...holders].some((holder) => heard.has(holder))) this.#settle(deed, serial);
+      if ([...holders].some((holder) => heard.has(holder))) this.#removeMissing(changeId, serial);
       else count += 1;
     }
     return count;
   }
 
-  /** Whether any of `present` has something in writing that a member misses. */
+  /** Returns true if one of the `present` members holds a change that the member misses. */
   canTell(serial: string, present: ReadonlySet<string>): boolean {
     return [...this.#entries.values()].some(
       ({ missing, holders }) => missing.has(serial) && [...holders].some((holder) => present.has(holder)),
     );
   }
 
-  /** Whether a member misses changes, and none of `present` can tell it any of them. */
+  /** Returns true if a member misses changes, and none of the `present` members holds any of them. */
   isOutOfReach(serial: string, present: ReadonlySet<string>): boolean {
     return this.count(serial) > 0 && !this.canTell(serial, present);
   }
 
-  /** How many changes a member misses, as far as this process knows. */
+  /** Returns the number of changes that a member misses, as far as this process knows. */
   count(serial: string): number {
     return [...this.#entries.values()].filter(({ missing }) => missing.has(serial)).length;
   }
 
-  #settle(deed: string, serial: string): void {
-    const entry = this.#entries.get(deed);
+  #removeMissing(changeId: string, serial: string): void {
+    const entry = this.#entries.get(changeId);
     entry?.missing.delete(serial);
-    if (entry?.missing.size === 0) this.#entries.delete(deed);
+    if (entry?.missing.size === 0) this.#entries.delete(changeId);
   }
 }

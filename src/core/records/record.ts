@@ -4,112 +4,118 @@ import type { ObjectSummary } from '../base/event.js';
 import { describedTypes, RESERVED_LABEL } from '../objects/identity.js';
 import type { KeyRecord, NotedAttribute, ObjectNote, ProofKind } from '../objects/key-note.js';
 
-/** The format that this version writes; whoever meets a newer one does not write. */
+/** Format version of the records; a process that reads a later version does not write. */
 export const FORMAT = 1;
 
-/** A member of the group: its token, and the public half of the key pair that keys travel to it under. */
+/** Note of a member: its token and the public half of its transport key pair. */
 export interface MemberNote {
+  /** Serial of the token. */
   readonly serial: string;
   readonly name: string;
+  /** Public key of the pair, in hexadecimal. */
   readonly modulus: string;
   readonly publicExponent: string;
-  /** CKA_ID of the pair. */
+  /** CKA_ID of the pair, in hexadecimal. */
   readonly transport: string;
 }
 
-/** A domain key: its CKA_ID, and what proves it. */
+/** Note of a domain key. */
 export interface DomainNote {
+  /** CKA_ID in hexadecimal. */
   readonly id: string;
   readonly proofs: Readonly<Partial<Record<ProofKind, string>>>;
-  /** Of one before: when another took its place (ms of the wall clock). */
+  /** Time at which another domain key replaced this one (ms of the wall clock); absent for the current one. */
   readonly until?: number;
 }
 
-/** The group itself: on every member, the same on all. */
+/** Group record: the same on every member. */
 export interface GroupRecord {
   readonly kind: 'group';
+  /** Id of the group. */
   readonly id: string;
   readonly label: string;
-  /** Counts up with each change of the record. */
+  /** Number of the record's version; each change adds one. */
   readonly revision: number;
+  /** Salt of fingerprints, in hexadecimal. */
   readonly salt: string;
   readonly members: readonly MemberNote[];
-  /** The key that keys travel under. */
+  /** Domain key. */
   readonly domain: DomainNote;
-  /** Those before it, as long as sealed keys name them. */
+  /** Former domain keys that wrapped forms in key records still name. */
   readonly retired?: readonly DomainNote[];
-  /** Ids of those that no record names any more: they may be taken off the members. */
+  /** CKA_IDs of domain keys that no record names any more; members may remove them. */
   readonly gone?: readonly string[];
-  /** The domain key wrapped for members that have not got it yet, by serial: they take it in when they return. */
+  /** Domain key, wrapped for members that do not have it yet, by serial; they install it when they return. */
   readonly pending?: Readonly<Record<string, string>>;
-  /** Serials of members that do not have all keys yet: they do not serve. */
+  /** Serials of members that still lack keys and do not serve yet. */
   readonly filling?: readonly string[];
-  /** Serials of members that an operator has taken out of service. */
+  /** Serials of members that an operator has drained. */
   readonly drained?: readonly string[];
-  /** Of two records of one revision the later counts, then that of the greater writer. */
+  /** Timestamp; decides between records of one revision, before `writer` does (see `isLater`). */
   readonly time?: number;
   readonly writer?: string;
-  /** The wrapping mechanism that was proven on all members. */
+  /** Wrapping mechanism (CKM) that was proven on all members. */
   readonly wrap: number;
-  /** Whether secrets of a length that is no multiple of eight come through it unharmed. */
+  /** True if the mechanism also wraps secrets whose length is no multiple of eight bytes. */
   readonly wrapsOddLengths: boolean;
 }
 
-/**
- * A replicated call: as an intent while it is under way, as a journal entry when some members have missed it.
- * `changes` and `former` are the attributes that a `set` gives and takes away.
- */
+/** Record of a replicated change: an intent while it runs, a journal entry when members have missed it. */
 export interface ChangeRecord {
   readonly kind: 'intent' | 'journal';
+  /** Id of the call. */
   readonly operation: string;
   readonly what: 'create' | 'set' | 'destroy';
+  /** Notes of the objects. */
   readonly notes: readonly ObjectNote[];
+  /** Attributes that a set gives. */
   readonly changes: readonly NotedAttribute[];
+  /** Attributes before the set. */
   readonly former: readonly NotedAttribute[];
-  /** Nothing of that name was on any member before: what is found of it was made by this call. */
+  /** True if no member had an object of the identity before, so that this call made any that is found. */
   readonly alone: boolean;
-  /** How many objects of that name a member had before at most; undefined where that is not known. */
+  /** Maximum number of objects of the identity on a member before the call; undefined if that is not known. */
   readonly before?: number | undefined;
-  /** It takes back a call that has not happened. */
+  /** True if the entry undoes a call that has failed. */
   readonly undoes?: boolean;
+  /** Process that wrote the record (see `Port.writer`). */
   readonly writer: string;
+  /** Timestamp (see `Group.nextTimestamp`). */
   readonly time: number;
-  /** When its writer has given up for certain (ms of the wall clock). */
+  /** Time by which the writer has certainly given up (ms of the wall clock). */
   readonly expires: number;
-  /** Serials of the members that have not got it. */
+  /** Serials of the members that have missed the change. */
   readonly missed: readonly string[];
 }
 
-/**
- * Which journal entries a member is done with, on that member itself: they may still stand on others, until those have
- * the time to let go of them.
- */
+/** Done record, on a member: the journal entries that this member is done with. Entries on others are removed later. */
 export interface DoneRecord {
   readonly kind: 'done';
-  /** Tells it from others of its member. */
+  /** Id that tells the record from others of the member. */
   readonly id: string;
   readonly serial: string;
+  /** Ids of the changes (see `changeIdOf`). */
   readonly deeds: readonly string[];
 }
 
-/** What a member has to do by a journal entry: the call that it is about, or that this has not happened. */
+/** Returns the id of a change: that of the call, or another one for undoing the call. */
 export function changeIdOf({ operation, undoes }: ChangeRecord): string {
   return undoes === true ? `${operation} undone` : operation;
 }
 
-/** A handle that does not follow from the object's identity: it was renamed, or it is a twin. */
+/** Alias record: the handle of an object that was renamed or is a twin, and so does not follow from the identity. */
 export interface AliasRecord {
   readonly kind: 'alias';
   readonly handle: number;
-  /** Digest of the identity. */
+  /** Digest of the identity, in hexadecimal. */
   readonly identity: string;
   readonly proofs: ObjectNote['proofs'];
   readonly use: string | null;
-  /** Of several identities of one handle, the newest is right. */
+  /** Timestamp; of several aliases of a handle the newest counts. */
   readonly time: number;
 }
 
-/** The members of a group that are none of these tokens. */
+/** Returns the members of a group whose serials are not among those given. */
 export function membersBeyond(
   record: Pick<GroupRecord, 'members'> | undefined,
   serials: readonly (string | undefined)[],
@@ -117,26 +123,30 @@ export function membersBeyond(
   return (record?.members ?? []).filter(({ serial }) => !serials.includes(serial));
 }
 
-/** Whether a group's record is later than another one of that group. */
-export function isLater(one: GroupRecord, other: GroupRecord): boolean {
-  if (one.revision !== other.revision) return one.revision > other.revision;
-  if ((one.time ?? 0) !== (other.time ?? 0)) return (one.time ?? 0) > (other.time ?? 0);
-  return (one.writer ?? '') > (other.writer ?? '');
+/** Returns true if a group record is later than another one of the group: by revision, then time, then writer. */
+export function isLater(record: GroupRecord, other: GroupRecord): boolean {
+  if (record.revision !== other.revision) return record.revision > other.revision;
+  if ((record.time ?? 0) !== (other.time ?? 0)) return (record.time ?? 0) > (other.time ?? 0);
+  return (record.writer ?? '') > (other.writer ?? '');
 }
 
+/** Records of the whole group: all kinds but key records. */
 export type GroupwideRecord = GroupRecord | ChangeRecord | DoneRecord | AliasRecord | PinNote;
+/** Every kind of record. */
 export type AnyRecord = GroupwideRecord | KeyRecord;
 
-/** What a member has to do so that a call has not happened. */
+/** Returns the change that undoes a change. */
 export function reversalOf(record: ChangeRecord): ChangeRecord {
   const what = record.what === 'create' ? 'destroy' : record.what === 'destroy' ? 'create' : 'set';
   return { ...record, what, changes: record.former, former: record.changes, undoes: true };
 }
 
+/** Index of CKA_LABEL among `describedTypes`. */
 const labelAt = describedTypes.indexOf(CKA.label);
+/** Index of CKA_ID among `describedTypes`. */
 const idAt = describedTypes.indexOf(CKA.id);
 
-/** The objects of a change as events name them. */
+/** Returns the objects of a change, as events name them. */
 export function summariesOf({ notes }: ChangeRecord): readonly ObjectSummary[] {
   return notes.map(({ handle, described }) => ({
     handle,
@@ -145,14 +155,16 @@ export function summariesOf({ notes }: ChangeRecord): readonly ObjectSummary[] {
   }));
 }
 
+/** CKA_APPLICATION of groupwide records. */
 const APPLICATION = 'pkcs11-ha';
+/** CKA_APPLICATION of key records. */
 const KEY_APPLICATION = 'pkcs11-ha key';
 
 function handleText(handle: number): string {
   return handle.toString(16).padStart(12, '0');
 }
 
-/** The label of a record: its kind, and of keys and aliases the handle that it is about. */
+/** Returns the label of a record: its kind, and the handle, id or call that tells it from others. */
 function labelOf(record: AnyRecord): string {
   switch (record.kind) {
     case 'key':
@@ -178,36 +190,38 @@ function keyLabel(handle: number): string {
 
 const dataClass: Attribute = { type: CKA.class, value: ulongBytes(CKO.data) };
 
-/** Finds the records of the whole group, that is all but those of keys. */
+/** Template that finds the groupwide records. */
 export const groupwideTemplate: readonly Attribute[] = [
   dataClass,
   { type: CKA.application, value: Buffer.from(APPLICATION) },
 ];
 
-/** Finds the record of the group itself. */
+/** Template that finds the group record. */
 export const groupTemplate: readonly Attribute[] = [
   dataClass,
   { type: CKA.label, value: Buffer.from(`${RESERVED_LABEL}group`) },
 ];
 
-/** Finds the records of keys; of one handle, where one is given. */
+/** Returns the template that finds all key records, or those of one handle. */
 export function keyRecordTemplate(handle?: number): readonly Attribute[] {
   const template = [dataClass, { type: CKA.application, value: Buffer.from(KEY_APPLICATION) }];
   return handle === undefined ? template : [...template, { type: CKA.label, value: Buffer.from(keyLabel(handle)) }];
 }
 
+/** Returns the template that finds the alias record of a handle. */
 export function aliasTemplate(handle: number): readonly Attribute[] {
   return [dataClass, { type: CKA.label, value: Buffer.from(aliasLabel(handle)) }];
 }
 
+/** Returns the template that finds a record by its label. */
 export function labelTemplate(record: AnyRecord): readonly Attribute[] {
   return [dataClass, { type: CKA.label, value: Buffer.from(labelOf(record)) }];
 }
 
-/** What is read of a record. */
+/** Attributes that are read of a record. */
 export const recordTypes: readonly number[] = [CKA.value];
 
-/** The template that creates a record. */
+/** Returns the template that creates a record, as a token object or session object. */
 export function recordTemplate(record: AnyRecord, token: boolean): readonly Attribute[] {
   const application = record.kind === 'key' ? KEY_APPLICATION : APPLICATION;
   return [
@@ -220,7 +234,7 @@ export function recordTemplate(record: AnyRecord, token: boolean): readonly Attr
   ];
 }
 
-/** A record's value: the record, `newer` for one of a later format, undefined for what is none. */
+/** Reads a record from its CKA_VALUE. Returns `newer` for a later format, undefined if the value is no record. */
 export function readRecord(value: Uint8Array): AnyRecord | 'newer' | undefined {
   try {
     const parsed = JSON.parse(Buffer.from(value).toString('utf8')) as { version?: unknown; kind?: unknown };
@@ -232,18 +246,22 @@ export function readRecord(value: Uint8Array): AnyRecord | 'newer' | undefined {
 }
 
 /**
- * Says on a token, without any secret and readable before a login, that the PIN is being changed: `changing`, a
- * participant has the one or the other; `pending`, all have the new one but for those in `missed`.
+ * PIN note: tells of a change of the PIN, holds no secret, and can be read before a login. While `changing`, each
+ * participant has the former or the new PIN. While `pending`, all members but those in `missed` have the new PIN.
  */
 export interface PinNote {
   readonly kind: 'pin';
+  /** Id of the change. */
   readonly operation: string;
   readonly state: 'changing' | 'pending';
-  /** Serials of the members that are changed, and of those that were away. */
+  /** Serials of the members whose PIN is changed. */
   readonly participants: readonly string[];
+  /** Serials of the members that were away. */
   readonly missed: readonly string[];
+  /** Process that wrote the note (see `Port.writer`). */
   readonly writer: string;
+  /** Timestamp; the newest note counts. */
   readonly time: number;
-  /** When its writer has given up for certain (ms of the wall clock). */
+  /** Time by which the writer has certainly given up (ms of the wall clock). */
   readonly expires: number;
 }

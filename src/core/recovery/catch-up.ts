@@ -4,80 +4,82 @@ import { isFailure } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
 import { Pace } from '../group/pace.js';
 import { Progress } from '../group/progress.js';
-import { JobBuilder } from '../jobs/job-builder.js';
-import type { MemberJob } from '../jobs/member-job.js';
+import { learnAllButChanges, learnMissedChanges, noticeMissedChange } from '../group/record-learning.js';
 import { hex } from '../objects/note.js';
 import { History } from '../records/history.js';
 import type { RecordsFound } from '../records/ledger.js';
 import { type ChangeRecord, changeIdOf, type DoneRecord, summariesOf } from '../records/record.js';
 import { surveyKeyRecords, surveyMember } from '../replicas/survey.js';
+import { writingRecords } from '../replication/record-job.js';
 import type { ReconciliationResult, Reconciling } from './reconciling.js';
+import { failedBecause, type RecoveryFailure } from './recovery-result.js';
 
-/** A member tries so often to make good what it has missed, each time that another one who knows of it is settled. */
+/** Number of tries at a missed change before the member serves without it. */
 const MOST_TRIES = 3;
-/** With so many keys to get, it is looked once at all that is there, and not for each of them. */
-const MANY = 8;
-/** So many entries are noted as done at once. */
+/** Number of missed creations from which a survey of the whole token is cheaper than a search for each object. */
+const SURVEY_FROM = 8;
+/** Maximum number of entries in one done record. */
 const DONE_BATCH = 32;
-/** So many entries that others miss are noted at once. */
+/** Number of journal entries for other members that one job writes. */
 const NOTE_BATCH = 16;
 
-/** A change that the member has missed, and who has it in writing. */
+/** Change that the member has missed, and the members that hold its journal entry. */
 interface CatchUpEntry {
   readonly record: ChangeRecord;
   readonly holders: Member[];
 }
 
-type Done = Omit<ReconciliationResult, 'heard'>;
+type CatchUpResult = Omit<ReconciliationResult, 'heard'>;
 
-/** Does on a member what it has missed, in the order in which it happened. */
+/** Applies the changes that a member missed, in the order in which they happened. */
 export class CatchUp {
   readonly #group: Group;
   readonly #member: Member;
-  /** What the members that are there have in writing for others than this one, by operation. */
+  /** Journal entries of the reached members for other members than this one, by operation. */
   readonly #missedByOthers = new Map<string, ChangeRecord>();
-  /** What is done, and not yet noted as such. */
+  /** Changes that are done and have no done record yet. */
   #done: ChangeRecord[] = [];
   readonly #heard = new Set<string>();
 
   constructor(
-    readonly settlement: Reconciling,
+    readonly reconciliation: Reconciling,
     readonly own: RecordsFound,
   ) {
-    this.#group = settlement.group;
-    this.#member = settlement.member;
+    this.#group = reconciliation.group;
+    this.#member = reconciliation.member;
   }
 
-  /** With a `refusal` it does nothing, and that is the reason where there is something to do. */
-  *run(refusal: string | undefined): Task<ReconciliationResult> {
+  /** Catches up. If there is a `refusal`, does nothing, and returns the refusal if there is something to do. */
+  *run(refusal: RecoveryFailure | undefined): Task<ReconciliationResult> {
     return { ...(yield* this.#catchUp(refusal)), heard: this.#heard };
   }
 
-  *#catchUp(refusal: string | undefined): Task<Done> {
+  *#catchUp(refusal: RecoveryFailure | undefined): Task<CatchUpResult> {
     const group = this.#group;
     const member = this.#member;
     const { serial, connection } = member;
-    if (serial === undefined || connection === undefined) return { reason: undefined, done: 0 };
+    if (serial === undefined || connection === undefined) return { failure: undefined, done: 0 };
     const missed = yield* this.#missedBy(serial);
     const finished = new Set(this.own.done.flatMap(({ record }) => (record.serial === serial ? record.deeds : [])));
     const inOrder = missed.filter(({ record }) => !finished.has(changeIdOf(record)));
-    if (refusal !== undefined && inOrder.length > 0) return { reason: refusal, done: 0 };
-    if (inOrder.filter(({ record }) => record.what === 'create').length >= MANY) yield* this.#survey(inOrder);
+    if (refusal !== undefined && inOrder.length > 0) return { failure: refusal, done: 0 };
+    if (inOrder.filter(({ record }) => record.what === 'create').length >= SURVEY_FROM) yield* this.#survey(inOrder);
     const own = this.own.changes.filter(({ record }) => record.kind === 'journal');
-    // With what it has done before: others may have come later.
-    this.settlement.redo.history = new History([...own, ...missed].map(({ record }) => record));
-    const { reason, done } = yield* this.#work(inOrder, serial);
-    // Also where it has come no further: that much is done.
+    // Entries that the member is done with count too: other changes may have come after them.
+    this.reconciliation.redo.history = new History([...own, ...missed].map(({ record }) => record));
+    const { failure, done } = yield* this.#applyAll(inOrder, serial);
+    // Changes that are done are noted also if a later one failed.
     const isNoted = connection.end === undefined && (yield* this.#noteDone(serial));
-    if (reason !== undefined) return { reason, done };
-    if (!isNoted) return { reason: 'what it has caught up with could not be noted', done };
+    if (failure !== undefined) return { failure, done };
+    if (!isNoted)
+      return { failure: failedBecause('the member could not note the changes that it caught up with'), done };
     if (refusal === undefined) yield* this.#noteForOthers(serial);
-    // The other way round: who serves and has missed what only this member knows of.
-    for (const { record } of this.own.changes) group.notice(record, MOST_TRIES);
-    return { reason: undefined, done };
+    // Serving members may have missed changes that only this member knows.
+    for (const { record } of this.own.changes) noticeMissedChange(group, record, MOST_TRIES);
+    return { failure: undefined, done };
   }
 
-  *#work(inOrder: readonly CatchUpEntry[], serial: string): Task<Done> {
+  *#applyAll(inOrder: readonly CatchUpEntry[], serial: string): Task<CatchUpResult> {
     const group = this.#group;
     const member = this.#member;
     const progress = new Progress(group, member.name, 'catching up', inOrder.length);
@@ -86,38 +88,38 @@ export class CatchUp {
     try {
       for (const entry of inOrder) {
         const { record } = entry;
-        if (yield* this.#catchUpWith(entry, serial)) {
+        if (yield* this.#applyOne(entry, serial)) {
           done += 1;
           progress.advance();
           yield* pace.rest();
           continue;
         }
-        // Rather none than a key that was destroyed.
+        // If a destroy failed, the member must not serve: it would still offer the destroyed key.
         if (record.what === 'destroy' || member.connection?.end !== undefined)
-          return { reason: 'it could not catch up in time', done };
+          return { failure: failedBecause('the member could not catch up in time'), done };
         const tries = member.recovery.countFailure(record.operation);
-        // While somebody else serves, there is time to try again; then rather most of the keys than none.
+        // While another member serves, there is time for more tries; after these the member serves without the change.
         if (tries < MOST_TRIES && group.members.some((other) => other !== member && other.isActive))
-          return { reason: 'it could not catch up yet', done };
+          return { failure: failedBecause('the member could not catch up yet'), done };
       }
-      return { reason: undefined, done };
+      return { failure: undefined, done };
     } finally {
       this.#forgetSurveys();
       progress.finish();
     }
   }
 
-  /** What the members that are there have in writing for this one, and what only this process knows. */
+  /** Returns the missed changes: journal entries of the reached members, and reversals that this process remembers. */
   *#missedBy(serial: string): Task<readonly CatchUpEntry[]> {
     const group = this.#group;
     const entries = new Map<string, CatchUpEntry>();
-    for (const each of this.settlement.reached) {
-      const records = each === this.#member ? this.own : yield* this.settlement.records(each);
+    for (const each of this.reconciliation.reached) {
+      const records = each === this.#member ? this.own : yield* this.reconciliation.records(each);
       if (records === undefined) continue;
       if (each.serial !== undefined) this.#heard.add(each.serial);
-      group.learnMissed(each, records);
-      // Another process may have given names since this one has read them.
-      group.learnNames([records]);
+      learnMissedChanges(group, each, records);
+      // Another process may have written aliases since this process read them.
+      learnAllButChanges(group, [records]);
       for (const { record } of records.changes) {
         if (record.kind !== 'journal') continue;
         if (each !== this.#member) this.#missedByOthers.set(record.operation, record);
@@ -134,7 +136,7 @@ export class CatchUp {
     return [...entries.values()].sort((a, b) => a.record.time - b.record.time);
   }
 
-  /** What others still miss stands here too from now on: whoever knows it may be away when they come back. */
+  /** Notes on this member what others still miss: the members that know it may be away when these come back. */
   *#noteForOthers(serial: string): Task<void> {
     const group = this.#group;
     const member = this.#member;
@@ -145,59 +147,57 @@ export class CatchUp {
     });
     for (let at = 0; at < notes.length; at += NOTE_BATCH) {
       const batch = notes.slice(at, at + NOTE_BATCH);
-      const builder = new JobBuilder();
-      for (const record of batch) builder.addRecord(record);
-      const memberJob: MemberJob = { function: 'C_CreateObject', objects: [], job: () => ({ steps: builder.steps }) };
-      if (!(yield* this.settlement.run(member, memberJob))) return;
+      if (!(yield* this.reconciliation.run(member, writingRecords(batch)))) return;
       for (const record of batch) group.missed.note(record, [serial]);
     }
-    if (notes.length > 0) yield* this.#forgetToldMeanwhile(notes);
+    if (notes.length > 0) yield* this.#removeOutdatedNotes(notes);
   }
 
-  /** What another process has told them while it was being noted here. */
-  *#forgetToldMeanwhile(notes: readonly ChangeRecord[]): Task<void> {
+  /** Removes notes whose entries another process removed from the other members meanwhile. */
+  *#removeOutdatedNotes(notes: readonly ChangeRecord[]): Task<void> {
     const left = new Set<string>();
-    for (const each of this.settlement.reached) {
+    for (const each of this.reconciliation.reached) {
       if (each === this.#member) continue;
-      const records = yield* this.settlement.records(each);
+      const records = yield* this.reconciliation.records(each);
       if (records === undefined) return;
       for (const { record } of records.changes) left.add(record.operation);
     }
-    for (const record of notes) if (!left.has(record.operation)) yield* this.settlement.remove(this.#member, record);
+    for (const record of notes)
+      if (!left.has(record.operation)) yield* this.reconciliation.remove(this.#member, record);
   }
 
-  /** Looks once at all that is on this member, and on one that can give it what it lacks. */
+  /** Surveys this member, and a member that can give it what it lacks. */
   *#survey(entries: readonly CatchUpEntry[]): Task<void> {
     const { connection } = this.#member;
-    const giver = entries.flatMap(({ holders }) => holders).find(({ isActive }) => isActive)?.connection;
+    const source = entries.flatMap(({ holders }) => holders).find(({ isActive }) => isActive)?.connection;
     if (connection === undefined) return;
     const pace = new Pace(this.#group);
     const own = yield* surveyMember(connection, pace);
     if (!isFailure(own)) connection.survey = { found: own, isWhole: true };
-    if (giver === undefined) return;
-    const theirs = yield* surveyMember(giver, pace);
-    if (!isFailure(theirs)) giver.survey = { found: theirs, isWhole: false };
-    const records = yield* surveyKeyRecords(giver, pace);
-    if (!isFailure(records)) this.settlement.redo.keyRecords = records;
+    if (source === undefined) return;
+    const theirs = yield* surveyMember(source, pace);
+    if (!isFailure(theirs)) source.survey = { found: theirs, isWhole: false };
+    const records = yield* surveyKeyRecords(source, pace);
+    if (!isFailure(records)) this.reconciliation.redo.keyRecords = records;
   }
 
   #forgetSurveys(): void {
     for (const { connection } of this.#group.members) connection?.forgetSurvey();
-    this.settlement.redo.keyRecords = undefined;
+    this.reconciliation.redo.keyRecords = undefined;
   }
 
-  *#catchUpWith(entry: CatchUpEntry, serial: string): Task<boolean> {
+  *#applyOne(entry: CatchUpEntry, serial: string): Task<boolean> {
     const group = this.#group;
     const member = this.#member;
     const { record } = entry;
     const { operation } = record;
-    // That it happened after all stands on this member itself.
+    // If this member's own journal says that the call succeeded, a reversal of it is void.
     const isVoid = record.undoes === true && this.#hasHappened(record);
-    const left = isVoid ? undefined : this.settlement.redo.history.leftOf(record);
-    if (left !== undefined && !(yield* this.settlement.redo.apply(left, member))) return false;
-    // What says that it has happened goes last: an intent that is left without it would be undone.
+    const left = isVoid ? undefined : this.reconciliation.redo.history.leftOf(record);
+    if (left !== undefined && !(yield* this.reconciliation.redo.apply(left, member))) return false;
+    // The intent goes before the journal entry: an intent without one would be undone.
     const intent = this.own.changes.find((own) => own.record.kind === 'intent' && own.record.operation === operation);
-    if (intent !== undefined) yield* this.settlement.remove(member, intent.record);
+    if (intent !== undefined) yield* this.reconciliation.remove(member, intent.record);
     member.recovery.forgetFailures(operation);
     if (entry.holders.length > 0) this.#done.push(record);
     if (this.#done.length >= DONE_BATCH && !(yield* this.#noteDone(serial))) return false;
@@ -216,16 +216,13 @@ export class CatchUp {
     );
   }
 
-  /** On the member itself: so much is not done again, whoever still has it in writing. */
+  /** Notes on the member itself which entries it is done with, so that they are not applied again. */
   *#noteDone(serial: string): Task<boolean> {
-    const { group } = this.settlement;
+    const { group } = this.reconciliation;
     if (this.#done.length === 0) return true;
     const id = hex(group.port.randomBytes(8));
     const record: DoneRecord = { kind: 'done', id, serial, deeds: this.#done.map(changeIdOf) };
-    const builder = new JobBuilder();
-    builder.addRecord(record);
-    const memberJob: MemberJob = { function: 'C_CreateObject', objects: [], job: () => ({ steps: builder.steps }) };
-    if (!(yield* this.settlement.run(this.#member, memberJob))) return false;
+    if (!(yield* this.reconciliation.run(this.#member, writingRecords([record])))) return false;
     group.missed.learnDone(record);
     this.#done = [];
     return true;

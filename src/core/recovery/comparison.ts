@@ -8,8 +8,8 @@ import { isFailure, PendingWork } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
 import { Pace } from '../group/pace.js';
 import { Progress } from '../group/progress.js';
+import { learnSomeRecords } from '../group/record-learning.js';
 import { isSecretRequest } from '../jobs/creation-request.js';
-import { JobBuilder } from '../jobs/job-builder.js';
 import type { Survey } from '../objects/found-object.js';
 import type { KeyRecord } from '../objects/key-note.js';
 import type { VirtualObject } from '../objects/object.js';
@@ -22,18 +22,17 @@ import { establishReference } from '../replicas/reference.js';
 import { resolveKey } from '../replicas/resolve.js';
 import { surveyKeyRecords, surveyMember } from '../replicas/survey.js';
 import { changingAttributesTo } from '../replication/attribute-change-job.js';
+import { writingRecords } from '../replication/record-job.js';
 import { copyReplicaTo } from '../replication/replica-copy.js';
+import { failedBecause, type RecoveryFailure } from './recovery-result.js';
 import { RenamedObjects } from './renamed-object.js';
 
-/** One object is waited for so many times `hangAfter`. */
+/** Time limit for copying one object besides its write, as a multiple of `hangAfter`. */
 const COPY_MULTIPLE = 2;
 
-/** So often it is tried to give a member all, before it serves without what nobody can give. */
+/** Number of tries to fill or compare a member before the member serves all the same. */
 const MOST_TRIES = 3;
-/** Why a member tries again to come back. */
-export const UNCOMPARED = 'it could not be compared with the others';
-
-/** A member that has all that the group has, to compare others with. */
+/** Returns the member to compare others with: one in step if possible. */
 function sourceFor(group: Group, member: Member): Member | undefined {
   const others = group.members.filter(
     (other) => other !== member && isReachable(other) && !group.ledger.isFilling(other.serial),
@@ -45,34 +44,34 @@ function sourceFor(group: Group, member: Member): Member | undefined {
   );
 }
 
-/** Gives a new member all that the others have. Ends with the reason when it cannot. */
-export function* fillMember(group: Group, member: Member): Task<string | undefined> {
+/** Copies all objects to a new member. Returns the failure if the member may not serve yet. */
+export function* fillMember(group: Group, member: Member): Task<RecoveryFailure | undefined> {
   const source = sourceFor(group, member);
-  if (source === undefined) return 'no member is there that it could get its objects from';
+  if (source === undefined) return failedBecause('no other member can give the member its objects');
   const lacking = yield* compareWith(group, member, source, 'copying');
-  if (lacking === undefined) return UNCOMPARED;
+  if (lacking === undefined) return { kind: 'notCompared' };
   const tries = member.recovery.countFill();
   if (lacking.length === 0) return undefined;
-  if (tries < MOST_TRIES) return `${lacking.length} objects could not be copied yet`;
-  // What nobody can give, it does without: keys that cannot be taken out, and of which no sealed form was kept.
+  if (tries < MOST_TRIES) return failedBecause(`${lacking.length} objects could not be copied yet`);
+  // After the last try the member serves without keys that are neither extractable nor sealed.
   const objects = lacking.map(({ summary }) => summary);
   group.emit({ type: 'sync', member: member.name, what: 'lacking', objects });
   return undefined;
 }
 
 /**
- * What a member that comes back lacks for no known reason is copied to it; what it has beyond is reported. Ends with the
- * reason when that cannot be now; after a few times it serves without.
+ * Compares a returning member with one in step: copies the objects that it lacks, and reports objects that only it has.
+ * Returns a failure if they could not be compared; after a few failures in a row the member serves all the same.
  */
-export function* compareWithOthers(group: Group, member: Member): Task<string | undefined> {
+export function* compareWithOthers(group: Group, member: Member): Task<RecoveryFailure | undefined> {
   const source = sourceFor(group, member);
   if (source === undefined) return undefined;
   const isCompared = (yield* compareWith(group, member, source, 'comparing')) !== undefined;
   const failures = member.recovery.countComparison(isCompared);
-  return !isCompared && failures < MOST_TRIES ? UNCOMPARED : undefined;
+  return !isCompared && failures < MOST_TRIES ? { kind: 'notCompared' } : undefined;
 }
 
-/** Copies what the member lacks, and gives what nobody could give; undefined where they could not be compared. */
+/** Copies the objects that the member lacks; returns those that could not be copied, undefined without a comparison. */
 function* compareWith(
   group: Group,
   member: Member,
@@ -109,7 +108,7 @@ function* compareWith(
   }
 }
 
-/** The copying of objects from one member to another. */
+/** Copying of objects from one member to another. */
 class Copying {
   readonly #renamedObjects: RenamedObjects;
 
@@ -119,7 +118,7 @@ class Copying {
     readonly source: Member,
     readonly target: Connection,
     readonly giving: Connection,
-    /** Other processes may work on the member as well: nothing is believed that was not looked at just now. */
+    /** True if other processes may work on the member too: each difference is then looked at once more. */
     readonly isShared: boolean,
   ) {
     this.#renamedObjects = new RenamedObjects(group, target, giving);
@@ -131,9 +130,9 @@ class Copying {
     what: 'copying' | 'comparing',
   ): Task<readonly VirtualObject[] | undefined> {
     const { group, source, giving } = this;
-    // By which names objects go now: other processes may have renamed them.
+    // Other processes may have renamed objects; reread the aliases.
     const read = yield* runOnMember(group, source, readingRecords, group.port.now() + group.policy.hangAfter);
-    if (read.kind === 'done') group.learnSome([recordsIn(foundIn(read.reply, 0))]);
+    if (read.kind === 'done') learnSomeRecords(group, [recordsIn(foundIn(read.reply, 0))]);
     const pace = new Pace(group);
     const records = yield* surveyKeyRecords(giving, pace);
     const ownRecords = yield* surveyKeyRecords(this.target, pace);
@@ -144,7 +143,7 @@ class Copying {
     const lacking: VirtualObject[] = [];
     for (const object of objects) {
       if (this.target.end !== undefined) break;
-      // As it stands there now: what was once read may be older than a change by another process.
+      // The surveyed record replaces the known one, which may be older than a change by another process.
       object.record = isFailure(records) ? undefined : records.get(object.handle);
       const outcome = yield* this.#copy(object, isFailure(ownRecords) ? undefined : ownRecords);
       if (outcome === 'copied') copied.push(object);
@@ -177,7 +176,7 @@ class Copying {
       return 'there';
     }
     const replica = target.replicas.get(object);
-    // What could not be asked is no reason to put another one there.
+    // An object that could not be compared may be there: a copy could double it.
     if (replica === undefined) return 'lacking';
     if (group.policy.replication === 'external' && isSecretRequest(object.description)) return 'lacking';
     if (this.isShared && !(yield* this.#isStillDifferent(object))) return 'there';
@@ -190,7 +189,7 @@ class Copying {
     }
   }
 
-  /** Where the member has it under another name, it only gets the one that it has elsewhere. */
+  /** Renames the member's object if only its label or ID differs from the others'; returns true if that was done. */
   *#rename(object: VirtualObject, until: number): Task<boolean> {
     const { group, member } = this;
     yield* learnKeyRecord(group, object);
@@ -207,8 +206,8 @@ class Copying {
   }
 
   /**
-   * Whether nobody is just making or destroying it, and it is there and not here now: between two surveys another
-   * process may have done either.
+   * Returns true if the source still has more of the object than the member, and no call works on it: between the two
+   * surveys another process may have made or destroyed it.
    */
   *#isStillDifferent(object: VirtualObject): Task<boolean> {
     const { group, target, giving, source, member } = this;
@@ -233,7 +232,7 @@ class Copying {
     return there.list.length > here.list.length;
   }
 
-  /** An object that was copied in an earlier try may have come without its records. */
+  /** Writes the records that an object lacks on the member: an earlier copy may have been interrupted. */
   *#completeRecords(object: VirtualObject, ownRecords: ReadonlyMap<number, KeyRecord> | undefined): Task<void> {
     const { group, member } = this;
     const missing: AnyRecord[] = [];
@@ -242,14 +241,7 @@ class Copying {
     const alias = group.ledger.aliasOf(object.handle);
     if (alias !== undefined && member.connection?.hasAlias(object.handle) === false) missing.push(alias);
     if (missing.length === 0) return;
-    const builder = new JobBuilder();
-    for (const each of missing) builder.addRecord(each);
     const until = group.port.now() + group.policy.hangAfter + group.policy.writeHangAfter;
-    yield* runOnMember(
-      group,
-      member,
-      { function: 'C_CreateObject', objects: [], job: () => ({ steps: builder.steps }) },
-      until,
-    );
+    yield* runOnMember(group, member, writingRecords(missing), until);
   }
 }

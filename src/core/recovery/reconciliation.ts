@@ -1,78 +1,83 @@
-import { step } from '../../spec/job.js';
 import type { Task } from '../base/task.js';
 import { awaitCompletion, waitUntil } from '../base/waiting.js';
 import { isReachable, readingRecords, runOnMember } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
-import { JobBuilder } from '../jobs/job-builder.js';
+import { learnAllButChanges, learnMissedChanges } from '../group/record-learning.js';
 import type { MemberJob } from '../jobs/member-job.js';
 import { History } from '../records/history.js';
 import { type FoundRecord, foundIn, type RecordsFound, recordsIn } from '../records/ledger.js';
-import { type ChangeRecord, labelTemplate, reversalOf, summariesOf } from '../records/record.js';
+import { type ChangeRecord, reversalOf, summariesOf } from '../records/record.js';
+import { removingRecord, writingRecords } from '../replication/record-job.js';
 import { CatchUp } from './catch-up.js';
 import { notReconciled, type ReconciliationResult, type Reconciling, stepLimit } from './reconciling.js';
+import { failedBecause, type RecoveryFailure } from './recovery-result.js';
 import { Redo } from './redo.js';
 
-/** Members that are still on their way are waited for so long, so that what was left behind is settled on all (ms). */
-const AWAIT_OTHERS = 1000;
+/** Longest wait for members that are joining, so that intents are resolved on all of them (ms). */
+const JOINING_LIMIT = 1000;
 
 /**
- * Settles what replicated calls have left on a member, before it serves: intents whose writers are gone are undone
- * or finished, and what it missed while it was away is done. One member after the other, so that what one of them
- * notes for the next is met by it. With a `refusal` nothing is done, and where there is something to do it is the reason.
+ * Reconciles a member before it serves: resolves intents whose writers are gone, and applies the changes that the
+ * member missed. Runs for one member at a time, so that each sees the journal entries of those before it. If there is a
+ * `refusal`, does nothing, and returns the refusal if there is something to do.
  */
-export function* reconcile(group: Group, member: Member, refusal?: string): Task<ReconciliationResult> {
+export function* reconcile(group: Group, member: Member, refusal?: RecoveryFailure): Task<ReconciliationResult> {
   return yield* group.recoveryMutex.runExclusive(reconcileExclusively(group, member, refusal));
 }
 
-/** Every step of a settlement is waited for so long: how many there are nobody knows before. */
-function patience(group: Group): number {
+/** Returns the deadline of a step that begins now: steps have limits of their own, since their number is unknown. */
+function stepDeadline(group: Group): number {
   return group.port.now() + stepLimit(group);
 }
 
-function* reconcileExclusively(group: Group, member: Member, refusal: string | undefined): Task<ReconciliationResult> {
+function* reconcileExclusively(
+  group: Group,
+  member: Member,
+  refusal: RecoveryFailure | undefined,
+): Task<ReconciliationResult> {
   const { connection } = member;
-  if (connection === undefined) return notReconciled('it has no host');
-  if (connection.end !== undefined) return notReconciled(connection.end.reason);
-  yield* awaitOthers(group, member, patience(group));
-  yield* awaitOwnChanges(group, patience(group));
-  // What is missed from here on is noted anew.
+  if (connection === undefined) return notReconciled(failedBecause('the member has no host'));
+  if (connection.end !== undefined) return notReconciled(failedBecause(connection.end.reason));
+  yield* awaitJoining(group, member, stepDeadline(group));
+  yield* awaitOwnChanges(group, stepDeadline(group));
+  // Changes that the member misses from here on require another recovery.
   member.recovery.begin();
-  const own = yield* recordsOn(group, member, patience(group));
-  if (own === undefined) return notReconciled('its records could not be read');
-  // Those that have missed what it knows are told when it is done itself: it may need them until then.
-  group.learnNames([own]);
+  const own = yield* recordsOn(group, member, stepDeadline(group));
+  if (own === undefined) return notReconciled(failedBecause("the member's records could not be read"));
+  // Journal entries for other members stay until this member is done: it may need them itself.
+  learnAllButChanges(group, [own]);
   if (member.serial !== undefined) group.missed.forgetDone(member.serial);
-  group.learnMissed(member, own);
-  const settlement = new Reconciliation(group, member, own);
+  learnMissedChanges(group, member, own);
+  const reconciliation = new Reconciliation(group, member, own);
   for (const intent of own.changes) {
     if (intent.record.kind !== 'intent' || !isAbandoned(group, member, intent.record)) continue;
-    const reason = refusal ?? (yield* settlement.resolveIntent(intent));
-    if (reason !== undefined) return notReconciled(reason);
+    const failure = refusal ?? (yield* reconciliation.resolveIntent(intent));
+    if (failure !== undefined) return notReconciled(failure);
   }
-  return yield* new CatchUp(settlement, own).run(refusal);
+  return yield* new CatchUp(reconciliation, own).run(refusal);
 }
 
-/** Whether nobody works on an intent any more; one whose writer may live is looked at again when its time is over. */
+/** Returns true if no process works on an intent any more. If its writer may live, schedules another look. */
 function isAbandoned(group: Group, member: Member, { operation, writer, expires }: ChangeRecord): boolean {
-  const look = (after: number): false => {
+  const recheckAfter = (after: number): false => {
     member.recovery.recheckIntents(group.port.now() + after);
     return false;
   };
-  if (group.changes.has(operation)) return look(group.policy.writeHangAfter);
+  if (group.changes.has(operation)) return recheckAfter(group.policy.writeHangAfter);
   if (writer === group.port.writer || group.port.isWriterGone(writer) === true) return true;
   const left = expires - group.port.wallNow();
-  return left <= 0 || look(left);
+  return left <= 0 || recheckAfter(left);
 }
 
-/** Members that are on their way are waited for a little: then all of them are settled alike. */
-function* awaitOthers(group: Group, member: Member, deadline: number): Task<void> {
-  const until = Math.min(deadline, group.port.now() + AWAIT_OTHERS);
-  const isComing = (): boolean => group.members.some((other) => other !== member && other.state.name === 'joining');
-  yield* waitUntil(group.port, [group.changed], () => !isComing(), until);
+/** Waits a little for members that are joining. */
+function* awaitJoining(group: Group, member: Member, deadline: number): Task<void> {
+  const until = Math.min(deadline, group.port.now() + JOINING_LIMIT);
+  const isAnyJoining = (): boolean => group.members.some((other) => other !== member && other.state.name === 'joining');
+  yield* waitUntil(group.port, [group.changed], () => !isAnyJoining(), until);
 }
 
-/** What this process is about on other members is done soon, and then it is known what this one has missed. */
+/** Waits a little for this process's own changes: afterwards they tell what this member has missed. */
 function* awaitOwnChanges(group: Group, deadline: number): Task<void> {
   const until = Math.min(deadline, group.port.now() + group.policy.hangAfter);
   const running = [...group.background];
@@ -81,7 +86,7 @@ function* awaitOwnChanges(group: Group, deadline: number): Task<void> {
   }
 }
 
-/** What a member's records say now. */
+/** Reads a member's records; undefined if that fails. */
 function* recordsOn(group: Group, member: Member, deadline: number): Task<RecordsFound | undefined> {
   const end = yield* runOnMember(group, member, readingRecords, deadline);
   if (end.kind !== 'done') return undefined;
@@ -90,13 +95,13 @@ function* recordsOn(group: Group, member: Member, deadline: number): Task<Record
   return records;
 }
 
-/** Whether somebody has left something there that nobody works on any more. */
+/** Returns true if a member holds an intent that no process works on any more. */
 export function* hasAbandoned(group: Group, member: Member, deadline: number): Task<boolean> {
   const records = yield* recordsOn(group, member, deadline);
   return records?.changes.some(({ record }) => record.kind === 'intent' && isAbandoned(group, member, record)) ?? false;
 }
 
-/** The settling of one member. */
+/** Reconciliation of one member. */
 class Reconciliation implements Reconciling {
   readonly redo: Redo;
 
@@ -105,10 +110,10 @@ class Reconciliation implements Reconciling {
     readonly member: Member,
     readonly own: RecordsFound,
   ) {
-    this.redo = new Redo(group, () => patience(group));
+    this.redo = new Redo(group, () => stepDeadline(group));
   }
 
-  /** Members that can be worked on: this one, and those that serve or are about to. */
+  /** Members that can be worked on: this member, and those that serve or are about to. */
   get reached(): readonly Member[] {
     return this.group.members.filter(
       (each) => each === this.member || (isReachable(each) && !['joining', 'drained'].includes(each.state.name)),
@@ -116,31 +121,31 @@ class Reconciliation implements Reconciling {
   }
 
   records(each: Member): Task<RecordsFound | undefined> {
-    return recordsOn(this.group, each, patience(this.group));
+    return recordsOn(this.group, each, stepDeadline(this.group));
   }
 
-  /** Runs an errand of the settlement. */
+  /** Runs a member job of the reconciliation; returns true if it was done. */
   *run(member: Member, memberJob: MemberJob): Task<boolean> {
-    return (yield* runOnMember(this.group, member, memberJob, patience(this.group))).kind === 'done';
+    return (yield* runOnMember(this.group, member, memberJob, stepDeadline(this.group))).kind === 'done';
   }
 
-  /** Undoes or finishes a call that nobody works on any more; ends with the reason when that cannot be now. */
-  *resolveIntent({ record }: FoundRecord<ChangeRecord>): Task<string | undefined> {
+  /** Undoes or finishes a call that no process works on any more; returns the failure if that cannot be done now. */
+  *resolveIntent({ record }: FoundRecord<ChangeRecord>): Task<RecoveryFailure | undefined> {
     const { group } = this;
     const { operation } = record;
     const { fate, journals } = yield* this.#fateOf(record);
-    // What was undone is so on all that could be asked then, and is noted for the others. Calls may have followed that
-    // have succeeded.
-    if (fate === 'open' && !(yield* this.#settleOpen(record, new History(journals))))
-      return 'a call that was interrupted could not be settled';
+    // A call that was undone or committed is only removed here: later calls may have succeeded, and undoing the call a
+    // second time could destroy their objects.
+    if (fate === 'open' && !(yield* this.#resolveOpen(record, new History(journals))))
+      return failedBecause('an interrupted call could not be resolved');
     yield* this.remove(this.member, record);
     group.undoneOperations.delete(operation);
     group.committedOperations.delete(operation);
     return undefined;
   }
 
-  /** A creation is undone, all else is finished where it has begun, but for what later calls have made void. */
-  *#settleOpen(record: ChangeRecord, history: History): Task<boolean> {
+  /** Undoes a creation; finishes any other call that has begun, except for parts that later calls made void. */
+  *#resolveOpen(record: ChangeRecord, history: History): Task<boolean> {
     const { group, redo } = this;
     redo.history = history;
     const isForward = record.what !== 'create';
@@ -164,7 +169,7 @@ class Reconciliation implements Reconciling {
     return true;
   }
 
-  /** One that has missed changes tells nothing about whether a call had begun. */
+  /** Returns true if the member has all changes; only then does its state tell whether a call had begun. */
   #wasInStep({ serial, recovery: { failedChanges } }: Member): boolean {
     const { missed, ledger } = this.group;
     return (
@@ -177,7 +182,7 @@ class Reconciliation implements Reconciling {
     return [...new Set([...all, ...missed])];
   }
 
-  /** What has become of a call, as this process knows it or a journal entry of it says; and the entries that it has seen. */
+  /** Returns the fate of a call, from this process's memory or a journal entry, and the journal entries read. */
   *#fateOf({ operation }: ChangeRecord): Task<{
     readonly fate: 'committed' | 'undone' | 'open';
     readonly journals: readonly ChangeRecord[];
@@ -194,26 +199,20 @@ class Reconciliation implements Reconciling {
     return { fate: entry.undoes === true ? 'undone' : 'committed', journals };
   }
 
-  /** Notes an entry on all members that can be reached; false when none of them took it. */
+  /** Writes a journal entry on the reached members; returns false if none of them took it. */
   *#write(record: ChangeRecord): Task<boolean> {
-    const builder = new JobBuilder();
-    builder.addRecord(record);
+    const memberJob = writingRecords([record]);
     const holders: string[] = [];
     const others = this.reached.filter(({ serial }) => serial === undefined || !record.missed.includes(serial));
     for (const each of others.length > 0 ? others : this.reached) {
-      const isWritten = yield* this.run(each, {
-        function: 'C_CreateObject',
-        objects: [],
-        job: () => ({ steps: builder.steps }),
-      });
-      if (isWritten) holders.push(each.serial ?? '');
+      if (yield* this.run(each, memberJob)) holders.push(each.serial ?? '');
     }
     if (holders.length > 0) this.group.missed.note(record, holders);
     return holders.length > 0;
   }
 
+  /** Removes a record from a member. */
   *remove(member: Member, record: ChangeRecord): Task<void> {
-    const steps = [step('X_Find', labelTemplate(record), 1, []), step('C_DestroyObject', { step: 0 })];
-    yield* this.run(member, { function: 'C_DestroyObject', objects: [], job: () => ({ steps }) });
+    yield* this.run(member, removingRecord(record));
   }
 }

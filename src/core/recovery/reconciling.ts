@@ -4,42 +4,47 @@ import type { Member } from '../group/member.js';
 import type { MemberJob } from '../jobs/member-job.js';
 import type { RecordsFound } from '../records/ledger.js';
 import type { ChangeRecord } from '../records/record.js';
+import type { RecoveryFailure } from './recovery-result.js';
 import type { Redo } from './redo.js';
 
-/** One step of a settlement takes at most so many times `hangAfter`, besides its write. */
+/** Time limit of a reconciliation step besides its write, as a multiple of `hangAfter`. */
 const STEP_MULTIPLE = 5;
 
-/** What settling a member has come to. */
+/** Result of a reconciliation. */
 export interface ReconciliationResult {
-  /** Why it may not serve. */
-  readonly reason: string | undefined;
-  /** How many changes it has caught up with. */
+  /** Reason for which the member may not serve; undefined if it may. */
+  readonly failure: RecoveryFailure | undefined;
+  /** Number of changes that the member has caught up with. */
   readonly done: number;
-  /** The serials of the members that have said what they have in writing for it. */
+  /** Serials of the members whose journal entries for this member were read. */
   readonly heard: ReadonlySet<string>;
 }
 
-const NOBODY: ReadonlySet<string> = new Set();
+const noSerials: ReadonlySet<string> = new Set();
 
-/** Why a member is not settled, with nobody heard. */
-export const notReconciled = (reason: string): ReconciliationResult => ({ reason, done: 0, heard: NOBODY });
+/** Result of a reconciliation that failed before any other member's entries were read. */
+export const notReconciled = (failure: RecoveryFailure): ReconciliationResult => ({
+  failure,
+  done: 0,
+  heard: noSerials,
+});
 
-/** The settlement of one member as its catch-up sees it; settlement.ts implements it. */
+/** Reconciliation of one member as its catch-up sees it; implemented in reconciliation.ts. */
 export interface Reconciling {
   readonly group: Group;
   readonly member: Member;
   readonly redo: Redo;
-  /** Members that can be worked on: this one, and those that serve or are about to. */
+  /** Members that can be worked on: this member, and those that serve or are about to. */
   readonly reached: readonly Member[];
-  /** Reads a member's records; undefined if that fails. */
+  /** Reads a member's records; returns undefined if that fails. */
   records(each: Member): Task<RecordsFound | undefined>;
-  /** Runs an errand; false if it was not done. */
+  /** Runs a member job; returns true if it was done. */
   run(member: Member, memberJob: MemberJob): Task<boolean>;
   /** Removes a record from a member. */
   remove(member: Member, record: ChangeRecord): Task<void>;
 }
 
-/** How long a step of a settlement may take (ms). */
+/** Returns the time limit of a reconciliation step (ms). */
 export function stepLimit({ policy }: Group): number {
   return policy.hangAfter * STEP_MULTIPLE + policy.writeHangAfter;
 }

@@ -8,27 +8,28 @@ import type { Group } from '../group/group.js';
 import { PendingWork } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
 import { resolveKey } from '../replicas/resolve.js';
-import { announceFilled, bringUpToDate, learnRecord } from '../wrapping/membership-record.js';
+import { announceFilled, bringUpToDate } from '../wrapping/group-record-publication.js';
+import { learnRecord } from '../wrapping/group-record-reading.js';
 import { compareWithOthers, fillMember } from './comparison.js';
 import { removePartialObjects } from './partial-object.js';
 import { reconcile } from './reconciliation.js';
 import { notReconciled, type ReconciliationResult, stepLimit } from './reconciling.js';
+import { failedBecause, type RecoveryFailure, type RecoveryResult } from './recovery-result.js';
 import { refreshTokens } from './token-refresh.js';
 
-/** Whoever else works on the same member, or a call that is late, is looked at again so often (ms). */
-const LOOK_AGAIN = 25;
+/** Interval between looks at a claim that another process holds, or at a call that is late (ms). */
+const LOOK_INTERVAL = 25;
 
-/** Hosts can be blind to what others have just written: who makes something good does it on one that starts after it has the claim. */
-export const FRESH_HOST = 'it catches up on a fresh host';
-export const SOMEBODY_ELSE = 'another process has brought it up to date';
+const needsFreshHost: RecoveryFailure = { kind: 'needsFreshHost' };
 
-/** Waits for the right to make a member what it has to be; gives what gives it back. */
-export function* awaitClaim(group: Group, member: Member, deadline: number): Task<() => void> {
+/** Waits for the claim on a member's recovery; returns the function that releases it. Throws at the deadline. */
+export function* awaitRecoveryClaim(group: Group, member: Member, deadline: number): Task<() => void> {
   for (;;) {
     const release = claimOf(group, member);
     if (release !== undefined) return release;
-    if (group.port.now() >= deadline) refuse(CKR.functionFailed, `${member.name} is being brought up to date`);
-    yield* sleepUntil(group.port.now() + LOOK_AGAIN);
+    if (group.port.now() >= deadline)
+      refuse(CKR.functionFailed, `another process is bringing ${member.name} up to date; try again later`);
+    yield* sleepUntil(group.port.now() + LOOK_INTERVAL);
   }
 }
 
@@ -37,60 +38,61 @@ function claimOf({ port, ledger }: Group, { serial }: Member): (() => void) | un
 }
 
 /**
- * Takes the right to make a member what it has to be: one process at a time, so that nothing is made twice. For one
- * that returns it is taken before its host starts.
+ * Takes the claim on the recovery of a returning member, before its host starts. Only one process at a time recovers a
+ * member, so that no object is made twice.
  */
 export function claimReturning(group: Group, member: Member): void {
   if (group.ledger.record === undefined || !member.role.hasServed || member.serial === undefined) return;
   member.recovery.takeClaim(() => claimOf(group, member));
 }
 
-/** Before it serves, a member of a group with records does what it has missed. Ends with the reason when it cannot. */
-export function* recover(group: Group, member: Member): Task<string | undefined> {
-  const { port, ledger, isBeingCreated: isForming } = group;
+/** Recovers a member before it serves, if its group has records: resolves intents, catches up, compares. */
+export function* recover(group: Group, member: Member): Task<RecoveryResult> {
+  const { port, ledger, isBeingCreated } = group;
   const { connection } = member;
-  if (ledger.record === undefined || group.pin === undefined || isForming || connection === undefined) return undefined;
+  if (ledger.record === undefined || group.pin === undefined || isBeingCreated || connection === undefined)
+    return { kind: 'recovered' };
   member.move({ name: 'recovering', since: port.now() });
-  // Nobody else watches it until it serves.
-  const guard = port.start(endWhereItHangs(group, connection));
+  // Until the member serves, no watch ends a hung host; this guard does.
+  const guard = port.start(endIfHung(group, connection));
   try {
     const isClaimed = member.recovery.claim !== undefined;
-    // Nobody waits for what it does now; the library's own threads are as they were when it serves.
-    if (isClaimed) yield* giveWay(connection, true);
-    let settled = yield* catchUp(group, member, isClaimed);
-    if (isClaimed && settled.reason === undefined) yield* giveWay(connection, false);
-    if (settled.reason === undefined) {
+    // The host runs at low priority during recovery and returns to normal before the member serves.
+    if (isClaimed) yield* setLowPriority(connection, true);
+    let result = yield* catchUp(group, member, isClaimed);
+    if (isClaimed && result.failure === undefined) yield* setLowPriority(connection, false);
+    if (result.failure === undefined) {
       port.start(removePartialObjects(group, member, connection));
       yield* bringSessionObjects(group, member, connection);
-      // A call may have passed by meanwhile. From here on nothing is waited for until it serves.
+      // If the member missed a call meanwhile, reconcile again. From here on nothing is waited for until it serves.
       if (member.recovery.isNeeded && connection.end === undefined)
-        settled = yield* reconcileUntilDone(group, member, isClaimed);
+        result = yield* reconcileUntilDone(group, member, isClaimed);
     }
-    if (settled.reason === FRESH_HOST) return yield* claimFirst(group, member);
-    if (settled.reason !== undefined) return settled.reason;
-    if (connection.end !== undefined) return 'the host ended while it was settling';
-    return judgeStaleness(group, member, settled.heard);
+    if (result.failure?.kind === 'needsFreshHost') return yield* awaitClaimOrRecovery(group, member);
+    if (result.failure !== undefined) return result.failure;
+    if (connection.end !== undefined) return failedBecause('the host ended during recovery');
+    return judgeStaleness(group, member, result.heard);
   } finally {
     if (!guard.completed) guard.cancel(undefined);
     connection.forgetSurvey();
   }
 }
 
-/** Where one of its calls does not return, the host is ended. */
-function* endWhereItHangs(group: Group, connection: Connection): Task<void> {
+/** Ends the host if one of its calls does not return. */
+function* endIfHung(group: Group, connection: Connection): Task<void> {
   const { port, policy } = group;
-  const patience = stepLimit(group);
-  const limits = { hangAfter: patience, writeHangAfter: patience };
+  const limit = stepLimit(group);
+  const limits = { hangAfter: limit, writeHangAfter: limit };
   while (!connection.isHung(port.now(), limits)) {
     const hungAt = connection.hungAt(limits);
-    const until = port.now() + Math.max(LOOK_AGAIN, Math.min(patience, hungAt - port.now()));
+    const until = port.now() + Math.max(LOOK_INTERVAL, Math.min(limit, hungAt - port.now()));
     yield* race([connection.ended], until);
     if (connection.end !== undefined) return;
   }
   yield* connection.giveUp(policy);
 }
 
-/** Session objects of the application live on the host that they were made on. */
+/** Makes the application's session objects on the new host. */
 function* bringSessionObjects(group: Group, member: Member, connection: Connection): Task<void> {
   for (const object of [...group.objects.values()]) {
     if (object.session === undefined || connection.end !== undefined) continue;
@@ -98,81 +100,82 @@ function* bringSessionObjects(group: Group, member: Member, connection: Connecti
   }
 }
 
-function* giveWay(connection: Connection, gives: boolean): Task<void> {
-  yield* connection.run({ steps: [step('X_GiveWay', gives)], sessionless: true }, 'recovery', FOREVER);
+function* setLowPriority(connection: Connection, isLow: boolean): Task<void> {
+  yield* connection.run({ steps: [step('X_GiveWay', isLow)], sessionless: true }, 'recovery', FOREVER);
 }
 
-/** There is something to do: by this process, if it can have the claim, or else by the one that has it. */
-function* claimFirst(group: Group, member: Member): Task<string> {
+/** Takes the claim for a fresh host. If another process has the claim, waits until that process has released it. */
+function* awaitClaimOrRecovery(group: Group, member: Member): Task<RecoveryFailure> {
   const { port } = group;
   member.recovery.takeClaim(() => claimOf(group, member));
-  if (member.recovery.claim !== undefined) return FRESH_HOST;
+  if (member.recovery.claim !== undefined) return needsFreshHost;
   const { connection } = member;
   while (connection !== undefined && connection.end === undefined) {
     const release = claimOf(group, member);
     release?.();
     if (release !== undefined) break;
-    yield* race([connection.ended], port.now() + LOOK_AGAIN);
+    yield* race([connection.ended], port.now() + LOOK_INTERVAL);
   }
-  return SOMEBODY_ELSE;
+  return { kind: 'recoveredElsewhere' };
 }
 
+/** Brings the member into step. Without the claim, only tells whether there is something to do. */
 function* catchUp(group: Group, member: Member, isClaimed: boolean): Task<ReconciliationResult> {
   const { ledger } = group;
   const isFilling = ledger.isFilling(member.serial);
-  if (!isClaimed && (isFilling || isBehind(group, member))) return notReconciled(FRESH_HOST);
-  // What others have in writing for it has to be seen as it is.
+  if (!isClaimed && (isFilling || isBehind(group, member))) return notReconciled(needsFreshHost);
+  // The other members' journal entries must be seen as they are now.
   if (isClaimed) yield* refreshTokens(group, othersInService(group, member));
   const outdated = yield* bringUpToDate(group, member);
-  if (outdated !== undefined) return notReconciled(outdated);
+  if (outdated !== undefined) return notReconciled(failedBecause(outdated));
   if (isFilling) {
     const unfilled = yield* fillMember(group, member);
     if (unfilled !== undefined) return notReconciled(unfilled);
   }
-  let settled = yield* reconcileUntilDone(group, member, isClaimed);
-  if (settled.reason !== undefined) return settled;
-  if (isClaimed && !isFilling && (member.role.hasServed || settled.done > 0 || member.recovery.failedComparisons > 0)) {
+  let result = yield* reconcileUntilDone(group, member, isClaimed);
+  if (result.failure !== undefined) return result;
+  if (isClaimed && !isFilling && (member.role.hasServed || result.done > 0 || member.recovery.failedComparisons > 0)) {
     const uncompared = yield* compareWithOthers(group, member);
     if (uncompared !== undefined) return notReconciled(uncompared);
-    if (member.recovery.isNeeded) settled = yield* reconcileUntilDone(group, member, isClaimed);
-    if (settled.reason !== undefined) return settled;
+    if (member.recovery.isNeeded) result = yield* reconcileUntilDone(group, member, isClaimed);
+    if (result.failure !== undefined) return result;
   }
   if (isFilling) yield* announceFilled(group, member);
-  return settled;
+  return result;
 }
 
 function othersInService({ members }: Group, member: Member): readonly Member[] {
   return members.filter((other) => other !== member && other.isServing);
 }
 
-/** Whether its record of the group is older than the one that is known here. */
+/** Returns true if the member's group record is older than the one that this process knows. */
 function isBehind({ ledger: { record } }: Group, { connection }: Member): boolean {
   const own = connection?.records?.group?.record;
   if (record === undefined) return false;
   return own === undefined || own.revision < record.revision || connection?.records?.hasOlder === true;
 }
 
-/** Settles it, and again, when a call has passed by meanwhile. */
+/** Reconciles a member, and again while it misses calls meanwhile. */
 function* reconcileUntilDone(group: Group, member: Member, isClaimed: boolean): Task<ReconciliationResult> {
   let done = 0;
   for (;;) {
-    const settled = yield* reconcile(group, member, isClaimed ? undefined : FRESH_HOST);
-    done += settled.done;
+    const result = yield* reconcile(group, member, isClaimed ? undefined : needsFreshHost);
+    done += result.done;
     const isOver = !member.recovery.isNeeded || member.connection?.end !== undefined;
-    if (isOver || settled.reason !== undefined) return { ...settled, done };
+    if (isOver || result.failure !== undefined) return { ...result, done };
   }
 }
 
-/** Whether it misses changes that nobody has told it: who could, may be there and not have answered. */
-function judgeStaleness(group: Group, member: Member, heard: ReadonlySet<string>): string | undefined {
-  const untold = member.serial === undefined ? 0 : group.missed.unreachableCount(member.serial, heard);
-  member.recovery.noteStale(
-    untold === 0 ? undefined : `it has missed ${untold} changes, and the members that know them are away`,
-  );
-  return group.policy.stale === 'refuse' ? member.recovery.staleFor : undefined;
+/** Notes whether the member lacks changes that no reachable member told; fails if policy.stale refuses such members. */
+function judgeStaleness(group: Group, member: Member, heard: ReadonlySet<string>): RecoveryResult {
+  const count = member.serial === undefined ? 0 : group.missed.unreachableCount(member.serial, heard);
+  const reason =
+    count === 0 ? undefined : `the member missed ${count} changes, and the members that know them are away`;
+  member.recovery.noteStale(reason);
+  return reason !== undefined && group.policy.stale === 'refuse' ? failedBecause(reason) : { kind: 'recovered' };
 }
 
-/** Whether a member's token still has an older record of the group than others. */
+/** Returns true if a member's token has an older group record than this process knows. */
 export function* isOutdated(group: Group, member: Member, deadline: number): Task<boolean> {
   if ((yield* learnRecord(group, member, deadline)) === 'unread') return false;
   return member.recovery.revision < (group.ledger.record?.revision ?? 0);

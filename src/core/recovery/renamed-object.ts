@@ -12,25 +12,25 @@ import { compare } from '../replicas/fingerprint.js';
 import { surveyKeyRecords, surveyMember } from '../replicas/survey.js';
 
 /**
- * What a member that catches up has under names that nobody else has. Another process, that had not heard of what the
- * member has missed, may have renamed an object there: then it goes by a name that is written nowhere.
+ * Objects of a member that no other member has under the same identity. While the member was out of step, another
+ * process may have renamed an object on it only: no record tells that identity.
  */
 export class RenamedObjects {
   #found: readonly FoundReplica[] | undefined;
-  /** By the key records there: who goes by which name, and who has a record at all. */
+  /** Handles by identity, as the member's key records tell. */
   readonly #handles = new Map<string, number>();
 
   constructor(
     readonly group: Group,
     readonly connection: Connection,
-    /** Of a member that has all. */
+    /** Connection of a member that has all objects. */
     readonly other: Connection,
   ) {}
 
   /**
-   * An object under the name that it goes by there, by what proves its key; undefined where none of them is it. A copy
-   * has the same key and is another object: what has a record of its own is never taken for this one, and with
-   * `isCertain` only what the records there say is it.
+   * Finds an object by its proofs; returns it under its identity on the member, undefined if none matches. A copy has
+   * the same key and is another object, so an object with a key record of another handle never matches. With
+   * `isCertain`, only an object with a key record of this handle matches.
    */
   *find(object: VirtualObject, isCertain: boolean): Task<VirtualObject | undefined> {
     this.#found ??= yield* this.#survey();
@@ -38,10 +38,10 @@ export class RenamedObjects {
     const work = new PendingWork();
     work.epoch = this.connection.epoch;
     for (const found of this.#found) {
-      const isOfItsKind =
+      const isSameKind =
         isRenamed(object.description, found.description) && sameBytes(object.valueDigest, found.valueDigest);
       const owner = this.#handles.get(hex(found.identity));
-      if (!isOfItsKind || (owner ?? (isCertain ? undefined : object.handle)) !== object.handle) continue;
+      if (!isSameKind || (owner ?? (isCertain ? undefined : object.handle)) !== object.handle) continue;
       const comparison = isProvenByIdentity(object.description)
         ? 'same'
         : yield* compare(this.group, this.connection, object, found, work);

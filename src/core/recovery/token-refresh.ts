@@ -9,7 +9,7 @@ import { onToken } from '../jobs/job-builder.js';
 import { endSpareHost, startSpareHost } from '../joining/spare-host.js';
 import { RESERVED_LABEL } from '../objects/identity.js';
 
-/** Whoever's sight cannot be cured in so many times `hangAfter` is believed as it is. */
+/** Time limit of a token refresh, as a multiple of `hangAfter`. Afterwards the token is read as it is. */
 const REFRESH_MULTIPLE = 5;
 
 const template: readonly Attribute[] = [
@@ -21,7 +21,7 @@ const template: readonly Attribute[] = [
 
 const probe: Job = {
   steps: [
-    // One that was left behind, by a host that ended in the middle, goes on the occasion.
+    // Removes a probe object that an earlier host left behind.
     step('X_Find', template, 1, []),
     optional(step('C_DestroyObject', { step: 0 })),
     step('C_CreateObject', template),
@@ -33,24 +33,24 @@ const probe: Job = {
 };
 
 /**
- * Makes members' hosts see what others have made and destroyed. A SoftHSM process that makes an object takes the
- * token's new generation for one that it knows, and does not see what another process made just before, until somebody
- * writes once more. So a host of its own, which has nothing to see, writes on each of them: a
- * public object, which needs no login.
+ * Refreshes tokens, so that members' hosts see objects that other processes made and destroyed. A SoftHSM process that
+ * writes takes the token's new generation for known, and misses a write of another process just before. The next write
+ * by anyone else cures that. A spare host writes a public object, which needs no login.
  */
 export function* refreshTokens(group: Group, members: readonly Member[]): Task<void> {
   const { port, policy } = group;
   const until = port.now() + policy.hangAfter * REFRESH_MULTIPLE;
-  const blind = members.filter((member) => member.writesExclusively && member.connection !== undefined);
+  const exclusive = members.filter((member) => member.writesExclusively && member.connection !== undefined);
   yield* runTogether(
     group,
-    blind.map((member) => refreshToken(group, member, until)),
+    exclusive.map((member) => refreshToken(group, member, until)),
   );
 }
 
 function* refreshToken(group: Group, member: Member, until: number): Task<void> {
-  const spare = yield* startSpareHost(group, member, until, false);
-  if (typeof spare === 'string') return;
+  const start = yield* startSpareHost(group, member, until, false);
+  if (start.kind === 'failed') return;
+  const { member: spare } = start;
   try {
     const { connection } = spare;
     if (connection === undefined) return;

@@ -11,8 +11,8 @@ import type { ProofKind } from '../objects/key-note.js';
 import type { VirtualObject } from '../objects/object.js';
 import { MOST_TWINS, readInventory } from './inventory.js';
 
-/** Runs a proof; undefined when the token cannot do it that way, a failure when it did not do it this time. */
-function* run(
+/** Runs a prover; returns the proof, undefined if the token cannot do it this way, or the failure of this try. */
+function* prove(
   group: Group,
   connection: Connection,
   prover: Prover,
@@ -33,7 +33,7 @@ function* run(
   return failure;
 }
 
-/** Some tokens say GENERAL_ERROR to what they cannot do: taken for that where another way may do. */
+/** Returns true for codes such as CKR_GENERAL_ERROR, with which some tokens answer calls that they do not support. */
 function isAmbiguous(group: Group, failure: Failure): boolean {
   return failure.kind === 'code' && verdictOn(failure.code, group.policy.verdicts) === 'ambiguous';
 }
@@ -47,27 +47,27 @@ export function* compare(
   work: PendingWork,
 ): Task<'same' | 'different' | 'unknown' | Failure> {
   if (!mayBeProbed(object.description)) return 'unknown';
-  // A token that does not say this time what it could say proves nothing, and is no reason to trust it.
-  let unsaid: Failure | undefined;
+  // A failed prover proves nothing; if no other prover decides, its failure is the result.
+  let failure: Failure | undefined;
   const point = object.reference.get('signature');
   if (point !== undefined) {
     const signed = yield* checkSignature(group, connection, candidate, [point], work);
-    if (isFailure(signed)) unsaid = signed;
+    if (isFailure(signed)) failure = signed;
     else if (signed !== undefined) return signed.length > 0 ? 'same' : 'different';
   }
   for (const prover of comparedProvers(object.description, group.salt)) {
     const expected = object.reference.get(prover.kind);
     if (expected === undefined) continue;
-    const proof = yield* run(group, connection, prover, candidate, work);
-    if (isFailure(proof)) unsaid = proof;
+    const proof = yield* prove(group, connection, prover, candidate, work);
+    if (isFailure(proof)) failure = proof;
     if (proof === undefined || isFailure(proof)) continue;
     if (!sameBytes(proof, expected)) return 'different';
     if (proves(prover.kind)) return 'same';
   }
-  return unsaid ?? 'unknown';
+  return failure ?? 'unknown';
 }
 
-/** Has the key sign a fresh challenge; gives those of the points that it verifies with, undefined if it cannot sign. */
+/** Has the key sign a fresh challenge; returns the points that verify it, undefined if that cannot be told. */
 function* checkSignature(
   group: Group,
   connection: Connection,
@@ -80,7 +80,7 @@ function* checkSignature(
   const message = port.sha256(Buffer.concat([group.salt, port.randomBytes(32)]));
   const prover = signatureProver(description, message, (bytes) => port.sha256(bytes));
   if (prover === undefined) return undefined;
-  const signature = yield* run(group, connection, prover, candidate, work);
+  const signature = yield* prove(group, connection, prover, candidate, work);
   if (signature === undefined || isFailure(signature)) return signature;
   const checks = points.map((point) => ({
     point,
@@ -90,7 +90,7 @@ function* checkSignature(
   return checks.filter(({ valid }) => valid === true).map(({ point }) => point);
 }
 
-/** All that can be proven of a replica: its fingerprint. */
+/** Returns the fingerprint of a replica: all proofs that the token gives. */
 export function* proofsOf(
   group: Group,
   connection: Connection,
@@ -100,7 +100,7 @@ export function* proofsOf(
   const proofs = new Map<ProofKind, Uint8Array>();
   if (!mayBeProbed(candidate.description)) return proofs;
   for (const prover of comparedProvers(candidate.description, group.salt)) {
-    const proof = yield* run(group, connection, prover, candidate, work);
+    const proof = yield* prove(group, connection, prover, candidate, work);
     if (isFailure(proof) && !isAmbiguous(group, proof)) return proof;
     if (proof !== undefined && !isFailure(proof)) proofs.set(prover.kind, proof);
   }

@@ -2,27 +2,26 @@ import { resultOf, step } from '../../spec/job.js';
 import { FOREVER, type Task } from '../base/task.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
-import { type Failure, failureOf, type PendingWork } from '../group/job-outcome.js';
+import { type Failure, isFailure, type PendingWork, replyOrFailure } from '../group/job-outcome.js';
 import type { KeyRecord } from '../objects/key-note.js';
 import { proofsIn } from '../objects/note.js';
 import { areOfOneKey, type VirtualObject } from '../objects/object.js';
 import { keyRecordTemplate, readRecord, recordTypes } from '../records/record.js';
 
-/** More records of one key are never there, but for the moment when one takes another's place. */
+/** Maximum number of records read for one key; normally there is one, and two while one is replaced. */
 const MOST_RECORDS = 16;
 
-/** The record of a key on one member; the newest, where one is just being replaced. */
+/** Reads the record of a key on one member; while one is replaced, the newest. */
 export function* readKeyRecord(
   connection: Connection,
   handle: number,
   work?: PendingWork,
 ): Task<{ readonly kind: 'record'; readonly record: KeyRecord | undefined } | Failure> {
   const steps = [step('X_Find', keyRecordTemplate(handle), MOST_RECORDS, recordTypes)];
-  const outcome = yield* connection.run({ steps }, 'key record', FOREVER, work);
-  const failure = failureOf(outcome);
-  if (failure !== undefined || outcome.kind !== 'reply') return failure ?? { kind: 'withdrawn' };
+  const reply = replyOrFailure(yield* connection.run({ steps }, 'key record', FOREVER, work));
+  if (isFailure(reply)) return reply;
   let newest: KeyRecord | undefined;
-  for (const { attributes } of resultOf(outcome.reply, 0, 'X_Find')) {
+  for (const { attributes } of resultOf(reply, 0, 'X_Find')) {
     const record = readRecord(attributes[0]?.value ?? new Uint8Array());
     if (record === undefined || record === 'newer' || record.kind !== 'key') continue;
     if (newest === undefined || record.time > newest.time) newest = record;
@@ -31,22 +30,22 @@ export function* readKeyRecord(
 }
 
 /**
- * Looks for the record of a key, on one active member after the other, since absence on one proves nothing. False
- * when none of them could be asked; an object whose `record` is null has none.
+ * Looks for the record of a key on one active member after the other, since absence on one proves nothing (Rule 14).
+ * Sets the object's `record`, to null if no member has one. Returns false if no member could be asked.
  */
 export function* learnKeyRecord(group: Group, object: VirtualObject, work?: PendingWork): Task<boolean> {
   if (object.record !== undefined || object.session !== undefined) return true;
   if (group.ledger.record === undefined) return true;
   let answers = 0;
   const active = group.members.filter(({ isActive }) => isActive);
-  // With nobody in service yet, those that are about to be.
+  // Before the first member is active, the others that have joined are asked.
   for (const { connection, state } of active.length > 0 ? active : group.members) {
     if (connection === undefined || connection.end !== undefined || state.name === 'joining') continue;
     const read = yield* readKeyRecord(connection, object.handle, work);
     if (read.kind !== 'record') continue;
     answers += 1;
     if (read.record === undefined) continue;
-    // What is based on it is later, whatever the clock here says.
+    // A later record must have a later time, even if this process's clock is behind.
     group.observeClock(read.record.time);
     object.record = read.record;
     return true;
@@ -55,14 +54,14 @@ export function* learnKeyRecord(group: Group, object: VirtualObject, work?: Pend
   return answers > 0;
 }
 
-/** The same as it is now: other processes may have changed it since it was read. */
+/** Reads the record of a key anew, since other processes may change it; keeps the old one if no member answers. */
 export function* relearnKeyRecord(group: Group, object: VirtualObject): Task<void> {
   const before = object.record;
   object.record = undefined;
   if (!(yield* learnKeyRecord(group, object))) object.record = before;
 }
 
-/** Of a key that nobody has any more its record may tell that another one has taken its place: then that is the group's. */
+/** If the key's record has proofs of another key, a successor has taken its place: takes its proofs as reference. */
 export function* takeNewReference(group: Group, object: VirtualObject): Task<void> {
   if (object.session !== undefined || !object.referenced) return;
   yield* relearnKeyRecord(group, object);
@@ -72,7 +71,7 @@ export function* takeNewReference(group: Group, object: VirtualObject): Task<voi
   referTo(object);
 }
 
-/** Takes the group's fingerprint of a key from its record; false where there is none. */
+/** Takes the reference of a key from its record; returns false if there is none. */
 export function referTo(object: VirtualObject): boolean {
   const proofs = proofsIn(object.record?.note.proofs ?? {});
   if (proofs.size === 0) return false;

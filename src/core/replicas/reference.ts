@@ -12,9 +12,9 @@ import { learnKeyRecord, referTo } from './key-record.js';
 import { remember } from './replica.js';
 
 /**
- * Takes the group's fingerprint of an object: from its key record, or else from the first member, in the configuration's order, that is
- * in service and has it. So every process takes it from the same member, and of two keys that share a name
- * the one on the later member is the one that is not used.
+ * Takes the reference of an object: from its key record, or else from the first active member, in the configuration's
+ * order, that has it. So all processes take the same one. If two members have different keys of one identity, the key
+ * on the later member is not used.
  */
 export function* establishReference(group: Group, object: VirtualObject, work: PendingWork): Task<void> {
   let referencing = group.referencing.get(object);
@@ -28,11 +28,11 @@ export function* establishReference(group: Group, object: VirtualObject, work: P
 
 function* takeReference(group: Group, object: VirtualObject, referencing: PendingWork): Task<void> {
   try {
-    // Absent on those that could be asked: the others may have it, but so may they have the key.
+    // If no member that answers has the record, the reference comes from a member that has the key.
     yield* learnKeyRecord(group, object, new PartOfWork(referencing));
     if (referTo(object)) return;
-    const inService = group.members.filter((member) => member.isActive);
-    for (const member of inService.length > 0 ? inService : group.members) {
+    const active = group.members.filter((member) => member.isActive);
+    for (const member of active.length > 0 ? active : group.members) {
       const { connection } = member;
       if (connection === undefined || connection.end !== undefined) continue;
       const taking = group.port.start(takeReferenceFrom(group, member, connection, object, referencing));
@@ -43,9 +43,9 @@ function* takeReference(group: Group, object: VirtualObject, referencing: Pendin
       if (!taking.completed) taking.cancel(undefined);
       const taken = taking.ended?.ok === true ? taking.ended.value : 'failed';
       if (taken === 'taken') return;
-      // Not the next one's: while this member is in service, it may hold the group's key.
+      // While this member is active it may hold the group's key, so the next member's key is not taken.
       if (taken === 'failed' && member.isActive) {
-        member.suspect(connection, 'a key could not be proven there');
+        member.suspect(connection, 'a key on it could not be proven');
         return;
       }
     }
@@ -55,7 +55,7 @@ function* takeReference(group: Group, object: VirtualObject, referencing: Pendin
   }
 }
 
-/** Jobs with handles of one connection's login, for somebody who waits for several. */
+/** Part of pending work, with handles of one connection's login; if the part is late, the whole is. */
 class PartOfWork extends PendingWork {
   constructor(
     readonly whole: PendingWork,
@@ -82,7 +82,7 @@ function* takeReferenceFrom(
   const candidates = yield* candidatesOn(connection, object, work);
   if (candidates.kind !== 'candidates') return 'failed';
   const [candidate] = candidates.list;
-  // Of twins that came after the object was met, none may be guessed to be it.
+  // If there are twins, none of them is known to be the object.
   if (candidate === undefined || candidates.list.length > 1) return 'absent';
   const proofs = yield* proofsOf(group, connection, candidate, work);
   if (isFailure(proofs)) return 'failed';

@@ -5,7 +5,7 @@ import type { Member } from '../group/member.js';
 import type { Replica } from '../group/replica-state.js';
 import type { ReplicaStatus, VirtualObject } from '../objects/object.js';
 
-/** Keeps what was found of an object on a connection, and how it stands there. */
+/** Keeps the result of a search for a replica on its connection, and notes the replica's status for the object. */
 export function remember(
   group: Group,
   member: Member,
@@ -15,8 +15,7 @@ export function remember(
 ): void {
   if (result === undefined) return;
   const note = (replicaStatus: ReplicaStatus): void => {
-    // Of session objects nobody has to know where they are.
-    // Neither of those that nobody but the group itself knows of.
+    // Status is kept for the applications' token objects, not for session objects or the group's own keys.
     if (object.session === undefined && group.objects.get(object.handle) === object)
       group.noteReplicaStatus(member, object, replicaStatus);
   };

@@ -20,8 +20,8 @@ class Resolving extends PendingWork implements Resolution {
 }
 
 /**
- * Finds a virtual object's replica on a member and proves, before it is used for the first time on that
- * connection, that it is the group's key (Rule 12). One search at a time; all who need it share it.
+ * Finds a virtual object's replica on a member and proves, before its first use on that connection, that it is the
+ * group's key (Rule 12). All callers that need the replica at one time share one search.
  */
 export function resolve(group: Group, member: Member, connection: Connection, object: VirtualObject): Resolution {
   const running = connection.resolutions.get(object);
@@ -34,11 +34,11 @@ export function resolve(group: Group, member: Member, connection: Connection, ob
       try {
         resolution.result = yield* search(group, member, connection, object, resolution);
       } catch {
-        // A token that answers outside of the standard must not take the call with it.
+        // An answer that violates the standard fails the search, not the caller.
         resolution.result = { kind: 'code', function: 'C_FindObjects', code: CKR.generalError };
       } finally {
         connection.resolutions.delete(object);
-        // What was found under a login that has been replaced meanwhile is void.
+        // If the login was replaced meanwhile, the real handles are void (Rule 13).
         if (resolution.epoch === connection.epoch) remember(group, member, connection, object, resolution.result);
         else resolution.result = { kind: 'withdrawn' };
         resolution.complete();
@@ -55,7 +55,7 @@ function* search(
   object: VirtualObject,
   work: PendingWork,
 ): Task<Replica | Failure> {
-  // It is believed for a while that a member has no use for a call: then somebody may have put the right key there.
+  // After `freshness` the member is searched again, since the key may have been put there.
   const until = group.port.now() + group.policy.freshness;
   if (object.isDestroyed) return { kind: 'absent', until };
   if (object.session !== undefined) {
@@ -70,7 +70,7 @@ function* search(
   if (list.length === 0) return { kind: 'absent', until };
   if (identified) return yield* usable(connection, object, list, work);
   if (!object.referenced) yield* establishReference(group, object, work);
-  // The reference may have been taken from this very connection.
+  // If the reference was taken from this connection, its replica is known.
   const replica = connection.replicas.get(object);
   if (replica?.kind === 'usable') return replica;
   if (!object.referenced) return { kind: 'deferred' };
@@ -83,13 +83,13 @@ function* search(
     if (comparison === 'unknown') unproven.push(candidate);
   }
   if (matches.length > 0) return yield* usable(connection, object, matches, work);
-  // Of several that nothing can be proven of, none may be guessed.
+  // If nothing can be proven of several candidates, none of them is used.
   const [only] = unproven;
   if (only !== undefined && unproven.length === 1) return { kind: 'usable', handle: only.handle, proven: false };
   return { kind: 'misaligned', until };
 }
 
-/** That of the proven candidates which the object is. */
+/** Returns the replica among the proven candidates. */
 function* usable(
   connection: Connection,
   object: VirtualObject,
@@ -101,7 +101,7 @@ function* usable(
   return { kind: 'usable', handle: match.handle, proven: true };
 }
 
-/** The real handle of an object on a member, for work that is done there anyway; the failure where it has none. */
+/** Returns the real handle of an object on a member; failure `deferred` if the member has no usable replica. */
 export function* resolveKey(
   group: Group,
   member: Member,

@@ -2,7 +2,7 @@ import { step } from '../../spec/job.js';
 import { FOREVER, type Task } from '../base/task.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
-import { type Failure, failureOf, type PendingWork } from '../group/job-outcome.js';
+import { type Failure, isFailure, type PendingWork, replyOrFailure } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
 import type { Replica } from '../group/replica-state.js';
 import { Installation, type PlannedReplica } from '../jobs/installation.js';
@@ -10,8 +10,8 @@ import { hex } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
 
 /**
- * Makes a session object of the application again on a member whose host was replaced, or that had no part in
- * making it. Undefined where that cannot be done: it lives on the others only.
+ * Makes a session object of the application on a member that lacks it, because its host was replaced or it took no part
+ * in the creation. Undefined if that is not possible: the object lives on the other members only.
  */
 export function* restoreSessionObject(
   group: Group,
@@ -19,7 +19,7 @@ export function* restoreSessionObject(
   connection: Connection,
   object: VirtualObject,
   work: PendingWork,
-  /** Finds the real handle of a key that it is made with. */
+  /** Returns the real handle of a key that the creation needs. */
   locate: (key: VirtualObject) => Task<Uint8Array | Failure>,
 ): Task<Replica | Failure | undefined> {
   const { session } = object;
@@ -42,14 +42,13 @@ export function* restoreSessionObject(
     longWrite: true,
     exclusive: member.writesExclusively,
   };
-  const outcome = yield* connection.run(job, 'session object', FOREVER, work);
-  const failure = failureOf(outcome);
-  if (failure !== undefined || outcome.kind !== 'reply') return failure ?? { kind: 'withdrawn' };
-  const { installed, wrong } = installation.read(outcome.reply);
+  const reply = replyOrFailure(yield* connection.run(job, 'session object', FOREVER, work));
+  if (isFailure(reply)) return reply;
+  const { installed, wrong } = installation.read(reply);
   const [made] = installed;
   if (made === undefined || wrong !== undefined) return undefined;
   if (object.isDestroyed) {
-    // Its session has ended meanwhile, and it with that.
+    // The application's session has ended meanwhile, and destroyed the object.
     const steps = [step('C_DestroyObject', made.handle)];
     connection.submit({ steps, exclusive: member.writesExclusively }, 'session object', FOREVER, work);
     return undefined;

@@ -6,7 +6,7 @@ import { sameBytes } from '../base/bytes.js';
 import type { Group } from '../group/group.js';
 import { JobBuilder } from '../jobs/job-builder.js';
 import type { MemberJob } from '../jobs/member-job.js';
-import { type Description, describe, describedTypes, identityOf } from '../objects/identity.js';
+import { describedTypes, describeValues, identityOf } from '../objects/identity.js';
 import type { KeyRecord } from '../objects/key-note.js';
 import { noteAttributes, noteObject } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
@@ -14,37 +14,27 @@ import { type AliasRecord, type AnyRecord, keyRecordTemplate, labelTemplate } fr
 import { useTypes } from '../replicas/copies.js';
 import { aliasOf } from './naming.js';
 
-/** What is written beside the new values. */
+/** Records that are written together with the new values. */
 export interface ChangedRecords {
-  /** What leads from the new name to the handle; and to those of others that have that name already. */
-  readonly names: readonly AliasRecord[];
-  /** What led to the handle before. */
+  /** Aliases from the new identity to the object's handle, and to the handles of other objects of that identity. */
+  readonly aliases: readonly AliasRecord[];
+  /** Alias of the object before the change. */
   readonly before: AliasRecord | undefined;
   readonly record: KeyRecord | undefined;
 }
 
-export function describeAll(described: readonly (Uint8Array | undefined)[]): Description {
-  return describe(
-    described.map((value) =>
-      value === undefined
-        ? { presence: 'invalid', value: Buffer.alloc(0) }
-        : { presence: 'present', value: Buffer.from(value) },
-    ),
-  );
-}
-
-/** The object under the identity it gets; undefined when that stays as it is. */
+/** Returns the object under the identity that a change gives it; undefined if the identity stays. */
 export function renamedBy(object: VirtualObject, changes: readonly Attribute[]): VirtualObject | undefined {
   if (attributeIn(changes, CKA.label) === undefined && attributeIn(changes, CKA.id) === undefined) return undefined;
   const described = describedTypes.map((type, index) => attributeIn(changes, type) ?? object.described[index]);
-  const description = describeAll(described);
+  const description = describeValues(described);
   const identity = identityOf(description, object.valueDigest);
   if (sameBytes(identity, object.identity)) return undefined;
   const renamed = Object.assign(Object.create(Object.getPrototypeOf(object)) as VirtualObject, object);
   return Object.assign(renamed, { identity, description, described });
 }
 
-/** What a copy may be used for after a change; undefined where nothing hangs on that. */
+/** Returns the usage flags of a copy after a change; undefined if the object has no copies to be told from. */
 export function useAfter({ use }: VirtualObject, changes: readonly Attribute[]): string | undefined {
   if (use === undefined) return undefined;
   const digit = (type: number, before: string): string => {
@@ -54,10 +44,12 @@ export function useAfter({ use }: VirtualObject, changes: readonly Attribute[]):
   return useTypes.map((type, index) => digit(type, use[index] ?? '0')).join('');
 }
 
+/** Returns the object with other usage flags. */
 export function withUse(object: VirtualObject, use: string | undefined): VirtualObject {
   return Object.assign(Object.create(Object.getPrototypeOf(object)) as VirtualObject, object, { use });
 }
 
+/** Returns the key record after a change; undefined if the object has none. */
 export function recordAfter(
   group: Group,
   object: VirtualObject,
@@ -79,8 +71,8 @@ export function recordAfter(
   };
 }
 
-/** The attributes of an object on one member. */
-export function hasValues(object: VirtualObject, changes: readonly Attribute[]): MemberJob {
+/** Builds the job that reads the attributes of a change from an object on one member. */
+export function readingValues(object: VirtualObject, changes: readonly Attribute[]): MemberJob {
   return {
     function: 'C_GetAttributeValue',
     objects: [object],
@@ -97,7 +89,7 @@ export function hasValues(object: VirtualObject, changes: readonly Attribute[]):
   };
 }
 
-/** The change of an object on one member, for a call that others have begun; and the object under its new name. */
+/** Builds the job that repeats a change on one member; also returns the object if its identity changes. */
 export function changingAttributesTo(
   group: Group,
   object: VirtualObject,
@@ -105,47 +97,48 @@ export function changingAttributesTo(
 ): { readonly memberJob: MemberJob; readonly renamed: VirtualObject | undefined } {
   const renamed = renamedBy(object, changes);
   const use = useAfter(object, changes);
-  const isOther = renamed !== undefined || use !== object.use;
-  const now = withUse(renamed ?? object, use);
-  const twins = group.objects.aliasesOf(now.identity).filter(({ handle }) => handle !== object.handle);
-  const names = isOther
-    ? [aliasOf(group, now), ...twins.flatMap(({ handle }) => group.ledger.aliasOf(handle) ?? [])]
+  const needsAlias = renamed !== undefined || use !== object.use;
+  const after = withUse(renamed ?? object, use);
+  const twins = group.objects.aliasesOf(after.identity).filter(({ handle }) => handle !== object.handle);
+  const aliases = needsAlias
+    ? [aliasOf(group, after), ...twins.flatMap(({ handle }) => group.ledger.aliasOf(handle) ?? [])]
     : [];
   const record = recordAfter(group, object, renamed ?? object, changes);
-  return { memberJob: changingAttributes(object, changes, { names, before: undefined, record }), renamed };
+  return { memberJob: changingAttributes(object, changes, { aliases, before: undefined, record }), renamed };
 }
 
+/** Builds the job that changes attributes on one member, reads them back, and replaces the records of the object. */
 export function changingAttributes(
   object: VirtualObject,
   changes: readonly Attribute[],
-  { names, record }: ChangedRecords,
+  { aliases, record }: ChangedRecords,
 ): MemberJob {
-  const written: readonly AnyRecord[] = [...names, ...(record === undefined ? [] : [record])];
+  const written: readonly AnyRecord[] = [...aliases, ...(record === undefined ? [] : [record])];
   return {
     function: 'C_SetAttributeValue',
     objects: [object],
     job: ([handle = new Uint8Array(8)]) => {
       const builder = new JobBuilder();
-      // What leads from the new name to the handle is there before anybody meets the new name.
-      const olds = written.map((each) => builder.add(step('X_Find', labelTemplate(each), 16, [])));
+      // Before the object gets its new identity its alias must exist, or other processes give it another handle.
+      const replaced = written.map((each) => builder.add(step('X_Find', labelTemplate(each), 16, [])));
       for (const each of written) builder.addRecord(each);
       builder.add(step('C_SetAttributeValue', handle, changes));
       const types = changes.map(({ type }) => type);
-      // It may fail without harm: then nobody knows what has come of it, and it is taken back.
+      // If this read fails, the values cannot be verified, and the caller takes the change back.
       builder.add(optional(step('C_GetAttributeValue', handle, types)));
-      for (const at of olds) builder.add(optional(step('C_DestroyObject', { step: at })));
+      for (const at of replaced) builder.add(optional(step('C_DestroyObject', { step: at })));
       return { steps: builder.steps };
     },
   };
 }
 
-/** Gives back what was, and takes away the records that were written for what was to be. */
+/** Builds the job that restores the former values on one member and the records that belong to them. */
 export function restoringAttributes(
   object: VirtualObject,
   former: readonly Attribute[],
-  { names, before, record }: ChangedRecords,
+  { aliases, before, record }: ChangedRecords,
 ): MemberJob {
-  const alias = names.find(({ handle }) => handle === object.handle);
+  const alias = aliases.find(({ handle }) => handle === object.handle);
   return {
     function: 'C_SetAttributeValue',
     objects: [object],
@@ -155,12 +148,12 @@ export function restoringAttributes(
       if (alias !== undefined) {
         const at = builder.add(step('X_Find', labelTemplate(alias), 1, []));
         if (before !== undefined) builder.addRecord(before);
-        builder.add({ ...step('C_DestroyObject', { step: at }), optional: true });
+        builder.add(optional(step('C_DestroyObject', { step: at })));
       }
       if (record !== undefined && object.record !== undefined && object.record !== null) {
         const at = builder.add(step('X_Find', keyRecordTemplate(object.handle), 1, []));
         builder.addRecord(object.record);
-        builder.add({ ...step('C_DestroyObject', { step: at }), optional: true });
+        builder.add(optional(step('C_DestroyObject', { step: at })));
       }
       return { steps: builder.steps };
     },

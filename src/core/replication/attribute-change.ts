@@ -14,35 +14,35 @@ import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import { isTrueIn } from '../jobs/creation-request.js';
 import { withAttribute } from '../jobs/job-builder.js';
-import { describedTypes, identityOf, isReserved, templateOf } from '../objects/identity.js';
+import { describedTypes, describeValues, identityOf, isReserved, templateOf } from '../objects/identity.js';
 import type { KeyRecord } from '../objects/key-note.js';
 import type { VirtualObject } from '../objects/object.js';
 import { relearnKeyRecord } from '../replicas/key-record.js';
-import { refreshForChange } from '../wrapping/membership-record.js';
+import { refreshForChange } from '../wrapping/group-record-reading.js';
 import {
   type ChangedRecords,
   changingAttributes,
-  describeAll,
   recordAfter,
   renamedBy,
   restoringAttributes,
   useAfter,
   withUse,
 } from './attribute-change-job.js';
+import { carryOut } from './change-execution.js';
 import { checkWritable } from './creation.js';
 import { renameAmong } from './naming.js';
 import { describeObject, wrapNow } from './replica-copy.js';
-import { carryOut, ReplicatedChange } from './replicated-change.js';
+import { ReplicatedChange } from './replicated-change.js';
 
-/** Attributes as they are to be, and as they were. */
+/** Values that a change gives, and the values that they replace. */
 interface AttributeChange {
   readonly changes: readonly Attribute[];
   readonly former: readonly Attribute[];
 }
 
 /**
- * Changes attributes on all members, one member after the other, each verified, so that a write that goes wrong
- * never goes wrong on all of them (Rule 9). A renamed object keeps its handle.
+ * Changes attributes on one member after the other, and verifies each, so that a write never goes wrong on all members
+ * (Rule 9). A renamed object keeps its handle.
  */
 export function* changeAttributes(
   group: Group,
@@ -55,7 +55,7 @@ export function* changeAttributes(
   const violation = checkChange(changes, object.description.class);
   if (violation !== undefined) throw new TokenError(violation.code, name, violation.explanation);
   if (isReserved(attributeIn(changes, CKA.label) ?? new Uint8Array())) {
-    const explanation = "attribute label: labels that begin with 'pkcs11-ha:' are the group's own";
+    const explanation = "attribute label: labels that begin with 'pkcs11-ha:' are reserved for the group";
     throw new TokenError(CKR.attributeValueInvalid, name, explanation);
   }
   group.counters.calls += 1;
@@ -77,21 +77,21 @@ function* applyChange(change: ReplicatedChange, object: VirtualObject, changes: 
   const isSession = object.session !== undefined;
   const renamed = renamedBy(object, changes);
   const use = useAfter(object, changes);
-  const isOther = renamed !== undefined || use !== object.use;
-  const names =
-    isSession || !isOther ? [] : yield* renameAmong(group, withUse(renamed ?? object, use), change.deadline);
+  const needsAlias = renamed !== undefined || use !== object.use;
+  const aliases =
+    isSession || !needsAlias ? [] : yield* renameAmong(group, withUse(renamed ?? object, use), change.deadline);
   const sealed = yield* sealNow(change, object, changes);
   const going = isSession ? participants : yield* change.writeIntent(participants, 'set', [object], changes, former);
   const record = recordAfter(group, object, renamed ?? object, changes, sealed);
   const before = group.ledger.aliasOf(object.handle);
-  const done = yield* applyToAll(change, going, object, values, { names, before, record });
+  const done = yield* applyToAll(change, going, object, values, { aliases, before, record });
   change.markCommitted(undefined);
   if (object.session !== undefined) {
     for (const each of changes) object.session.template = withAttribute(object.session.template, each);
   }
-  const own = names.find(({ handle }) => handle === object.handle);
+  const own = aliases.find(({ handle }) => handle === object.handle);
   object.use = own?.use ?? use;
-  for (const alias of names) {
+  for (const alias of aliases) {
     if (alias === own) group.ledger.dropAliases(object.handle);
     group.objects.learnAliases(group.ledger.addAlias(alias));
   }
@@ -104,12 +104,12 @@ function* applyChange(change: ReplicatedChange, object: VirtualObject, changes: 
 }
 
 /**
- * Takes in what the object is called by now, where another process has renamed it. What a member tells that has missed
- * that itself is put right: the aliases know better.
+ * Updates the object if another process has renamed it. If the aliases still say the known identity, the member that
+ * described the object has missed a rename: its label and ID are replaced by those of the known description.
  */
 function* noticeRename(group: Group, object: VirtualObject, deadline: number): Task<void> {
   if (object.session !== undefined) return;
-  const description = describeAll(object.described);
+  const description = describeValues(object.described);
   const identity = identityOf(description, object.valueDigest);
   if (sameBytes(identity, object.identity)) return;
   group.ledger.aliasesReadAt = Number.NEGATIVE_INFINITY;
@@ -123,18 +123,19 @@ function* noticeRename(group: Group, object: VirtualObject, deadline: number): T
   });
 }
 
-/** The wrapped form of a key that is about to be one that cannot be wrapped, where the policy keeps it. */
+/** Wraps a key that is about to lose CKA_EXTRACTABLE; undefined if the policy keeps no sealed form or one exists. */
 function* sealNow(
   { group, deadline }: ReplicatedChange,
   object: VirtualObject,
   changes: readonly Attribute[],
 ): Task<KeyRecord['sealed']> {
-  const isGuarded = isTrueIn(changes, CKA.extractable) === false && group.policy.nonExtractable === 'sealed';
-  if (!isGuarded || object.record === undefined || object.record === null || object.record.sealed !== undefined)
+  const needsSeal = isTrueIn(changes, CKA.extractable) === false && group.policy.nonExtractable === 'sealed';
+  if (!needsSeal || object.record === undefined || object.record === null || object.record.sealed !== undefined)
     return undefined;
   return yield* wrapNow(group, object, deadline);
 }
 
+/** Returns the attributes that are present, empty ones included. */
 function valuesOf(types: readonly number[], read: readonly ReadAttribute[]): Attribute[] {
   return types.flatMap((type, index) => {
     const attribute = read[index];
@@ -142,7 +143,7 @@ function valuesOf(types: readonly number[], read: readonly ReadAttribute[]): Att
   });
 }
 
-/** One member after the other; when one of them cannot, those before it get back what was. */
+/** Changes the object on one member after the other; if a member refuses, those before it get their values back. */
 function* applyToAll(
   change: ReplicatedChange,
   members: readonly Member[],
@@ -161,46 +162,51 @@ function* applyToAll(
     const isLate = change.givenUp || group.port.now() >= change.deadline;
     const end = isLate ? undefined : yield* change.run(member, changingAttributes(object, changes, records));
     if (end?.kind === 'done') {
-      const different = verify(end.reply, changes);
-      if (different === undefined) {
+      const problem = verify(end.reply, changes);
+      if (problem === undefined) {
         done.push(member);
         continue;
       }
       yield* takeBack(change, [...done, member], doubtful, object, former, records);
-      throw change.failure(CKR.functionFailed, `attribute ${different} did not take on the value on ${member.name}`);
+      throw change.failure(CKR.functionFailed, `${problem} on ${member.name}`);
     }
     if (end?.kind === 'gone' || end?.kind === 'lacks') {
       doubtful.push(member);
       continue;
     }
-    if (end !== undefined && isTheMembersOwn(end, done)) {
-      if (member.connection !== undefined) member.suspect(member.connection, `it answered ${end.record.outcome}`);
+    if (end !== undefined && isMemberFault(end, done)) {
+      if (member.connection !== undefined)
+        member.suspect(member.connection, `the member answered ${end.record.outcome}`);
       continue;
     }
     yield* takeBack(change, done, doubtful, object, former, records);
     throw end === undefined
-      ? change.failure(CKR.functionFailed, 'the time was over before all members had it')
+      ? change.failure(CKR.functionFailed, 'the deadline passed before all members had the new values')
       : change.refusalError(end);
   }
   const { durability } = group.policy;
   if (done.length >= (durability === 'all' ? 1 : durability) && !change.givenUp) return done;
   yield* takeBack(change, done, doubtful, object, former, records);
-  throw change.failure(CKR.deviceRemoved, `too few members have taken it: ${group.describeMembers()}`);
+  throw change.failure(CKR.deviceRemoved, `too few members took the new values: ${group.describeMembers()}`);
 }
 
-function isTheMembersOwn(end: MemberJobEnd, done: readonly Member[]): boolean {
+/** Returns true if a refusal says something about the member: other members took the change. */
+function isMemberFault(end: MemberJobEnd, done: readonly Member[]): boolean {
   return end.kind === 'refused' && end.verdict === 'ambiguous' && done.length > 0;
 }
 
-/** The attribute that did not become what it was to be; undefined when all did. */
+/** Compares the values that were read back with those that were written; returns the problem, undefined if none. */
 function verify(reply: JobReply, changes: readonly Attribute[]): string | undefined {
   const at = reply.results.findIndex(({ call }) => call === 'C_GetAttributeValue');
-  if (reply.results[at]?.code !== CKR_OK) return 'that was changed';
+  if (reply.results[at]?.code !== CKR_OK) return 'the new values could not be read back';
   const read = resultOf(reply, at, 'C_GetAttributeValue');
   const wrong = changes.find(({ value }, index) => !sameBytes(read[index]?.value ?? new Uint8Array(), value));
-  return wrong === undefined ? undefined : attributeOf('template', wrong.type).name;
+  return wrong === undefined
+    ? undefined
+    : `attribute ${attributeOf('template', wrong.type).name} did not take its new value`;
 }
 
+/** Restores the former values on members that have the new ones, then abandons the change. */
 function* takeBack(
   change: ReplicatedChange,
   done: readonly Member[],

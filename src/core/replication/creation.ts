@@ -1,45 +1,39 @@
-import type { Attribute } from '../../spec/attribute.js';
 import { CKA, CKR } from '../../spec/codes.js';
 import { resultOf, step } from '../../spec/job.js';
-import { attributeIn } from '../../spec/rules.js';
 import { TokenError } from '../base/error.js';
 import type { Task } from '../base/task.js';
 import { runTogether } from '../base/waiting.js';
-import { isReachable, runOnMember } from '../call/member-job-run.js';
+import { runOnMember } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import { type CreationRequest, isPrivateRequest, isSecretRequest, isTrueIn } from '../jobs/creation-request.js';
-import type { Origin, PlannedReplica } from '../jobs/installation.js';
+import type { PlannedReplica } from '../jobs/installation.js';
 import { templateOf as findTemplate } from '../objects/identity.js';
-import type { KeyRecord } from '../objects/key-note.js';
-import { noteAttributes, noteObject } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
-import type { AliasRecord, AnyRecord } from '../records/record.js';
+import type { AnyRecord } from '../records/record.js';
 import { relearnKeyRecord } from '../replicas/key-record.js';
-import { refreshForChange } from '../wrapping/membership-record.js';
-import { installAndCommit, installOn, keepReplica, problemOf } from './installation-on-all.js';
-import { nameObject } from './naming.js';
-import { makeOriginal, type OriginalObject, originalJobOn, pairProofs } from './original.js';
-import { carryOut, destroyingHandles, ReplicatedChange, type WrittenObjects } from './replicated-change.js';
+import { refreshForChange } from '../wrapping/group-record-reading.js';
+import { carryOut } from './change-execution.js';
+import { nameAll, objectsOf, plannedReplicaOf, recordsOf } from './creation-plan.js';
+import { installAndCommit } from './installation-on-all.js';
+import { makeOriginal, originalJobOn, pairProofs } from './original.js';
+import type { OriginalObject } from './original-reader.js';
+import { ReplicatedChange } from './replicated-change.js';
+import { installInSessions } from './session-installation.js';
+import { destroyingHandles, type WrittenObjects } from './written-objects.js';
 
-/** More objects of one name are not counted. */
-const MOST_ALIKE = 64;
+/** Maximum number of objects of equal identity that are counted on a member. */
+const COUNT_LIMIT = 64;
 
-/** What a call makes, with its names in the group. */
-interface NamedOriginal {
-  readonly part: OriginalObject;
-  readonly object: VirtualObject;
-  readonly aliases: readonly AliasRecord[];
-}
-
-/** Throws where the group cannot change objects at all: before any member is touched. */
+/** Throws if the group cannot change objects at all; called before any member is touched. */
 export function checkWritable(group: Group, functionName: string): void {
   const { ledger } = group;
   const refuse = (code: number, explanation: string): never => {
     throw new TokenError(code, functionName, explanation);
   };
-  if (group.pin === undefined) refuse(CKR.userNotLoggedIn, 'nobody has logged in to the members');
-  if (ledger.isNewer) refuse(CKR.actionProhibited, 'a later version has written records: this one does not write');
+  if (group.pin === undefined) refuse(CKR.userNotLoggedIn, 'the group has not logged in to its members');
+  if (ledger.isNewer)
+    refuse(CKR.actionProhibited, 'a later version has written records in this group: this version does not write');
   if (ledger.record === undefined && group.members.some(({ isActive }) => isActive))
     refuse(CKR.functionNotSupported, 'the members have no group record yet: createGroup writes it');
 }
@@ -47,22 +41,22 @@ export function checkWritable(group: Group, functionName: string): void {
 function checkPolicy(group: Group, creation: CreationRequest): void {
   checkWritable(group, creation.function);
   if (!group.isLoggedIn && creation.requests.some(isPrivateRequest))
-    throw new TokenError(CKR.userNotLoggedIn, creation.function, 'private objects are made by who has logged in');
+    throw new TokenError(CKR.userNotLoggedIn, creation.function, 'making a private object needs a login');
   if (group.policy.nonExtractable !== 'refuse' || creation.isCopy) return;
-  for (const part of creation.requests) {
-    if (!isSecretRequest(part) || isTrueIn(part.asked, CKA.extractable) === true) continue;
+  for (const request of creation.requests) {
+    if (!isSecretRequest(request) || isTrueIn(request.asked, CKA.extractable) === true) continue;
     throw new TokenError(
       CKR.templateInconsistent,
       creation.function,
-      'attribute extractable: policy.nonExtractable allows no key that cannot be taken out',
+      'attribute extractable: policy.nonExtractable refuses keys that are not extractable',
     );
   }
 }
 
 /**
- * Makes objects on all members: once for a moment on one of them, to know what comes of it, then on each of them
- * as it has to be. Ends with the objects when every active member has them, or as many as `durability` says;
- * otherwise with an error, and nothing of them is left anywhere.
+ * Makes objects on all members: first an original on one member, then a replica on each. Returns the objects when every
+ * active member has them, or as many members as `durability` says. Otherwise throws, and leaves none of them anywhere
+ * (Rule 15).
  */
 export function* createObjects(
   group: Group,
@@ -79,14 +73,14 @@ export function* createObjects(
 function* createOnAll(change: ReplicatedChange, creation: CreationRequest): Task<readonly VirtualObject[]> {
   const { group } = change;
   yield* refreshForChange(group, change.deadline);
-  const parts = pairProofs(yield* makeOriginalAgain(change, creation));
-  for (const part of parts) checkCopies(change, creation, part);
-  const named = yield* nameAll(change, parts);
+  const originals = pairProofs(yield* makeOriginals(change, creation));
+  for (const original of originals) checkCopies(change, creation, original);
+  const named = yield* nameAll(change, originals);
   try {
     const participants = yield* change.participants();
-    const ofToken = named.filter(({ part }) => part.request.token);
+    const ofToken = named.filter(({ original }) => original.request.token);
     if (ofToken.length > 0) {
-      // What is kept of a key that is copied goes with the copy.
+      // Copies take over the sealed form of their source, which another process may have changed.
       if (creation.isCopy) for (const source of creation.uses) yield* relearnKeyRecord(group, source);
       const before = creation.isRepeatable ? yield* countAlike(change, participants, objectsOf(ofToken)) : 0;
       const going = yield* change.writeIntent(participants, 'create', objectsOf(ofToken), [], [], before);
@@ -100,7 +94,7 @@ function* createOnAll(change: ReplicatedChange, creation: CreationRequest): Task
         () => records,
       );
     }
-    const ofSession = named.filter(({ part }) => !part.request.token);
+    const ofSession = named.filter(({ original }) => !original.request.token);
     if (ofSession.length > 0) yield* installInSessions(change, participants, creation, ofSession);
     return objectsOf(named);
   } catch (error) {
@@ -109,8 +103,8 @@ function* createOnAll(change: ReplicatedChange, creation: CreationRequest): Task
   }
 }
 
-/** Drafts, and once more where the domain key has been replaced in the moment between. */
-function* makeOriginalAgain(
+/** Makes the originals; tries once more if another process replaced the domain key meanwhile. */
+function* makeOriginals(
   { group, deadline }: ReplicatedChange,
   creation: CreationRequest,
 ): Task<readonly OriginalObject[]> {
@@ -127,15 +121,15 @@ function* makeOriginalAgain(
 }
 
 /**
- * How many objects of these names a member has at most; where one has any, it may
- * be the very same object, and undoing the call by what is found could take that instead.
+ * Returns the largest number of objects of equal identity that a member has, `unknown` if a member did not tell. If a
+ * member has one, undoing the call by what is found could destroy that object instead.
  */
 function* countAlike(
   change: ReplicatedChange,
   members: readonly Member[],
   objects: readonly VirtualObject[],
 ): Task<number | 'unknown'> {
-  const finds = objects.map((object) => step('X_Find', findTemplate(object.description), MOST_ALIKE, [CKA.token]));
+  const finds = objects.map((object) => step('X_Find', findTemplate(object.description), COUNT_LIMIT, [CKA.token]));
   const ends = yield* runTogether(
     change.group,
     members.map((member) =>
@@ -147,7 +141,7 @@ function* countAlike(
     if (end.kind !== 'done') return 'unknown';
     for (const [index] of finds.entries()) {
       const found = resultOf(end.reply, index, 'X_Find');
-      if (found.length >= MOST_ALIKE) return 'unknown';
+      if (found.length >= COUNT_LIMIT) return 'unknown';
       most = Math.max(most, found.filter(({ attributes: [token] }) => token?.value[0] === 1).length);
     }
   }
@@ -155,8 +149,8 @@ function* countAlike(
 }
 
 /**
- * Puts an object on all members that is known already: it has its handle, and its form. With the same ends as a call
- * that makes one; `records` gets the name of the operation.
+ * Installs on all members an object that has its handle and its form already, with the same ends as a call that makes
+ * one. `records` returns the object's records, given the name of the operation.
  */
 export function* placeObject(
   group: Group,
@@ -167,20 +161,20 @@ export function* placeObject(
 ): Task<void> {
   checkWritable(group, functionName);
   const change = new ReplicatedChange(group, functionName, deadline);
-  yield* carryOut(change, createBacked(change, planned, records));
+  yield* carryOut(change, placeOnAll(change, planned, records));
 }
 
-function* createBacked(
+function* placeOnAll(
   change: ReplicatedChange,
   planned: PlannedReplica,
-  recordsOf: (operation: string) => readonly AnyRecord[],
+  recordsFor: (operation: string) => readonly AnyRecord[],
 ): Task<void> {
   const objects = [planned.object];
   try {
     const participants = yield* change.participants();
     const before = yield* countAlike(change, participants, objects);
     const going = yield* change.writeIntent(participants, 'create', objects, [], [], before);
-    const records = recordsOf(change.operation);
+    const records = recordsFor(change.operation);
     yield* installAndCommit(
       change,
       going,
@@ -194,7 +188,7 @@ function* createBacked(
   }
 }
 
-/** A key that no member can give to the others is refused before any of them has it. */
+/** Throws if no member can give the key to the others; called before any member has the key. */
 function checkCopies(
   change: ReplicatedChange,
   creation: CreationRequest,
@@ -202,147 +196,36 @@ function checkCopies(
 ): void {
   if (creation.isRepeatable || !isSecretRequest(request) || wrapped !== undefined || value !== undefined) return;
   const advice =
-    'it cannot be copied to the others; make it elsewhere and create it from its value, or make it extractable and not sensitive with policy.clearCopy: allow';
+    'the key cannot be copied to the others; make it elsewhere and create it from its value, or make it extractable and not sensitive with policy.clearCopy: allow';
   throw change.failure(CKR.keyNotWrappable, `no member can wrap a key of type ${description.type}: ${advice}`);
 }
 
-const objectsOf = (named: readonly NamedOriginal[]): readonly VirtualObject[] => named.map(({ object }) => object);
-
-function* nameAll(change: ReplicatedChange, parts: readonly OriginalObject[]): Task<readonly NamedOriginal[]> {
-  const named: NamedOriginal[] = [];
-  for (const part of parts) named.push({ part, ...(yield* nameObject(change.group, part, change.deadline)) });
-  return named;
-}
-
-function originOf(creation: CreationRequest, { request, wrapped, value }: OriginalObject): Origin {
-  if (creation.isRepeatable) return { kind: 'made', creation: creation };
-  if (!isSecretRequest(request) || (wrapped === undefined && value !== undefined)) return { kind: 'created' };
-  return wrapped === undefined ? { kind: 'created' } : { kind: 'unwrapped', wrapped };
-}
-
-function plannedReplicaOf(creation: CreationRequest, { part, object }: NamedOriginal): PlannedReplica {
-  const origin = originOf(creation, part);
-  return { object, origin, template: templateOf(creation, part, origin), token: part.request.token };
-}
-
-/** What a member is told: all that the draft has come to know, so that members agree about what was left open. */
-function templateOf(creation: CreationRequest, part: OriginalObject, origin: Origin): readonly Attribute[] {
-  const { asked } = part.request;
-  // A copy says what is other.
-  if (creation.isCopy) return asked;
-  const template = creation.isRepeatable
-    ? [...asked, ...part.template.filter(({ type }) => attributeIn(asked, type) === undefined)]
-    : [...part.template];
-  if (origin.kind === 'created' && part.value !== undefined) {
-    const parameters = part.description.ecParams;
-    if (parameters.length > 0) template.push({ type: CKA.ecParams, value: parameters });
-    template.push({ type: CKA.value, value: part.value });
-  }
-  return template;
-}
-
-function recordsOf(
-  change: ReplicatedChange,
-  creation: CreationRequest,
-  named: readonly NamedOriginal[],
-): readonly AnyRecord[] {
-  const { group } = change;
-  const records: AnyRecord[] = [];
-  for (const { part, object, aliases } of named) {
-    records.push(...aliases);
-    if (!isSecretRequest(part.request)) continue;
-    const record: KeyRecord = {
-      kind: 'key',
-      note: noteObject(object),
-      template: noteAttributes(part.template),
-      answers: noteAttributes(part.answers),
-      sealed: sealedOf(group, creation, part),
-      operation: change.operation,
-      writer: group.port.writer,
-      time: group.nextTimestamp(),
-    };
-    object.record = record;
-    records.push(record);
-  }
-  return records;
-}
-
-/** The wrapped form that is kept of a key that cannot be wrapped again. */
-function sealedOf(group: Group, creation: CreationRequest, { template, wrapped }: OriginalObject): KeyRecord['sealed'] {
-  if (isTrueIn(template, CKA.extractable) === true || group.policy.nonExtractable !== 'sealed') return undefined;
-  const [source] = creation.uses;
-  // A copy is the same key.
-  if (creation.isCopy) return source?.record?.sealed ?? source?.session?.wrapped ?? wrapped;
-  return wrapped;
-}
-
-/** Puts session objects on all members; one that does not get them now does when it needs them. */
-function* installInSessions(
-  change: ReplicatedChange,
-  members: readonly Member[],
-  creation: CreationRequest,
-  named: readonly NamedOriginal[],
-): Task<void> {
-  const { group } = change;
-  const plannedReplicas = named.map((each) => plannedReplicaOf(creation, each));
-  for (const [index, { part, object }] of named.entries()) {
-    const isLost =
-      isSecretRequest(part.request) &&
-      part.wrapped === undefined &&
-      attributeIn(part.request.asked, CKA.value) === undefined;
-    const template = isLost
-      ? []
-      : ((part.wrapped === undefined ? plannedReplicas[index]?.template : part.template) ?? []);
-    object.session = {
-      template,
-      wrapped: part.wrapped ?? sealedOf(group, creation, part),
-      answers: noteAttributes(part.answers),
-    };
-  }
-  const outcomes = yield* runTogether(
-    group,
-    members.filter(isReachable).map((member) => installOn(change, member, plannedReplicas, [])),
-  );
-  const done = outcomes.flatMap((outcome) => (outcome.kind === 'done' ? [outcome] : []));
-  const isMade = done.length > 0 && !change.givenUp;
-  // What is not right goes again; of a call that has failed, everything.
-  const useless = outcomes.flatMap((outcome) =>
-    'written' in outcome && (!isMade || outcome.kind === 'wrong') ? [outcome.written] : [],
-  );
-  yield* runTogether(
-    group,
-    useless.map((written) => runOnMember(group, written.member, destroyingHandles(written), change.cleanupBy)),
-  );
-  if (!isMade)
-    throw problemOf(change, outcomes, done.length) ?? change.failure(CKR.functionFailed, 'no member made it');
-  for (const { written, result } of done) {
-    for (const installed of result.installed) keepReplica(group, written.member, written.login, installed);
-  }
-}
-
 /**
- * Where the vendor's own tool copies keys: one member makes and keeps them, the others get the records. The key
- * never leaves its member, not even wrapped.
+ * Makes keys if the vendor's own tool copies them: one member makes and keeps the keys, all members get the records. No
+ * key leaves its member, not even wrapped.
  */
 function* createOnOne(change: ReplicatedChange, creation: CreationRequest): Task<readonly VirtualObject[]> {
   const { group } = change;
   const participants = yield* change.participants();
   const [member] = participants;
   if (member === undefined || creation.requests.some(({ token }) => !token))
-    throw change.failure(CKR.functionNotSupported, 'with policy.replication: external keys are token objects');
+    throw change.failure(
+      CKR.functionNotSupported,
+      'with policy.replication: external every key must be a token object',
+    );
   const makingOriginal = originalJobOn(group, creation);
   const end = yield* change.run(member, makingOriginal.memberJob);
   if (end.kind === 'refused') throw change.refusalError(end);
   if (end.kind !== 'done') throw change.failure(CKR.deviceRemoved, `${member.name} was lost`);
   const original = makingOriginal.read(end.reply, { member, connection: end.login.connection });
-  const kept: WrittenObjects = { member, login: end.login, handles: original.handles };
+  const sessionObjects: WrittenObjects = { member, login: end.login, handles: original.handles };
   const named = yield* nameAll(change, pairProofs(original.objects));
   try {
     yield* change.writeIntent([member], 'create', objectsOf(named));
     const records = recordsOf(change, creation, named);
-    const plannedReplicas = named.map(({ object, part }, index): PlannedReplica => {
+    const plannedReplicas = named.map(({ object, original: { template } }, index): PlannedReplica => {
       const handle = original.handles[index] ?? new Uint8Array(8);
-      return { object, origin: { kind: 'kept', handle, login: end.login }, template: part.template, token: true };
+      return { object, origin: { kind: 'kept', handle, login: end.login }, template, token: true };
     });
     yield* installAndCommit(
       change,
@@ -356,7 +239,7 @@ function* createOnOne(change: ReplicatedChange, creation: CreationRequest): Task
     for (const object of objectsOf(named)) group.objects.remove(object);
     throw error;
   } finally {
-    // Its time may be over; the session objects have to go nevertheless.
-    group.keepAlive(group.port.start(runOnMember(group, member, destroyingHandles(kept), change.cleanupBy)));
+    // Session objects are destroyed in the background, also after the call's deadline.
+    group.keepAlive(group.port.start(runOnMember(group, member, destroyingHandles(sessionObjects), change.cleanupBy)));
   }
 }

@@ -11,21 +11,22 @@ import { hex } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
 import { aliasTemplate, keyRecordTemplate } from '../records/record.js';
 import { relearnKeyRecord } from '../replicas/key-record.js';
-import { refreshForChange } from '../wrapping/membership-record.js';
+import { refreshForChange } from '../wrapping/group-record-reading.js';
+import { carryOut } from './change-execution.js';
 import { checkWritable } from './creation.js';
 import { copyReplicaTo, describeObject } from './replica-copy.js';
-import { carryOut, ReplicatedChange } from './replicated-change.js';
+import { ReplicatedChange } from './replicated-change.js';
 
 /**
- * Destroys an object on all members, one after the other. What cannot be finished now is finished when the
- * members that are away are met again: a key that was destroyed stays destroyed (Rule 16).
+ * Destroys an object on one member after the other. Members that are away destroy it when they recover: a destroyed key
+ * stays destroyed (Rule 16).
  */
 export function* destroyObject(group: Group, object: VirtualObject, deadline: number): Task<void> {
   const name = 'C_DestroyObject';
   checkWritable(group, name);
   group.counters.calls += 1;
   const change = new ReplicatedChange(group, name, deadline);
-  yield* carryOut(change, object.session === undefined ? destroy(change, object) : release(change, object));
+  yield* carryOut(change, object.session === undefined ? destroy(change, object) : destroyInSessions(change, object));
 }
 
 function* destroy(change: ReplicatedChange, object: VirtualObject): Task<void> {
@@ -42,9 +43,9 @@ function* destroy(change: ReplicatedChange, object: VirtualObject): Task<void> {
     const isLate = done.length === 0 && (change.givenUp || group.port.now() >= change.deadline);
     if (isLate) {
       yield* change.abandon([], doubtful);
-      throw change.failure(CKR.functionFailed, 'the time was over before any member had done it');
+      throw change.failure(CKR.functionFailed, 'the deadline passed before any member had destroyed the object');
     }
-    // Once one of them has done it, there is no way back: the others get the time that it takes.
+    // After the first member has destroyed the object the call is committed, and the others get the cleanup time.
     const until = done.length === 0 ? change.deadline : change.cleanupBy;
     const end = yield* change.run(member, destroyingOn(group, object), until);
     if (end.kind === 'done') {
@@ -62,14 +63,14 @@ function* destroy(change: ReplicatedChange, object: VirtualObject): Task<void> {
   }
   if (done.length === 0) {
     yield* change.abandon([], doubtful);
-    throw change.failure(CKR.deviceRemoved, `no member has done it: ${group.describeMembers()}`);
+    throw change.failure(CKR.deviceRemoved, `no member destroyed the object: ${group.describeMembers()}`);
   }
   group.objects.remove(object);
   group.objects.learnAliases(group.ledger.dropAliases(object.handle));
   yield* change.commit(done);
 }
 
-/** One of them may not: those that have done it get it back. */
+/** Copies the object back to the members that destroyed it, if a later member refuses to. */
 function* restoreAll(
   change: ReplicatedChange,
   members: readonly Member[],
@@ -91,7 +92,7 @@ function* restoreAll(
   );
 }
 
-/** Destroys the object and the records of it on one member. */
+/** Builds the job that destroys an object and its records on one member. */
 function destroyingOn(group: Group, object: VirtualObject): MemberJob {
   return {
     function: 'C_DestroyObject',
@@ -99,19 +100,19 @@ function destroyingOn(group: Group, object: VirtualObject): MemberJob {
     job: ([handle = new Uint8Array(8)]) => {
       const builder = new JobBuilder();
       builder.add(step('C_DestroyObject', handle));
-      addForgetting(group, object, builder);
+      addRecordRemoval(group, object, builder);
       return { steps: builder.steps };
     },
   };
 }
 
-/** Takes the records of an object off a member. */
-export function addForgetting(group: Group, object: VirtualObject, builder: JobBuilder): void {
+/** Adds the steps that remove the records of an object from a member. */
+export function addRecordRemoval(group: Group, object: VirtualObject, builder: JobBuilder): void {
   const templates = [];
   if (isSecretRequest(object.description)) templates.push(keyRecordTemplate(object.handle));
   if (group.ledger.hasAliases(object.handle)) templates.push(aliasTemplate(object.handle));
   for (const template of templates) {
-    // Twice: there are two of them while one takes the other's place.
+    // Two rounds: while a record is being replaced, the member holds two of them.
     for (let i = 0; i < 2; i += 1) {
       const at = builder.add(optional(step('X_Find', template, 1, [])));
       builder.add(optional(step('C_DestroyObject', { step: at })));
@@ -119,17 +120,17 @@ export function addForgetting(group: Group, object: VirtualObject, builder: JobB
   }
 }
 
-/** A session object goes, whoever has logged in by now. */
-export function* letGo(group: Group, object: VirtualObject): Task<void> {
+/** Destroys a session object, also without a login. */
+export function* destroySessionObject(group: Group, object: VirtualObject): Task<void> {
   const change = new ReplicatedChange(group, 'C_DestroyObject', group.port.now() + group.policy.deadline);
-  yield* carryOut(change, release(change, object));
+  yield* carryOut(change, destroyInSessions(change, object));
 }
 
-/** A session object goes on every member that has it; for the application it is gone at once. */
-function* release(change: ReplicatedChange, object: VirtualObject): Task<void> {
+/** Destroys a session object on every member that has it; the application loses its handle at once. */
+function* destroyInSessions(change: ReplicatedChange, object: VirtualObject): Task<void> {
   const { group } = change;
   group.objects.remove(object);
-  const places = group.members.flatMap((member) => {
+  const replicas = group.members.flatMap((member) => {
     const { connection } = member;
     const replica = connection?.replicas.get(object);
     if (connection === undefined || replica?.kind !== 'usable') return [];
@@ -137,7 +138,7 @@ function* release(change: ReplicatedChange, object: VirtualObject): Task<void> {
     connection.replicas.delete(object);
     return [{ member, login: { connection, epoch: connection.epoch }, handle: replica.handle }];
   });
-  for (const { member, login, handle } of places) {
+  for (const { member, login, handle } of replicas) {
     const steps = [step('C_DestroyObject', handle)];
     yield* change.run(member, { function: 'C_DestroyObject', objects: [], login, job: () => ({ steps }) });
   }

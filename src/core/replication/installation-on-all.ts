@@ -16,16 +16,17 @@ import { isProvenByIdentity } from '../objects/identity.js';
 import { hex } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
 import type { AnyRecord } from '../records/record.js';
-import type { ReplicatedChange, WrittenObjects } from './replicated-change.js';
+import type { ReplicatedChange } from './replicated-change.js';
+import type { WrittenObjects } from './written-objects.js';
 
-/** How an installation ended on one member. */
-export type InstallationOutcome =
+/** Result of an installation on one member. */
+type InstallationOutcome =
   | { readonly kind: 'done'; readonly written: WrittenObjects; readonly result: InstallationResult }
   | { readonly kind: 'wrong'; readonly member: Member; readonly written: WrittenObjects }
   | { readonly kind: 'refused'; readonly member: Member; readonly end: MemberJobEnd & { readonly kind: 'refused' } }
   | { readonly kind: 'gone'; readonly member: Member; readonly begun: boolean };
 
-/** Puts objects on one member. */
+/** Installs planned replicas and records on one member. */
 export function* installOn(
   change: ReplicatedChange,
   member: Member,
@@ -43,18 +44,18 @@ export function* installOn(
   return result.wrong === undefined ? { kind: 'done', written, result } : { kind: 'wrong', member, written };
 }
 
-/** Puts token objects on all members, and takes them back everywhere when that cannot be. */
+/** Installs token objects on all members and commits the change; undoes it everywhere if too few members have them. */
 export function* installAndCommit(
   change: ReplicatedChange,
   members: readonly Member[],
   objects: readonly VirtualObject[],
-  piecesFor: (member: Member) => readonly PlannedReplica[],
+  plannedFor: (member: Member) => readonly PlannedReplica[],
   recordsFor: (member: Member) => readonly AnyRecord[],
 ): Task<void> {
   const { group } = change;
   const outcomes = yield* runTogether(
     group,
-    members.map((member) => installOn(change, member, piecesFor(member), recordsFor(member))),
+    members.map((member) => installOn(change, member, plannedFor(member), recordsFor(member))),
   );
   const done = outcomes.flatMap((outcome) => (outcome.kind === 'done' ? [outcome] : []));
   const problem = problemOf(change, outcomes, done.length);
@@ -74,7 +75,7 @@ export function* installAndCommit(
   }
 }
 
-/** Why the objects cannot be on enough members; undefined when they are. */
+/** Returns the error if the objects are not on enough members; undefined if they are. */
 export function problemOf(
   change: ReplicatedChange,
   outcomes: readonly InstallationOutcome[],
@@ -83,34 +84,35 @@ export function problemOf(
   const { group } = change;
   for (const outcome of outcomes) {
     if (outcome.kind === 'wrong')
-      return change.failure(CKR.functionFailed, `the key came out as another one on ${outcome.member.name}`);
+      return change.failure(CKR.functionFailed, `the key on ${outcome.member.name} is not the key that was made`);
     if (outcome.kind !== 'refused') continue;
-    // What another member could do, and this one answers to with no reason, says something about this one.
+    // If another member did the same, an ambiguous refusal is this member's own fault.
     if (outcome.end.verdict !== 'ambiguous' || done === 0) return change.refusalError(outcome.end);
     const { member } = outcome;
     member.recovery.require();
-    if (member.connection !== undefined) member.suspect(member.connection, `it answered ${outcome.end.record.outcome}`);
+    if (member.connection !== undefined)
+      member.suspect(member.connection, `the member answered ${outcome.end.record.outcome}`);
   }
   const { durability } = group.policy;
   const needed = durability === 'all' ? 1 : durability;
   if (change.givenUp || group.port.now() >= change.deadline)
-    return change.failure(CKR.functionFailed, 'the time was over before all members had it');
+    return change.failure(CKR.functionFailed, 'the deadline passed before all members had the objects');
   if (done >= needed) return undefined;
-  const text = `${done} of the ${needed} members that have to have it do: ${group.describeMembers()}`;
-  return change.failure(CKR.deviceRemoved, text);
+  const explanation = `only ${done} of ${needed} required members have the objects: ${group.describeMembers()}`;
+  return change.failure(CKR.deviceRemoved, explanation);
 }
 
-/** Keeps where an object is, if the login that its handle is of still holds. */
+/** Remembers the handle of an installed replica, unless its login has ended. */
 export function keepReplica(
   group: Group,
   member: Member,
   { connection, epoch }: Login,
-  { piece, handle, proven }: InstalledReplica,
+  { planned, handle, proven }: InstalledReplica,
 ): void {
   if (connection !== member.connection || connection.epoch !== epoch) return;
-  const { object } = piece;
+  const { object } = planned;
   const isProven = proven || isProvenByIdentity(object.description);
   connection.replicas.set(object, { kind: 'usable', handle, proven: isProven });
-  if (!piece.token) connection.sessionObjects.set(hex(handle), object);
+  if (!planned.token) connection.sessionObjects.set(hex(handle), object);
   else group.noteReplicaStatus(member, object, isProven ? 'proven' : 'unproven');
 }

@@ -10,28 +10,29 @@ import { areOfOneKey, type VirtualObject } from '../objects/object.js';
 import type { AliasRecord } from '../records/record.js';
 import { useIn, useTypes } from '../replicas/copies.js';
 import { establishReference } from '../replicas/reference.js';
-import type { OriginalObject } from './original.js';
+import type { OriginalObject } from './original-reader.js';
 
-/** An object with its handle, and the alias records without which other processes would give it another. */
-export interface NamedObject {
+/** Object with its handle, and the alias records without which other processes would give it another handle. */
+interface NamedObject {
   readonly object: VirtualObject;
   readonly aliases: readonly AliasRecord[];
 }
 
 /**
- * Gives an object that is about to be made its handle (Rule 11): that of its identity, or, when there are objects
- * of that identity already, one of its own; aliases then tell all of them apart for good.
+ * Gives an object that is about to be made its handle (Rule 11), which follows from its identity. If the group has
+ * objects of that identity already, the object gets a random handle, and aliases tell all of them apart.
  */
-export function* nameObject(group: Group, part: OriginalObject, deadline: number): Task<NamedObject> {
+export function* nameObject(group: Group, original: OriginalObject, deadline: number): Task<NamedObject> {
   const { objects } = group;
-  const { identity, description, proofs, request } = part;
-  if (!request.token) return { object: complete(objects.addSessionObject(identity, description), part), aliases: [] };
+  const { identity, description, proofs, request } = original;
+  if (!request.token)
+    return { object: complete(objects.addSessionObject(identity, description), original), aliases: [] };
   let others = objects.withIdentity(identity);
-  if (part.hasTwins || others.length > 0) {
-    // What this process knows may have been destroyed by another one.
+  if (original.hasTwins || others.length > 0) {
+    // Another process may have destroyed objects that this process knows.
     const before = others;
     const found = new Set(yield* findObjects(group, templateOf(description), deadline));
-    // One that has gone may only have got another name, and keeps its handle: then it is met by that.
+    // If a known object is not found, another process may have renamed it; reread the aliases.
     if (before.some((other) => !found.has(other))) {
       group.ledger.aliasesReadAt = Number.NEGATIVE_INFINITY;
       yield* findObjects(group, [], deadline);
@@ -39,8 +40,8 @@ export function* nameObject(group: Group, part: OriginalObject, deadline: number
     others = objects.withIdentity(identity).filter((other) => found.has(other));
   }
   if (others.length === 0 && objects.aliasesOf(identity).length === 0) {
-    const only = complete(objects.intern(identity, description), part);
-    // Its own handle may be that of another one, which has been renamed: this one has to keep what it gets.
+    const only = complete(objects.intern(identity, description), original);
+    // If a renamed object holds the handle of this identity, the object gets another handle and needs an alias.
     return { object: only, aliases: objects.isOwnHandle(only) ? [] : [aliasOf(group, only)] };
   }
   for (const other of others) {
@@ -49,26 +50,25 @@ export function* nameObject(group: Group, part: OriginalObject, deadline: number
     }
   }
   const copies = others.filter((other) => areOfOneKey(other.reference, proofs));
-  const use = copies.length === 0 ? undefined : useIn(part.template);
+  const use = copies.length === 0 ? undefined : useIn(original.template);
   for (const copy of copies) copy.use ??= yield* useOf(group, copy, deadline);
-  const object = complete(objects.addTwin(identity, description, group.port.randomBytes(8), use), part);
+  const object = complete(objects.addTwin(identity, description, group.port.randomBytes(8), use), original);
   const aliases = [...others, object].map((each) => aliasOf(group, each));
   return { object, aliases: aliases.filter((alias) => !isKnown(group, alias)) };
 }
 
 /**
- * The alias records with which an object gets the name that it has in `renamed`: its own, and those of others that go
- * by that name already; aliases tell all of them apart for good. Its use is stated where it is a copy of one of them.
+ * Returns the alias records that a rename to the identity of `renamed` needs: its own, and those of other objects that
+ * have this identity already. If the object is a copy of one of these, the aliases state the usage flags.
  */
 export function* renameAmong(group: Group, renamed: VirtualObject, deadline: number): Task<readonly AliasRecord[]> {
   const { objects } = group;
   const { identity, description, handle } = renamed;
-  const isTaken = (other: VirtualObject): boolean => other.handle !== handle;
-  // Another process may have made one of that name.
+  // Another process may have made an object of that identity.
   const found = new Set(yield* findObjects(group, templateOf(description), deadline));
-  const others = objects.withIdentity(identity).filter((other) => isTaken(other) && found.has(other));
+  const others = objects.withIdentity(identity).filter((other) => other.handle !== handle && found.has(other));
   if (others.length === 0) return [aliasOf(group, renamed)];
-  // By the name that it still has: under the other one it would be taken for one of them.
+  // Under its new identity the object would be found as one of the others, so its proofs are taken under the old one.
   const known = objects.get(handle) ?? renamed;
   for (const each of [...others, known]) {
     if (!each.referenced && !isProvenByIdentity(each.description))
@@ -84,12 +84,13 @@ export function* renameAmong(group: Group, renamed: VirtualObject, deadline: num
   ];
 }
 
-/** What an object may be used for. */
+/** Reads the usage flags of an object: one digit for each of `useTypes`. */
 export function* useOf(group: Group, object: VirtualObject, deadline: number): Task<string> {
   const read = yield* runCall(group, readAttributes(object, useTypes), deadline);
   return read.map(({ presence, value }) => (presence === 'present' && value[0] === 1 ? '1' : '0')).join('');
 }
 
+/** Builds the alias record of an object. */
 export function aliasOf(group: Group, object: VirtualObject): AliasRecord {
   const digest = (bytes: Uint8Array): string => hex(group.port.sha256(bytes));
   return {
@@ -107,7 +108,7 @@ function isKnown(group: Group, { identity, handle, use }: AliasRecord): boolean 
   return known.some((alias) => alias.handle === handle && (alias.use ?? null) === use);
 }
 
-/** What the draft has shown belongs to the object from now on. */
+/** Gives the object the description and the proofs of its original. */
 function complete(
   object: VirtualObject,
   { described, valueDigest, proofs, description }: OriginalObject,

@@ -1,6 +1,6 @@
 import type { Attribute } from '../../spec/attribute.js';
 import type { ReadAttribute } from '../../spec/calls.js';
-import { CKA, CKK, CKO } from '../../spec/codes.js';
+import { CKA } from '../../spec/codes.js';
 import { ck } from '../../spec/constants.js';
 import { attributeIn } from '../../spec/rules.js';
 import type { Task } from '../base/task.js';
@@ -12,7 +12,7 @@ import type { Member } from '../group/member.js';
 import { isSecretRequest } from '../jobs/creation-request.js';
 import { Installation, type PlannedReplica } from '../jobs/installation.js';
 import { JobBuilder } from '../jobs/job-builder.js';
-import { addWrapping, wrapMethodFor } from '../jobs/key-wrapping.js';
+import { addWrapping, wrapMethodOf } from '../jobs/key-wrapping.js';
 import { noCodes, type Operation, readAttributes } from '../jobs/operation.js';
 import { materialTypes, statedTypes } from '../objects/attribute-sets.js';
 import { describedTypes } from '../objects/identity.js';
@@ -23,9 +23,9 @@ import { learnKeyRecord } from '../replicas/key-record.js';
 import { establishReference } from '../replicas/reference.js';
 import { isCurrent, rewrapSealed } from '../wrapping/resealing.js';
 import { aliasOf } from './naming.js';
-import { destroyingHandles } from './replicated-change.js';
+import { destroyingHandles } from './written-objects.js';
 
-/** What public objects are made of, besides what keys have too. */
+/** Attributes of public objects besides those that keys have too. */
 const publicTypes: readonly number[] = [
   'CLASS',
   'KEY_TYPE',
@@ -40,8 +40,8 @@ const publicTypes: readonly number[] = [
 ].map((name) => ck(`CKA_${name}`));
 
 /**
- * Puts an object on a member that should have it and does not, from the members that do. False when it cannot be:
- * nobody has it, it cannot be wrapped and no sealed form was kept, or the member is lost meanwhile.
+ * Installs an object on a member that lacks it, from the members that have it. Returns false if no member has the
+ * object, if the object can be neither wrapped nor unsealed, or if the member is lost meanwhile.
  */
 export function* copyReplicaTo(group: Group, object: VirtualObject, target: Member, deadline: number): Task<boolean> {
   yield* learnKeyRecord(group, object);
@@ -50,12 +50,12 @@ export function* copyReplicaTo(group: Group, object: VirtualObject, target: Memb
     ? yield* planSecretReplica(group, object, deadline)
     : yield* planPublicReplica(group, object, deadline);
   if (planned === undefined) return false;
-  // Also those of its twins, which the member may not have either.
+  // The member may lack the aliases of its twins too.
   const twins = group.objects.aliasesOf(object.identity).map(({ handle }) => handle);
   const aliases = [...new Set([object.handle, ...twins])]
     .filter((handle) => target.connection?.hasAlias(handle) !== true)
     .flatMap((handle) => group.ledger.aliasOf(handle) ?? []);
-  // Without one nobody could tell the handle of what does not go by its first name any more.
+  // If the handle does not follow from the identity, other processes need an alias to find it.
   if (group.ledger.aliasOf(object.handle) === undefined && !group.objects.isOwnHandle(object))
     aliases.push(aliasOf(group, object));
   const records = [...[object.record].flatMap((record) => record ?? []), ...aliases];
@@ -70,12 +70,12 @@ export function* copyReplicaTo(group: Group, object: VirtualObject, target: Memb
     return false;
   }
   for (const { handle } of aliases) end.login.connection.aliased.add(handle);
-  const [made] = installed;
-  if (made !== undefined && end.login.epoch === end.login.connection.epoch) {
-    end.login.connection.replicas.set(object, { kind: 'usable', handle: made.handle, proven: made.proven });
-    group.noteReplicaStatus(target, object, made.proven ? 'proven' : 'unproven');
+  const [replica] = installed;
+  if (replica !== undefined && end.login.epoch === end.login.connection.epoch) {
+    end.login.connection.replicas.set(object, { kind: 'usable', handle: replica.handle, proven: replica.proven });
+    group.noteReplicaStatus(target, object, replica.proven ? 'proven' : 'unproven');
     const { identity, description, valueDigest } = object;
-    const handle = new Uint8Array(made.handle);
+    const handle = new Uint8Array(replica.handle);
     end.login.connection.survey?.found.add({
       handle,
       description,
@@ -87,7 +87,7 @@ export function* copyReplicaTo(group: Group, object: VirtualObject, target: Memb
   return true;
 }
 
-/** The attributes that were there. */
+/** Returns the attributes that are present and not empty. */
 export function valuesIn(types: readonly number[], read: readonly ReadAttribute[]): Attribute[] {
   return types.flatMap((type, index) => {
     const attribute = read[index];
@@ -96,7 +96,7 @@ export function valuesIn(types: readonly number[], read: readonly ReadAttribute[
   });
 }
 
-/** A public object as it can be made again: its template holds its value. */
+/** Plans the replica of a public object, whose template holds its value; undefined if its class could not be read. */
 export function* planPublicReplica(
   group: Group,
   object: VirtualObject,
@@ -128,22 +128,18 @@ function* planSecretReplica(group: Group, object: VirtualObject, deadline: numbe
   };
 }
 
-/** What is kept of a key that cannot be wrapped again, as every member of now can open it. */
+/** Returns the sealed form from a key record, rewrapped if needed so that every current member can open it. */
 function* sealedForm(group: Group, record: KeyRecord | null | undefined, deadline: number): Task<Wrapped | undefined> {
   if (record?.sealed === undefined) return undefined;
   return isCurrent(group, record.sealed) ? record.sealed : yield* rewrapSealed(group, record, deadline);
 }
 
-/** Has a member wrap the key; undefined where it may not be. */
+/** Lets a member wrap the key; undefined if the group has no domain key or the key may not be wrapped. */
 export function* wrapNow(group: Group, object: VirtualObject, deadline: number): Task<Wrapped | undefined> {
   const { record, domain } = group.ledger;
   if (record === undefined || domain === undefined) return undefined;
-  const { description } = object;
   const [length] = yield* runCall(group, readAttributes(object, [CKA.valueLen]), deadline);
-  const known =
-    length?.presence === 'present' && length.value.length === 8 ? Number(length.value.readBigUInt64LE()) : 0;
-  const isGeneric = description.class === CKO.secretKey && description.type === CKK.genericSecret;
-  const way = wrapMethodFor(record, isGeneric, known === 0 ? undefined : known);
+  const method = wrapMethodOf(record, object.description, length?.presence === 'present' ? length.value : undefined);
   let read: ReturnType<typeof addWrapping> = () => undefined;
   const operation: Operation<Wrapped | undefined> = {
     function: 'C_WrapKey',
@@ -154,7 +150,7 @@ export function* wrapNow(group: Group, object: VirtualObject, deadline: number):
     results: noCodes,
     job: ([wrapping = new Uint8Array(8), key = new Uint8Array(8)]) => {
       const builder = new JobBuilder();
-      read = addWrapping(builder, record, way, wrapping, key);
+      read = addWrapping(builder, record, method, wrapping, key);
       return { steps: builder.steps, undo: true };
     },
     read: (reply) => read(reply),
@@ -162,7 +158,7 @@ export function* wrapNow(group: Group, object: VirtualObject, deadline: number):
   return yield* runCall(group, operation, deadline);
 }
 
-/** What identifies an object, as notes of it need it. */
+/** Reads the attributes that identify an object into `described`, for records of it. */
 export function* describeObject(group: Group, object: VirtualObject, deadline: number): Task<void> {
   const read = yield* runCall(group, readAttributes(object, describedTypes), deadline);
   object.described = read.map(({ presence, value }) => (presence === 'present' ? new Uint8Array(value) : undefined));

@@ -1,51 +1,42 @@
 import type { Attribute } from '../../spec/attribute.js';
 import { CKR } from '../../spec/codes.js';
-import { type JobReply, resultOf, step } from '../../spec/job.js';
+import { resultOf } from '../../spec/job.js';
 import { TokenError } from '../base/error.js';
 import type { AttemptRecord } from '../base/event.js';
 import type { Task } from '../base/task.js';
-import { awaitCompletion, race, runTogether } from '../base/waiting.js';
+import { race, runTogether } from '../base/waiting.js';
 import { rereadAliases } from '../call/lookup.js';
 import { isReachable, type MemberJobEnd, runOnMember } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import { JobBuilder } from '../jobs/job-builder.js';
-import type { Login, MemberJob } from '../jobs/member-job.js';
-import { hex, noteAttributes, noteObject } from '../objects/note.js';
+import type { MemberJob } from '../jobs/member-job.js';
+import { hex } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
-import { type ChangeRecord, labelTemplate, reversalOf } from '../records/record.js';
+import { type ChangeRecord, reversalOf } from '../records/record.js';
+import { type IntendedChange, intentOf } from './intent.js';
+import { removingRecord, writingRecords } from './record-job.js';
+import { destroyingHandles, type WrittenObjects } from './written-objects.js';
 
-/** What is undone, or noted for others, gets so long after a call's own deadline (ms). */
-const SETTLE_WITHIN = 10_000;
-/** When all members were lost with the intent, it is tried again after so long (ms). */
-const ANNOUNCE_AGAIN = 100;
-/** Another host's clock may be so far ahead (ms). */
-const CLOCK_SKEW = 30_000;
-
-export type ChangeKind = ChangeRecord['what'];
-
-/** What was written on a member, for undoing it. */
-export interface WrittenObjects {
-  readonly member: Member;
-  readonly login: Login;
-  readonly handles: readonly Uint8Array[];
-}
+/** Time beyond the call's deadline for undoing the change or noting it for other members (ms). */
+const CLEANUP_TIME = 10_000;
+/** Interval between tries to write the intent when every member was lost with it (ms). */
+const INTENT_INTERVAL = 100;
 
 /**
- * One replicated call: first an intent on one member, then the work on all of them, then the intent goes. Whoever
- * meets an intent whose writer is gone undoes what it names, unless a journal entry of the same operation says
- * that the call succeeded without the intent's holder.
+ * Course of one replicated call: it writes an intent on one member, works on all members, then removes the intent. A
+ * process that finds an intent without a living writer undoes the change. If a journal entry of the same operation says
+ * that the call succeeded, the process only removes the intent.
  */
 export class ReplicatedChange {
-  /** Names it in records; each intent that may stand somewhere has another one. */
+  /** Name of the change in records. Each intent that may stand on a member has a name of its own. */
   operation: string;
-  readonly startedAt: number;
-  /** The caller has left: it is undone, unless it has succeeded already. */
+  /** True if the caller has left: the change is undone unless it is committed. */
   givenUp: boolean = false;
   readonly records: AttemptRecord[] = [];
   #intent: WrittenObjects | undefined;
   #record: ChangeRecord | undefined;
-  /** What the call gives, once there is no way back. */
+  /** Result of the call, set when the change can no longer be undone. */
   committed: { readonly value: unknown } | undefined;
 
   constructor(
@@ -54,15 +45,14 @@ export class ReplicatedChange {
     readonly deadline: number,
   ) {
     this.operation = newOperation(group);
-    this.startedAt = group.port.now();
   }
 
-  /** Until when what has been begun is brought to an end. */
+  /** Time by which work that has begun is finished or undone (ms of the port's clock). */
   get cleanupBy(): number {
-    return Math.max(this.deadline, this.group.port.now()) + SETTLE_WITHIN;
+    return Math.max(this.deadline, this.group.port.now()) + CLEANUP_TIME;
   }
 
-  /** The members that a change goes to: those that serve, and those in reserve. Waits for one until the deadline. */
+  /** Returns the members that a change goes to, active and standby. Waits for the first one until the deadline. */
   *participants(): Task<readonly Member[]> {
     const { group } = this;
     for (;;) {
@@ -78,46 +68,35 @@ export class ReplicatedChange {
   }
 
   /**
-   * Writes the intent on the first of the members that takes it; gives those that the change goes on with. One that
-   * was lost with the intent has no part in it any more: it may hold the intent, and settles it by what the others say.
-   * When all of them are lost with it, nothing else has been done, and it is tried again with who comes back.
+   * Writes the intent on the first member that takes it; returns the members that the change goes on with. A member
+   * lost with the intent leaves the change, and resolves the intent when it recovers. If every member was lost with the
+   * intent, nothing else has been done, and the members that come back are tried.
    */
   *writeIntent(
     members: readonly Member[],
-    what: ChangeKind,
+    what: IntendedChange['what'],
     objects: readonly VirtualObject[],
     changes: readonly Attribute[] = [],
     former: readonly Attribute[] = [],
-    before: number | 'unknown' = 0,
+    before: IntendedChange['before'] = 0,
   ): Task<readonly Member[]> {
     const { group } = this;
-    const { port } = group;
     for (let present = members; ; present = yield* this.participants()) {
-      const record: ChangeRecord = {
-        kind: 'intent',
-        operation: this.operation,
-        what,
-        notes: objects.map(noteObject),
-        alone: before === 0,
-        before: before === 'unknown' ? undefined : before,
-        changes: noteAttributes(changes),
-        former: noteAttributes(former),
-        writer: port.writer,
-        time: group.nextTimestamp(),
-        expires: port.wallNow() + (this.cleanupBy - port.now()) + CLOCK_SKEW,
-        missed: [],
-      };
+      const record = intentOf(group, this.operation, { what, objects, changes, former, before }, this.cleanupBy);
       this.#record = record;
       const { left, mayStand } = yield* this.#writeIntentOnOneOf(present, record);
       if (left !== undefined) return left;
-      if (mayStand) this.#renew();
-      if (this.givenUp || group.isHopeless || port.now() + ANNOUNCE_AGAIN >= this.deadline)
+      if (mayStand) this.#rename();
+      if (this.givenUp || group.isHopeless || group.port.now() + INTENT_INTERVAL >= this.deadline)
         throw this.failure(CKR.deviceRemoved, `no member took the intent: ${group.describeMembers()}`);
-      yield* race([group.changed], port.now() + ANNOUNCE_AGAIN);
+      yield* race([group.changed], group.port.now() + INTENT_INTERVAL);
     }
   }
 
-  /** Those that the change goes on with; undefined when nobody took the intent, though it may stand somewhere. */
+  /**
+   * Returns in `left` the members that the change goes on with, undefined if no member took the intent. `mayStand` is
+   * true if a member that was lost may hold the intent.
+   */
   *#writeIntentOnOneOf(
     members: readonly Member[],
     record: ChangeRecord,
@@ -130,11 +109,11 @@ export class ReplicatedChange {
       if (this.givenUp) break;
       const end = yield* this.run(member, { function: this.functionName, objects: [], job: () => builder });
       if (end.kind === 'done') {
-        this.#intent = { member, login: end.login, handles: keptBy(end.reply, [at]) };
+        this.#intent = { member, login: end.login, handles: [resultOf(end.reply, at, 'C_CopyObject')] };
         return { left, mayStand };
       }
       if (end.kind === 'refused') {
-        if (mayStand) this.#renew();
+        if (mayStand) this.#rename();
         throw this.refusalError(end);
       }
       left = left.filter((other) => other !== member);
@@ -143,8 +122,8 @@ export class ReplicatedChange {
     return { left: undefined, mayStand };
   }
 
-  /** Nothing has been done by the name that it had: whoever holds an intent of that name is told so. */
-  #renew(): void {
+  /** Gives the change a new name. The old name counts as undone, for members that hold an intent of that name. */
+  #rename(): void {
     const { changes, undoneOperations } = this.group;
     undoneOperations.add(this.operation);
     const isTracked = changes.delete(this.operation);
@@ -152,63 +131,66 @@ export class ReplicatedChange {
     if (isTracked) changes.add(this.operation);
   }
 
-  /** Runs an errand of this change; what kept it from being done is evidence. */
+  /** Runs a member job of this change; keeps a failure as evidence for the error. */
   *run(member: Member, memberJob: MemberJob, deadline: number = this.deadline): Task<MemberJobEnd> {
-    const names = memberJob.objects.map(({ identity }) => identity);
+    const identities = memberJob.objects.map(({ identity }) => identity);
     let end = yield* runOnMember(this.group, member, memberJob, deadline);
-    if (end.kind === 'lacks' && (yield* this.#haveNewNames(memberJob.objects, names, deadline)))
+    if (end.kind === 'lacks' && (yield* this.#findNewIdentities(memberJob.objects, identities, deadline)))
       end = yield* runOnMember(this.group, member, memberJob, deadline);
     if (end.kind !== 'done') this.records.push(end.record);
     return end;
   }
 
-  /** Another process may have renamed what a member does not have by the name that is known here. */
-  *#haveNewNames(objects: readonly VirtualObject[], names: readonly Uint8Array[], deadline: number): Task<boolean> {
+  /** Rereads the aliases of objects that a member lacks; returns true if another process has renamed one of them. */
+  *#findNewIdentities(
+    objects: readonly VirtualObject[],
+    known: readonly Uint8Array[],
+    deadline: number,
+  ): Task<boolean> {
     if (objects.every(({ session }) => session !== undefined)) return false;
     try {
       yield* rereadAliases(this.group, objects, deadline);
     } catch (error) {
-      // Nobody could be asked just now.
+      // A TokenError means that no member could be asked.
       if (!(error instanceof TokenError)) throw error;
     }
-    return objects.some(({ identity }, index) => identity !== names[index]);
+    return objects.some(({ identity }, index) => identity !== known[index]);
   }
 
   /**
-   * Ends a change that all of `done` have: those who missed it are noted on them, then the intent goes. From here
-   * on it has happened, whatever becomes of the members.
+   * Ends a change that all of `done` have: notes on them which members missed the change, then removes the intent. From
+   * here on the change has happened, also if members are lost.
    */
   *commit(done: readonly Member[]): Task<void> {
     const { group } = this;
-    // They catch up on a fresh host, whether they have been lost by now or not.
+    // Members that missed the change catch up on a fresh host, also those that are still reachable.
     for (const member of group.members) if (!done.includes(member)) this.#markForRecovery(member);
     let left = done;
     const intent = this.#intent;
     if (intent !== undefined && left.includes(intent.member)) {
-      const noted = yield* this.#note(left, this.#missedBy(left));
-      left = noted;
+      left = yield* this.#noteMissed(left, this.#missedBy(left));
       const removed = left.includes(intent.member) ? yield* this.#removeIntent(intent) : false;
       if (removed) return;
       left = left.filter((member) => member !== intent.member);
     }
-    // The intent's holder is gone with it: that the call has succeeded has to stand elsewhere.
-    const noted = yield* this.#note(left, this.#missedBy(left));
+    // If the intent's holder is lost, the journal entry on the others proves that the call succeeded.
+    const noted = yield* this.#noteMissed(left, this.#missedBy(left));
     if (noted.length > 0) return;
     if (this.givenUp && this.committed !== undefined) {
-      // The caller has been told that it has happened, so it has.
+      // Callers that left after the commit were told of success, so the change stands.
       group.committedOperations.add(this.operation);
       return;
     }
     this.committed = undefined;
     group.undoneOperations.add(this.operation);
-    const entry = this.#reversal(this.#serials());
-    if (entry !== undefined) group.oweReversal(entry);
-    // Those too that are back by now: each takes it back when it settles.
+    const reversal = this.#reversal(this.#serials());
+    if (reversal !== undefined) group.oweReversal(reversal);
+    // Members that are back already must undo the change too.
     for (const member of done) this.#markForRecovery(member);
-    throw this.failure(CKR.functionFailed, 'the last member was lost before it was certain');
+    throw this.failure(CKR.functionFailed, 'the last member was lost before the change was committed');
   }
 
-  /** Takes back what was written, notes for those that cannot be reached that they have to, and ends the change. */
+  /** Destroys the written objects, notes the reversal for members that cannot be reached, and ends the change. */
   *undo(written: readonly WrittenObjects[], doubtful: readonly Member[]): Task<void> {
     const until = this.cleanupBy;
     const { group } = this;
@@ -227,28 +209,31 @@ export class ReplicatedChange {
     yield* this.abandon(undone, [...left]);
   }
 
-  /** Ends a change that has not happened: members in doubt are to undo it when they are met again. */
+  /**
+   * Ends a change that has not happened. Members in doubt may have parts of the change: they undo them when they
+   * recover, by a journal entry on the other members.
+   */
   *abandon(reached: readonly Member[], doubtful: readonly Member[]): Task<void> {
     const serials = doubtful.flatMap(({ serial }) => serial ?? []);
     for (const member of doubtful) this.#markForRecovery(member);
-    const entry = this.#reversal(serials);
-    if (entry !== undefined && serials.length > 0) {
-      // On those too that it had not come to: another process may settle it.
+    const reversal = this.#reversal(serials);
+    if (reversal !== undefined && serials.length > 0) {
+      // Members that the change did not come to hold the entry too: another process may recover the doubtful ones.
       const untouched = this.group.members.filter(
         (member) => member.isActive && isReachable(member) && !reached.includes(member) && !doubtful.includes(member),
       );
-      const noted = yield* this.#write([...reached, ...untouched], entry, this.cleanupBy);
-      // With nobody to note it on, this process remembers.
-      if (noted.length === 0) this.group.oweReversal(entry);
+      const noted = yield* this.#writeJournal([...reached, ...untouched], reversal);
+      // Without a member that took the entry, this process remembers the reversal.
+      if (noted.length === 0) this.group.oweReversal(reversal);
     }
     const intent = this.#intent;
     if (intent === undefined) return;
     const removed = doubtful.includes(intent.member) ? false : yield* this.#removeIntent(intent);
-    // This process knows what has become of it; should it end before that is settled, the intent is undone.
+    // While the intent stands, this process remembers that it is undone; after its end another process undoes it.
     if (!removed) this.group.undoneOperations.add(this.operation);
   }
 
-  /** What members in doubt have to do so that nothing has happened. */
+  /** Returns the journal entry that makes the members in `missed` undo the change. */
   #reversal(missed: readonly string[]): ChangeRecord | undefined {
     return this.#record === undefined ? undefined : { ...reversalOf(this.#record), kind: 'journal', missed };
   }
@@ -256,49 +241,35 @@ export class ReplicatedChange {
   #markForRecovery(member: Member): void {
     member.recovery.require();
     const { connection } = member;
-    if (connection !== undefined) member.suspect(connection, 'it has missed a change');
+    if (connection !== undefined) member.suspect(connection, 'the member missed a change');
   }
 
   *#removeIntent(intent: WrittenObjects): Task<boolean> {
     const end = yield* this.run(intent.member, destroyingHandles(intent), this.cleanupBy);
     if (end.kind === 'done') return true;
     if (this.#record === undefined || !isReachable(intent.member)) return false;
-    // Its handle may be void, by a login that was made new.
-    const steps = [step('X_Find', labelTemplate(this.#record), 1, []), step('C_DestroyObject', { step: 0 })];
-    const again = yield* this.run(
-      intent.member,
-      { function: 'C_DestroyObject', objects: [], job: () => ({ steps }) },
-      this.cleanupBy,
-    );
-    return again.kind === 'done';
+    // After a new login the handle is void; the label still finds the intent.
+    return (yield* this.run(intent.member, removingRecord(this.#record), this.cleanupBy)).kind === 'done';
   }
 
-  *#note(members: readonly Member[], missed: readonly string[]): Task<readonly Member[]> {
+  /** Notes on members which others missed the change; returns the members that have the note, all if none is needed. */
+  *#noteMissed(members: readonly Member[], missed: readonly string[]): Task<readonly Member[]> {
     if (missed.length === 0 || this.#record === undefined) return members;
-    return yield* this.#write(members, this.#journal(this.#record.what, missed), this.cleanupBy);
+    return yield* this.#writeJournal(members, { ...this.#record, kind: 'journal', missed });
   }
 
-  *#write(members: readonly Member[], record: ChangeRecord, until: number): Task<readonly Member[]> {
-    const builder = new JobBuilder();
-    builder.addRecord(record);
+  /** Writes a journal entry on members; returns those that took it. */
+  *#writeJournal(members: readonly Member[], record: ChangeRecord): Task<readonly Member[]> {
+    const until = this.cleanupBy;
+    const memberJob = writingRecords([record], this.functionName);
     const ends = yield* runTogether(
       this.group,
-      members.map((member) =>
-        this.run(member, { function: this.functionName, objects: [], job: () => builder }, until),
-      ),
+      members.map((member) => this.run(member, memberJob, until)),
     );
     const holders = members.filter((_member, index) => ends[index]?.kind === 'done');
-    if (record.kind === 'journal')
-      this.group.missed.note(
-        record,
-        holders.flatMap(({ serial }) => serial ?? []),
-      );
+    const serials = holders.flatMap(({ serial }) => serial ?? []);
+    this.group.missed.note(record, serials);
     return holders;
-  }
-
-  #journal(what: ChangeKind, missed: readonly string[]): ChangeRecord {
-    if (this.#record === undefined) throw new Error('a change that was not announced has nothing to note');
-    return { ...this.#record, kind: 'journal', what, missed };
   }
 
   #serials(): readonly string[] {
@@ -309,7 +280,7 @@ export class ReplicatedChange {
     return this.#serials().filter((serial) => !done.some((member) => member.serial === serial));
   }
 
-  /** The error of a member that refused. */
+  /** Returns the error of a member that refused. */
   refusalError(end: MemberJobEnd & { readonly kind: 'refused' }): TokenError {
     return new TokenError(end.code, end.record.function, '', this.records, end.record.member);
   }
@@ -318,7 +289,7 @@ export class ReplicatedChange {
     return new TokenError(code, this.functionName, explanation, this.records);
   }
 
-  /** From here on there is no way back: a caller whose time ends gets this. */
+  /** Marks the change as one that can no longer be undone; a caller whose deadline passes gets this value. */
   markCommitted(value: unknown): void {
     this.committed = { value };
   }
@@ -326,48 +297,4 @@ export class ReplicatedChange {
 
 function newOperation({ port }: Group): string {
   return hex(port.randomBytes(8));
-}
-
-/** Destroys what was written, the last first. */
-export function destroyingHandles({ handles, login }: WrittenObjects): MemberJob {
-  const steps = [...handles].reverse().map((handle) => step('C_DestroyObject', handle));
-  return { function: 'C_DestroyObject', objects: [], job: () => ({ steps }), login };
-}
-
-/** The token objects that a script's `keep` and `write` made. */
-function keptBy(reply: JobReply, at: readonly number[]): Uint8Array[] {
-  return at.map((index) => resultOf(reply, index, 'C_CopyObject'));
-}
-
-/**
- * Runs a change to its end, whether its caller stays or not: one that leaves (its time is over, or it was given
- * up) gets its error at once, and what was begun is undone behind it.
- */
-export function* carryOut<T>(change: ReplicatedChange, body: Task<T>): Task<T> {
-  const { group } = change;
-  const running = group.port.start(tracked(change, body));
-  group.keepAlive(running);
-  try {
-    const { port } = group;
-    yield* awaitCompletion(port, running, change.deadline);
-    // It has happened; what is left to be noted goes on behind it.
-    if (!running.completed && change.committed !== undefined) return change.committed.value as T;
-    const { ended } = running;
-    if (ended?.ok === true) return ended.value;
-    if (ended?.ok === false) throw ended.error;
-    const where = `no answer from all members in time: ${group.describeMembers()}; it is undone`;
-    throw change.failure(change.records.at(-1)?.code ?? CKR.functionFailed, where);
-  } finally {
-    change.givenUp = true;
-  }
-}
-
-function* tracked<T>(change: ReplicatedChange, body: Task<T>): Task<T> {
-  const { changes } = change.group;
-  changes.add(change.operation);
-  try {
-    return yield* body;
-  } finally {
-    changes.delete(change.operation);
-  }
 }

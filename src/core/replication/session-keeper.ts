@@ -5,13 +5,14 @@ import { noteAttributes } from '../objects/note.js';
 import type { SessionMaterial, VirtualObject } from '../objects/object.js';
 import { isCurrent, rewrapSealed } from '../wrapping/resealing.js';
 
-/** What could not be wrapped anew is tried again after so long (ms), as long as somebody can open it. */
-const TRY_AGAIN = 500;
-const WAIT_MULTIPLE = 5;
+/** Interval between tries to rewrap session objects while a member can still open them (ms). */
+const RETRY_INTERVAL = 500;
+/** Deadline of one rewrap, as a multiple of `hangAfter`. */
+const REWRAP_MULTIPLE = 5;
 
 /**
- * Beside the application's calls: when the group has another domain key, what this process keeps of session objects is
- * wrapped under that. Without it they would be lost with the hosts that they live on. Never ends by itself.
+ * Rewraps this process's session objects when the group gets another domain key, beside the application's calls
+ * (Rule 10). Without this the objects would be lost with their hosts. Runs until it is cancelled.
  */
 export function* keepSessionObjects(group: Group): Task<void> {
   const { port } = group;
@@ -21,11 +22,11 @@ export function* keepSessionObjects(group: Group): Task<void> {
     const isDone = domain === seen || (yield* resealSessionObjects(group));
     if (isDone) seen = domain;
     if (domain !== group.ledger.record?.domain.id) continue;
-    yield* race([group.changed], isDone ? FOREVER : port.now() + TRY_AGAIN);
+    yield* race([group.changed], isDone ? FOREVER : port.now() + RETRY_INTERVAL);
   }
 }
 
-/** False where something can be opened still, and could not be just now. */
+/** Rewraps the session objects; returns false if one of them could not be rewrapped now but may be later. */
 function* resealSessionObjects(group: Group): Task<boolean> {
   let isDone = true;
   for (const object of [...group.objects.values()]) {
@@ -42,7 +43,7 @@ function* resealOne(
   { template }: SessionMaterial,
   sealed: NonNullable<SessionMaterial['wrapped']>,
 ): Task<boolean> {
-  const deadline = group.port.now() + group.policy.hangAfter * WAIT_MULTIPLE;
+  const deadline = group.port.now() + group.policy.hangAfter * REWRAP_MULTIPLE;
   try {
     const wrapped = yield* rewrapSealed(group, { template: noteAttributes(template), sealed }, deadline);
     if (wrapped !== undefined && object.session !== undefined) object.session = { ...object.session, wrapped };

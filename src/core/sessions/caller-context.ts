@@ -1,16 +1,16 @@
 /**
- * A course of an application's code from an Init on: what it does next, also after it has waited. Two that use one
- * session beside each other are told apart by it.
+ * Course of an application's code from an Init on, across waits. Two courses that use one session at the same time are
+ * told apart by their contexts.
  */
 export interface CallerContext {
-  /** Operations that it has under way. */
+  /** Number of active operations of the context. */
   pending: number;
 }
 
-/** Tells which flow is running. */
+/** Caller contexts of a process; the runtime implements it. */
 export interface CallerContexts {
-  /** The flow of the code that runs now; undefined where it is none's, or only calls what has gone on by itself. */
+  /** Context of the running code; undefined if the code has none, or is a caller of code that has. */
   current(): CallerContext | undefined;
-  /** The running code belongs to a flow from now on: to the one that it belonged to, as long as that has something under way. */
+  /** Puts the running code into a context and returns it: the present one if it has active operations, or a new one. */
   enter(): CallerContext;
 }

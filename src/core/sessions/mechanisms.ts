@@ -8,38 +8,35 @@ import type { Group } from '../group/group.js';
 import { failureOf } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
 
-/** What every member has to be able to do, because it is done on each of them. */
+/** Flags that count only if every member has them: unwrapped and derived keys are made on each member. */
 const ON_ALL = CKF.unwrap | CKF.derive;
 
 /**
- * What the group can serve: what any member can, since calls are routed to one that can; but to unwrap and derive what
- * all can, since these keys are made on each member. Members are asked once for each time that they came into service.
+ * Returns the mechanisms that the group serves: those of any member, since calls are routed to a member that has them.
+ * For unwrapping and derivation all members must have the mechanism. Each member is asked once for each time it came
+ * into service.
  */
 export function* mechanismsOf(group: Group, deadline: number): Task<MechanismTable> {
   for (;;) {
     const serving = group.members.filter(({ isServing }) => isServing);
     yield* learnAll(group, serving, deadline);
     const tables = serving.flatMap(({ mechanisms }) => mechanisms ?? []);
-    // With nobody there, what they could before.
+    // If no member serves, the tables that members gave before still count.
     const known = tables.length > 0 ? tables : group.members.flatMap(({ mechanisms }) => mechanisms ?? []);
     if (known.length > 0) return merge(known);
     if (group.isHopeless || group.port.now() >= deadline)
-      throw new TokenError(
-        CKR.deviceRemoved,
-        'C_GetMechanismList',
-        `no member has answered: ${group.describeMembers()}`,
-      );
+      throw new TokenError(CKR.deviceRemoved, 'C_GetMechanismList', `no member answered: ${group.describeMembers()}`);
     yield* race([group.changed], deadline);
   }
 }
 
-/** The table of one member's token. */
+/** Returns the mechanisms of one member's token; none if the member does not answer in time. */
 export function* mechanismsOn(group: Group, member: Member, deadline: number): Task<MechanismTable> {
   yield* learnAll(group, [member], deadline);
   return member.mechanisms ?? new Map();
 }
 
-/** One that does not answer in time is left out: the others can tell. */
+/** Asks members for their tables; a member that does not answer in time is left out. */
 function* learnAll({ port }: Group, members: readonly Member[], deadline: number): Task<void> {
   const running = members
     .filter(({ mechanisms }) => mechanisms === undefined)
@@ -55,6 +52,7 @@ function* learnAll({ port }: Group, members: readonly Member[], deadline: number
   }
 }
 
+/** Merges the tables of members. */
 function merge(tables: readonly MechanismTable[]): MechanismTable {
   const merged = new Map<number, MechanismInfo>();
   for (const table of tables) {
@@ -79,6 +77,7 @@ function both(one: MechanismInfo, other: MechanismInfo): MechanismInfo {
   };
 }
 
+/** Asks a member for its table. */
 function* learn(member: Member, deadline: number): Task<void> {
   const { connection } = member;
   if (connection === undefined) return;

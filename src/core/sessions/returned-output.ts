@@ -1,4 +1,4 @@
-/** Bytes that grow. */
+/** Output that a stream has returned to the application: bytes that grow at the end. */
 export class ReturnedOutput {
   #bytes: Buffer = Buffer.alloc(0);
   length: number = 0;
@@ -17,6 +17,7 @@ export class ReturnedOutput {
     return this.#bytes.subarray(from, from + size);
   }
 
+  /** Shortens the bytes to a length. */
   cut(length: number): void {
     this.length = length;
     if (length === 0) this.#bytes = Buffer.alloc(0);

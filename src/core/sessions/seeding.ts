@@ -6,7 +6,7 @@ import { runTogether } from '../base/waiting.js';
 import { runOnMember } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 
-/** C_SeedRandom, section 5.15: every member in service gets the seed. Fails where none takes it. */
+/** Gives a seed to every serving member (C_SeedRandom, section 5.15); fails if no member takes it. */
 export function* seedRandom(group: Group, seed: Uint8Array, deadline: number): Task<void> {
   const serving = group.members.filter(({ isServing }) => isServing);
   const memberJob = {

@@ -11,23 +11,29 @@ import type { CallerContexts } from './caller-context.js';
 import { type SlotOfSession, VirtualSession } from './virtual-session.js';
 
 /**
- * A group as a PKCS#11 application sees it: a slot with a token, its sessions and its login (section 2.6). The slots of its
- * members, where they are shown, have the same login.
+ * Group as a PKCS#11 application sees it: a slot with a token, sessions and a login (section 2.6). If the slots of
+ * members are shown, they share the login.
  */
 export class VirtualSlot implements SlotOfSession {
   readonly #sessions = new Map<number, VirtualSession>();
+  readonly #nextHandle: () => number;
+  readonly #peers: Set<VirtualSlot>;
 
   constructor(
     readonly id: number,
     readonly group: Group,
-    readonly flows: CallerContexts,
-    /** The next session handle: an application's slots count together. */
-    private readonly nextHandle: () => number,
-    /** The slots of the same group, which have the same login; this one is added. */
-    private readonly peers: Set<VirtualSlot>,
-    /** The member whose own slot it is: everything is done there, and nothing is changed. */
+    readonly callerContexts: CallerContexts,
+    /** Returns the next session handle; all slots of an application share the count. */
+    nextHandle: () => number,
+    /** Slots of the same group, which share its login; this slot is added. */
+    peers: Set<VirtualSlot>,
+    /**
+     * Member whose own slot this is: its calls run there, and objects are not changed. Undefined for the group's slot.
+     */
     readonly only?: Member | undefined,
   ) {
+    this.#nextHandle = nextHandle;
+    this.#peers = peers;
     peers.add(this);
     group.isLoggedIn = false;
   }
@@ -36,7 +42,7 @@ export class VirtualSlot implements SlotOfSession {
     return [...this.#sessions.values()];
   }
 
-  /** While members may come back by themselves calls wait for them: the token is there. */
+  /** True while members serve or may come back by themselves, since calls wait for them. */
   get isTokenPresent(): boolean {
     return this.only === undefined ? !this.group.isHopeless : this.only.isServing;
   }
@@ -45,20 +51,20 @@ export class VirtualSlot implements SlotOfSession {
     return this.#sessions.get(handle);
   }
 
-  /** C_OpenSession, section 5.6. */
+  /** Opens a session (C_OpenSession, section 5.6). */
   openSession(flags: number): VirtualSession {
     if ((flags & CKF.serialSession) === 0)
-      throw new TokenError(CKR.sessionParallelNotSupported, 'C_OpenSession', 'CKF_SERIAL_SESSION has to be set');
-    const session = new VirtualSession(this, this.nextHandle(), flags);
+      throw new TokenError(CKR.sessionParallelNotSupported, 'C_OpenSession', 'flag CKF_SERIAL_SESSION is missing');
+    const session = new VirtualSession(this, this.#nextHandle(), flags);
     this.#sessions.set(session.handle, session);
     return session;
   }
 
-  /** C_CloseSession; with the last session the login ends. */
+  /** Closes a session (C_CloseSession); the login ends with the last session. */
   closeSession(session: VirtualSession): void {
     this.#sessions.delete(session.handle);
     session.close();
-    if ([...this.peers].every((peer) => peer.#sessions.size === 0)) this.group.isLoggedIn = false;
+    if ([...this.#peers].every((peer) => peer.#sessions.size === 0)) this.group.isLoggedIn = false;
   }
 
   closeAllSessions(): void {
@@ -66,14 +72,14 @@ export class VirtualSlot implements SlotOfSession {
   }
 
   /**
-   * C_Login, section 5.6. The PIN is compared here with the one that the members were logged in with; only where the
-   * configuration has none it goes to them.
+   * Logs the application in (C_Login, section 5.6). The PIN is compared with the PIN that the members are logged in
+   * with. If the configuration has no PIN, the members are logged in with the application's.
    */
   *login(session: VirtualSession, user: number, pin: SecretRef | undefined, deadline: number): Task<void> {
     const refuse = (code: number, explanation = ''): TokenError => new TokenError(code, 'C_Login', explanation);
     if (user === CKU.so) throw refuse(CKR.functionNotSupported, 'the virtual slot has no security officer');
     if (user === CKU.contextSpecific) {
-      if (session.asking === undefined) throw refuse(CKR.operationNotInitialized);
+      if (!session.needsLogin) throw refuse(CKR.operationNotInitialized);
       if (pin === undefined || !session.authenticate(pin)) throw refuse(CKR.pinIncorrect);
       return;
     }
@@ -86,37 +92,39 @@ export class VirtualSlot implements SlotOfSession {
     group.isLoggedIn = true;
   }
 
-  /** C_Logout: no member hears of it. */
+  /** Logs the application out (C_Logout); the members stay logged in. */
   logout(): void {
     if (!this.group.isLoggedIn) throw new TokenError(CKR.userNotLoggedIn, 'C_Logout', '');
-    for (const session of [...this.peers].flatMap(({ sessions }) => sessions)) {
+    for (const session of [...this.#peers].flatMap(({ sessions }) => sessions)) {
       session.endOperations();
-      session.letGoPrivate();
+      session.removePrivateObjects();
     }
     this.group.isLoggedIn = false;
   }
 
-  /** C_SetPIN, section 5.5, on all members. */
+  /** Changes the PIN on all members (C_SetPIN, section 5.5). */
   *setPin(session: VirtualSession, old: SecretRef | undefined, next: SecretRef, deadline: number): Task<void> {
     if (session.isReadOnly || this.only !== undefined) throw new TokenError(CKR.sessionReadOnly, 'C_SetPIN', '');
     if (this.group.pin === undefined)
-      throw new TokenError(CKR.userNotLoggedIn, 'C_SetPIN', 'nobody has logged in to the members');
+      throw new TokenError(CKR.userNotLoggedIn, 'C_SetPIN', 'the PIN of the members is not known; log in first');
     if (old === undefined || !this.isPin(old))
       throw new TokenError(CKR.pinIncorrect, 'C_SetPIN', 'no member was asked');
     yield* changePin(this.group, next, { pending: false }, deadline);
   }
 
+  /** Tells whether a PIN is the one that the members are logged in with. */
   isPin(pin: SecretRef): boolean {
     const { pin: known, port } = this.group;
     return known !== undefined && port.secrets.areEqual(known, pin);
   }
 
-  /** An object was destroyed. */
+  /** Removes a destroyed object from all sessions. */
   forget(object: VirtualObject): void {
     for (const session of this.sessions) session.objects.delete(object);
   }
 }
 
+/** Makes the error for a session handle that does not exist. */
 export function sessionHandleInvalid(functionName: string): TokenError {
   return new TokenError(CKR.sessionHandleInvalid, functionName, '');
 }

@@ -4,39 +4,39 @@ import { resultOf, step } from '../../spec/job.js';
 import { TokenError } from '../base/error.js';
 import type { Task } from '../base/task.js';
 import type { Group } from '../group/group.js';
-import { failureOf } from '../group/job-outcome.js';
+import { isFailure, replyOrFailure } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
 import type { GroupRecord } from '../records/record.js';
 import { mechanismsOn } from '../sessions/mechanisms.js';
 import { checkStorage } from '../wrapping/storage-check.js';
 import { wrapCandidates } from '../wrapping/wrap-probe.js';
 
-/** What a member's token is, and whether a group can be made of it. Nothing is left on it. */
+/** Description of a member's token, and its fitness for a group. */
 export interface Inspection {
   readonly member: string;
   readonly token: TokenInfo;
   readonly mechanisms: MechanismTable;
-  /** Of the mechanisms that keys may travel by, those that it says it wraps and unwraps with. */
+  /** Mechanisms of `wrapCandidates` that the token claims to wrap and unwrap with. */
   readonly wraps: readonly number[];
-  /** Why it cannot keep the group's records; undefined where it can. */
+  /** Reason for which the token cannot keep the group's records; undefined if it can, or without a PIN. */
   readonly storageProblem: string | undefined;
-  /** The group that its record says it belongs to. */
+  /** Group record on the token; undefined if it has none. */
   readonly group: Pick<GroupRecord, 'id' | 'label' | 'revision' | 'members'> | undefined;
 }
 
-/** Looks at a member that serves; undefined where it is lost meanwhile. */
+/** Inspects a member that serves; leaves nothing on its token. Undefined if the member is lost meanwhile. */
 export function* inspectMember(group: Group, member: Member, deadline: number): Task<Inspection | undefined> {
   const { connection } = member;
   if (connection === undefined) return undefined;
   const job = { steps: [step('C_GetTokenInfo', connection.slot)], sessionless: true };
-  const outcome = yield* connection.run(job, 'inspection', deadline);
-  if (outcome.kind !== 'reply' || failureOf(outcome) !== undefined) return undefined;
-  const token = resultOf(outcome.reply, 0, 'C_GetTokenInfo');
+  const reply = replyOrFailure(yield* connection.run(job, 'inspection', deadline));
+  if (isFailure(reply)) return undefined;
+  const token = resultOf(reply, 0, 'C_GetTokenInfo');
   const mechanisms = yield* mechanismsOn(group, member, deadline);
   const both = CKF.wrap | CKF.unwrap;
   let storageProblem: string | undefined;
   try {
-    // Without a login there is no private object to try it with.
+    // Without a login the check cannot create its private object.
     if (group.pin !== undefined) yield* checkStorage(group, member, deadline);
   } catch (error) {
     if (!(error instanceof TokenError)) throw error;

@@ -6,7 +6,7 @@ import type { Member } from '../group/member.js';
 import type { VirtualObject } from '../objects/object.js';
 import { resolveKey } from '../replicas/resolve.js';
 
-/** Looks for objects on all members that serve, and proves that they are the group's: `standings` tells afterwards. */
+/** Finds and proves objects on all serving members; their `replicaStatus` holds the results afterwards. */
 export function* proveReplicas(group: Group, objects: readonly VirtualObject[], deadline: number): Task<void> {
   const serving = group.members.filter(({ isServing }) => isServing);
   yield* runTogether(

@@ -4,40 +4,42 @@ import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import type { ReplicaStatus } from '../objects/object.js';
 
+/** Status of a member, as this process knows it. */
 export interface MemberStatus {
   readonly name: string;
   readonly state: StateName;
-  /** Why it is where it is; empty when all is well. */
+  /** Reason for the state; empty if the member is well. */
   readonly reason: string;
-  /** How long it has been in that state, ms. */
+  /** Time in that state (ms). */
   readonly since: number;
-  /** The token's serial: as it was met, as it is configured, or as the group's record has it; undefined otherwise. */
+  /** Serial of the token, from the token, the configuration or the group record; undefined if none tells it. */
   readonly serial: string | undefined;
-  /** The member's host process. */
+  /** Process id of the member's host. */
   readonly pid: number | undefined;
-  /** Jobs out at its host or waiting for it. */
+  /** Number of jobs out at its host or waiting for it. */
   readonly outstanding: number;
   readonly lanes: number;
-  /** How long it takes compared with the group; 1 is average. */
+  /** Duration of its operations relative to the group's average; 1 is average. */
   readonly slowness: number;
-  /** Changes that it has missed, as far as this process knows: it makes them good before it serves. */
+  /** Number of changes that it is known to have missed; the member catches up before it serves. */
   readonly behind: number;
-  /** ms until the next try to join; 0 when none is due. */
+  /** Time until the next try to join (ms); 0 if the member is not down. */
   readonly retryIn: number;
 }
 
-/** An object that is not in step, with how it stands on the members that it was looked for on. */
+/** Object that some member lacks or has another key for, with its status on the members that were asked. */
 export interface DriftStatus extends ObjectSummary {
   readonly standings: Readonly<Record<string, ReplicaStatus>>;
 }
 
+/** Status of the group, as this process knows it. */
 export interface GroupStatus {
   readonly label: string;
   readonly serial: string;
   readonly members: readonly MemberStatus[];
-  /** Objects that some member lacks, or holds another key for, as far as this process has met them. */
+  /** Objects known to this process that some member lacks, or has another key for. */
   readonly drift: readonly DriftStatus[];
-  /** Objects of which nothing could be proven. */
+  /** Objects whose replica on some member could not be proven. */
   readonly unproven: readonly ObjectSummary[];
   readonly counters: {
     readonly calls: number;
@@ -51,7 +53,7 @@ function serialOf({ ledger }: Group, { name, serial, config }: Member): string |
   return serial ?? config.token.serial ?? ledger.record?.members.find((note) => note.name === name)?.serial;
 }
 
-/** A picture of the group as this process knows it; asks no member. */
+/** Returns the group's status as this process knows it; asks no member. */
 export function statusOf(group: Group): GroupStatus {
   const now = group.port.now();
   const drift: DriftStatus[] = [];

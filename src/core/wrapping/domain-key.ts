@@ -11,24 +11,25 @@ import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import { inSession, JobBuilder, onToken, withAttribute } from '../jobs/job-builder.js';
 import { oaep, transportTemplate } from '../jobs/key-wrapping.js';
-import type { MemberJob } from '../jobs/member-job.js';
+import { findingJob, type MemberJob } from '../jobs/member-job.js';
 import { comparedProvers } from '../jobs/proof.js';
-import { type Description, describe, describedTypes } from '../objects/identity.js';
+import { type Description, describeValues } from '../objects/identity.js';
 import type { ProofKind } from '../objects/key-note.js';
 import { fromHex, hex, noteProofs, proofsIn } from '../objects/note.js';
 import { flags } from '../objects/template-flags.js';
 import { DOMAIN_LABEL, TRANSPORT_LABEL } from '../records/ledger.js';
 import type { DomainNote, MemberNote } from '../records/record.js';
 
+/** Size of a transport key's modulus (bits). */
 const TRANSPORT_BITS = 3072;
 
 const yes = Uint8Array.of(1);
 const no = Uint8Array.of(0);
 
-/** Everything stated: what is left open, tokens fill in as they like. */
+/** Usage flags of a key without any use; all are stated, since tokens have different defaults. */
 const noUse = { ENCRYPT: false, DECRYPT: false, SIGN: false, VERIFY: false, DERIVE: false, WRAP: false, UNWRAP: false };
 
-/** The key pair that keys travel to a member under: it never leaves it. */
+/** Generates a member's transport key pair; the private key stays on the token, the note holds the public key. */
 export function* makeTransport(
   group: Group,
   member: Member,
@@ -70,16 +71,16 @@ export function* makeTransport(
   };
 }
 
-/** What the domain key's proofs are taken and compared with. */
+/** Returns the description that the provers of a domain key need. */
 function domainDescription(): Description {
   return {
-    ...describe(describedTypes.map(() => ({ presence: 'invalid', value: Buffer.alloc(0) }) as const)),
+    ...describeValues([]),
     class: CKO.secretKey,
     type: CKK.aes,
   };
 }
 
-/** Adds the steps that prove which key it is; gives what reads the proofs. */
+/** Adds optional steps that prove which key it is; returns the function that reads the proofs from the reply. */
 export function addProofs(
   builder: JobBuilder,
   salt: Uint8Array,
@@ -97,7 +98,7 @@ export function addProofs(
   };
 }
 
-/** A domain key as it was born: what proves it, and its forms wrapped for the members, by their serials. */
+/** Domain key that was just generated: its note, and its wrapped forms for the members by serial. */
 export interface GeneratedDomainKey {
   readonly note: DomainNote;
   readonly forms: ReadonlyMap<string, Uint8Array>;
@@ -106,8 +107,8 @@ export interface GeneratedDomainKey {
 const domainUse: readonly Attribute[] = flags({ ...noUse, WRAP: true, UNWRAP: true, PRIVATE: true, SENSITIVE: true });
 
 /**
- * Makes a domain key: born on one member as a session object, wrapped once for each under its transport key, also
- * for those that are away, and let go of again.
+ * Generates a domain key on one member as a session object, wraps it under the transport key of every member, including
+ * members that are away, and destroys it.
  */
 export function* generateDomainKey(
   group: Group,
@@ -142,7 +143,7 @@ export function* generateDomainKey(
   };
 }
 
-/** What such a key is made with where it lasts no longer than a job. */
+/** Template of a backup transfer key on a member: a session object for the length of one job. */
 export const transferKeyTemplate: readonly Attribute[] = [
   { type: CKA.class, value: ulongBytes(CKO.secretKey) },
   { type: CKA.keyType, value: ulongBytes(CKK.aes) },
@@ -151,7 +152,7 @@ export const transferKeyTemplate: readonly Attribute[] = [
   { type: CKA.extractable, value: no },
 ];
 
-/** What a token's own keys are called. */
+/** CKA_LABELs of the group's own keys on a token. */
 export interface KeyLabels {
   readonly domain: string;
   readonly transport: string;
@@ -160,8 +161,8 @@ export interface KeyLabels {
 const memberLabels: KeyLabels = { domain: DOMAIN_LABEL, transport: TRANSPORT_LABEL };
 
 /**
- * Installs a domain key on a member as a key that cannot be taken out and can do nothing but wrap and unwrap; does
- * nothing where it is already.
+ * Installs a domain key on a member as a key that is not extractable and can only wrap and unwrap; does nothing if the
+ * member has it. `form` is the key wrapped under the member's transport key.
  */
 export function* installDomainKey(
   group: Group,
@@ -173,13 +174,7 @@ export function* installDomainKey(
   deadline: number,
   labels: KeyLabels = memberLabels,
 ): Task<void> {
-  const find: MemberJob = {
-    function: 'C_FindObjects',
-    objects: [],
-    isReading: true,
-    job: () => ({ steps: [step('X_Find', domainTemplate(id, labels.domain), 1, [])] }),
-  };
-  if (resultOf(yield* runOnMemberOrThrow(group, member, find, deadline), 0, 'X_Find').length > 0) return;
+  if (yield* holdsDomainKey(group, member, id, deadline, labels.domain)) return;
   const template: readonly Attribute[] = [
     ...domainTemplate(id, labels.domain),
     { type: CKA.keyType, value: ulongBytes(CKK.aes) },
@@ -196,11 +191,23 @@ export function* installDomainKey(
   for (const [kind, proof] of proofsIn(expected)) {
     const found = proofs.get(kind);
     if (found !== undefined && !sameBytes(found, proof))
-      refuse(CKR.deviceError, `the domain key came out as another one on ${member.name}`);
+      refuse(CKR.deviceError, `${member.name} unwrapped the domain key as another key`);
   }
 }
 
-/** Finds a domain key on a token. */
+/** Tells whether a member has the domain key of an id. */
+export function* holdsDomainKey(
+  group: Group,
+  member: Member,
+  id: string,
+  deadline: number,
+  label: string = DOMAIN_LABEL,
+): Task<boolean> {
+  const finding = findingJob(domainTemplate(id, label), 1);
+  return resultOf(yield* runOnMemberOrThrow(group, member, finding, deadline), 0, 'X_Find').length > 0;
+}
+
+/** Returns the template that finds a domain key on a token. */
 export function domainTemplate(id: string, label: string = DOMAIN_LABEL): readonly Attribute[] {
   return [
     { type: CKA.class, value: ulongBytes(CKO.secretKey) },
@@ -209,7 +216,7 @@ export function domainTemplate(id: string, label: string = DOMAIN_LABEL): readon
   ];
 }
 
-/** Finds the private half of a token's transport key on it. */
+/** Returns the template that finds a token's private transport key on it. */
 export function ownTransportTemplate({ transport }: MemberNote, label: string): readonly Attribute[] {
   return [
     { type: CKA.class, value: ulongBytes(CKO.privateKey) },

@@ -1,80 +1,86 @@
 import type { Attribute } from '../../spec/attribute.js';
-import type { ReadAttribute } from '../../spec/calls.js';
+import type { FoundObject, ReadAttribute } from '../../spec/calls.js';
 import { CKA } from '../../spec/codes.js';
 import { resultOf, step } from '../../spec/job.js';
 import type { Task } from '../base/task.js';
 import { runOnMemberOrThrow } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
-import type { MemberJob } from '../jobs/member-job.js';
+import { findingJob, type MemberJob } from '../jobs/member-job.js';
 import { pairTemplate } from '../joining/pin-record.js';
 import { isReserved, RESERVED_LABEL } from '../objects/identity.js';
 import { hex } from '../objects/note.js';
-import { DOMAIN_LABEL, TRANSPORT_LABEL } from '../records/ledger.js';
+import { DOMAIN_LABEL, ownKeyTemplate, TRANSPORT_LABEL } from '../records/ledger.js';
 import { groupwideTemplate, keyRecordTemplate, readRecord } from '../records/record.js';
 
+/** Maximum number of objects found: no limit. */
 const MOST_OBJECTS = 0x7fff_ffff;
+/** Maximum number of domain keys found on a token. */
+const MOST_DOMAINS = 64;
+/** Maximum number of objects that one job destroys. */
+const BATCH = 64;
 
 /**
- * Takes everything that is the group's own off a member, or only keys and records of certain ids; the applications'
- * objects stay. Gives how many there were.
+ * Removes the group's own keys and records from a member, or with `only` those of certain ids; the applications'
+ * objects stay. Returns the number of removed objects.
  */
 export function* removeOwn(group: Group, member: Member, deadline: number, only?: ReadonlySet<string>): Task<number> {
   const own: readonly (readonly Attribute[])[] = [
-    // The group's record goes last: until then it is plain what the rest belongs to.
+    // The group record goes last: until then it shows which group the rest belongs to.
     keyRecordTemplate(),
-    [{ type: CKA.label, value: Buffer.from(DOMAIN_LABEL) }],
-    [{ type: CKA.label, value: Buffer.from(TRANSPORT_LABEL) }],
-    [{ type: CKA.label, value: Buffer.from(`${RESERVED_LABEL}probe`) }],
+    ownKeyTemplate(DOMAIN_LABEL),
+    ownKeyTemplate(TRANSPORT_LABEL),
+    ownKeyTemplate(`${RESERVED_LABEL}probe`),
     pairTemplate,
     groupwideTemplate,
   ];
   let removed = 0;
   for (const template of own) {
-    const find: MemberJob = {
-      function: 'C_FindObjects',
-      objects: [],
-      job: () => ({ steps: [step('X_Find', template, MOST_OBJECTS, [CKA.label, CKA.id, CKA.value])] }),
-    };
-    const reply = yield* runOnMemberOrThrow(group, member, find, deadline);
-    const found = resultOf(reply, 0, 'X_Find')
+    const found = (yield* find(group, member, template, [CKA.label, CKA.id, CKA.value], deadline))
       .filter(({ attributes: [, id, value] }) => only === undefined || isOneOf(only, id, value))
       .sort((a, b) => order(a.attributes[0]) - order(b.attributes[0]));
-    while (found.length > 0) {
-      const batch = found.splice(0, 64);
-      const steps = batch.map(({ handle }) => step('C_DestroyObject', handle));
-      yield* runOnMemberOrThrow(
-        group,
-        member,
-        { function: 'C_DestroyObject', objects: [], job: () => ({ steps }) },
-        deadline,
-      );
-      removed += batch.length;
-    }
+    removed += yield* destroy(group, member, found, deadline);
   }
   return removed;
 }
 
-/** Takes the applications' objects off a member: what a token that leaves the group is not to keep. */
+/** Removes the applications' token objects from a member that leaves the group; returns their number. */
 export function* wipeObjects(group: Group, member: Member, deadline: number): Task<number> {
-  const find: MemberJob = {
-    function: 'C_FindObjects',
-    objects: [],
-    job: () => ({ steps: [step('X_Find', [], MOST_OBJECTS, [CKA.label, CKA.token])] }),
-  };
-  const found = resultOf(yield* runOnMemberOrThrow(group, member, find, deadline), 0, 'X_Find')
-    .filter(({ attributes: [label, token] }) => token?.value[0] === 1 && !isReserved(label?.value ?? new Uint8Array()))
-    .map(({ handle }) => new Uint8Array(handle));
-  for (let from = 0; from < found.length; from += 64) {
-    const steps = found.slice(from, from + 64).map((handle) => step('C_DestroyObject', handle));
-    yield* runOnMemberOrThrow(
-      group,
-      member,
-      { function: 'C_DestroyObject', objects: [], job: () => ({ steps }) },
-      deadline,
-    );
+  const found = (yield* find(group, member, [], [CKA.label, CKA.token], deadline)).filter(
+    ({ attributes: [label, token] }) => token?.value[0] === 1 && !isReserved(label?.value ?? new Uint8Array()),
+  );
+  return yield* destroy(group, member, found, deadline);
+}
+
+/** Removes domain keys that no record names any more from a member; returns their number. */
+export function* removeOldDomains(group: Group, member: Member, deadline: number): Task<number> {
+  const finding = findingJob(ownKeyTemplate(DOMAIN_LABEL), MOST_DOMAINS, [CKA.id]);
+  const found = resultOf(yield* runOnMemberOrThrow(group, member, finding, deadline), 0, 'X_Find');
+  // An unknown domain key stays: another process may just have made it.
+  const gone = new Set(group.ledger.record?.gone);
+  const old = found.filter(({ attributes: [id] }) => gone.has(hex(id?.value ?? new Uint8Array())));
+  return yield* destroy(group, member, old, deadline);
+}
+
+function* find(
+  group: Group,
+  member: Member,
+  template: readonly Attribute[],
+  types: readonly number[],
+  deadline: number,
+): Task<readonly FoundObject[]> {
+  const finding: MemberJob = { ...findingJob(template, MOST_OBJECTS, types), isReading: false };
+  return resultOf(yield* runOnMemberOrThrow(group, member, finding, deadline), 0, 'X_Find');
+}
+
+function* destroy(group: Group, member: Member, objects: readonly FoundObject[], deadline: number): Task<number> {
+  const handles = objects.map(({ handle }) => new Uint8Array(handle));
+  for (let from = 0; from < handles.length; from += BATCH) {
+    const steps = handles.slice(from, from + BATCH).map((handle) => step('C_DestroyObject', handle));
+    const destroying: MemberJob = { function: 'C_DestroyObject', objects: [], job: () => ({ steps }) };
+    yield* runOnMemberOrThrow(group, member, destroying, deadline);
   }
-  return found.length;
+  return handles.length;
 }
 
 function isOneOf(ids: ReadonlySet<string>, id: ReadAttribute | undefined, value: ReadAttribute | undefined): boolean {

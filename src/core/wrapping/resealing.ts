@@ -10,7 +10,7 @@ import type { Member } from '../group/member.js';
 import { Progress } from '../group/progress.js';
 import { inSession, JobBuilder, withAttribute, withoutLate } from '../jobs/job-builder.js';
 import { addWrapping, unwrapInputsOf, wrapMechanism } from '../jobs/key-wrapping.js';
-import type { MemberJob } from '../jobs/member-job.js';
+import { findingJob, type MemberJob } from '../jobs/member-job.js';
 import { noCodes, type Operation } from '../jobs/operation.js';
 import type { KeyRecord, Wrapped } from '../objects/key-note.js';
 import { attributesOf, fromHex, hex } from '../objects/note.js';
@@ -18,28 +18,28 @@ import { labelTemplate, readRecord, recordTypes } from '../records/record.js';
 import { readKeyRecord } from '../replicas/key-record.js';
 import { surveyKeyRecords } from '../replicas/survey.js';
 
-/** More records of one key are never there, but for the moment when one takes another's place. */
+/** Maximum number of records read for one key; normally there is one, and two while one is replaced. */
 const MOST_RECORDS = 16;
 const extractable: Attribute = { type: CKA.extractable, value: Uint8Array.of(1) };
 
-/** What is kept of a key that cannot be wrapped again. */
+/** Sealed key: the wrapped form and the template that are kept of a key that cannot be wrapped again. */
 type SealedKey = Pick<KeyRecord, 'template' | 'sealed'>;
 
-/** Whether a sealed form can be opened by every member of the group as it is now. */
+/** Returns true if every current member of the group can unwrap a sealed form. */
 export function isCurrent({ ledger: { record } }: Group, sealed: Wrapped): boolean {
   if (record === undefined) return true;
   if ('domain' in sealed) return sealed.domain === record.domain.id;
   return record.members.every(({ serial }) => sealed.transports[serial] !== undefined);
 }
 
-/** The template of the key for the moment that it is open: a session object that may be wrapped again. */
+/** Returns the template of an unwrapped sealed key: a session object that may be wrapped again. */
 export function openTemplate({ template }: Pick<SealedKey, 'template'>): readonly Attribute[] {
   return withAttribute(withAttribute(withoutLate(attributesOf(template)), inSession), extractable);
 }
 
 /**
- * Wraps what is kept sealed of a key for the members of now: on a member that can open it, where it is a session
- * object for the moment of one job. Undefined where nobody can.
+ * Wraps a sealed key for the current members, on a member that can unwrap it; the key is a session object there for the
+ * length of one job. Undefined if no member can.
  */
 export function* rewrapSealed(group: Group, record: SealedKey, deadline: number): Task<Wrapped | undefined> {
   const { sealed } = record;
@@ -56,21 +56,21 @@ function* rewrapUnderDomain(
   deadline: number,
 ): Task<Wrapped | undefined> {
   const { ledger } = group;
-  const former = ledger.domains.get(sealed.domain);
-  if (former === undefined || ledger.domain === undefined || ledger.record === undefined) return undefined;
+  const formerDomain = ledger.domains.get(sealed.domain);
+  if (formerDomain === undefined || ledger.domain === undefined || ledger.record === undefined) return undefined;
   const { domain, record: own } = ledger;
   const mechanism = wrapMechanism(own);
   const operation: Operation<Wrapped> = {
     function: 'C_WrapKey',
-    objects: [former, domain],
+    objects: [formerDomain, domain],
     mechanism: own.wrap,
     aspect: 'pure',
     kind: 'reseal',
     results: noCodes,
-    job: ([old = new Uint8Array(8), now = new Uint8Array(8)]) => ({
+    job: ([former = new Uint8Array(8), current = new Uint8Array(8)]) => ({
       steps: [
-        step('C_UnwrapKey', mechanism, old, fromHex(sealed.blob), openTemplate(record)),
-        step('C_WrapKey', mechanism, now, { step: 0 }),
+        step('C_UnwrapKey', mechanism, former, fromHex(sealed.blob), openTemplate(record)),
+        step('C_WrapKey', mechanism, current, { step: 0 }),
         step('C_DestroyObject', { step: 0 }),
       ],
       undo: true,
@@ -110,18 +110,18 @@ function* rewrapForEach(group: Group, record: SealedKey, sealed: Wrapped, deadli
 }
 
 /**
- * Wraps everything that is kept sealed for the members of now. Gives the domain keys that are still named, where
- * something could not be opened.
+ * Wraps all sealed keys for the current members. Returns the ids of former domain keys that key records still name,
+ * because a sealed key could not be unwrapped or a member could not be read.
  */
 export function* reseal(group: Group, deadline: number): Task<ReadonlySet<string>> {
   const named = new Set<string>();
-  const unsure = (group.ledger.record?.retired ?? []).map(({ id }) => id);
+  const retired = (group.ledger.record?.retired ?? []).map(({ id }) => id);
   const serving = group.members.filter((member) => member.isServing && isReachable(member));
   for (const member of serving) {
     const { connection } = member;
     if (connection === undefined) continue;
     const records = yield* surveyKeyRecords(connection);
-    if (isFailure(records)) return new Set(unsure);
+    if (isFailure(records)) return new Set(retired);
     const old = [...records.values()].filter(({ sealed }) => sealed !== undefined && !isCurrent(group, sealed));
     const progress = new Progress(group, member.name, 'sealing', old.length);
     for (const { note, sealed } of old) {
@@ -134,11 +134,11 @@ export function* reseal(group: Group, deadline: number): Task<ReadonlySet<string
   return named;
 }
 
-/** One record: replaced on all members that have it. */
+/** Reseals the key of one record and replaces the record on all members that have it; false if that failed. */
 function* resealOne(group: Group, member: Member, handle: number, deadline: number): Task<boolean> {
   const { connection } = member;
   if (connection === undefined) return false;
-  // As it is now: somebody may have changed the key since all were read.
+  // Another process may have changed the key since all records were read.
   const read = yield* readKeyRecord(connection, handle);
   if (read.kind !== 'record') return false;
   const { record } = read;
@@ -157,15 +157,15 @@ function* resealOne(group: Group, member: Member, handle: number, deadline: numb
   for (const each of group.members) {
     if (!isReachable(each) || !each.isServing) continue;
     const isDone = yield* replaceKeyRecord(group, each, next, record.time, deadline);
-    // Where it is not, there is nothing to be replaced.
+    // If another member lacks the record, nothing has to be replaced there.
     if (each === member && !isDone) isReplaced = false;
   }
   return isReplaced;
 }
 
 /**
- * The old record goes when the new one is there. Where there is none nothing is written, and where it is a newer one
- * than was read somebody has changed the key meanwhile: that is looked at again the next time.
+ * Writes the new record on a member, then destroys the old one. Writes nothing and returns false if the member has no
+ * record, or a newer one than was read: another process has changed the key, and the next resealing sees it.
  */
 function* replaceKeyRecord(
   group: Group,
@@ -174,12 +174,7 @@ function* replaceKeyRecord(
   readAt: number,
   deadline: number,
 ): Task<boolean> {
-  const finding: MemberJob = {
-    function: 'C_FindObjects',
-    objects: [],
-    isReading: true,
-    job: () => ({ steps: [step('X_Find', labelTemplate(record), MOST_RECORDS, recordTypes)] }),
-  };
+  const finding = findingJob(labelTemplate(record), MOST_RECORDS, recordTypes);
   const found = yield* runOnMember(group, member, finding, deadline);
   if (found.kind !== 'done') return false;
   const olds = resultOf(found.reply, 0, 'X_Find').map(({ handle, attributes: [value] }) => ({

@@ -10,11 +10,11 @@ import type { Member } from '../group/member.js';
 import { inSession, JobBuilder } from '../jobs/job-builder.js';
 import { RESERVED_LABEL } from '../objects/identity.js';
 
-/** Records of keys that travel sealed are the largest. */
+/** Size of the largest records, those of sealed keys (bytes). */
 const LARGEST_RECORD = 16 * 1024;
 const yes = Uint8Array.of(1);
 
-/** Whether a token takes and keeps data objects as large as records get. */
+/** Writes a data object as large as records get, reads and removes it; throws if the token does not keep it. */
 export function* checkStorage(group: Group, member: Member, deadline: number): Task<void> {
   const value = group.port.randomBytes(LARGEST_RECORD);
   const template: readonly Attribute[] = [

@@ -1,7 +1,7 @@
 import { type Attribute, ulongBytes } from '../../spec/attribute.js';
 import type { ObjectRef } from '../../spec/calls.js';
 import { CKA, CKK, CKO, CKR } from '../../spec/codes.js';
-import { type JobReply, optional, resultOf, step } from '../../spec/job.js';
+import { type JobReply, optional, resultOf, type Step, step } from '../../spec/job.js';
 import { encodeMechanism } from '../../spec/mechanism.js';
 import { CKR_OK } from '../../spec/verdict.js';
 import { sameBytes } from '../base/bytes.js';
@@ -20,20 +20,27 @@ import {
   wrapMethodFor,
 } from '../jobs/key-wrapping.js';
 import type { MemberJob } from '../jobs/member-job.js';
+import type { Wrapped } from '../objects/key-note.js';
 import { fromHex } from '../objects/note.js';
+import type { VirtualObject } from '../objects/object.js';
 import { flags } from '../objects/template-flags.js';
 import type { GroupRecord } from '../records/record.js';
 
-/** How keys of a type come from member to member. */
+/** Way in which keys of a type get from member to member. */
 export type KeyTravel = 'wrapped' | 'for each member' | 'not';
 
-/** The mechanisms that may wrap a group's keys under its domain key, the best first. */
+/**
+ * Mechanisms (CKM codes) that may wrap a group's keys under its domain key, best first: AES_KEY_WRAP_PAD,
+ * AES_KEY_WRAP_KWP, AES_KEY_WRAP.
+ */
 export const wrapCandidates: readonly number[] = [0x210a, 0x210b, 0x2109];
 
+/** Type of key that the probe wraps. */
 interface WrapTrial {
+  /** Name of the type in the report. */
   readonly name: string;
   readonly template: (random: (size: number) => Uint8Array) => readonly Attribute[];
-  /** Pairs are generated: a private key cannot be made up. */
+  /** Generation of the pair, for private keys, which cannot be created from random bytes; undefined for secrets. */
   readonly pair?: { readonly mechanism: string; readonly template: readonly Attribute[] };
 }
 
@@ -59,6 +66,7 @@ function pairTrial(name: string, mechanism: string, type: number, template: read
   };
 }
 
+/** Name of the trial with a length that is no multiple of eight bytes. */
 const ODD = 'GENERIC_SECRET of odd length';
 const trials: readonly WrapTrial[] = [
   secretTrial('AES', CKK.aes, 32),
@@ -77,15 +85,18 @@ const trials: readonly WrapTrial[] = [
   ]),
 ];
 
-export interface ProvenWrapping {
+/** Result of the probe. */
+interface ProvenWrapping {
+  /** Mechanism code (CKM), or `forEachMember`. */
   readonly wrap: number;
   readonly wrapsOddLengths: boolean;
+  /** Way of each type of key, by the trial's name. */
   readonly travels: Readonly<Record<string, KeyTravel>>;
 }
 
 /**
- * Finds out by round trips which mechanism carries which keys unharmed: mechanism lists promise too much. Where none
- * wraps AES keys under the domain key, as behind p11-kit's remoting, they go for each member under its transport key.
+ * Finds out by round trips which mechanism carries which types of keys unchanged, since mechanism lists promise too
+ * much. If none wraps AES keys under the domain key, as behind p11-kit's remoting, keys are wrapped for each member.
  */
 export function* probeWrapping(group: Group, deadline: number): Task<ProvenWrapping> {
   let best: ProvenWrapping | undefined;
@@ -98,7 +109,7 @@ export function* probeWrapping(group: Group, deadline: number): Task<ProvenWrapp
   if (group.policy.replication === 'wrap' && (best === undefined || best.travels.AES === 'not'))
     refuse(
       CKR.keyNotWrappable,
-      "the members cannot wrap an AES key for each other: policy.replication 'external' leaves that to the vendor's tool",
+      "the members cannot wrap an AES key for each other; with policy.replication 'external' the vendor's tool copies keys",
     );
   const { travels, ...rest } = best as ProvenWrapping;
   const isCarriedApart = travels[ODD] === 'not' && travels.GENERIC_SECRET === 'wrapped';
@@ -115,70 +126,96 @@ function* proveWith(group: Group, wrap: number, deadline: number): Task<ProvenWr
   return { wrap, travels, wrapsOddLengths: travels[ODD] === 'wrapped' };
 }
 
-/** Whether a key comes from the first member to each of the others, and to itself, as what it was. */
+/** Trial that is under way. */
+interface WrapRun {
+  readonly group: Group;
+  readonly trial: WrapTrial;
+  /** Group record with the mechanism under trial. */
+  readonly record: GroupRecord;
+  readonly domain: VirtualObject;
+  /** Template of the key under trial. */
+  readonly template: readonly Attribute[];
+  readonly deadline: number;
+}
+
+/** Tells whether a key gets from the first member to every member, including the first, and is still the same key. */
 function* survivesRoundTrip(group: Group, wrap: number, trial: WrapTrial, deadline: number): Task<boolean> {
   const { domain, record } = group.ledger;
   const [from] = group.members;
   if (from === undefined || domain === undefined || record === undefined) return false;
-  const tried: GroupRecord = { ...record, wrap };
   const template: readonly Attribute[] = [
     ...trial.template((size) => group.port.randomBytes(size)),
     inSession,
     ...flags({ SENSITIVE: true, EXTRACTABLE: true, PRIVATE: true }),
+    ...(trial.pair === undefined ? [] : flags({ SIGN: true })),
   ];
-  const usage: readonly Attribute[] = trial.pair === undefined ? [] : flags({ SIGN: true });
-  let read: ReturnType<typeof addWrapping> = () => undefined;
-  let proofsAt = 0;
-  const wrapJob: MemberJob = {
-    function: 'C_WrapKey',
-    objects: [domain],
-    isSlow: true,
-    job: ([domainKey = new Uint8Array(8)]) => {
-      const steps = new JobBuilder();
-      const made =
-        trial.pair === undefined
-          ? steps.add(step('C_CreateObject', template))
-          : steps.add(
-              step(
-                'C_GenerateKeyPair',
-                encodeMechanism('trial', trial.pair.mechanism),
-                [...trial.pair.template, inSession],
-                [...template, ...usage],
-              ),
-            );
-      const key: ObjectRef = trial.pair === undefined ? { step: made } : { step: made, second: true };
-      read = addWrapping(steps, tried, wrapMethodFor(tried, false, undefined), domainKey, key);
-      proofsAt = steps.steps.length;
-      steps.add(...proofSteps(trial, key, group.salt));
-      steps.add(step('C_DestroyObject', key));
-      if (trial.pair !== undefined) steps.add(step('C_DestroyObject', { step: made }));
-      return steps;
-    },
-  };
-  const end = yield* runOnMember(group, from, wrapJob, deadline);
-  if (end.kind === 'gone') refuse(CKR.deviceRemoved, `${from.name} was lost while keys were tried`);
-  if (end.kind !== 'done') return false;
-  const wrapped = read(end.reply);
-  if (wrapped === undefined) return false;
-  const expected = proofOf(end.reply, proofsAt, trial);
-  // A secret that nothing can be proven of may have come out padded.
-  if (trial.pair === undefined && expected.length === 0) return trial.name !== ODD;
+  const run: WrapRun = { group, trial, record: { ...record, wrap }, domain, template, deadline };
+  const sent = yield* wrapOn(run, from);
+  if (sent === undefined) return false;
+  const { wrapped, proof } = sent;
+  // Without a proof of the secret, padding goes unnoticed: odd lengths count as not wrapped, the others are trusted.
+  if (trial.pair === undefined && proof.length === 0) return trial.name !== ODD;
   for (const to of group.members) {
     const unwrapInputs =
       'domain' in wrapped
-        ? { mechanism: wrapMechanism(tried), key: domain, blob: fromHex(wrapped.blob) }
+        ? { mechanism: wrapMechanism(run.record), key: domain, blob: fromHex(wrapped.blob) }
         : unwrapInputsOf(group.ledger, wrapped, to.serial);
     if (unwrapInputs === undefined) return false;
-    const arrived = yield* arrives(group, to, unwrapInputs, [...template, ...usage], trial, deadline);
-    if (arrived === undefined || (expected.length > 0 && !sameBytes(arrived, expected))) return false;
+    const received = yield* unwrapOn(run, to, unwrapInputs);
+    if (received === undefined || (proof.length > 0 && !sameBytes(received, proof))) return false;
   }
   return true;
 }
 
+/** Makes a key on a member and wraps it; undefined if the member cannot. */
+function* wrapOn(
+  { group, trial, record, domain, template, deadline }: WrapRun,
+  member: Member,
+): Task<{ readonly wrapped: Wrapped; readonly proof: Uint8Array } | undefined> {
+  let read: ReturnType<typeof addWrapping> = () => undefined;
+  let proofsAt = 0;
+  const memberJob: MemberJob = {
+    function: 'C_WrapKey',
+    objects: [domain],
+    isSlow: true,
+    job: ([domainKey = new Uint8Array(8)]) => {
+      const builder = new JobBuilder();
+      const made = builder.add(makingStep(trial, template));
+      const key: ObjectRef = trial.pair === undefined ? { step: made } : { step: made, second: true };
+      read = addWrapping(builder, record, wrapMethodFor(record, false, undefined), domainKey, key);
+      proofsAt = builder.add(...proofSteps(trial, key, group.salt));
+      builder.add(step('C_DestroyObject', key));
+      if (trial.pair !== undefined) builder.add(step('C_DestroyObject', { step: made }));
+      return builder;
+    },
+  };
+  const reply = yield* runTrialJob(group, member, memberJob, deadline);
+  const wrapped = reply === undefined ? undefined : read(reply);
+  if (reply === undefined || wrapped === undefined) return undefined;
+  return { wrapped, proof: proofOf(reply, proofsAt, trial) };
+}
+
+/** Runs a job of a trial; undefined if the member cannot do it, CKR_DEVICE_REMOVED if the member is lost. */
+function* runTrialJob(
+  group: Group,
+  member: Member,
+  memberJob: MemberJob,
+  deadline: number,
+): Task<JobReply | undefined> {
+  const end = yield* runOnMember(group, member, memberJob, deadline);
+  if (end.kind === 'gone') refuse(CKR.deviceRemoved, `${member.name} was lost while key wrapping was tried`);
+  return end.kind === 'done' ? end.reply : undefined;
+}
+
+function makingStep({ pair }: WrapTrial, template: readonly Attribute[]): Step {
+  if (pair === undefined) return step('C_CreateObject', template);
+  return step('C_GenerateKeyPair', encodeMechanism('trial', pair.mechanism), [...pair.template, inSession], template);
+}
+
 const digest = encodeMechanism('trial', 'SHA256');
 
-/** What shows that it is the key: the digest of a secret, the modulus of an RSA key. Others have come out at least. */
-function proofSteps(trial: WrapTrial, key: ObjectRef, salt: Uint8Array): ReturnType<typeof step>[] {
+/** Returns the steps that prove a key: the digest of a secret, the modulus of an RSA key; other keys have no proof. */
+function proofSteps(trial: WrapTrial, key: ObjectRef, salt: Uint8Array): Step[] {
   if (trial.pair !== undefined) return [optional(step('C_GetAttributeValue', key, [CKA.modulus]))];
   return [
     step('C_DigestInit', digest),
@@ -188,27 +225,26 @@ function proofSteps(trial: WrapTrial, key: ObjectRef, salt: Uint8Array): ReturnT
   ].map(optional);
 }
 
+/** Returns the proof that `proofSteps` asked for; empty if the token did not give it. */
 function proofOf(reply: JobReply, at: number, trial: WrapTrial): Uint8Array {
   if (trial.pair !== undefined) {
     if (reply.results[at]?.code !== CKR_OK) return new Uint8Array();
     return resultOf(reply, at, 'C_GetAttributeValue')[0]?.value ?? new Uint8Array();
   }
-  const isThere = reply.results[at + 2]?.code === CKR_OK && reply.results[at + 3]?.code === CKR_OK;
-  return isThere ? resultOf(reply, at + 3, 'C_DigestFinal') : new Uint8Array();
+  const isProven = reply.results[at + 2]?.code === CKR_OK && reply.results[at + 3]?.code === CKR_OK;
+  return isProven ? resultOf(reply, at + 3, 'C_DigestFinal') : new Uint8Array();
 }
 
-function* arrives(
-  group: Group,
+/** Unwraps a key on a member; returns its proof, undefined if the member cannot unwrap it. */
+function* unwrapOn(
+  { group, trial, template, deadline }: WrapRun,
   member: Member,
-  { mechanism, key: by, blob }: UnwrapInputs,
-  template: readonly Attribute[],
-  trial: WrapTrial,
-  deadline: number,
+  { mechanism, key: unwrappingKey, blob }: UnwrapInputs,
 ): Task<Uint8Array | undefined> {
   const wanted = template.filter(({ type }) => type !== CKA.value);
   const memberJob: MemberJob = {
     function: 'C_UnwrapKey',
-    objects: [by],
+    objects: [unwrappingKey],
     job: ([key = new Uint8Array(8)]) => {
       const builder = new JobBuilder();
       const made = builder.add(step('C_UnwrapKey', mechanism, key, blob, wanted));
@@ -217,7 +253,6 @@ function* arrives(
       return builder;
     },
   };
-  const end = yield* runOnMember(group, member, memberJob, deadline);
-  if (end.kind === 'gone') refuse(CKR.deviceRemoved, `${member.name} was lost while keys were tried`);
-  return end.kind === 'done' ? proofOf(end.reply, 1, trial) : undefined;
+  const reply = yield* runTrialJob(group, member, memberJob, deadline);
+  return reply === undefined ? undefined : proofOf(reply, 1, trial);
 }

@@ -12,7 +12,7 @@ import { status } from './commands/status.js';
 import { synchronize } from './commands/synchronize.js';
 import { verify } from './commands/verify.js';
 
-/** All of them, in the order in which `--help` lists them. */
+/** All commands, in the order in which `--help` lists them. */
 export const commands: readonly CommandSpec[] = [
   verify,
   status,

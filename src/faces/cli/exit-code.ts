@@ -1,11 +1,11 @@
-/** What the process ends with; scripts go by it. */
+/** Exit codes of the process, for scripts. */
 export const EXIT = {
   good: 0,
   failed: 1,
   usage: 2,
-  /** The group works, but not with all its members, or not all is in step. */
+  /** Code for a group that works although a member is away or something is out of step. */
   degraded: 3,
-  /** Ctrl-C, as shells have it. */
+  /** Code for Ctrl-C, as in shells. */
   interrupted: 130,
 } as const;
 

@@ -7,11 +7,11 @@ import { codeName } from '../../spec/constants.js';
 import { InputError } from '../../spec/input.js';
 import { EXIT, type ExitCode } from './exit-code.js';
 
-/** What the operator is told instead of a stack trace. */
+/** Error that is shown to the operator as a message and advice, without a stack trace. */
 export class Failure extends Error {
   constructor(
     message: string,
-    /** What to do about it. */
+    /** Advice on what to do. */
     readonly advice: string,
     readonly exitCode: ExitCode = EXIT.failed,
   ) {
@@ -19,76 +19,86 @@ export class Failure extends Error {
   }
 }
 
-/** The command was not given rightly. */
+/** Failure for a command that was used wrongly. */
 export class UsageError extends Failure {
   constructor(message: string, advice: string) {
     super(message, advice, EXIT.usage);
   }
 }
 
-/** What was asked for on the command line is checked; where it is not right, the command was not given rightly. */
-export function asked<T>(check: () => T): T {
+const SEE_HELP = 'run the command with --help to see what is expected';
+
+/** Checks input from the command line, and turns a ConfigurationError into a UsageError. */
+export function checkInput<T>(check: () => T): T {
   try {
     return check();
   } catch (error) {
-    if (error instanceof ConfigurationError) throw new UsageError(error.message, '`--help` tells what is expected');
+    if (error instanceof ConfigurationError) throw new UsageError(error.message, SEE_HELP);
     throw error;
   }
 }
 
-/** Ctrl-C, or a question that was left unanswered. */
+/** Failure for Ctrl-C, or a question that was cancelled. */
 export class Interrupted extends Failure {
   constructor() {
-    super('interrupted', 'what was begun is undone or finished; the command can be given again', EXIT.interrupted);
+    super(
+      'interrupted',
+      'changes that were begun are finished or undone; you can run the command again',
+      EXIT.interrupted,
+    );
   }
 }
 
-/** The operator did not want it after all. */
+/** Failure for an operator who answered no. */
 export class Declined extends Failure {
   constructor() {
-    super('it was not confirmed', 'nothing was changed', EXIT.interrupted);
+    super('not confirmed', 'nothing was changed', EXIT.interrupted);
   }
 }
 
-const SEE_STATUS = '`pkcs11-ha status` tells which members are away, and why';
+const SEE_STATUS = 'run `pkcs11-ha status` to see which members are away, and why';
+const SEE_OBJECTS = 'run `pkcs11-ha objects` to list the objects';
+const MAKE_ROOM = 'make room on the disk; the file was left unchanged';
+const CHECK_PERMISSIONS = 'check the permissions, or run the command as the owner of the file';
 
 const advices: ReadonlyMap<number, string> = new Map([
-  [CKR.pinIncorrect, 'check where the PIN comes from; it was tried once, on one token'],
-  [CKR.pinLocked, "the token's security officer has to unlock the user PIN"],
-  [CKR.pinExpired, 'change the PIN with the tool of the token’s vendor'],
-  [CKR.userPinNotInitialized, "the token's security officer has to set the user PIN"],
+  [CKR.pinIncorrect, 'check the source of the PIN; it was tried once, on one token'],
+  [CKR.pinLocked, "have the token's security officer unlock the user PIN"],
+  [CKR.pinExpired, "change the PIN with the token vendor's tool"],
+  [CKR.userPinNotInitialized, "have the token's security officer set the user PIN"],
   [CKR.deviceRemoved, SEE_STATUS],
   [CKR.actionProhibited, SEE_STATUS],
-  [CKR.objectHandleInvalid, '`pkcs11-ha objects` lists what there is'],
-  [CKR.keyHandleInvalid, '`pkcs11-ha objects` lists what there is'],
-  [CKR.templateIncomplete, 'name it by its handle: `pkcs11-ha objects` lists them'],
-  [CKR.functionNotSupported, 'is there a group yet? `pkcs11-ha group create` forms one'],
-  [CKR.dataInvalid, 'check that the token is the one that the backup was made on'],
-  [CKR.mechanismInvalid, '`pkcs11-ha verify` tells what the members lack'],
+  [CKR.objectHandleInvalid, SEE_OBJECTS],
+  [CKR.keyHandleInvalid, SEE_OBJECTS],
+  [CKR.templateIncomplete, 'give a handle; `pkcs11-ha objects` lists the handles'],
+  [CKR.functionNotSupported, 'if there is no group yet, create it with `pkcs11-ha group create`'],
+  [CKR.dataInvalid, 'check that the backup was made on this token'],
+  [CKR.mechanismInvalid, 'run `pkcs11-ha verify` to see which mechanisms the members lack'],
 ]);
 
 const systemAdvices: Readonly<Record<string, string>> = {
   ENOENT: 'check the path',
-  EACCES: 'check the permissions, or run it as the owner of the file',
-  EPERM: 'check the permissions, or run it as the owner of the file',
-  EROFS: 'choose a place that can be written to',
-  ENOSPC: 'make room on the disk; nothing was changed in the file',
-  EDQUOT: 'make room on the disk; nothing was changed in the file',
-  EFBIG: 'make room on the disk; nothing was changed in the file',
+  EACCES: CHECK_PERMISSIONS,
+  EPERM: CHECK_PERMISSIONS,
+  EROFS: 'choose a path on a writable file system',
+  ENOSPC: MAKE_ROOM,
+  EDQUOT: MAKE_ROOM,
+  EFBIG: MAKE_ROOM,
   EISDIR: 'give the path of a file',
 };
 
+/** Error as it is shown to the operator, with the exit code. */
 export interface Explanation {
   readonly message: string;
   readonly advice: string;
-  /** The PKCS#11 return value, or the system's name of the fault, where there is one. */
+  /** PKCS#11 return value, or the system's error name; undefined for other errors. */
   readonly code: string | undefined;
   readonly exitCode: ExitCode;
 }
 
 const oneLine = (text: string): string => text.replaceAll(/\s*\n\s*/gu, '; ');
 
-/** What an error means to the operator: one line, and what to do. */
+/** Explains an error to the operator: a message in one line, and advice on what to do. */
 export function explain(error: unknown): Explanation {
   if (error instanceof Failure)
     return { message: oneLine(error.message), advice: error.advice, code: undefined, exitCode: error.exitCode };
@@ -100,14 +110,14 @@ export function explain(error: unknown): Explanation {
     exitCode,
   });
   if (error instanceof ConfigurationError)
-    return plain('mend the configuration: docs/configuration.md has all settings', EXIT.failed);
-  if (error instanceof PinError) return plain('check what `pin` in the configuration refers to', EXIT.failed);
-  if (error instanceof InputError) return plain('`--help` tells what is expected', EXIT.usage);
+    return plain('correct the configuration; docs/configuration.md lists all settings', EXIT.failed);
+  if (error instanceof PinError) return plain('check the `pin` setting of the configuration', EXIT.failed);
+  if (error instanceof InputError) return plain(SEE_HELP, EXIT.usage);
   if (error instanceof JoinFailure) return plain('check the path of the library, and --env', EXIT.failed);
   if (error instanceof TokenError)
     return plain(advices.get(error.code) ?? SEE_STATUS, EXIT.failed, codeName(error.code));
   const { code } = error as { code?: unknown };
   if (typeof code === 'string' && systemAdvices[code] !== undefined)
     return plain(systemAdvices[code], EXIT.failed, code);
-  return plain('this was not foreseen: please report it', EXIT.failed);
+  return plain('this error is unexpected; please report it', EXIT.failed);
 }

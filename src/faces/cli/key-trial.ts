@@ -27,7 +27,7 @@ const ciphering = (name: string, mechanism: MechanismInput): Way => ({
   operation: (key) => encrypt(encodeMechanism('mechanism', mechanism), key, TEXT),
 });
 
-/** Ways to use a key that give the same result each time, by its type; the first that the key allows is taken. */
+/** Ways to use a key that give the same result each time, by key type; the first way that works is taken. */
 const ways: ReadonlyMap<number, readonly Way[]> = new Map([
   [CKK.aes, [ciphering('AES-ECB', 'AES_ECB'), signing('AES-CMAC', 'AES_CMAC')]],
   [CKK.des3, [ciphering('DES3-ECB', 'DES3_ECB')]],
@@ -36,22 +36,25 @@ const ways: ReadonlyMap<number, readonly Way[]> = new Map([
   [CKK.ecEdwards, [signing('EdDSA', 'EDDSA')]],
 ]);
 
-/** Its signatures differ each time: they are compared by the public half. */
+/** Way to use an EC key. ECDSA signatures differ each time, so the public half verifies them. */
 const ecdsa = signing('ECDSA', 'ECDSA');
 
-/** What a key gives on each member alone. */
+/** Results of using a key on each member alone. */
 export interface KeyTrial {
   readonly handle: number;
   readonly label: string;
   readonly id: string;
-  /** How it was used; empty where there is no way. */
+  /** Name of the way in which the key was used; empty if there is none for its type. */
   readonly way: string;
-  /** `incomplete`: some could use it and others could not; `untested`: none could, or there is nothing to compare by. */
+  /**
+   * Comparison of the members. `incomplete`: some members could use the key and others could not; `untested`: no member
+   * could, or the results cannot be compared.
+   */
   readonly result: 'same' | 'different' | 'incomplete' | 'untested';
   readonly members: Readonly<Record<string, string>>;
 }
 
-/** What one member gives: bytes, or why it gives none. */
+/** Result of one member: bytes, or the reason for having none. */
 type Given = Buffer | string;
 
 async function useOn(
@@ -61,11 +64,11 @@ async function useOn(
   operation: Operation<Buffer>,
   signal: AbortSignal,
 ): Promise<Given> {
-  const standing = key.replicaStatus.get(member.name);
-  if (standing === 'absent') return 'MISSING';
-  if (standing === 'misaligned') return 'OTHER KEY';
+  const status = key.replicaStatus.get(member.name);
+  if (status === 'absent') return 'MISSING';
+  if (status === 'misaligned') return 'OTHER KEY';
   try {
-    // A member that has no use for the call just now is waited for: no longer than an application would.
+    // Waits for a busy member no longer than an application would.
     const until = open.now() + open.group.policy.deadline;
     return await open.run(runCall(open.group, { ...operation, only: member }, until), signal);
   } catch (error) {
@@ -74,7 +77,7 @@ async function useOn(
   }
 }
 
-/** The public half, where the group has it: of the same label and id. */
+/** Finds the public half of a key pair by its label and id; undefined if there is none, or several. */
 async function publicHalfOf(open: OpenGroup, key: VirtualObject, until: number): Promise<VirtualObject | undefined> {
   const template = encodeTemplate('template', { class: CKO.publicKey, label: key.label, id: key.id } as never);
   const found = await open.run(findObjects(open.group, template, until));
@@ -99,7 +102,7 @@ function mapValues(given: ReadonlyMap<string, Given>, judgeOne: (result: Buffer)
   );
 }
 
-/** Whether what each member signed is the same key's signature; `signed` where no public half tells. */
+/** Tells for each member whether its signature is the same key's; `signed` if no public half can tell. */
 async function compareSignatures(
   open: OpenGroup,
   key: VirtualObject,
@@ -111,12 +114,12 @@ async function compareSignatures(
   for (const result of given.values())
     if (half !== undefined && typeof result !== 'string' && (await isSignature(open, half, result, until)))
       right.add(result);
-  // Without a CKA_ID, what fits no member's signature may be another key's half that goes by the same label.
+  // Without a CKA_ID, a half that verifies no signature may belong to another key of the same label.
   const tells = half !== undefined && (right.size > 0 || key.id.length > 0);
   return mapValues(given, (result) => (right.has(result) ? 'same' : tells ? 'DIFFERENT' : 'signed'));
 }
 
-/** Uses a key on each member that serves, alone, and compares what comes of it. */
+/** Uses a key on each serving member alone, and compares the results. */
 export async function tryKey(
   open: OpenGroup,
   key: VirtualObject,
@@ -143,7 +146,7 @@ export async function tryKey(
       result: judge(Object.values(members)),
       members,
     };
-    // A key that may not be used like this on any member may be of use in another way.
+    // If no member could use the key in this way, tries the next one.
     if (results.length > 0) return last;
   }
   return last;

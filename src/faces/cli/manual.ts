@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { commands } from './commands.js';
 import { makeProgram } from './program.js';
 
-/** What `--help` of a command prints. */
+/** Returns the text that `--help` of a command prints. */
 function helpOf(command: Command): string {
   let text = '';
   command.configureOutput({
@@ -18,16 +18,16 @@ function commandAt(program: Command, path: readonly string[]): Command {
   let found = program;
   for (const word of path) {
     const next = found.commands.find((command) => command.name() === word);
-    if (next === undefined) throw new Error(`there is no command ${path.join(' ')}`);
+    if (next === undefined) throw new Error(`no command ${path.join(' ')}`);
     found = next;
   }
   return found;
 }
 
-/** docs/commands.md: each command's help, and the shape of its JSON. */
+/** Makes docs/commands.md: each command's help, and the shape of its JSON output. */
 export function makeManual(): string {
   const program = makeProgram(commands, new AbortController().signal, () => {});
-  // The same for each command: said once.
+  // Removes the options that all commands share; the manual lists them once.
   const globals = /\nGlobal Options:\n(?: {2}.*\n|\n(?= {2}))*/u;
   const sections = commands.map(({ usage, shape }) => {
     const path = usage.split(' ').filter((word) => !/[<[]/u.test(word));
@@ -36,14 +36,14 @@ export function makeManual(): string {
   });
   return `# The operator's tool, command by command
 
-Made from \`--help\` by \`node scripts/write-manual.js\`. [From the LunaSA guide to pkcs11-ha](from-luna.md) tells the whole story.
+Generated from \`--help\` by \`node scripts/write-manual.js\`. [From the LunaSA guide to pkcs11-ha](from-luna.md) shows the commands in use.
 
 \`\`\`text
 ${helpOf(program)}
 \`\`\`
 
-Errors are one line on the error stream, with what to do; with \`--json\` one line \`{ error: { message, advice, code } }\`. Ctrl-C ends a command in order: what it has begun is undone or finished, by
-itself or by whoever opens the group next; a second one ends it at once. A PIN is never an argument.
+An error is one line on the error stream, with advice on what to do; with \`--json\` the line is \`{ error: { message, advice, code } }\`. Ctrl-C ends a command in order: the command, or the next process
+that opens the group, finishes or undoes the changes that were begun. A second Ctrl-C ends the command at once. A PIN is never an argument.
 
 ${sections.join('\n')}`;
 }

@@ -5,37 +5,37 @@ import { completionsOf } from './commands/completion.js';
 import { EXIT, type ExitCode } from './exit-code.js';
 import { type Settings, Shell } from './shell.js';
 
-const { version } = createRequire(import.meta.url)('../../../package.json') as { version: string };
+const { version } = createRequire(import.meta.url)('#package') as { version: string };
 
 const groupSummaries: Readonly<Record<string, string>> = {
-  group: 'form, show and delete groups',
-  member: 'have members come, go and rest',
+  group: 'create, show and delete groups',
+  member: 'add, remove, drain and reserve members',
   pin: 'change the user PIN of all members',
-  key: 'make, destroy and test keys',
+  key: 'generate, destroy and test keys',
 };
 
-export const exitCodes = `Exit codes: 0 good, 1 failed, 2 not given rightly, 3 degraded (the group works, but not with all its members,
-or not all is in step), 130 interrupted.`;
+const exitCodes = `Exit codes: 0 good, 1 failed, 2 wrong usage, 3 degraded (the group works, but a member is away or out of step),
+130 interrupted.`;
 
-/** The commands as commander has them; `ended` is told what one has come to. */
+/** Makes the program of all commands; calls `ended` with the exit code of the command that ran. */
 export function makeProgram(
   specs: readonly CommandSpec[],
   signal: AbortSignal,
   ended: (code: ExitCode) => void,
 ): Command {
   const program = new Command('pkcs11-ha')
-    .description('One virtual PKCS#11 slot over many HSM partitions: the operator’s tool.')
+    .description('The operator’s tool of pkcs11-ha: one virtual PKCS#11 slot over many HSM partitions.')
     .version(version)
     .option(
       '--config <file>',
-      "the group's configuration; otherwise PKCS11_HA_CONFIG, ./pkcs11-ha.yaml, or the only one in ~/.config/pkcs11-ha or /etc/pkcs11-ha",
+      "the group's configuration (default: PKCS11_HA_CONFIG, ./pkcs11-ha.yaml, or the only file in ~/.config/pkcs11-ha or /etc/pkcs11-ha)",
     )
-    .option('--json', 'print one JSON value for programs')
-    .option('--yes', 'confirm what would be asked for')
+    .option('--json', 'print one JSON value, for programs')
+    .option('--yes', 'do not ask for confirmation')
     .configureHelp({ showGlobalOptions: true, helpWidth: 100 })
     .addHelpText('after', `\n${exitCodes}`);
   for (const spec of specs) addCommand(program, spec, signal, ended);
-  // For the scripts of `completion`.
+  // Serves the scripts that `completion` prints.
   program
     .command('complete', { hidden: true })
     .argument('[words...]')

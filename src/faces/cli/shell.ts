@@ -12,39 +12,39 @@ import { Output } from './terminal/output.js';
 import { ProgressBar } from './terminal/progress.js';
 import { Questions } from './terminal/question.js';
 
-/** What every command takes besides its own options. */
+/** Options that every command takes besides its own. */
 export interface Settings {
   readonly config?: string;
   readonly json?: boolean;
   readonly yes?: boolean;
 }
 
-/** Work on whole tokens takes as long as it takes (ms). */
+/** Deadline of work on whole tokens (ms). */
 export const WORK_WITHIN = 3_600_000;
 
-/** What hosts are opened with besides the configuration. */
+/** Options for opening a group besides its configuration. */
 interface HostOptions {
-  /** Variables that only this process sees: PINs of other tokens. */
+  /** Environment variables that hosts do not get: PINs of other tokens. */
   readonly hidden?: readonly string[];
-  /** The file whose changes are taken up. */
+  /** Path of a configuration file whose changes are applied. */
   readonly path?: string;
 }
 
-/** What a command has: the terminal, the configuration that is meant, and the group behind it. */
+/** Surroundings of a command: the terminal, the chosen configuration, and the group behind it. */
 export class Shell {
   readonly output: Output;
   readonly questions: Questions;
 
   constructor(
     readonly settings: Settings,
-    /** Ctrl-C. */
+    /** Signal that Ctrl-C aborts. */
     readonly signal: AbortSignal,
   ) {
     this.output = new Output(settings.json === true);
     this.questions = new Questions(signal, settings.yes === true);
   }
 
-  /** The path of the configuration that is meant. */
+  /** Path of the chosen configuration. */
   get path(): string {
     return findConfiguration(this.settings.config);
   }
@@ -53,17 +53,17 @@ export class Shell {
     return readConfiguration(this.path);
   }
 
-  /** The configuration for whoever opens the group; where it names no PIN that is asked for. */
+  /** Returns the configuration for opening the group; asks for the PIN if the configuration has none. */
   async source(path: string = this.path): Promise<ConfigurationSource> {
     const known = this.#sources.get(path);
     if (known !== undefined) return known;
     const { pin, label } = readConfiguration(path);
     if (pin !== undefined) return path;
     if (!this.questions.canAsk) {
-      this.output.warn(`${path} names no \`pin\`: only what is public is seen`);
+      this.output.warn(`${path} has no \`pin\`; using public objects only`);
       return path;
     }
-    // As if it had come from outside; no program that is started gets the variable.
+    // Passes the PIN in an environment variable; programs that this process starts do not get that variable.
     const env = `${OWN_PREFIX}PIN_${this.#sources.size}`;
     process.env[env] = await this.questions.secret(`PIN of ${label}`, 'a `pin` in the configuration');
     const source = { ...(parse(readFileSync(path, 'utf8')) as GroupConfigInput), pin: { env } };
@@ -71,15 +71,15 @@ export class Shell {
     return source;
   }
 
-  /** What was completed by an answer, so that it is asked for once. */
+  /** Configurations completed with a typed PIN, by path, so that each PIN is asked for once. */
   readonly #sources = new Map<string, ConfigurationSource>();
 
-  /** The same, checked. */
+  /** Returns the completed configuration, checked. */
   async completeConfiguration(): Promise<GroupConfig> {
     return readConfiguration(await this.source());
   }
 
-  /** Opens the group, does the work, and closes it whatever becomes of that. */
+  /** Opens the group, waits for service, does the work, and closes the group in any case. */
   async withGroup<T>(work: (open: OpenGroup) => Promise<T>, options: HostOptions = {}): Promise<T> {
     return await this.withHosts(
       await this.completeConfiguration(),
@@ -91,7 +91,7 @@ export class Shell {
     );
   }
 
-  /** The same without waiting for anybody to serve. */
+  /** Opens the group, does the work without waiting for service, and closes the group in any case. */
   async withHosts<T>(
     config: GroupConfig,
     work: (open: OpenGroup) => Promise<T>,
@@ -115,13 +115,13 @@ export class Shell {
     await open.awaitService(open.now() + open.group.policy.deadline, this.signal);
   }
 
-  /** What a command that has done its work ends with: another one while a member is away that nobody has drained. */
+  /** Returns the exit code of a command that has done its work: degraded if a member is away without being drained. */
   codeOf({ group }: OpenGroup): ExitCode {
     const isThere = ['active', 'standby', 'drained'];
     return group.members.every(({ state }) => isThere.includes(state.name)) ? EXIT.good : EXIT.degraded;
   }
 
-  /** What an operator does with the group, one such work at a time. */
+  /** Runs an operator's work on the group, one such task at a time. */
   async administer<T>(open: OpenGroup, name: string, work: (group: Group, deadline: number) => Task<T>): Promise<T> {
     return await administer(open, name, work, WORK_WITHIN, this.signal);
   }

@@ -10,61 +10,64 @@ import type { Shell } from './shell.js';
 import { printable } from './terminal/output.js';
 
 type Options = Readonly<Record<string, unknown>>;
-/** A library's tokens are to be had within so long (ms). */
+/** Time limit for listing a library's tokens (ms). */
 const LIST_WITHIN = 20_000;
 
-/** Which token of which library. */
+/** Options that choose a library and one of its tokens. */
 export const tokenOptions: readonly OptionSpec[] = [
-  { flags: '--module <path>', description: "the vendor's PKCS#11 library" },
-  { flags: '--serial <serial>', description: 'the token, by its serial' },
-  { flags: '--token-label <label>', description: 'the token, by its label' },
-  { flags: '--slot <index>', description: 'the token, by its place among the slots that have one, from 0' },
+  { flags: '--module <path>', description: "path of the vendor's PKCS#11 library" },
+  { flags: '--serial <serial>', description: 'serial of the token' },
+  { flags: '--token-label <label>', description: 'label of the token' },
+  { flags: '--slot <index>', description: 'index of the token among the slots with a token, from 0' },
   {
     flags: '--env <name=value>',
-    description: "a variable of its host's environment; may be given again",
+    description: 'environment variable for the library; may be repeated',
     isRepeated: true,
   },
 ];
 
-/** Where a PIN comes from; never the PIN itself, which others could see among the arguments. */
+/** Options that name the source of a PIN. The PIN itself is no option: other users can see a process's arguments. */
 export const pinOptions: readonly OptionSpec[] = [
   { flags: '--pin-env <name>', description: 'the PIN is in this environment variable' },
   { flags: '--pin-file <path>', description: 'the PIN is the first line of this file' },
-  { flags: '--pin-command <line>', description: 'the PIN is the first line that this prints' },
+  { flags: '--pin-command <line>', description: 'the PIN is the first line that this command prints' },
 ];
 
+/** Library, token and environment that the options choose. */
 export interface TokenLocation {
   readonly module: string;
   readonly token: TokenSelector;
   readonly env: Readonly<Record<string, string>>;
 }
 
+/** Reads the variables that `--env` gives; UsageError for a pair without a name. */
 export function environmentOf(options: Options): Readonly<Record<string, string>> {
   const pairs = (options.env ?? []) as readonly string[];
   return Object.fromEntries(
     pairs.map((pair) => {
       const at = pair.indexOf('=');
-      if (at <= 0) throw new UsageError(`--env: ${pair} has no name`, 'write --env NAME=VALUE');
+      if (at <= 0) throw new UsageError(`--env: ${pair} has no name`, 'give --env NAME=VALUE');
       return [pair.slice(0, at), pair.slice(at + 1)];
     }),
   );
 }
 
+/** Reads the source of a PIN from the options; UsageError for more than one. */
 export function pinReferenceOf(options: Options, prefix = 'pin'): PinReference | undefined {
   const [env, file, command] = ['Env', 'File', 'Command'].map((kind) => textOf(options, `${prefix}${kind}`));
   const given = [env, file, command].filter((each) => each !== undefined);
   if (given.length > 1)
     throw new UsageError(
-      'the PIN comes from one place only',
-      `give one of the --${prefix === 'pin' ? 'pin' : 'new-pin'} options`,
+      'more than one source of the PIN',
+      `give only one of the --${prefix === 'pin' ? 'pin' : 'new-pin'} options`,
     );
   if (env !== undefined) return { env };
-  // A service is started elsewhere.
+  // Resolves the path: services start in other folders.
   if (file !== undefined) return { file: resolve(file) };
   return command === undefined ? undefined : { command };
 }
 
-/** The variable that a library has no business to see. */
+/** Lists the environment variable of a PIN, which no host gets. */
 export function hiddenBy(reference: PinReference | undefined): readonly string[] {
   return reference?.env === undefined ? [] : [reference.env];
 }
@@ -74,33 +77,34 @@ function selectorOf(options: Options): TokenSelector | undefined {
   const label = textOf(options, 'tokenLabel');
   const slot = textOf(options, 'slot');
   const given = [serial, label, slot].filter((each) => each !== undefined);
-  if (given.length > 1) throw new UsageError('one token only', 'give one of --serial, --token-label and --slot');
+  if (given.length > 1)
+    throw new UsageError('more than one token given', 'give only one of --serial, --token-label and --slot');
   if (slot !== undefined && !/^\d+$/u.test(slot))
-    throw new UsageError(`--slot: ${slot} is no index`, 'slots count from 0');
+    throw new UsageError(`--slot: ${slot} is not an index`, 'give a number; slots count from 0');
   if (serial !== undefined) return { serial };
   if (label !== undefined) return { label };
   return slot === undefined ? undefined : { slot: Number(slot) };
 }
 
-/** The token that the options name; what they leave open is asked for, the token from a list. */
+/** Returns the token that the options name; asks for what they omit, and lists the tokens to choose from. */
 export async function askForToken(
   shell: Shell,
   options: Options,
-  /** Of the group that the token is for, where there is one. */
+  /** Configuration of the group that the token is for, if there is one. */
   group?: GroupConfig,
 ): Promise<TokenLocation> {
   const { questions } = shell;
   const likely = group?.members[0]?.module;
   const library = textOf(options, 'module') ?? (await questions.text('PKCS#11 library', '--module', likely));
-  // A name without a folder is looked for by the loader.
+  // Keeps a name without a folder, for which the loader searches.
   const module = library.includes('/') ? resolve(library) : library;
   const env = environmentOf(options);
   const token = selectorOf(options);
   if (token === undefined && !questions.canAsk)
-    throw new UsageError('no token was named', 'give --serial, --token-label or --slot');
+    throw new UsageError('no token given', 'give --serial, --token-label or --slot');
   const found = await tokensOf(shell, module, env, [...hiddenBy(pinReferenceOf(options)), ...hiddenBy(group?.pin)]);
   if (token !== undefined) {
-    if (!found.some((each) => isMeant(token, each))) throw notThere(module, token, found);
+    if (!found.some((each) => isMeant(token, each))) throw tokenNotFound(module, token, found);
     return { module, token, env };
   }
   const serial = await questions.select(
@@ -115,13 +119,13 @@ export async function askForToken(
   return { module, token: { serial }, env };
 }
 
-function notThere(module: string, selector: TokenSelector, found: readonly FoundToken[]): Failure {
+function tokenNotFound(module: string, selector: TokenSelector, found: readonly FoundToken[]): Failure {
   const [[name, value] = ['', '']] = Object.entries(selector);
   const there = found.map(({ token: { label, serialNumber } }) => printable(`${label} (serial ${serialNumber})`));
-  return new Failure(`${module} shows no token with ${name} ${value}`, `it shows ${there.join(', ')}`);
+  return new Failure(`${module} shows no token with ${name} ${value}`, `choose one of ${there.join(', ')}`);
 }
 
-/** The initialized tokens that a library shows, looked at in a host of its own. */
+/** Lists the initialized tokens that a library shows, in a host of its own. */
 export async function tokensOf(
   shell: Shell,
   module: string,

@@ -8,32 +8,35 @@ import { fitsKind, hasPointers } from '../../spec/parameter-fit.js';
 import { fieldsOfKind } from '../../spec/parameter-kind.js';
 import { nestedTypes } from '../../spec/template.js';
 
-/** What a method takes, in its order; errors are TypeErrors with the texts of pkcs11js. */
+/** Kinds of arguments, with the type that each is read into. Errors are TypeErrors with pkcs11js's texts. */
 export interface Kinds {
-  /** A slot id, a session or an object: eight bytes. */
+  /** Slot id, session or object, in eight bytes; -1 for bytes that are no virtual handle. */
   handle: number;
   bytes: Uint8Array;
-  /** Room for an output: the application's own memory. */
+  /** Application's own memory for an output. */
   output: Uint8Array;
   ulong: number;
   text: string;
-  /** In guarded memory; undefined for one that no token can have. */
+  /** PIN in guarded memory; undefined for a PIN that no token can have. */
   pin: SecretRef | undefined;
   mechanism: Mechanism;
   template: readonly Attribute[];
-  /** The application's own array, which gets the values; and the room that it gives each of them. */
+  /** Application's own array, which gets the values, and the room that the application gives each value. */
   attributes: { readonly own: { type: number; value?: unknown }[]; readonly wanted: readonly Attribute[] };
 }
 
 export type Kind = keyof Kinds;
+/** Length of a CK_DATE (bytes). */
 const DATE_LENGTH = 8;
+/** Value for a handle that cannot be a virtual one. */
 const NO_HANDLE = -1;
 
-/** As N-API reads a number for a uint32. */
+/** Converts a number to a uint32, as N-API does. */
 function uint32(value: number): number {
   return value >>> 0;
 }
 
+/** Returns a view's bytes as a Uint8Array on the same memory. */
 export function viewOf(value: ArrayBufferView): Uint8Array {
   return value instanceof Uint8Array ? value : new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
 }
@@ -51,7 +54,7 @@ function readBytes(value: unknown, index: number): Uint8Array {
   return viewOf(value);
 }
 
-/** A handle's eight bytes as a number; one that no virtual handle can be is none. */
+/** Reads a handle's eight bytes as a number; NO_HANDLE if no virtual handle has this value. */
 export function handleIn(bytes: Uint8Array): number {
   const at = (index: number): number => bytes[index] ?? 0;
   const low = (at(0) | (at(1) << 8) | (at(2) << 16) | (at(3) << 24)) >>> 0;
@@ -110,7 +113,7 @@ function rawFields(type: number, bytes: Uint8Array, index: number): readonly Fie
   return [{ kind: 'inlined', value: new Uint8Array(bytes) }];
 }
 
-/** The bytes of an attribute's value; none where it is left out. */
+/** Encodes an attribute's value; empty if it is omitted. */
 function bytesOfValue(value: unknown, type: number, element: number): Uint8Array {
   if (value === undefined || value === null) return new Uint8Array();
   if (typeof value === 'number') {
@@ -159,7 +162,7 @@ function readTemplate(value: unknown, index: number): Attribute[] {
       throw new TypeError(`Element ${at} has wrong type. Property 'type' should be a Number`);
     const number = uint32(type);
     if (given !== undefined && given !== null && nestedTypes.has(number))
-      throw new TypeError(`Attribute with type ${nameOf(number)} is a template of its own, which is not taken`);
+      throw new TypeError(`Attribute with type ${nameOf(number)} is a nested template, which is not supported`);
     const isDay = given instanceof Date && isDate(number) && !Number.isNaN(given.getTime());
     const plain = isDay ? given.toISOString().slice(0, 10).replaceAll('-', '') : given;
     return { type: number, value: bytesOfValue(plain, number, at) };
@@ -181,9 +184,10 @@ const readers: { readonly [K in Kind]: (value: unknown, index: number) => Kinds[
   }),
 };
 
+/** Types of the arguments of the given kinds. */
 export type ArgumentsOf<K extends readonly Kind[]> = { readonly [I in keyof K]: Kinds[K[I]] };
 
-/** Reads a call's arguments; `more` are those of its form, after its own. */
+/** Reads a call's arguments; `more` is the number of arguments that follow them, such as a callback. */
 export function readArguments<const K extends readonly Kind[]>(
   kinds: K,
   args: readonly unknown[],
@@ -195,6 +199,7 @@ export function readArguments<const K extends readonly Kind[]>(
   return kinds.map((kind, index) => readers[kind](args[index], index)) as unknown as ArgumentsOf<K>;
 }
 
+/** Checks the callback at an argument's index. */
 export function readCallback(value: unknown, index: number): (error: unknown, result: unknown) => void {
   if (typeof value !== 'function') throw wrong(index, 'a Function');
   return value as (error: unknown, result: unknown) => void;

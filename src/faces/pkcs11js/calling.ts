@@ -3,7 +3,9 @@ import { convertError } from './errors.js';
 import type { Library } from './library.js';
 import type { Method } from './methods.js';
 
-/** What was made of the output argument: the part of the application's memory that was written. */
+/**
+ * Copies an output into the application's memory, and returns the part that was written; other results pass through.
+ */
 function deliver({ output }: Method, args: readonly unknown[], result: unknown): unknown {
   if (output === undefined) return result;
   const own = args[output] as Uint8Array;
@@ -13,6 +15,7 @@ function deliver({ output }: Method, args: readonly unknown[], result: unknown):
   return own.subarray(0, bytes.length);
 }
 
+/** Tells whether a call only asks for the output's length. */
 function isQuery({ output, queries }: Method, args: readonly unknown[]): boolean {
   return output !== undefined && queries !== undefined && (args[output] as Uint8Array).length === 0;
 }
@@ -33,16 +36,16 @@ export function callSync(library: Library, name: string, method: Method, args: r
   }
 }
 
-/** Runs a call beside what goes on. The callback is called in a turn of its own, as of work that was done elsewhere. */
+/** Runs a call asynchronously. Calls the callback in a turn of its own, as for work done on another thread. */
 export function callWith(library: Library, method: Method, args: readonly unknown[]): undefined {
   const own = args.slice(0, method.takes.length);
   const parsed = readArguments(method.takes, args, 1);
   const callback = readCallback(args[method.takes.length], method.takes.length);
-  // The application may go on to use its buffers.
+  // Copies inputs: the application may reuse its buffers during the call.
   const kept = (parsed as readonly unknown[]).map((value, at) =>
     method.takes[at] === 'bytes' ? new Uint8Array(value as Uint8Array) : value,
   );
-  const settle = (work: () => unknown): void => {
+  const deliverTo = (work: () => unknown): void => {
     let result: unknown;
     try {
       result = work();
@@ -54,7 +57,7 @@ export function callWith(library: Library, method: Method, args: readonly unknow
   };
   try {
     if (isQuery(method, own)) {
-      settle(() => {
+      deliverTo(() => {
         method.queries?.(library, kept);
         return deliver(method, own, undefined);
       });
@@ -62,18 +65,18 @@ export function callWith(library: Library, method: Method, args: readonly unknow
     }
     const calling = method.run(library, kept as readonly unknown[] as readonly never[]);
     if (!('task' in calling)) {
-      settle(() => deliver(method, own, calling.value));
+      deliverTo(() => deliver(method, own, calling.value));
       return undefined;
     }
     calling.open.run(calling.task).then(
-      (result) => settle(() => deliver(method, own, result)),
+      (result) => deliverTo(() => deliver(method, own, result)),
       (error) =>
-        settle(() => {
+        deliverTo(() => {
           throw error;
         }),
     );
   } catch (error) {
-    settle(() => {
+    deliverTo(() => {
       throw error;
     });
   }

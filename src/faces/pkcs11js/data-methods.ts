@@ -3,7 +3,7 @@ import type { Task } from '../../core/base/task.js';
 import { type DataKind, functionsOf } from '../../core/jobs/operation-kind.js';
 import { type Method, onSession, onSessionNow, outputOf, queriesFor, unsupported } from './methods.js';
 
-function* verified(functionName: string, task: Task<{ readonly code: number }>): Task<true> {
+function* checkVerified(functionName: string, task: Task<{ readonly code: number }>): Task<true> {
   const { code } = yield* task;
   if (code !== 0) throw new TokenError(code, functionName, '');
   return true;
@@ -25,7 +25,8 @@ function singleOf(kind: DataKind): Method {
   if (kind === 'verify')
     return onSession(
       ['bytes', 'bytes'],
-      ({ session, deadline }, data, signature) => verified(single, session.single(kind, data, signature, 0, deadline)),
+      ({ session, deadline }, data, signature) =>
+        checkVerified(single, session.single(kind, data, signature, 0, deadline)),
       { isAsync },
     );
   return onSession(
@@ -52,7 +53,7 @@ function finalOf(kind: DataKind): Method {
   if (kind === 'verify')
     return onSession(
       ['bytes'],
-      ({ session, deadline }, signature) => verified(final, session.final(kind, signature, 0, deadline)),
+      ({ session, deadline }, signature) => checkVerified(final, session.final(kind, signature, 0, deadline)),
       { isAsync: true },
     );
   return onSession(
@@ -62,7 +63,7 @@ function finalOf(kind: DataKind): Method {
   );
 }
 
-/** A dual-function call, section 5.12. */
+/** Makes the method of a dual-function call, section 5.12. */
 function dualOf(cipher: 'encrypt' | 'decrypt', other: 'digest' | 'sign' | 'verify', name: string): Method {
   return onSession(
     ['bytes', 'output'],
@@ -73,7 +74,7 @@ function dualOf(cipher: 'encrypt' | 'decrypt', other: 'digest' | 'sign' | 'verif
 
 const kinds: readonly DataKind[] = ['encrypt', 'decrypt', 'digest', 'sign', 'verify', 'signRecover', 'verifyRecover'];
 
-/** The calls of sections 5.8 to 5.12. */
+/** Methods of sections 5.8 to 5.12. */
 export const dataMethods: Readonly<Record<string, Method>> = {
   ...Object.fromEntries(
     kinds.flatMap((kind): (readonly [string, Method])[] => {

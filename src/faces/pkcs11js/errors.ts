@@ -9,13 +9,13 @@ const { NativeError, Pkcs11Error } = pkcs11js as unknown as {
 
 const names = namesOf('CKR_');
 
-/** As pkcs11js has it: what its header does not name is CKR_VENDOR_DEFINED. */
+/** Returns pkcs11js's name of a code; CKR_VENDOR_DEFINED for codes that pkcs11js's header does not name. */
 function messageOf(code: number): string {
   const name = `CKR_${names.get(code) ?? 'VENDOR_DEFINED'}`;
   return findConstant(name) === undefined ? 'CKR_VENDOR_DEFINED' : name;
 }
 
-/** The application's own class of errors, with all that is known in `cause`, which is not enumerable. */
+/** Makes an error of the class that the application knows, with all details in `cause`, which is not enumerable. */
 function errorOf(code: number, method: string, cause?: unknown): Error {
   const error = new Pkcs11Error(messageOf(code), code, method);
   error.nativeStack = (error.stack ?? '').split('\n').slice(1).join('\n');
@@ -23,11 +23,12 @@ function errorOf(code: number, method: string, cause?: unknown): Error {
   return error;
 }
 
-/** An error as the application gets it; TypeErrors and others go as they are. */
+/** Converts a TokenError to pkcs11js's error; TypeErrors and others pass unchanged. */
 export function convertError(error: unknown, method: string): unknown {
   return error instanceof TokenError ? errorOf(error.code, method, error) : error;
 }
 
+/** Makes pkcs11js's error for a call before `load`. */
 export function notLoaded(): Error {
   return new NativeError('PKCS11 module not loaded yet');
 }

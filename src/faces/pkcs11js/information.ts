@@ -5,22 +5,23 @@ import type { MechanismInfo } from '../../spec/calls.js';
 import { CKF } from '../../spec/codes.js';
 import { handleOf } from './handle.js';
 
-const { version } = createRequire(import.meta.url)('../../../package.json') as { version: string };
+const { version } = createRequire(import.meta.url)('#package') as { version: string };
 const [major = 0, minor = 0] = version.split('.').map(Number);
 const ours = { major, minor };
 
-/** CK_UNAVAILABLE_INFORMATION: members may be of any size. */
+/** Value of CK_UNAVAILABLE_INFORMATION, for memory sizes: members may be of any size. */
 const UNAVAILABLE = 0xffff_ffff_ffff_ffffn;
+/** PIN lengths while no token is known (bytes). */
 const PINS = { shortest: 4, longest: 255 };
 
-/** Text as PKCS#11 has it: padded with blanks, never cut inside of a character. */
+/** Pads text with blanks to a size (bytes), as PKCS#11 does; never cuts a character apart. */
 function padded(text: string, size: number): string {
   let cut = text;
   while (Buffer.byteLength(cut) > size) cut = [...cut].slice(0, -1).join('');
   return cut + ' '.repeat(size - Buffer.byteLength(cut));
 }
 
-/** C_GetInfo, section 5.4. The order of the keys is pkcs11js's. */
+/** Returns the result of C_GetInfo, section 5.4, with its keys in pkcs11js's order. */
 export function moduleInfo(): object {
   return {
     cryptokiVersion: { major: 2, minor: 40 },
@@ -36,7 +37,7 @@ function versionOf(text: string): object {
   return { major: whole, minor: part };
 }
 
-/** C_GetSlotInfo, section 5.5. */
+/** Returns the result of C_GetSlotInfo, section 5.5. */
 export function slotInfo({ group, only, isTokenPresent }: VirtualSlot): object {
   const description = only === undefined ? `HA Virtual Card Slot ${group.label}` : `${only.name} of ${group.label}`;
   return {
@@ -48,7 +49,7 @@ export function slotInfo({ group, only, isTokenPresent }: VirtualSlot): object {
   };
 }
 
-/** C_GetTokenInfo, section 5.5: of the group the limits are those that hold on every member. */
+/** Returns the result of C_GetTokenInfo, section 5.5. A group's PIN limits hold on every member. */
 export function tokenInfo(slot: VirtualSlot): object {
   const { group, sessions, only } = slot;
   const tokens = (only === undefined ? group.members : [only]).flatMap(({ token }) => token ?? []);
@@ -81,11 +82,12 @@ export function tokenInfo(slot: VirtualSlot): object {
   };
 }
 
+/** Returns the result of C_GetMechanismInfo, section 5.5. */
 export function mechanismInfo({ shortestKey, longestKey, flags }: MechanismInfo): object {
   return { minKeySize: shortestKey >>> 0, maxKeySize: longestKey >>> 0, flags: flags >>> 0 };
 }
 
-/** C_GetSessionInfo, section 5.6. */
+/** Returns the result of C_GetSessionInfo, section 5.6. */
 export function sessionInfo(session: VirtualSession): object {
   return { slotID: handleOf(session.slot.id), state: session.state, flags: session.flags, deviceError: 0 };
 }

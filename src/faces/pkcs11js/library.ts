@@ -9,14 +9,16 @@ import { callerContexts } from '../../runtime/scheduling/caller-contexts.js';
 import { sha256 } from '../../runtime/secrets/crypto.js';
 import { CKR } from '../../spec/codes.js';
 
+/** Largest slot id and session handle. */
 const MOST_HANDLES = 0x7fff_ffff;
 
-/** A slot with the group behind it. */
+/** Slot with the group behind it. */
 export interface OpenSlot {
   readonly slot: VirtualSlot;
   readonly open: OpenGroup;
 }
 
+/** Session with its slot and the group behind it. */
 export interface OpenSession extends OpenSlot {
   readonly session: VirtualSession;
 }
@@ -24,21 +26,23 @@ export interface OpenSession extends OpenSlot {
 const loaded = new Map<string, Library>();
 
 /**
- * What stands for a vendor's library: the groups of one or more configurations, a slot each. All who load the same
- * configurations have the same library, as a process has one of each vendor's.
+ * Stand-in for a vendor's library: the groups of one or more configurations, with a slot for each. Loading the same
+ * configurations again returns the same library, as a process has one instance of a vendor's library.
  */
 export class Library {
+  readonly #key: string;
+  readonly #paths: readonly string[];
   #users = 0;
   #slots: readonly OpenSlot[] | undefined;
   #sessions = 0;
   #present = new Map<number, boolean>();
 
-  private constructor(
-    private readonly key: string,
-    private readonly paths: readonly string[],
-  ) {}
+  private constructor(key: string, paths: readonly string[]) {
+    this.#key = key;
+    this.#paths = paths;
+  }
 
-  /** The library of the configuration files, separated by commas. Throws where one of them is not right. */
+  /** Returns the library of the configuration files, separated by commas. Throws if a file is not valid. */
   static load(path: unknown): Library {
     if (typeof path !== 'string') throw new TypeError('Argument 0 has wrong type. Should be a String');
     const paths = path.split(',').map((each) => resolve(each.trim()));
@@ -50,11 +54,11 @@ export class Library {
     return library;
   }
 
-  /** The last of those that have loaded it ends it. */
+  /** Drops one use of the library; the last one finalizes it. */
   unload(): void {
     this.#users -= 1;
     if (this.#users > 0) return;
-    loaded.delete(this.key);
+    loaded.delete(this.#key);
     if (this.#slots !== undefined) this.finalize();
   }
 
@@ -64,7 +68,7 @@ export class Library {
     const slots: OpenSlot[] = [];
     callerContexts.use();
     try {
-      for (const path of this.paths) {
+      for (const path of this.#paths) {
         const configuration = readConfiguration(path);
         const open = new OpenGroup(configuration, path);
         const { group } = open;
@@ -101,12 +105,12 @@ export class Library {
     if (this.#slots === undefined) throw new TokenError(CKR.cryptokiNotInitialized, '', 'C_Initialize was not called');
   }
 
-  /** C_GetSlotList, section 5.5; `present`: only those whose group can be used just now. */
+  /** Lists slot ids for C_GetSlotList, section 5.5; with `present` only slots whose group can be used now. */
   slotIds(present: boolean): readonly number[] {
     return this.slots.flatMap(({ slot }) => (!present || slot.isTokenPresent ? [slot.id] : []));
   }
 
-  /** A slot whose token has come or gone since the last call. */
+  /** Returns the id of a slot whose token has come or gone since the last call; undefined if there is none. */
   takeEvent(): number | undefined {
     for (const { slot } of this.slots) {
       const { id, isTokenPresent } = slot;
@@ -119,7 +123,7 @@ export class Library {
 
   slot(id: number): OpenSlot {
     const found = this.slots.find(({ slot }) => slot.id === id);
-    if (found === undefined) throw new TokenError(CKR.slotIdInvalid, '', 'there is no slot of that id');
+    if (found === undefined) throw new TokenError(CKR.slotIdInvalid, '', 'no slot has this id');
     return found;
   }
 
@@ -131,7 +135,7 @@ export class Library {
     throw sessionHandleInvalid('');
   }
 
-  /** Its id is made of its name: the same in every process, and after every restart. */
+  /** Makes a slot. Its id is derived from its name: the same in every process and after every restart. */
   #slotOf(
     open: OpenGroup,
     name: string,
@@ -152,7 +156,7 @@ export class Library {
   }
 }
 
-/** The groups behind slots, each once. */
+/** Returns the groups behind slots, each once. */
 function opened(slots: readonly OpenSlot[]): ReadonlySet<OpenGroup> {
   return new Set(slots.map(({ open }) => open));
 }

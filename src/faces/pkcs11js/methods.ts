@@ -8,28 +8,29 @@ import { handlesIn, type Mechanism } from '../../spec/mechanism.js';
 import type { ArgumentsOf, Kind } from './arguments.js';
 import type { Library, OpenSession } from './library.js';
 
-/** What a call comes to: at once, or as a task of a group. */
+/** Outcome of starting a call: a value, or a task of a group. */
 export type Calling = { readonly value: unknown } | { readonly open: OpenGroup; readonly task: Task<unknown> };
 
-/** How a method of pkcs11js is served. */
+/** Method of pkcs11js, with its arguments and its implementation. */
 export interface Method {
   readonly takes: readonly Kind[];
-  /** There is a form with a callback, and one with a promise. */
+  /** True if the method also has a form with a callback, and one with a promise. */
   readonly isAsync?: boolean;
-  /** Its mechanism's parameter may name objects by their handles. */
+  /** True if the mechanism's parameter may name objects by their handles. */
   readonly mayNameObjects?: boolean;
-  /** The argument that the result is written to; the call gives the part of it that was. */
+  /** Index of the argument that the result is written to; the call returns the written part. */
   readonly output?: number;
-  /** The operation that only has to be there when the output has no room: then the call asks for a length. */
+  /** Check for a call with an empty output, which only asks for a length: throws unless the operation was begun. */
   readonly queries?: (library: Library, args: readonly unknown[]) => void;
   readonly run: (library: Library, args: readonly never[]) => Calling;
 }
 
-/** A session's group, and until when a call on it may take (ms of the group's clock). */
+/** Session with its group, and the deadline of a call on it (ms of the group's clock). */
 export interface SessionCall extends OpenSession {
   readonly deadline: number;
 }
 
+/** Finds a call's session, and sets the call's deadline. */
 export function at(library: Library, handle: number): SessionCall {
   const { slot, open, session } = library.session(handle);
   return { slot, open, session, deadline: open.now() + open.group.policy.deadline };
@@ -40,11 +41,11 @@ function checkParameter(mechanism: Mechanism, mayNameObjects: boolean): void {
   throw new TokenError(
     CKR.mechanismParamInvalid,
     '',
-    'the parameter is of a kind that the mechanism does not take here',
+    'the mechanism does not take a parameter of this kind in this call',
   );
 }
 
-/** A method whose first argument is a session. */
+/** Makes a method whose first argument is a session. */
 export function onSession<const K extends readonly Kind[]>(
   takes: K,
   make: (call: SessionCall, ...args: ArgumentsOf<K>) => Task<unknown>,
@@ -63,7 +64,7 @@ export function onSession<const K extends readonly Kind[]>(
   };
 }
 
-/** The same for what needs no member. */
+/** Makes a method whose first argument is a session and that asks no member. */
 export function onSessionNow<const K extends readonly Kind[]>(
   takes: K,
   make: (call: SessionCall, ...args: ArgumentsOf<K>) => unknown,
@@ -77,15 +78,17 @@ export function onSessionNow<const K extends readonly Kind[]>(
   };
 }
 
-/** Of a call that only asks for a length: the operation has to be there. */
+/** Makes the check for calls that only ask for a length: throws unless the operation was begun. */
 export function queriesFor(kind: DataKind, functionName: string): NonNullable<Method['queries']> {
   return (library, [handle]) => at(library, handle as number).session.checkBegun(kind, functionName);
 }
 
+/** Runs a task and returns its output. */
 export function* outputOf(task: Task<DataResult>): Task<Buffer> {
   return (yield* task).output;
 }
 
+/** Throws CKR_FUNCTION_NOT_SUPPORTED. */
 export function unsupported(functionName: string): never {
-  throw new TokenError(CKR.functionNotSupported, functionName, 'the virtual slot has no such call');
+  throw new TokenError(CKR.functionNotSupported, functionName, 'a virtual slot does not support this call');
 }

@@ -20,13 +20,13 @@ import { handleIn, type Kinds } from './arguments.js';
 import { handleOf } from './handle.js';
 import { type Method, onSession, onSessionNow, type SessionCall } from './methods.js';
 
-function* made({ session, deadline }: SessionCall, creation: CreationRequest): Task<Buffer> {
+function* create({ session, deadline }: SessionCall, creation: CreationRequest): Task<Buffer> {
   const [object] = yield* session.create(creation, deadline);
-  if (object === undefined) throw new Error(`${creation.function} made nothing`);
+  if (object === undefined) throw new Error(`${creation.function} created no object`);
   return handleOf(object.handle);
 }
 
-/** The objects that a mechanism's parameter names by their handles. */
+/** Finds the objects that a mechanism's parameter names by their handles. */
 function* namedBy({ open, deadline }: SessionCall, mechanism: Mechanism, functionName: string): Task<VirtualObject[]> {
   const objects: VirtualObject[] = [];
   for (const bytes of handlesIn(mechanism)) {
@@ -36,13 +36,13 @@ function* namedBy({ open, deadline }: SessionCall, mechanism: Mechanism, functio
   return objects;
 }
 
-function* copied(call: SessionCall, handle: number, template: Kinds['template']): Task<Buffer> {
+function* copy(call: SessionCall, handle: number, template: Kinds['template']): Task<Buffer> {
   const { open, deadline } = call;
   const source = yield* findKey(open.group, handle, CKR.objectHandleInvalid, 'C_CopyObject', deadline);
-  return yield* made(call, requestCopy(source, template));
+  return yield* create(call, requestCopy(source, template));
 }
 
-function* unwrapped(
+function* unwrap(
   call: SessionCall,
   mechanism: Mechanism,
   handle: number,
@@ -53,18 +53,18 @@ function* unwrapped(
   const key = yield* findKey(open.group, handle, CKR.unwrappingKeyHandleInvalid, 'C_UnwrapKey', deadline);
   checkClass('C_UnwrapKey', key, [CKO.secretKey, CKO.privateKey], CKR.unwrappingKeyTypeInconsistent);
   const named = yield* namedBy(call, mechanism, 'C_UnwrapKey');
-  return yield* made(call, requestUnwrap(mechanism, key, wrapped, template, named));
+  return yield* create(call, requestUnwrap(mechanism, key, wrapped, template, named));
 }
 
-function* derived(call: SessionCall, mechanism: Mechanism, handle: number, template: Kinds['template']): Task<Buffer> {
+function* derive(call: SessionCall, mechanism: Mechanism, handle: number, template: Kinds['template']): Task<Buffer> {
   const { open, deadline } = call;
   const key = yield* findKey(open.group, handle, CKR.keyHandleInvalid, 'C_DeriveKey', deadline);
   checkClass('C_DeriveKey', key, [CKO.secretKey, CKO.privateKey], CKR.keyTypeInconsistent);
   const named = yield* namedBy(call, mechanism, 'C_DeriveKey');
-  return yield* made(call, requestDerive(mechanism, key, template, named));
+  return yield* create(call, requestDerive(mechanism, key, template, named));
 }
 
-function* wrapped(
+function* wrap(
   call: SessionCall,
   mechanism: Mechanism,
   wrapping: number,
@@ -79,11 +79,11 @@ function* wrapped(
   const named = yield* namedBy(call, mechanism, 'C_WrapKey');
   const result = yield* runCall(open.group, { ...wrapKey(mechanism, by, of, named), only: slot.only }, deadline);
   if (output.length > 0 && result.length > output.length)
-    throw new TokenError(CKR.bufferTooSmall, 'C_WrapKey', `${result.length} bytes are needed`);
+    throw new TokenError(CKR.bufferTooSmall, 'C_WrapKey', `${result.length} bytes needed`);
   return result;
 }
 
-/** The values go to the application's own array, all of them or none. */
+/** Reads attributes into the application's own array: all values or none. */
 function* read(
   { open, slot, deadline }: SessionCall,
   handle: number,
@@ -105,17 +105,17 @@ function* read(
   return own;
 }
 
-function* sized({ open, slot, deadline }: SessionCall, handle: number): Task<number> {
+function* readSize({ open, slot, deadline }: SessionCall, handle: number): Task<number> {
   const object = yield* findKey(open.group, handle, CKR.objectHandleInvalid, 'C_GetObjectSize', deadline);
   return Math.min(yield* runCall(open.group, { ...sizeOf(object), only: slot.only }, deadline), 0xffff_ffff);
 }
 
-/** The calls of sections 5.7 and 5.13. */
+/** Methods of sections 5.7 and 5.13. */
 export const objectMethods: Readonly<Record<string, Method>> = {
-  C_CreateObject: onSession(['template'], (call, template) => made(call, requestCreate(template))),
-  C_CopyObject: onSession(['handle', 'template'], copied),
+  C_CreateObject: onSession(['template'], (call, template) => create(call, requestCreate(template))),
+  C_CopyObject: onSession(['handle', 'template'], copy),
   C_DestroyObject: onSession(['handle'], ({ session, deadline }, object) => session.destroy(object, deadline)),
-  C_GetObjectSize: onSession(['handle'], sized),
+  C_GetObjectSize: onSession(['handle'], readSize),
   C_GetAttributeValue: onSession(['handle', 'attributes'], read),
   C_SetAttributeValue: onSession(['handle', 'template'], ({ session, deadline }, object, template) =>
     session.setAttributes(object, template, deadline),
@@ -127,7 +127,7 @@ export const objectMethods: Readonly<Record<string, Method>> = {
   C_FindObjectsFinal: onSessionNow([], ({ session }) => session.endSearch()),
   C_GenerateKey: onSession(
     ['mechanism', 'template'],
-    (call, mechanism, template) => made(call, requestGenerate(mechanism, template)),
+    (call, mechanism, template) => create(call, requestGenerate(mechanism, template)),
     { isAsync: true },
   ),
   C_GenerateKeyPair: onSession(
@@ -137,19 +137,19 @@ export const objectMethods: Readonly<Record<string, Method>> = {
         requestGeneratePair(mechanism, ofPublic, ofPrivate),
         deadline,
       );
-      if (publicKey === undefined || privateKey === undefined) throw new Error('C_GenerateKeyPair made no pair');
+      if (publicKey === undefined || privateKey === undefined) throw new Error('C_GenerateKeyPair created no pair');
       return { privateKey: handleOf(privateKey.handle), publicKey: handleOf(publicKey.handle) };
     },
     { isAsync: true },
   ),
-  C_WrapKey: onSession(['mechanism', 'handle', 'handle', 'output'], wrapped, {
+  C_WrapKey: onSession(['mechanism', 'handle', 'handle', 'output'], wrap, {
     isAsync: true,
     output: 4,
     mayNameObjects: true,
   }),
-  C_UnwrapKey: onSession(['mechanism', 'handle', 'bytes', 'template'], unwrapped, {
+  C_UnwrapKey: onSession(['mechanism', 'handle', 'bytes', 'template'], unwrap, {
     isAsync: true,
     mayNameObjects: true,
   }),
-  C_DeriveKey: onSession(['mechanism', 'handle', 'template'], derived, { isAsync: true, mayNameObjects: true }),
+  C_DeriveKey: onSession(['mechanism', 'handle', 'template'], derive, { isAsync: true, mayNameObjects: true }),
 };

@@ -4,14 +4,14 @@ import type { NativeSecret } from '../../runtime/hosts/addon.js';
 import type { SecretRef } from '../../spec/job.js';
 import type { SessionCall } from './methods.js';
 
-/** The group wipes it when it is closed, or when it needs it no more. */
+/** Hands a PIN over to the group, which wipes it when it closes or no longer needs the PIN. */
 export function keepPin({ secrets }: OpenGroup, pin: SecretRef): SecretRef {
   return secrets.hold(pin as NativeSecret);
 }
 
 /**
- * PINs that were given for one call are wiped after it, unless the group has taken them for its own, or a login with
- * them may still be on its way.
+ * Runs a call's task and wipes the call's PINs afterwards, unless the group has kept a PIN or a login with it may still
+ * be under way.
  */
 export function* withPins<T>({ open }: SessionCall, pins: readonly (SecretRef | undefined)[], task: Task<T>): Task<T> {
   try {

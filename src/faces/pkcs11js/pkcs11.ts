@@ -23,23 +23,23 @@ function libraryOf(owner: object): Library {
 }
 
 /**
- * pkcs11js's class on virtual slots: `load` takes the path of a group's configuration instead of a vendor's library.
- * What is different is in docs/pkcs11js.md.
+ * Class of pkcs11js on virtual slots: `load` takes the path of a group's configuration instead of a vendor's library.
+ * docs/pkcs11js.md lists the differences.
  */
-// The methods are pkcs11js's, by the tables above; their types are its own.
+// Takes its methods from the tables above, and their types from pkcs11js.
 export interface PKCS11 extends Omit<pkcs11js.PKCS11, 'load' | 'close' | 'libPath'> {}
 // biome-ignore lint/suspicious/noUnsafeDeclarationMerging: see above
 export class PKCS11 {
   libPath!: string;
 
-  /** With a path it is loaded at once. */
+  /** Loads the path, if one is given. */
   constructor(path?: string) {
     if (path) this.load(path);
   }
 
   /**
-   * Takes the path of a group's configuration, or several, separated by commas: a slot each. Nothing is started yet.
-   * Throws a ConfigurationError for a file that is not right.
+   * Loads a group's configuration from its path, or several, separated by commas: one slot for each. Starts nothing
+   * yet. Throws a ConfigurationError for a file that is not valid.
    */
   load(path: string): void {
     const library = Library.load(path);
@@ -48,7 +48,7 @@ export class PKCS11 {
     this.libPath = path;
   }
 
-  /** Lets the library go; the last who has it loaded ends the hosts. */
+  /** Unloads the library; the last user's call ends the hosts. */
   close(): void {
     libraries.get(this)?.unload();
     libraries.delete(this);
@@ -59,13 +59,13 @@ function throwAs(name: string, error: unknown): never {
   throw convertError(error, name);
 }
 
-/** Defined as pkcs11js's are: enumerable, and to be overwritten. */
+/** Defines a method as pkcs11js does: enumerable and writable. */
 function define(name: string, value: (this: PKCS11, ...args: unknown[]) => unknown): void {
   Object.defineProperty(value, 'name', { value: name });
   Object.defineProperty(PKCS11.prototype, name, { value, enumerable: true, writable: true, configurable: true });
 }
 
-/** pkcs11js does not count the arguments of these. */
+/** Methods whose number of arguments pkcs11js does not check. */
 const lenient: ReadonlySet<string> = new Set(['C_CreateObject', 'C_CopyObject', 'C_SetAttributeValue']);
 
 for (const [name, method] of Object.entries(methods)) {

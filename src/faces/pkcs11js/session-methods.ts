@@ -13,9 +13,10 @@ import type { Library, OpenSlot } from './library.js';
 import { type Calling, type Method, onSession, onSessionNow, type SessionCall, unsupported } from './methods.js';
 import { withPins } from './pins.js';
 
+/** Maximum size of one random call to a member (bytes). */
 const MOST_RANDOM = 1024 * 1024;
 
-/** A method whose first argument is a slot. */
+/** Makes a method whose first argument is a slot. */
 function onSlot(takes: readonly (keyof Kinds)[], make: (slot: OpenSlot, ...args: never[]) => Calling): Method {
   return {
     takes: ['handle', ...takes],
@@ -36,12 +37,13 @@ function* mechanismListOf(slot: OpenSlot): Task<number[]> {
 
 function* mechanismInfoOf(slot: OpenSlot, type: number): Task<object> {
   const info = (yield* tableOf(slot)).get(type);
-  if (info === undefined) throw new TokenError(CKR.mechanismInvalid, 'C_GetMechanismInfo', 'no member has it');
+  if (info === undefined)
+    throw new TokenError(CKR.mechanismInvalid, 'C_GetMechanismInfo', 'no member has the mechanism');
   return mechanismInfo(info);
 }
 
-function* filled({ open, slot, deadline }: SessionCall, output: Uint8Array): Task<void> {
-  if (output.length === 0) throw new TokenError(CKR.argumentsBad, 'C_GenerateRandom', 'no bytes are asked for');
+function* fillRandom({ open, slot, deadline }: SessionCall, output: Uint8Array): Task<void> {
+  if (output.length === 0) throw new TokenError(CKR.argumentsBad, 'C_GenerateRandom', 'the buffer is empty');
   for (let at = 0; at < output.length; at += MOST_RANDOM) {
     const size = Math.min(MOST_RANDOM, output.length - at);
     output.set(yield* runCall(open.group, { ...random(size), only: slot.only }, deadline), at);
@@ -54,7 +56,7 @@ function setPin(call: SessionCall, old: Kinds['pin'], next: Kinds['pin']): Task<
   return withPins(call, [old, next], slot.setPin(session, old, next, deadline));
 }
 
-/** The calls of sections 5.5, 5.6 and 5.15. */
+/** Methods of sections 5.5, 5.6 and 5.15. */
 export const sessionMethods: Readonly<Record<string, Method>> = {
   C_GetSlotInfo: onSlot([], ({ slot }) => ({ value: slotInfo(slot) })),
   C_GetTokenInfo: onSlot([], ({ slot }) => ({ value: tokenInfo(slot) })),
@@ -76,7 +78,7 @@ export const sessionMethods: Readonly<Record<string, Method>> = {
   C_Logout: onSessionNow([], ({ slot }) => slot.logout()),
   C_SeedRandom: onSession(['bytes'], ({ open, deadline }, seed) => seedRandom(open.group, seed, deadline)),
   C_GenerateRandom: onSession(['output'], function* (call, output) {
-    yield* filled(call, output);
+    yield* fillRandom(call, output);
   }),
   C_WaitForSlotEvent: {
     takes: ['ulong'],
@@ -84,7 +86,9 @@ export const sessionMethods: Readonly<Record<string, Method>> = {
   },
 };
 
-/** A slot whose token has come or gone since it was last asked for; waiting for one would stop the event loop. */
+/**
+ * Returns a slot whose token has come or gone since the last call. Refuses to wait, which would stop the event loop.
+ */
 function nextEvent(library: Library, flags: number): Buffer | null {
   if ((flags & CKF.dontBlock) === 0) return unsupported('C_WaitForSlotEvent');
   const changed = library.takeEvent();

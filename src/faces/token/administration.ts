@@ -1,7 +1,9 @@
 import { EventEmitter } from 'node:events';
 import { addMember } from '../../core/administration/add-member.js';
-import { assignRole, recoverMember, setDrained } from '../../core/administration/duty.js';
+import { setDrained } from '../../core/administration/drain.js';
+import { recoverMember } from '../../core/administration/recover-member.js';
 import { type RemovalReport, removeMember } from '../../core/administration/remove-member.js';
+import { assignRole } from '../../core/administration/role.js';
 import { type SynchronizationReport, synchronize } from '../../core/administration/synchronization.js';
 import { type BackupReport, backUp } from '../../core/backup/backup.js';
 import type { BackupLocation } from '../../core/backup/backup-token.js';
@@ -30,11 +32,12 @@ import { fetchPin, guardPin } from '../../runtime/secrets/pin.js';
 import { InputError } from '../../spec/input.js';
 import { budgetOf, type CallOptions, checkOpen } from './input.js';
 
-/** Work on whole tokens takes as long as it takes (ms). */
+/** Default deadline of work on whole tokens (ms). */
 const WORK_WITHIN = 3_600_000;
-/** Nobody else can put it in order for that long, should this machine be lost in the middle (ms). */
+/** Default deadline of a PIN change (ms): if this machine is lost meanwhile, no other process can finish it sooner. */
 const PIN_WITHIN = 300_000;
 
+/** Events of a virtual token, with their arguments. */
 export interface TokenEvents {
   failover: [FailoverEvent];
   member: [MemberEvent];
@@ -48,46 +51,48 @@ export interface TokenEvents {
   output: [OutputEvent];
 }
 
-/** A member as a configuration has it: what has a default may be left out. */
+/** Member as in a configuration; settings with a default may be omitted. */
 export type MemberInput = Pick<MemberConfig, 'name' | 'module' | 'token'> & Partial<MemberConfig>;
 
 export interface AddMemberOptions extends CallOptions {
-  /** What to do with records of another group on the token: `remove` takes them and the keys of that group away. */
+  /** `remove` removes another group's records and keys from the token; if omitted, such a token is refused. */
   readonly existing?: 'remove';
 }
 
 export interface RemoveMemberOptions extends CallOptions {
-  /** Takes the applications' objects off the token too. */
+  /** True to remove the applications' objects from the token too. */
   readonly wipe?: boolean;
 }
 
 export interface SynchronizeOptions extends CallOptions {
-  /** Only reports what is different. */
+  /** True to report the differences without repairing them. */
   readonly dryRun?: boolean;
 }
 
 export interface ChangePinOptions extends CallOptions {
-  /** Members that are away get the new PIN when they return; without it every member has to be there. */
+  /** True to let members that are away get the new PIN when they return; otherwise all members must be reachable. */
   readonly pending?: boolean;
 }
 
-/** The new PIN itself, or where it is. */
+/** New PIN, or a reference to it. */
 export type PinInput = PinReference | string | Uint8Array;
 
-/** A token that is none of the members. */
+/** Token that is not a member, for backup and restore. */
 export interface BackupTokenInput {
   /** Path of the vendor's PKCS#11 library. */
   readonly module: string;
   readonly token: TokenSelector;
-  /** Set in the token's host process only. */
+  /** Environment variables for the token's host process only. */
   readonly env?: Readonly<Record<string, string>>;
   readonly libraryParameters?: string;
-  /** Where its PIN comes from; the group's where none is given. It is tried once. */
+  /** Reference to the token's PIN, which is tried once; the group's PIN by default. */
   readonly pin?: PinReference;
 }
 
 export interface BackupOptions extends CallOptions {
-  /** What to do with records of a group, or a backup of another group, on the token: `remove` takes them away for good. */
+  /**
+   * `remove` removes a group's records, or another group's backup, from the token for good; otherwise it is refused.
+   */
   readonly existing?: 'remove';
 }
 
@@ -97,9 +102,8 @@ function nameOf(name: unknown): string {
 }
 
 /**
- * What an operator does with a group while applications use it. Every call may be interrupted anywhere, and made
- * again; where none is given its deadline is an hour. What changes the group's record is taken up by all processes
- * that have the group open.
+ * Calls for operators, on a group that applications use meanwhile. Every call may be interrupted anywhere and repeated;
+ * its default deadline is an hour. All processes that have the group open take up changes of the group's record.
  */
 export class AdministeredToken extends EventEmitter<TokenEvents> {
   readonly #open: OpenGroup;
@@ -110,8 +114,9 @@ export class AdministeredToken extends EventEmitter<TokenEvents> {
   }
 
   /**
-   * Makes a token a member: it gets all keys, sealed ones too, and then serves. Needs a group record (createGroup).
-   * CKR_ACTION_PROHIBITED for a token of another group, CKR_DEVICE_REMOVED where it cannot be reached.
+   * Makes a token a member: the token gets all keys, sealed keys too, and then serves. Needs a group record
+   * (createGroup). CKR_ACTION_PROHIBITED for a token of another group, CKR_DEVICE_REMOVED if the token cannot be
+   * reached.
    */
   async addMember(member: MemberInput, options: AddMemberOptions = {}): Promise<void> {
     const config = checkMember(member);
@@ -121,8 +126,8 @@ export class AdministeredToken extends EventEmitter<TokenEvents> {
   }
 
   /**
-   * Takes a member out of the group: the others get a new domain key, and the group's records and keys are taken off
-   * it where it can be reached. CKR_ACTION_PROHIBITED for the last one that serves.
+   * Removes a member from the group: the others get a new domain key, and the group's records and keys are removed from
+   * the member's token if it can be reached. CKR_ACTION_PROHIBITED for the last member that serves.
    */
   async removeMember(name: string, options: RemoveMemberOptions = {}): Promise<RemovalReport> {
     const wipe = options.wipe === true;
@@ -133,37 +138,41 @@ export class AdministeredToken extends EventEmitter<TokenEvents> {
     );
   }
 
-  /** Takes a member out of service for all processes: it finishes what is running. CKR_ACTION_PROHIBITED for the last one. */
+  /**
+   * Takes a member out of service for all processes, after its running calls. CKR_ACTION_PROHIBITED for the last member
+   * that serves.
+   */
   async drain(name: string, options: CallOptions = {}): Promise<void> {
     await this.#administer('drain', (group, deadline) => setDrained(group, nameOf(name), true, deadline), options);
   }
 
-  /** Has a drained member catch up and serve again. */
+  /** Makes a drained member catch up and serve again. */
   async undrain(name: string, options: CallOptions = {}): Promise<void> {
     await this.#administer('undrain', (group, deadline) => setDrained(group, nameOf(name), false, deadline), options);
   }
 
-  /** Has a member in reserve serve like the others, in this process. */
+  /** Makes a standby member serve like the others, in this process. */
   async promote(name: string, options: CallOptions = {}): Promise<void> {
     await this.#assign(nameOf(name), 'active', options);
   }
 
-  /** Has a member wait in reserve, in this process. CKR_ACTION_PROHIBITED for the last one that serves. */
+  /** Makes a member standby, in this process. CKR_ACTION_PROHIBITED for the last member that serves. */
   async demote(name: string, options: CallOptions = {}): Promise<void> {
     await this.#assign(nameOf(name), 'standby', options);
   }
 
-  /** Has a member that is away come back now. CKR_DEVICE_REMOVED, with the reason, when it does not. */
+  /** Makes a member that is away come back now. CKR_DEVICE_REMOVED, with the reason, if it does not come back. */
   async recover(name: string, options: CallOptions = {}): Promise<void> {
     await this.#administer('recover', (group, deadline) => recoverMember(group, nameOf(name), deadline), options);
   }
 
   /**
-   * Gives all members one new user PIN, or none. What was interrupted is finished, or taken back, by whoever opens the
-   * group next; see docs/operation.md. The configuration still says the old one: that is the caller's to change.
+   * Sets one new user PIN on all members, or on none. An interrupted change is finished, or undone, by the next process
+   * that opens the group; see docs/operation.md. The configuration keeps the old PIN; the caller has to change it
+   * there.
    *
-   * CKR_DEVICE_REMOVED when a member is away and `pending` is not said, InputError for a PIN that is empty, too long
-   * or that of now. Where none is given its deadline is five minutes; who gives it up has it taken back.
+   * CKR_DEVICE_REMOVED if a member is away and `pending` is not set, InputError for a PIN that is empty, too long or
+   * the current one. The default deadline is five minutes; aborting the call undoes the change.
    */
   async changePin(newPin: PinInput, options: ChangePinOptions = {}): Promise<PinReport> {
     const budget = budgetOf(options, PIN_WITHIN);
@@ -176,7 +185,7 @@ export class AdministeredToken extends EventEmitter<TokenEvents> {
     return await changePin(this.#open, pin, pending, budget, options.signal);
   }
 
-  /** Compares all that members have, and repairs what is different. See docs/operation.md for what is repaired how. */
+  /** Compares the members' objects and repairs differences; see docs/operation.md for the repairs. */
   async synchronize(options: SynchronizeOptions = {}): Promise<SynchronizationReport> {
     const dryRun = options.dryRun === true;
     return await this.#administer(
@@ -187,21 +196,22 @@ export class AdministeredToken extends EventEmitter<TokenEvents> {
   }
 
   /**
-   * Puts all that the group has on a token that is none of its members: keys wrapped, so that only that token opens
-   * them. It holds what was there when the call began, and takes the place of an older backup of the group when it is
-   * whole. CKR_ACTION_PROHIBITED for a member, and for a token with records of a group or another group's backup.
+   * Copies all objects of the group to a token that is not a member; keys are wrapped so that only that token can
+   * unwrap them. The backup holds the objects present when the call began, and replaces an older backup of the group
+   * once it is complete. CKR_ACTION_PROHIBITED for a member, and for a token with a group's records or another group's
+   * backup.
    */
   async backup(target: BackupTokenInput, options: BackupOptions = {}): Promise<BackupReport> {
     const { existing } = options;
     if (existing !== undefined && existing !== 'remove') throw new InputError('options.existing', "'remove'", existing);
-    return await this.#withToken('target', target, options, (group, place, deadline) =>
-      backUp(group, place, { existing }, deadline),
+    return await this.#withToken('target', target, options, (group, location, deadline) =>
+      backUp(group, location, { existing }, deadline),
     );
   }
 
   /**
-   * Puts what a backup holds on all members, each object under the handle that it had. What is there is left alone;
-   * another key of the same name and handle is reported. CKR_DATA_INVALID where the token has no whole backup.
+   * Restores a backup's objects to all members, each under its former handle. Existing objects are left alone; another
+   * key of the same name and handle is reported. CKR_DATA_INVALID if the token has no complete backup.
    */
   async restore(source: BackupTokenInput, options: CallOptions = {}): Promise<RestoreReport> {
     return await this.#withToken('source', source, options, restoreBackup);
@@ -211,7 +221,7 @@ export class AdministeredToken extends EventEmitter<TokenEvents> {
     name: string,
     input: BackupTokenInput,
     options: CallOptions,
-    work: (group: Group, place: BackupLocation, deadline: number) => Task<T>,
+    work: (group: Group, location: BackupLocation, deadline: number) => Task<T>,
   ): Promise<T> {
     const token = checkBackupToken(input, name);
     const within = budgetOf(options, WORK_WITHIN);
@@ -229,7 +239,7 @@ export class AdministeredToken extends EventEmitter<TokenEvents> {
   async #assign(name: string, duty: 'active' | 'standby', options: CallOptions): Promise<void> {
     checkOpen(this.#open);
     const { group } = this.#open;
-    // biome-ignore lint/correctness/useYield: what is decided here is done beside
+    // biome-ignore lint/correctness/useYield: assigning a role is immediate; other tasks act on it
     const assigning = (function* (): Task<void> {
       assignRole(group, name, duty);
     })();

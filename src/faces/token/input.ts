@@ -1,4 +1,5 @@
 import { TokenError } from '../../core/base/error.js';
+import type { Task } from '../../core/base/task.js';
 import type { VirtualObject } from '../../core/objects/object.js';
 import type { OpenGroup } from '../../runtime/groups/open-group.js';
 import type { Attribute } from '../../spec/attribute.js';
@@ -7,37 +8,55 @@ import { bytesOf, InputError, integerOf } from '../../spec/input.js';
 import { encodeTemplate } from '../../spec/template.js';
 import { TokenObject } from './object.js';
 
-/** Throws where the token was closed. */
+/** Throws CKR_CRYPTOKI_NOT_INITIALIZED if the token was closed. */
 export function checkOpen({ isClosed }: OpenGroup): void {
   if (isClosed) throw new TokenError(CKR.cryptokiNotInitialized, '', 'the virtual token is closed');
 }
 
+/** Longest budget of a call (ms). */
 const LONGEST_DEADLINE = 2 ** 31 - 1;
+/** Maximum size of a call's input (bytes). */
 const MOST_DATA = 256 * 1024 * 1024;
+const NO_OPTIONS: CallOptions = {};
 
-/** What every call takes besides its own arguments. */
+/** Options that every call takes besides its own arguments. */
 export interface CallOptions {
-  /** The call's budget in ms; `policy.deadline` where none is given. */
+  /** Budget of the call (ms); `policy.deadline` by default. */
   readonly deadline?: number;
-  /** Gives the call up; what it has begun to change is undone behind it. It then rejects with the signal's reason. */
+  /**
+   * Abandons the call, which then rejects with the signal's reason; changes that it has begun are undone afterwards.
+   */
   readonly signal?: AbortSignal;
 }
 
+/** Makes the snapshot of an object that a call has created. */
 export function tokenObject(object: VirtualObject | undefined): TokenObject {
-  if (object === undefined) throw new Error('a call that makes an object made none');
+  if (object === undefined) throw new Error('the call created no object');
   return new TokenObject(object);
 }
 
+/** Returns a call's budget (ms), or the default if the options have none; InputError for a bad one. */
 export function budgetOf({ deadline }: CallOptions, otherwise: number): number {
   return deadline === undefined ? otherwise : integerOf('options.deadline', deadline, 1, LONGEST_DEADLINE);
 }
 
-/** A copy of a template: what it holds may be the caller's own buffers. */
+/** Runs a task within a call's budget; throws if the token was closed. */
+export function runWithin<T>(
+  open: OpenGroup,
+  task: (deadline: number) => Task<T>,
+  options: CallOptions = NO_OPTIONS,
+): Promise<T> {
+  const deadline = open.now() + budgetOf(options, open.group.policy.deadline);
+  checkOpen(open);
+  return open.run(task(deadline), options.signal);
+}
+
+/** Encodes and copies a template, whose values may be the caller's own buffers. */
 export function copyOfTemplate(field: string, template: unknown): readonly Attribute[] {
   return encodeTemplate(field, template).map(({ type, value }) => ({ type, value: new Uint8Array(value) }));
 }
 
-/** A copy: the call may still run, or run again, when the caller has gone on to use its buffer. */
+/** Copies data: a call may still run, or be repeated, after the caller has reused its buffer. */
 export function copyOf(field: string, data: unknown): Buffer {
   const bytes = bytesOf(field, data);
   if (bytes.length > MOST_DATA) throw new InputError(field, `at most ${MOST_DATA} bytes`, data);

@@ -10,16 +10,16 @@ function nameIn(names: ReadonlyMap<number, string>, value: number): string {
   return names.get(value) ?? `0x${value.toString(16)}`;
 }
 
-/** An object of the virtual token. A snapshot: it stays what it was when it was found. */
+/** Object of the virtual token, as a snapshot: its fields do not change after it was found. */
 export class TokenObject {
-  /** The virtual handle: 48 bits, the same in every process, on every member, after every restart. */
+  /** Virtual handle of 48 bits: the same in every process, on every member, after every restart. */
   readonly handle: number;
-  /** `SECRET_KEY`, `PRIVATE_KEY`, `PUBLIC_KEY`, `CERTIFICATE`, `DATA`, … */
+  /** Class: `SECRET_KEY`, `PRIVATE_KEY`, `PUBLIC_KEY`, `CERTIFICATE`, `DATA`, … */
   readonly class: string;
-  /** `AES`, `RSA`, `EC`, …; of a certificate `X_509`; empty for a data object. */
+  /** Key type (`AES`, `RSA`, `EC`, …) or certificate type (`X_509`); empty for a data object. */
   readonly type: string;
   readonly label: string;
-  /** CKA_ID */
+  /** Value of CKA_ID. */
   readonly id: Buffer;
 
   constructor({ handle, description, label, id }: VirtualObject) {
@@ -34,12 +34,13 @@ export class TokenObject {
   }
 }
 
-/** An object as calls take it: found before, or by its handle as a number, a bigint or eight bytes. */
+/** Object as calls take it: a TokenObject, or a handle as a number, a bigint or eight bytes. */
 export type ObjectInput = TokenObject | number | bigint | Uint8Array;
 
+/** Largest virtual handle. */
 const MOST = 2 ** 48 - 1;
 
-/** The virtual handle that is meant; InputError for what can be none. */
+/** Returns the virtual handle of an object or handle; InputError for a value that cannot be one. */
 export function handleOf(field: string, input: unknown): number {
   if (input instanceof TokenObject) return input.handle;
   let handle = Number.NaN;

@@ -9,7 +9,7 @@ import { CKR } from '../../spec/codes.js';
 import type { NativeSecret } from '../hosts/addon.js';
 import type { OpenGroup } from './open-group.js';
 
-/** Runs what an operator does with a group, one such task at a time; its errors name `name`. `within` is in ms. */
+/** Runs an operator's work on a group, one such task at a time. Errors name `name`; `within` is the time limit (ms). */
 export async function administer<T>(
   open: OpenGroup,
   name: string,
@@ -23,8 +23,9 @@ export async function administer<T>(
 }
 
 /**
- * Gives all members the PIN, which is wiped where it is not theirs afterwards. Once begun its outcome is waited for,
- * also by a caller that gives it up: it rejects with the signal's reason only where all members have their former PIN.
+ * Sets the PIN on all members, and wipes `pin` if the members do not have it afterwards. Once begun, the outcome is
+ * awaited even if the caller aborts: the call rejects with the signal's reason only if all members have their former
+ * PIN.
  */
 export async function changePin(
   open: OpenGroup,
@@ -53,17 +54,17 @@ export async function changePin(
     throw error;
   } finally {
     signal?.removeEventListener('abort', giveUp);
-    // Where it was never begun.
+    // Wipes the PIN if the change never began.
     open.group.pins.wipeUnless([secret]);
   }
 }
 
-/** Work with a token that is none of the members; its own PIN, where it has one, is wiped afterwards. */
+/** Runs an operator's work with a token that is not a member, and wipes the token's own PIN afterwards. */
 export async function administerWith<T>(
   open: OpenGroup,
   name: string,
   { config, pin: reference }: BackupTokenConfig,
-  work: (group: Group, place: BackupLocation, deadline: number) => Task<T>,
+  work: (group: Group, location: BackupLocation, deadline: number) => Task<T>,
   within: number,
   signal?: AbortSignal,
 ): Promise<T> {

@@ -1,16 +1,16 @@
 import { type FSWatcher, watch } from 'node:fs';
 import { basename, dirname } from 'node:path';
 
-/** Editors and tools write a file in several steps: it is read when it has been still for so long (ms). */
+/** Time without changes before the file is read (ms): editors and tools write a file in several steps. */
 const STILL_FOR = 100;
 
-/** Watches a configuration file for changes, also those that put another file in its place. */
+/** Watches a configuration file for changes, including its replacement by another file. */
 export class ConfigurationFile {
   readonly #watcher: FSWatcher;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(path: string, changed: () => void) {
-    // The folder, because a file that takes another's place has nothing to do with the one that was watched.
+    // Watches the folder: a watch on the file would end when another file replaces it.
     this.#watcher = watch(dirname(path) || '.', { persistent: false }, (_event, name) => {
       if (name !== null && name !== basename(path)) return;
       clearTimeout(this.#timer);

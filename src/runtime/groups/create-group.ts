@@ -7,7 +7,7 @@ import {
   type Existing,
   type FormationReport,
 } from '../../core/administration/create-group.js';
-import { undrainAlone } from '../../core/administration/duty.js';
+import { undrainAlone } from '../../core/administration/drain.js';
 import { withFunctionName } from '../../core/base/error.js';
 import type { Task } from '../../core/base/task.js';
 import type { Group } from '../../core/group/group.js';
@@ -15,28 +15,31 @@ import { removeOwn } from '../../core/wrapping/removal.js';
 import { integerOf } from '../../spec/input.js';
 import { type ConfigurationSource, OpenGroup, readConfiguration } from './open-group.js';
 
+/** Default deadline of these calls (ms). */
 const FORM_WITHIN = 120_000;
+/** Longest deadline that a caller may give (ms). */
 const LONGEST_DEADLINE = 2 ** 31 - 1;
 
 export interface FormationOptions {
   /**
-   * What to do with partitions that belong to a group already: `copy` adopts that group as it is, for another
-   * application host; `remove` takes its records and keys away and starts over, so that keys it has sealed are
-   * lost. Without it such partitions are refused.
+   * Treatment of partitions that already belong to a group: `copy` adopts that group as it is, for another application
+   * host; `remove` removes its records and keys and starts over, which loses the keys that the group has sealed. If
+   * omitted, such partitions are refused.
    */
   readonly existing?: Existing;
-  /** ms; 120,000 where none is given. */
+  /** Budget of the call (ms); 120,000 by default. */
   readonly deadline?: number;
   readonly signal?: AbortSignal;
 }
 
 /**
- * Forms a group of the configured members, all of which have to be there: checks that they keep data objects, finds
- * out by round trips how keys travel between them, gives each a transport key and all of them the domain key, and
- * writes the group record. From then on keys can be made on all members.
+ * Creates a group of the configured members, all of which must be reachable. Checks that the members keep data objects,
+ * finds out by round trips how keys travel between them, gives each member a transport key and all of them the domain
+ * key, and writes the group record. Afterwards keys can be created on all members.
  *
  * Rejects as `VirtualToken.open` does, and with CKR_ACTION_PROHIBITED for partitions that belong to a group,
- * CKR_DEVICE_REMOVED when a member is away, CKR_KEY_NOT_WRAPPABLE when keys cannot travel. Nothing is left behind then.
+ * CKR_DEVICE_REMOVED if a member is away, CKR_KEY_NOT_WRAPPABLE if keys cannot travel. A rejected call leaves nothing
+ * behind.
  */
 export async function createGroup(
   source: ConfigurationSource,
@@ -51,10 +54,11 @@ export async function createGroup(
 }
 
 /**
- * Takes the group's own records and keys off all members and leaves the applications' objects where they are. Keys
- * that cannot be taken out of a token stay on the tokens that have them. Gives the number of objects removed from each.
+ * Removes the group's own records and keys from all members, and leaves the applications' objects in place. Keys that
+ * cannot leave a token stay on the tokens that have them. Resolves with the number of objects removed, by member.
  *
- * Rejects with CKR_ACTION_PROHIBITED, and nothing done, where the members are of several groups or the group has others.
+ * Rejects with CKR_ACTION_PROHIBITED, and changes nothing, if the members belong to several groups or the group has
+ * further members.
  */
 export async function deleteGroup(
   source: ConfigurationSource,
@@ -73,8 +77,8 @@ export async function deleteGroup(
 }
 
 /**
- * Has a drained member serve again where none is left that serves, so that no application can open the group;
- * otherwise `undrain` of an open one does it. Rejects as that does.
+ * Makes a drained member serve again if no member serves, so that no application can open the group. If a member
+ * serves, `undrain` of an open group does the same. Rejects as `undrain` does.
  */
 export async function undrainMember(
   source: ConfigurationSource,
@@ -106,7 +110,7 @@ async function withAllMembers<T>(
   const until = open.now() + budget;
   try {
     await open.awaitService(until, signal);
-    // What is begun is finished, whether the caller still waits or not: half a group is none.
+    // Finishes what was begun, even if the caller aborts: half a group is unusable.
     return await open.run(withFunctionName(name, work(open.group, until)));
   } finally {
     await open.close();

@@ -23,20 +23,21 @@ import { readPin } from '../secrets/pin.js';
 import { Secrets } from '../secrets/secrets.js';
 import { ConfigurationFile } from './configuration-file.js';
 
-/** How long a closing group waits for its hosts to finalize their libraries (ms). */
+/** Time that a closing group gives its hosts to finalize their libraries (ms). */
 const FINALIZE_WITHIN = 500;
 
-/** Hosts that were told to leave are killed after so long (ms), and looked at so often. */
+/** Time that hosts get to leave before they are killed (ms). */
 const LEAVE_WITHIN = 100;
+/** Interval between looks at hosts that were told to leave (ms). */
 const LOOK_AGAIN = 2;
 
-/** Alone: what was given up may still be running in the library. */
+/** Job that finalizes a library. Runs alone: an abandoned call may still run in the library. */
 const FINALIZE: Job = { steps: [step('C_Finalize')], sessionless: true, exclusive: true };
 
-/** A configuration, or the path of its YAML file. */
+/** Configuration, or path of its YAML file. */
 export type ConfigurationSource = string | GroupConfigInput;
 
-/** Reads and checks a configuration; nothing is started. */
+/** Reads and checks a configuration, without starting anything. Throws ConfigurationError. */
 export function readConfiguration(source: ConfigurationSource): GroupConfig {
   if (typeof source !== 'string') return checkConfiguration(source);
   let text: string;
@@ -50,22 +51,22 @@ export function readConfiguration(source: ConfigurationSource): GroupConfig {
 
 type Listener = (event: GroupEvent) => void;
 
-/** A group with its hosts and its driver: what every face works with. */
+/** Group with its hosts and its driver; every face works with one. */
 export class OpenGroup {
   readonly group: Group;
   readonly #driver = new Driver();
   readonly #listeners = new Set<Listener>();
   readonly #file: ConfigurationFile | undefined;
-  /** The PINs that it knows. */
+  /** PINs that the group holds. */
   readonly secrets: Secrets;
-  readonly #beside: readonly Running<void>[];
+  readonly #background: readonly Running<void>[];
   #hidden: readonly string[];
   readonly #log: HaLog | undefined;
   #closing: Promise<void> | undefined;
 
   /**
-   * Starts the hosts; `awaitService` tells when the group can be used. The file, where there is one, is watched. The
-   * hosts do not get the environment's variables in `hidden`, nor that of the PIN.
+   * Starts the hosts; `awaitService` tells when the group can be used. Watches the configuration file if a path is
+   * given. Hosts do not get the environment variables in `hidden`, nor the PIN's.
    */
   constructor(config: GroupConfig, path?: string, hidden: readonly string[] = []) {
     this.#hidden = config.pin?.env === undefined ? hidden : [...hidden, config.pin.env];
@@ -74,7 +75,7 @@ export class OpenGroup {
     this.#log = config.log === undefined ? undefined : new HaLog(config.log, config.label);
     this.group = new Group(config, this.#port(), pin);
     keepAll(this.group);
-    this.#beside = [keepPins(this.group), keepSessionObjects(this.group)].map((task) => this.#driver.start(task));
+    this.#background = [keepPins(this.group), keepSessionObjects(this.group)].map((task) => this.#driver.start(task));
     if (path !== undefined) this.#file = new ConfigurationFile(path, () => this.#reconfigure(path));
     this.#driver.setTimer();
   }
@@ -83,35 +84,35 @@ export class OpenGroup {
     return this.#closing !== undefined;
   }
 
-  /** ms of the group's clock: for deadlines. */
+  /** Reads the group's clock (ms), for deadlines. */
   now(): number {
     return monotonicNow();
   }
 
-  /** Gives what ends it. */
+  /** Adds a listener for the group's events; the returned function removes it. */
   onEvent(listener: Listener): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
 
-  /** Resolves when the group can be used; see core/opening.ts. */
+  /** Resolves when the group can be used; see core/health/opening.ts. */
   async awaitService(deadline: number, signal?: AbortSignal): Promise<void> {
     await this.run(awaitService(this.group, deadline), signal);
   }
 
-  /** The same on this thread. */
+  /** Waits on this thread until the group can be used. */
   awaitServiceSync(deadline: number): void {
     this.runSync(awaitService(this.group, deadline));
   }
 
-  /** Runs a task to its end; an aborted one rejects with the signal's reason. */
+  /** Runs a task to its end; if the signal aborts, cancels the task and rejects with the signal's reason. */
   run<T>(task: Task<T>, signal?: AbortSignal): Promise<T> {
     if (signal?.aborted === true) return Promise.reject(signal.reason);
     this.group.requests += 1;
     return this.#driver.resultOf(this.#driver.start(task), signal);
   }
 
-  /** Runs a task to its end on this thread, and whatever it depends on; the event loop waits meanwhile. */
+  /** Runs a task, and the tasks it depends on, to its end on this thread; the event loop waits meanwhile. */
   runSync<T>(task: Task<T>): T {
     this.group.requests += 1;
     this.group.isWaitedFor = true;
@@ -120,23 +121,25 @@ export class OpenGroup {
     return this.#driver.finish(running);
   }
 
-  /** The PIN of a token that is none of the members'; whoever asks for it wipes it. */
+  /** Reads the PIN of a token that is not a member, and hides its variable from hosts; the caller wipes the PIN. */
   readPin(reference: PinReference): NativeSecret {
     if (reference.env !== undefined) this.#hidden = [...this.#hidden, reference.env];
     return readPin(reference);
   }
 
-  /** Finishes what is running, ends the hosts and forgets the PIN. */
+  /** Finishes running calls, ends the hosts and wipes the PIN. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
   }
 
-  /** The same on this thread: what is under way is waited for, by its own deadlines, and the hosts are told to leave. */
+  /**
+   * Closes on this thread: waits for calls under way, by their own deadlines, then ends the hosts and wipes the PIN.
+   */
   closeSync(): void {
     if (this.isClosed) return;
     this.#closing = Promise.resolve();
-    this.runSync(this.#underWay());
+    this.runSync(this.#awaitCalls());
     this.#endWork();
     try {
       this.runSync(this.#shutDown());
@@ -145,7 +148,7 @@ export class OpenGroup {
     }
   }
 
-  /** The configuration file has changed: what it says of the members, and the policy, holds from now on. */
+  /** Applies the policy and the members of a changed configuration file. */
   #reconfigure(path: string): void {
     if (this.isClosed) return;
     let problem: string | undefined;
@@ -154,7 +157,7 @@ export class OpenGroup {
       if (label === this.group.label) {
         this.group.setPolicy(policy);
         applyConfiguration(this.group, members);
-      } else problem = `${path}: label: a group that is open cannot get another one`;
+      } else problem = `${path}: label: the label of an open group cannot change`;
     } catch (error) {
       problem = error instanceof Error ? error.message : String(error);
     }
@@ -172,8 +175,8 @@ export class OpenGroup {
     }
   }
 
-  /** Waits for what callers wait for, and for what goes on behind them. */
-  *#underWay(): Task<void> {
+  /** Waits for the tasks that callers wait for, and for the group's background tasks. */
+  *#awaitCalls(): Task<void> {
     for (;;) {
       const left = [...this.#driver.awaited(), ...this.group.background].filter(({ completed }) => !completed);
       if (left.length === 0) return;
@@ -181,10 +184,10 @@ export class OpenGroup {
     }
   }
 
-  /** Nothing goes on by itself from now on. */
+  /** Ends the tasks that run by themselves. */
   #endWork(): void {
     this.#file?.close();
-    for (const running of this.#beside) running.cancel(undefined);
+    for (const running of this.#background) running.cancel(undefined);
     this.group.shortening?.cancel(undefined);
     for (const keeper of [...this.group.keepers.values()]) keeper.cancel(undefined);
   }
@@ -195,7 +198,7 @@ export class OpenGroup {
     }
     yield* this.#finalize();
     for (const host of this.#driver.hosts) host.leave();
-    yield* this.#hostsGone();
+    yield* this.#awaitHosts();
   }
 
   #endHosts(): void {
@@ -208,7 +211,7 @@ export class OpenGroup {
     this.#log?.close();
   }
 
-  /** Gives libraries the chance to take leave of their HSM; one that hangs is not waited for. */
+  /** Finalizes the libraries, so that they can end their HSM sessions; does not wait for a library that hangs. */
   *#finalize(): Task<void> {
     const until = monotonicNow() + FINALIZE_WITHIN;
     const tickets = this.group.members.flatMap(({ connection }) =>
@@ -217,8 +220,8 @@ export class OpenGroup {
     for (const ticket of tickets) if (!ticket.completed && monotonicNow() < until) yield* race([ticket], until);
   }
 
-  /** Waits for hosts that were told to leave; longer only for one that is just writing. */
-  *#hostsGone(): Task<void> {
+  /** Waits for hosts that were told to leave; waits longer only for a host in the middle of a write. */
+  *#awaitHosts(): Task<void> {
     const { writeHangAfter } = this.group.policy;
     const until = monotonicNow() + LEAVE_WITHIN;
     const isAwaited = (host: HostProcess): boolean =>
@@ -229,7 +232,7 @@ export class OpenGroup {
 
   #emit(event: GroupEvent): void {
     this.#log?.write(event, Date.now());
-    // In the next turn: a listener must not run inside a synchronous call that it knows nothing of.
+    // Calls listeners in the next turn: a listener must not run inside a synchronous call of the application.
     setImmediate(() => {
       for (const listener of this.#listeners) listener(event);
     }).unref();

@@ -1,21 +1,22 @@
 import { createRequire } from 'node:module';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+import { join } from 'node:path';
 
-/** The application's end of the channel to one host; see native/addon/channel.h. */
+/** Application's end of the channel to a host; see native/addon/channel.h. */
 export interface NativeChannel {
   readonly hostSocket: number;
   readonly page: number;
   readonly ended: boolean;
-  /** Where `receive` puts packets. */
+  /** Buffer that `receive` fills with packets. */
   readonly inbox: Buffer;
   closeHostEnds(): void;
-  /** 0: sent, 1: would block, 2: the host is gone */
+  /** Sends a packet. Returns 0 if it was sent, 1 if that would block, 2 if the host is gone. */
   send(message: Uint8Array, length: number, secret?: NativeSecret): 0 | 1 | 2;
   /**
-   * Puts packets into the inbox, each after its size in four bytes, as many as fit; gives how many bytes they are. A
-   * size of 0 stands for one that `takeLarge` gives.
+   * Puts as many packets into the inbox as fit, each after its size in four bytes, and returns the number of bytes
+   * used. A size of 0 stands for a large packet, which `takeLarge` returns.
    */
   receive(): number;
+  /** Returns the next large packet that `receive` announced. */
   takeLarge(): Buffer;
   lanes(): { lane: number; job: number; since: number; longWrite: boolean }[];
   watch(callback: () => void): void;
@@ -24,10 +25,10 @@ export interface NativeChannel {
   close(): void;
 }
 
-/** Bytes in memory that is locked, kept out of core dumps, and wiped; see native/addon/secret.h. */
+/** Bytes in memory that is locked, excluded from core dumps, and wiped; see native/addon/secret.h. */
 export interface NativeSecret {
   readonly length: number;
-  /** In a time that tells nothing of the bytes, only of the lengths. Throws when either has been wiped. */
+  /** Compares in a time that depends on the lengths only. Throws if either secret was wiped. */
   equals(other: NativeSecret): boolean;
   wipe(): void;
 }
@@ -36,27 +37,31 @@ interface Addon {
   readonly Channel: new () => NativeChannel;
   readonly Secret: {
     new (bytes: Uint8Array): NativeSecret;
-    /** A new secret with the bytes of both, to be wiped as they are. Throws when either has been wiped. */
+    /** Makes a new secret of the bytes of both, which the caller wipes too. Throws if either secret was wiped. */
     joined(first: NativeSecret, second: NativeSecret): NativeSecret;
   };
   waitReadable(channels: readonly NativeChannel[], timeoutMs: number, spinUs: number): boolean;
-  /** Hosts of a worker, to be ended and reaped with it; see native/addon/child_reaper.h. */
+  /**
+   * Notes a host that a worker started, so that it is ended and reaped with the worker; see
+   * native/addon/child_reaper.h.
+   */
   noteHost(pid: number): void;
   forgetHost(pid: number): void;
-  /** Holds a name of 1 to 106 bytes among the machine's processes; -1 where another one does. See native/addon/claim.h. */
+  /**
+   * Claims a name of 1 to 106 bytes among the machine's processes. Returns a descriptor, or -1 if the name is taken;
+   * see native/addon/claim.h.
+   */
   claim(name: string): number;
   releaseClaim(descriptor: number): void;
-  /** How a child has ended; null when it has not, within so many ms (100 at most). */
+  /** Waits up to `within` ms (100 at most) for a child to end, and tells how; null if the child still runs. */
   processEnd(pid: number, within: number): { code: number | null; signal: number | null } | null;
 }
 
-// Tests load the parts that were built with sanitizers.
-const build: URL =
-  process.env.PKCS11_HA_NATIVE === undefined
-    ? new URL('../../../build/Release/', import.meta.url)
-    : pathToFileURL(`${process.env.PKCS11_HA_NATIVE}/`);
+// Lets tests load the native parts that were built with sanitizers.
+const folder = process.env.PKCS11_HA_NATIVE;
+const require = createRequire(import.meta.url);
 
-export const addon: Addon = createRequire(import.meta.url)(fileURLToPath(new URL('pkcs11_ha.node', build))) as Addon;
+export const addon: Addon = require(folder === undefined ? '#addon' : join(folder, 'pkcs11_ha.node')) as Addon;
 
-/** The executable that loads a member's library. */
-export const hostExecutable: string = fileURLToPath(new URL('pkcs11-ha-host', build));
+/** Path of the executable that loads a member's library. */
+export const hostExecutable: string = folder === undefined ? require.resolve('#host') : join(folder, 'pkcs11-ha-host');

@@ -1,7 +1,7 @@
-/** Variables that begin like this hold what was typed, for this process alone: no program that it starts gets them. */
+/** Prefix of variables that hold typed secrets for this process; programs that it starts do not get them. */
 export const OWN_PREFIX = 'PKCS11_HA_OWN_';
 
-/** The environment for a program that is started: without those, and without others that are named. */
+/** Makes the environment for a program to be started: without variables of OWN_PREFIX and without the hidden ones. */
 export function environmentFor(more: Readonly<Record<string, string>>, hidden: readonly string[]): NodeJS.ProcessEnv {
   const entries = Object.entries({ ...process.env, ...more });
   return Object.fromEntries(entries.filter(([name]) => !name.startsWith(OWN_PREFIX) && !hidden.includes(name)));

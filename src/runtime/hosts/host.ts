@@ -9,26 +9,26 @@ import { environmentFor } from './environment.js';
 import { receiveAll } from './inbox.js';
 
 const writer = new Writer();
-/** A host whose channel has ended is gone so soon (ms), if it is. */
+/** Time that a host whose channel has ended gets to exit, before its end is described (ms). */
 const END_WITHIN = 5;
-/** See native/common/shutdown_signal.h. */
+/** Signal that tells a host to leave; see native/common/shutdown_signal.h. */
 const SHUTDOWN_SIGNAL = 'SIGUSR2';
 
 const signalNames: ReadonlyMap<number, string> = new Map(
   Object.entries(constants.signals).map(([name, value]) => [value, name]),
 );
 
-/** What a host needs of the process around it. */
+/** Callbacks and settings that a host gets from the process around it. */
 export interface HostSurroundings {
-  /** Variables of the application's environment that no host may see: where PINs come from. */
+  /** Environment variables that no host may see, because PINs come from them. */
   readonly hidden: readonly string[];
   printed(member: string, text: string): void;
-  /** Something has come or ended: step the tasks. */
+  /** Steps the tasks, after a message has arrived or the host has ended. */
   moved(): void;
   forget(host: HostProcess): void;
 }
 
-/** One member's host process, and the channel to it. */
+/** Host process of a member, with the channel to it. */
 export class HostProcess implements HostLink {
   readonly channel: NativeChannel = new addon.Channel();
   readonly #listener: HostListener;
@@ -55,7 +55,7 @@ export class HostProcess implements HostLink {
     if (!isMainThread && pid !== undefined) addon.noteHost(pid);
     this.#child.once('exit', () => {
       if (!isMainThread && pid !== undefined) addon.forgetHost(pid);
-      // Usually the channel has told already; not if a child of the library's holds its other end.
+      // Usually the channel has ended before; not if a child process of the library holds its other end.
       this.#exited = true;
       surroundings.moved();
     });
@@ -73,11 +73,11 @@ export class HostProcess implements HostLink {
   send(id: number, deadline: number, job: Job, epoch: number): boolean {
     if (this.#hasEnded) return true;
     writeJob(writer, id, deadline, job, epoch);
-    // The secret of a job is one that this runtime made.
+    // Casts safely: only this runtime makes the secrets of jobs.
     return this.channel.send(writer.bytes, writer.length, job.secret as NativeSecret | undefined) !== 1;
   }
 
-  /** Tells what has come since; true if there was anything. */
+  /** Passes arrived replies, and the host's end, to the listener; returns true if there was anything. */
   drain(): boolean {
     if (this.#hasEnded) return false;
     const hasMoved = receiveAll(this.channel, (reply) => this.#listener.replied(reply));

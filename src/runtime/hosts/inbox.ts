@@ -1,9 +1,10 @@
 import { type JobReply, readReply } from '../../spec/job.js';
 import type { NativeChannel } from './addon.js';
 
+/** Length of the size field before each packet (bytes). */
 const SIZE = 4;
 
-/** Hands over the replies that have come; true if there were any. What they hold is theirs to keep. */
+/** Hands over the replies that have arrived, and returns true if there were any. Their bytes are copies. */
 export function receiveAll(channel: NativeChannel, replied: (reply: JobReply) => void): boolean {
   const { inbox } = channel;
   let hasMoved = false;
@@ -12,13 +13,13 @@ export function receiveAll(channel: NativeChannel, replied: (reply: JobReply) =>
     for (let at = 0; at < length; ) {
       const size = inbox.readUInt32LE(at);
       at += SIZE;
-      // The inbox is written to again: what is read from it is copied.
+      // Copies from the inbox, which the next receive overwrites.
       if (size === 0) replied(readReply(channel.takeLarge()));
       else replied(readReply(inbox, at, at + size));
       at += size;
     }
     hasMoved ||= length > 0;
-    // More is there only where the inbox was full.
+    // If the inbox was less than half full, no packets are left in the channel.
     if (length < inbox.length / 2) return hasMoved;
   }
 }

@@ -2,14 +2,14 @@ import type { GroupEvent } from '../../core/base/event.js';
 import type { LogConfig } from '../../core/configuration/configuration.js';
 import { LogFile } from './log-file.js';
 
-/** After so many events the log is written at once: a program that only calls synchronously has no event loop. */
+/** Number of waiting events that are written at once: a program with synchronous calls only has no event loop. */
 const LONGEST_BATCH = 100;
-/** How many events are kept while the log cannot be written. */
+/** Maximum number of events kept while the log cannot be written. */
 const MOST_WAITING = 1000;
-/** How soon it is tried again (ms). */
+/** Interval between tries to write a log that could not be written (ms). */
 const RETRY_AFTER = 1000;
 
-// One listener for all logs: Node.js takes more than ten of them for a leak.
+// Shares one exit listener among all logs: Node.js warns of a leak above ten listeners.
 const openLogs = new Set<HaLog>();
 
 function flushAll(): void {
@@ -17,14 +17,14 @@ function flushAll(): void {
 }
 
 interface Waiting {
-  /** As Date.now() gives it. */
+  /** Time of the event, as Date.now() gave it (ms). */
   readonly wallTime: number;
   readonly event: GroupEvent | { readonly type: 'lost'; readonly events: number };
 }
 
 /**
- * What happened to a group, as JSON lines in a file: `{"time":…,"group":…,"pid":…,"type":…,…}`. It is written between
- * calls, keeps no process alive, and a log that cannot be written disturbs nobody: one warning, and it is tried again.
+ * Log of a group's events, as JSON lines in a file: `{"time":…,"group":…,"pid":…,"type":…,…}`. Lines are written
+ * between calls, and the log keeps no process alive. If the file cannot be written, the log warns once and tries again.
  */
 export class HaLog {
   readonly #config: LogConfig;
@@ -38,14 +38,14 @@ export class HaLog {
   #hasWarned: boolean = false;
   #isClosed: boolean = false;
 
-  /** `group` is the group's label. Nothing is opened before the first event. */
+  /** Takes the group's label. Opens the file at the first event. */
   constructor(config: LogConfig, group: string) {
     this.#config = config;
     this.#group = group;
     this.#file = new LogFile(config, (error) => this.#warn('rotated', error));
   }
 
-  /** Notes an event, at a time that Date.now() gave. What hosts print may hold anything, and is left out. */
+  /** Notes an event, at a time that Date.now() gave. Leaves out hosts' output, which may hold anything. */
   write(event: GroupEvent, wallTime: number): void {
     if (event.type === 'output' || this.#isClosed) return;
     if (openLogs.size === 0) process.on('exit', flushAll);
@@ -60,7 +60,7 @@ export class HaLog {
     else this.#schedule();
   }
 
-  /** Writes what waits, now. */
+  /** Writes the waiting events now. */
   flush(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
@@ -81,7 +81,7 @@ export class HaLog {
     if (this.#waiting.length > 0) this.#schedule();
   }
 
-  /** Writes what waits, and closes the file. Events that come later are left out. */
+  /** Writes the waiting events and closes the file. Later events are left out. */
   close(): void {
     if (this.#isClosed) return;
     this.flush();
@@ -92,7 +92,7 @@ export class HaLog {
     if (openLogs.size === 0) process.off('exit', flushAll);
   }
 
-  /** A gap is said, before what came after it. */
+  /** Writes the number of lost events, before the first event after the gap. */
   #tellLost(): void {
     const wallTime = this.#waiting[0]?.wallTime;
     if (this.#lost === 0 || wallTime === undefined) return;
@@ -114,7 +114,7 @@ export class HaLog {
     this.#hasWarned = true;
     const code = (error as NodeJS.ErrnoException).code ?? 'unknown';
     process.emitWarning(
-      `log.file: ${this.#config.file} cannot be ${what} (${code}); it is tried again, without another warning`,
+      `log.file: ${this.#config.file} cannot be ${what} (${code}); trying again, without another warning`,
     );
   }
 }

@@ -3,19 +3,19 @@ import { resolve } from 'node:path';
 import type { LogConfig } from '../../core/configuration/configuration.js';
 import { FileLock, isSameFile, statOf } from '../processes/file-lock.js';
 
-// Not waiting: opening a pipe that nobody reads would stop the application.
+// Opens without waiting (O_NONBLOCK): a pipe without a reader would stop the application.
 const FLAGS = constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NONBLOCK | constants.O_NOCTTY;
 
 interface OpenFile {
   readonly descriptor: number;
   readonly stat: BigIntStats;
-  /** Its last line was cut short, because the disk is full. */
+  /** True if the disk was full and cut the last line short. */
   isTorn: boolean;
 }
 
 /**
- * A file that lines are appended to, by several processes at once, and that is moved out of the way when it is full:
- * to FILE.1, what was there to FILE.2, and so on.
+ * File that several processes append lines to at once. A full file is moved to FILE.1, the former FILE.1 to FILE.2, up
+ * to the configured number of old files.
  */
 export class LogFile {
   readonly #path: string;
@@ -24,25 +24,25 @@ export class LogFile {
   readonly #notRotated: (error: unknown) => void;
   #open: OpenFile | undefined;
 
-  /** `notRotated` is told when a full file cannot be moved; lines go on being appended to it. */
+  /** Calls `notRotated` when a full file cannot be moved; lines are still appended to that file. */
   constructor({ file, maxSize, keep }: LogConfig, notRotated: (error: unknown) => void) {
-    // An application may change its folder later.
+    // Resolves the path now: the application may change its working directory later.
     this.#path = resolve(file);
     this.#maxSize = maxSize;
     this.#keep = keep;
     this.#notRotated = notRotated;
   }
 
-  /** Appends a line, which has its line end; throws what the file system says, and then the line is not there. */
+  /** Appends a line, which includes its line end. Throws the file system's error if the line was not written. */
   append(line: string): void {
     const length = Buffer.byteLength(line);
     const found = statOf(this.#path);
-    // Others rotate too: what is open may be FILE.1 by now.
+    // Compares with the path: another process may have moved the open file to FILE.1.
     if (!isSameFile(found, this.#open?.stat)) this.close();
     if (this.#isFull(found, length)) this.#rotate(length);
     this.#open ??= this.#reopen();
     const bytes = Buffer.from(this.#open.isTorn ? `\n${line}` : line);
-    // One write a line: with O_APPEND nobody else's can come in between.
+    // Writes each line with one call: O_APPEND keeps other processes' lines out of it.
     const written = writeSync(this.#open.descriptor, bytes);
     this.#open.isTorn = written < bytes.length;
     if (this.#open.isTorn) throw Object.assign(new Error('a line was cut short'), { code: 'ENOSPC' });
@@ -59,7 +59,9 @@ export class LogFile {
     return { descriptor, stat: fstatSync(descriptor, { bigint: true }), isTorn: false };
   }
 
-  /** An empty file takes any line; what is no file, a terminal or a pipe, is never full. */
+  /**
+   * Tells whether a line would exceed the maximum size. An empty file takes any line; a terminal or pipe is never full.
+   */
   #isFull(stat: BigIntStats | undefined, length: number): boolean {
     return stat?.isFile() === true && stat.size > 0n && Number(stat.size) + length > this.#maxSize;
   }
@@ -67,10 +69,10 @@ export class LogFile {
   #rotate(length: number): void {
     try {
       const lock = FileLock.take(`${this.#path}.lock`);
-      // Another is at it: this line still goes to the full file, rather than wait.
+      // While another process rotates, this line goes to the full file instead of waiting.
       if (lock === undefined) return;
       try {
-        // It may have been done before the lock was had.
+        // Checks again: another process may have rotated before this one got the lock.
         if (this.#isFull(statOf(this.#path), length)) this.#shift(lock);
       } finally {
         lock.release();
@@ -87,7 +89,7 @@ export class LogFile {
       return;
     }
     for (let number = this.#keep; number >= 1; number -= 1) {
-      // Whoever took the lock away has rotated: another step would move one file over another.
+      // If another process took the lock away, it has rotated: a further step would overwrite a file.
       if (!lock.isHeld) return;
       move(number === 1 ? this.#path : `${this.#path}.${number - 1}`, `${this.#path}.${number}`);
     }
@@ -98,7 +100,7 @@ function move(from: string, to: string): void {
   try {
     renameSync(from, to);
   } catch (error) {
-    // Not so many old files yet.
+    // Ignores ENOENT: fewer old files exist than may be kept.
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
   }
 }

@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { type BigIntStats, closeSync, constants, fstatSync, openSync, renameSync, rmSync, statSync } from 'node:fs';
 
-/** What is done under such a lock takes a millisecond: whoever has held it for so long (ms) has died over it. */
+/** Age at which a lock counts as abandoned (ms): work under a lock takes a millisecond, so its holder has died. */
 const OLD_AFTER = 10_000;
 
-/** What is at a path; undefined when nothing is. Inode numbers can be longer than a number is exact. */
+/** Reads the status of a path; undefined if no file is there. Bigint, since inode numbers may exceed exact numbers. */
 export function statOf(path: string): BigIntStats | undefined {
   return statSync(path, { bigint: true, throwIfNoEntry: false });
 }
@@ -13,15 +13,15 @@ export function isSameFile(a: BigIntStats | undefined, b: BigIntStats | undefine
   return a !== undefined && b !== undefined && a.ino === b.ino && a.dev === b.dev;
 }
 
-/** A time in the future is no time that a holder could have written: the clock was set back. */
+/** Tells whether a lock is abandoned. A time far in the future counts too: the clock was set back. */
 function isOld(stat: BigIntStats | undefined): boolean {
   return stat !== undefined && Math.abs(Date.now() - Number(stat.mtimeMs)) > OLD_AFTER;
 }
 
-/** A file that only one can make: whoever has made it may, until it is released. */
+/** Lock among processes by a file that only one process can create; the creator holds the lock until it releases it. */
 export class FileLock {
   readonly #path: string;
-  // Kept open, so that the inode is not given to the lock of another.
+  // Stays open, so that the inode is not reused for another process's lock.
   readonly #descriptor: number;
   readonly #stat: BigIntStats;
 
@@ -31,7 +31,9 @@ export class FileLock {
     this.#stat = fstatSync(this.#descriptor, { bigint: true });
   }
 
-  /** Takes the lock, or removes one that was left behind; undefined when another has it. Nothing is waited for. */
+  /**
+   * Takes the lock without waiting, and removes an abandoned one first; undefined if another process holds the lock.
+   */
   static take(path: string): FileLock | undefined {
     for (let tries = 0; tries < 2; tries += 1) {
       try {
@@ -44,7 +46,7 @@ export class FileLock {
     return undefined;
   }
 
-  /** False when it was taken away, because this process was stopped for long. */
+  /** True while this process holds the lock. A lock can be taken away while the process is stopped for long. */
   get isHeld(): boolean {
     return isSameFile(statOf(this.#path), this.#stat);
   }
@@ -58,7 +60,10 @@ export class FileLock {
   }
 }
 
-/** Moved first, which only one can do: else two that found it old would remove the lock that one of them made since. */
+/**
+ * Removes an abandoned lock; returns false if the lock turned out to be new. Moves the file first, which only one
+ * process can do: otherwise a second process could remove the lock that the first has just made.
+ */
 function discard(path: string): boolean {
   const aside = `${path}.${randomBytes(6).toString('hex')}`;
   try {

@@ -1,28 +1,28 @@
 import { createHook, executionAsyncId, executionAsyncResource } from 'node:async_hooks';
 import type { CallerContext, CallerContexts } from '../../core/sessions/caller-context.js';
 
-const own = Symbol('pkcs11-ha flow');
+const own = Symbol('pkcs11-ha caller context');
 
 type Resource = { [own]?: RunningContext };
 
-/** A flow, and where it was last seen to begin something. */
+/** Caller context, with the place where it last began a call. */
 class RunningContext implements CallerContext {
   pending: number = 0;
   execution: number = 0;
-  /** Something was awaited there since: what comes next in the same place is its caller's code. */
+  /** True if code in that place has awaited since: later code in the same place is the caller's. */
   isLeft: boolean = false;
 }
 
 /**
- * Flows by what Node.js knows of asynchronous work: whatever a piece of code awaits or sets up goes on in its flow.
+ * Caller contexts from Node.js's asynchronous resources: work that code awaits or sets up continues in its context.
  *
- * An async function runs in its caller's place until its first await, so that the caller would seem to be of the flow that
- * was begun in it. An await makes a promise: from then on, in that place, it is the caller again who runs.
+ * An async function runs in its caller's place until its first await, so the caller would seem to belong to the context
+ * that began there. An await creates a promise: from then on the caller runs in that place again.
  */
 class AsyncCallerContexts implements CallerContexts {
   #users = 0;
-  /** The caller's flow, for as long as a call of it begins: what that sets up itself is none of the caller's awaits. */
-  #calling: { flow: CallerContext | undefined } | undefined;
+  /** Caller's context while its call begins: promises that the call itself creates are not the caller's awaits. */
+  #calling: { context: CallerContext | undefined } | undefined;
   readonly #hook = createHook({
     init: (_id: number, type: string, _trigger: number, resource: object): void => {
       const context = (executionAsyncResource() as Resource)[own];
@@ -32,7 +32,7 @@ class AsyncCallerContexts implements CallerContexts {
     },
   });
 
-  /** Watches from now on: while it does, every promise of the process costs a fraction of a microsecond more. */
+  /** Starts watching. Meanwhile every promise of the process costs a fraction of a microsecond more. */
   use(): void {
     this.#users += 1;
     if (this.#users === 1) this.#hook.enable();
@@ -43,10 +43,10 @@ class AsyncCallerContexts implements CallerContexts {
     if (this.#users === 0) this.#hook.disable();
   }
 
-  /** Begins a call in the flow that is running now. */
+  /** Begins a call in the context that is running now. */
   call<T>(begin: () => T): T {
     const outer = this.#calling;
-    this.#calling = { flow: this.#running() };
+    this.#calling = { context: this.#running() };
     try {
       return begin();
     } finally {
@@ -55,7 +55,7 @@ class AsyncCallerContexts implements CallerContexts {
   }
 
   current(): CallerContext | undefined {
-    return this.#calling === undefined ? this.#running() : this.#calling.flow;
+    return this.#calling === undefined ? this.#running() : this.#calling.context;
   }
 
   #running(): CallerContext | undefined {
@@ -71,10 +71,10 @@ class AsyncCallerContexts implements CallerContexts {
     context.execution = executionAsyncId();
     context.isLeft = false;
     resource[own] = context;
-    if (this.#calling !== undefined) this.#calling.flow = context;
+    if (this.#calling !== undefined) this.#calling.context = context;
     return context;
   }
 }
 
-/** One for the process: all its PKCS#11 applications run in the same flows. */
+/** Caller contexts of the process, shared by all its PKCS#11 applications. */
 export const callerContexts: AsyncCallerContexts = new AsyncCallerContexts();

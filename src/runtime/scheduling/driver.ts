@@ -5,31 +5,31 @@ import type { HostProcess } from '../hosts/host.js';
 import { monotonicNow } from './clock.js';
 import { Scheduler } from './scheduler.js';
 
-/**
- * How long a synchronous wait spins before it sleeps (µs): longer than short waits have been, and hardly at all where
- * even those take long. To sleep makes a wait longer: so it is the short ones that tell.
- */
+/** Spin of a synchronous wait before it sleeps, while recent waits were short (µs): sleeping makes a wait longer. */
 const LONGEST_SPIN = 500;
+/** Spin of a synchronous wait before it sleeps, if recent waits outlast the longest spin (µs). */
 const SHORTEST_SPIN = 50;
+/** Share of a shorter wait in the running estimate: short waits show what is possible, so they count more. */
 const GAIN_OF_SHORTER = 1 / 4;
+/** Share of a longer wait in the running estimate. */
 const GAIN_OF_LONGER = 1 / 64;
+/** Longest delay that setTimeout takes (ms). */
 const LONGEST_TIMER = 0x7fff_ffff;
 
 /**
- * Drives the tasks of a group: the event loop steps them when a channel has something or time has come; a synchronous
- * call steps them itself until its own task is done. Before anything may be judged late, what has come is taken in
- * (Rule 2).
+ * Drives the tasks of a group. The event loop steps them when a channel has a message or a time is due; a synchronous
+ * call steps them itself until its own task has ended. Channels are drained before anything is judged late (Rule 2).
  */
 export class Driver {
-  /** Those whose channels are read. */
+  /** Hosts whose channels are read. */
   readonly #hosts = new Set<HostProcess>();
   readonly #scheduler = new Scheduler(monotonicNow);
   #timer: NodeJS.Timeout | undefined;
   #timerAt: number = FOREVER;
   #calls: number = 0;
-  /** How long short synchronous waits have been (µs). */
+  /** Running estimate of a short synchronous wait (µs). */
   #shortWait: number = SHORTEST_SPIN;
-  /** Tasks that callers wait for. */
+  /** Started tasks that callers wait for. */
   readonly #awaited = new FreeList<Running<unknown>>();
   #idle: (() => void) | undefined;
 
@@ -37,7 +37,7 @@ export class Driver {
     return this.#hosts;
   }
 
-  /** The tasks that callers wait for. */
+  /** Lists the tasks that callers wait for. */
   awaited(): Running<unknown>[] {
     return [...this.#awaited.all()];
   }
@@ -59,9 +59,9 @@ export class Driver {
     return this.#scheduler.alarm();
   }
 
-  /** What a started task gives at its end; an aborted one rejects with the signal's reason. */
+  /** Resolves with the result of a started task; if the signal aborts, cancels the task and rejects with its reason. */
   resultOf<T>(running: Running<T>, signal?: AbortSignal): Promise<T> {
-    // Not an async function, and one promise: this is what every call passes through.
+    // Creates one promise and no async function: every call passes through this code.
     return new Promise<T>((resolve, reject) => {
       this.#stepDrained();
       if (running.completed) {
@@ -75,10 +75,10 @@ export class Driver {
       };
       signal?.addEventListener('abort', abort, { once: true });
       this.hold();
-      const place = this.#awaited.add(running);
+      const index = this.#awaited.add(running);
       const wake = (): void => {
-        if (this.#awaited.at(place) !== running) return;
-        this.#awaited.remove(place);
+        if (this.#awaited.at(index) !== running) return;
+        this.#awaited.remove(index);
         signal?.removeEventListener('abort', abort);
         endPromise(running, resolve, reject);
         this.release();
@@ -88,7 +88,7 @@ export class Driver {
     });
   }
 
-  /** The same on this thread, with whatever the task depends on; the event loop waits meanwhile. */
+  /** Steps all tasks on this thread until a started task has ended, and returns its result; the event loop waits. */
   finish<T>(running: Running<T>): T {
     while (!running.completed) {
       this.#stepDrained();
@@ -97,24 +97,24 @@ export class Driver {
       this.#waitFor(wait);
       this.#drain();
     }
-    // What the monitor has due gets its slice, since a synchronous program has no event loop to give it one.
+    // Steps background tasks that are due: a synchronous program has no event loop to step them.
     this.#stepDrained();
     this.setTimer();
     return endOf(running);
   }
 
-  /** Something has come, or time has: steps the tasks and sees to being called again. */
+  /** Drains the channels, steps the tasks, and sets the timer for the next due time. */
   move(): void {
     this.#drain();
     this.#scheduler.step();
     this.setTimer();
   }
 
-  /** Sees to being called when the next thing is due. */
+  /** Sets the timer for the next due time. */
   setTimer(): void {
     const { dueAt } = this.#scheduler;
     if (dueAt === this.#timerAt) return;
-    // A timer that comes too early costs less than setting a new one for every call.
+    // Keeps a timer that fires too early: setting a new one for every call costs more.
     if (this.#timer !== undefined && this.#timerAt <= dueAt) return;
     clearTimeout(this.#timer);
     this.#timer = undefined;
@@ -131,12 +131,12 @@ export class Driver {
     if (this.#calls === 0) this.#timer.unref();
   }
 
-  /** Time does not step the tasks any more. */
+  /** Stops the timer; time no longer steps the tasks. */
   stop(): void {
     clearTimeout(this.#timer);
   }
 
-  /** Only calls under way keep the process alive: an idle group does not. */
+  /** Keeps the process alive while a call is under way; an idle group does not. */
   hold(): void {
     this.#calls += 1;
     if (this.#calls > 1) return;
@@ -160,7 +160,7 @@ export class Driver {
     });
   }
 
-  /** Waits on this thread until something has come, or so long (ms). */
+  /** Waits on this thread until a channel is readable, for at most `time` (ms). */
   #waitFor(time: number): void {
     const startedAt = monotonicNow();
     const channels = [...this.#hosts].map((host) => host.channel);
@@ -173,7 +173,7 @@ export class Driver {
     for (const host of [...this.#hosts]) host.drain();
   }
 
-  /** Steps; and before anything that is due may be judged, takes in what has come. */
+  /** Steps the tasks. If something is due, drains the channels first (Rule 2). */
   #stepDrained(): void {
     if (this.#scheduler.dueAt <= monotonicNow()) this.#drain();
     this.#scheduler.step();

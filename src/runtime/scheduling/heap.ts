@@ -1,10 +1,10 @@
-/** Something that is due at a time; the heap keeps its place in `slot`. */
+/** Item that is due at a time (ms of the clock); the heap keeps its index in `slot`, -1 outside. */
 export interface Due {
   dueAt: number;
   slot: number;
 }
 
-/** The earliest first, with removal from anywhere: most waits end before their time. */
+/** Binary heap of due items, earliest first. Items can be removed from anywhere: most waits end before their time. */
 export class DueHeap<D extends Due> {
   readonly #items: D[] = [];
 

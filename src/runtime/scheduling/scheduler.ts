@@ -12,7 +12,7 @@ import { type Due, DueHeap } from './heap.js';
 
 const NOTHING: readonly Signal[] = [];
 
-/** A started task, and its place in the scheduler. */
+/** Started task, with its state in the scheduler. */
 class Execution<T> extends Running<T> implements Waiter, Due {
   readonly task: Task<T>;
   private readonly scheduler: Scheduler;
@@ -77,85 +77,85 @@ interface Expiring extends Due {
 }
 
 /**
- * Steps tasks from messages and time (Rule 1). It waits for nothing itself: who drives it, the event loop or
- * a synchronous call, tells it what has come and asks when it has to be stepped next.
+ * Steps tasks from messages and time (Rule 1). The scheduler itself never waits: its driver, the event loop or a
+ * synchronous call, delivers messages and asks when to step next.
  */
 export class Scheduler {
-  readonly #dues = new DueHeap<Expiring>();
-  readonly #now: () => number;
-  #ready: Execution<unknown>[] = [];
-  #stepping: boolean = false;
+  private readonly dues = new DueHeap<Expiring>();
+  private readonly now: () => number;
+  private readyTasks: Execution<unknown>[] = [];
+  private isStepping: boolean = false;
 
   constructor(now: () => number) {
-    this.#now = now;
+    this.now = now;
   }
 
-  /** When something is due next (ms of the clock); FOREVER when nothing is. */
+  /** Next due time (ms of the clock); FOREVER if nothing is due. */
   get dueAt(): number {
-    return this.#ready.length > 0 ? this.#now() : (this.#dues.first?.dueAt ?? FOREVER);
+    return this.readyTasks.length > 0 ? this.now() : (this.dues.first?.dueAt ?? FOREVER);
   }
 
   start<T>(task: Task<T>): Running<T> {
     const execution = new Execution(task, this);
-    this.#advance(execution as Execution<unknown>);
+    this.advance(execution as Execution<unknown>);
     return execution;
   }
 
   alarm(): Alarm {
-    return new ScheduledAlarm(this.#dues);
+    return new ScheduledAlarm(this.dues);
   }
 
   ready(execution: Execution<unknown>): void {
     if (execution.isReady || execution.ended !== undefined) return;
     execution.isReady = true;
-    this.#ready.push(execution);
+    this.readyTasks.push(execution);
   }
 
   cancel(execution: Execution<unknown>, reason: unknown): void {
     if (execution.ended !== undefined) return;
-    this.#forget(execution);
+    this.forget(execution);
     execution.ended = { ok: false, error: reason };
     execution.task.return(undefined);
     execution.complete();
   }
 
-  /** Steps what is ready and what has become due by now. */
+  /** Steps the tasks that are ready or due by now. */
   step(): void {
-    if (this.#stepping) return;
-    this.#stepping = true;
+    if (this.isStepping) return;
+    this.isStepping = true;
     try {
-      this.#stepReady();
-      const now = this.#now();
-      for (let due = this.#dues.first; due !== undefined && due.dueAt <= now; due = this.#dues.first) {
-        this.#dues.remove(due);
+      this.stepReady();
+      const now = this.now();
+      for (let due = this.dues.first; due !== undefined && due.dueAt <= now; due = this.dues.first) {
+        this.dues.remove(due);
         due.expire();
-        this.#stepReady();
+        this.stepReady();
       }
     } finally {
-      this.#stepping = false;
+      this.isStepping = false;
     }
   }
 
-  #stepReady(): void {
-    while (this.#ready.length > 0) {
-      const batch = this.#ready;
-      this.#ready = [];
+  private stepReady(): void {
+    while (this.readyTasks.length > 0) {
+      const batch = this.readyTasks;
+      this.readyTasks = [];
       for (const execution of batch) {
         execution.isReady = false;
-        if (execution.ended === undefined) this.#advance(execution);
+        if (execution.ended === undefined) this.advance(execution);
       }
     }
   }
 
   /** Runs a task until it has to wait. */
-  #advance(execution: Execution<unknown>): void {
-    this.#forget(execution);
+  private advance(execution: Execution<unknown>): void {
+    this.forget(execution);
     for (;;) {
       let result: IteratorResult<Wait, unknown>;
       try {
         result = execution.task.next();
       } catch (error) {
-        // A task that was ended while it ran has its end already.
+        // Keeps an end that was set while the task ran.
         execution.ended ??= { ok: false, error };
         execution.complete();
         return;
@@ -166,26 +166,26 @@ export class Scheduler {
         execution.complete();
         return;
       }
-      if (this.#wait(execution, result.value)) return;
+      if (this.wait(execution, result.value)) return;
     }
   }
 
-  /** False when there is nothing to wait for. */
-  #wait(execution: Execution<unknown>, wait: Wait): boolean {
+  /** Registers what a task waits for. Returns false if the wait is over already. */
+  private wait(execution: Execution<unknown>, wait: Wait): boolean {
     for (const signal of wait.signals) if (signal.completed) return false;
-    if (wait.until !== FOREVER && wait.until <= this.#now()) return false;
+    if (wait.until !== FOREVER && wait.until <= this.now()) return false;
     for (const signal of wait.signals) signal.add(execution);
     execution.waitsFor = wait.signals;
     if (wait.until !== FOREVER) {
       execution.dueAt = wait.until;
-      this.#dues.add(execution);
+      this.dues.add(execution);
     }
     return true;
   }
 
-  #forget(execution: Execution<unknown>): void {
+  private forget(execution: Execution<unknown>): void {
     for (const signal of execution.waitsFor) signal.remove(execution);
     execution.waitsFor = NOTHING;
-    this.#dues.remove(execution);
+    this.dues.remove(execution);
   }
 }

@@ -18,8 +18,7 @@ function der(tag: number, ...contents: readonly Uint8Array[]): Buffer {
 }
 
 const ecPublicKey = Buffer.from('06072a8648ce3d0201', 'hex');
-// Edwards keys name their curve by a string or an identifier, which differs from token to token; the length of
-// the point tells which it is.
+// Maps the point's length to the OID of the Edwards curve: tokens name the curve in different ways.
 const edwards: ReadonlyMap<number, string> = new Map([
   [32, '06032b6570'],
   [57, '06032b6571'],
@@ -27,12 +26,12 @@ const edwards: ReadonlyMap<number, string> = new Map([
 
 const dsaPublicKey = Buffer.from('06072a8648ce380401', 'hex');
 
-/** A DER integer that is not negative. */
+/** Encodes a non-negative DER integer. */
 function derInteger(bytes: Uint8Array): Buffer {
   return der(0x02, (bytes[0] ?? 0x80) >= 0x80 ? Uint8Array.of(0) : new Uint8Array(), bytes);
 }
 
-/** The key as a SubjectPublicKeyInfo (RFC 5280, section 4.1; RFC 3279; RFC 5480; RFC 8410). */
+/** Builds a key from a SubjectPublicKeyInfo (RFC 5280, section 4.1; RFC 3279; RFC 5480; RFC 8410). */
 function publicKeyOf({ keyType, params, point, prime, subprime, base }: PublicMaterial): KeyObject | undefined {
   let algorithm = der(0x30, Buffer.from(edwards.get(point.length) ?? '', 'hex'));
   if (keyType === CKK.ec) algorithm = der(0x30, ecPublicKey, params);
@@ -50,7 +49,7 @@ function publicKeyOf({ keyType, params, point, prime, subprime, base }: PublicMa
   }
 }
 
-/** Checks a signature as core's port asks for it; undefined for a curve that OpenSSL does not know. */
+/** Verifies a signature, for core's port; undefined for a curve that OpenSSL does not know. */
 export function verifySignature(
   material: PublicMaterial,
   message: Uint8Array,

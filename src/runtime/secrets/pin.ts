@@ -5,10 +5,12 @@ import { InputError } from '../../spec/input.js';
 import { addon, type NativeSecret } from '../hosts/addon.js';
 import { environmentFor } from '../hosts/environment.js';
 
+/** Time limit of a PIN command (ms). */
 const COMMAND_TIMEOUT = 30_000;
+/** Longest PIN (bytes). */
 const LONGEST_PIN = 255;
 
-/** The PIN could not be had; the message never holds any of it. */
+/** Error for a PIN that cannot be read. The message never contains the PIN or a part of it. */
 export class PinError extends Error {
   constructor(message: string) {
     super(message);
@@ -48,7 +50,7 @@ function failedCommand(program: string, error: unknown): PinError {
   return new PinError(`pin.command: ${program} failed (${why})`);
 }
 
-/** The program is waited for beside everything else. */
+/** Reads a PIN's bytes; the event loop goes on while a program runs. */
 async function fetchBytes(reference: PinReference): Promise<Buffer> {
   if (reference.command === undefined) return readBytes(reference);
   const [program = '', ...args] = argumentsOf(reference.command);
@@ -66,7 +68,7 @@ function argumentsOf(command: PinReference['command']): readonly string[] {
   return typeof command === 'string' ? ['/bin/sh', '-c', command] : (command ?? []);
 }
 
-/** What counts: the first line, without its end. */
+/** Takes the first line, without its end. */
 function lineOf(bytes: Buffer): Buffer {
   const lineEnd = bytes.findIndex((byte) => byte === 0x0a || byte === 0x0d);
   const pin = lineEnd < 0 ? bytes : bytes.subarray(0, lineEnd);
@@ -83,17 +85,17 @@ function guard(bytes: Buffer): NativeSecret {
   }
 }
 
-/** The PIN in guarded memory; what it was read into is wiped. Its line end is no part of it. */
+/** Reads a PIN, without its line end, into guarded memory, and wipes the buffer it was read into. */
 export function readPin(reference: PinReference): NativeSecret {
   return guard(readBytes(reference));
 }
 
-/** The same without waiting for a program here. */
+/** Reads a PIN into guarded memory; the event loop goes on while a program runs. */
 export async function fetchPin(reference: PinReference): Promise<NativeSecret> {
   return guard(await fetchBytes(reference));
 }
 
-/** The PIN as it is, for what has to be written down; whoever asks for it wipes it. */
+/** Reads a PIN into a plain buffer, for writing it to a file; the caller wipes the buffer. */
 export async function fetchPinBytes(reference: PinReference): Promise<Buffer> {
   const bytes = await fetchBytes(reference);
   try {
@@ -103,7 +105,7 @@ export async function fetchPinBytes(reference: PinReference): Promise<Buffer> {
   }
 }
 
-/** A PIN that the application gives itself, as it is; the copy that is made on the way is wiped. */
+/** Copies a PIN that the application passed into guarded memory, and wipes the intermediate copy. */
 export function guardPin(field: string, pin: string | Uint8Array): NativeSecret {
   const bytes = Buffer.from(pin as Uint8Array);
   try {

@@ -4,14 +4,14 @@ import type { SecretRef } from '../../spec/job.js';
 import { addon, type NativeSecret } from '../hosts/addon.js';
 import { fetchPin } from './pin.js';
 
-/** The PINs that an open group knows: all of them are wiped when it is closed. */
+/** PINs that an open group holds; all are wiped when the group closes. */
 export class Secrets implements SecretStore {
   readonly #held = new Set<NativeSecret>();
   readonly #source: PinReference | undefined;
   readonly #moved: () => void;
   #isClosed: boolean = false;
 
-  /** `moved`: something was read, so that tasks have to be stepped. */
+  /** Calls `moved` after a PIN was read, so that tasks are stepped. */
   constructor(source: PinReference | undefined, moved: () => void) {
     this.#source = source;
     this.#moved = moved;
@@ -31,7 +31,7 @@ export class Secrets implements SecretStore {
   }
 
   areEqual(one: SecretRef, other: SecretRef): boolean {
-    // One that was wiped is none any more.
+    // Treats a wiped secret as different: its length is 0, and `equals` would throw.
     return one.length > 0 && other.length > 0 && (one as NativeSecret).equals(other as NativeSecret);
   }
 
@@ -42,7 +42,7 @@ export class Secrets implements SecretStore {
 
   readAgain(): PinReading {
     const reading = new PinReading();
-    // What came from the environment stays what it was.
+    // Completes without a secret: an environment variable does not change.
     if (this.#source === undefined || this.#source.env !== undefined) {
       reading.complete();
       return reading;
@@ -51,9 +51,9 @@ export class Secrets implements SecretStore {
       (secret) => {
         if (this.#isClosed) secret.wipe();
         else reading.secret = this.hold(secret);
-        this.#settle(reading);
+        this.#complete(reading);
       },
-      () => this.#settle(reading),
+      () => this.#complete(reading),
     );
     return reading;
   }
@@ -64,7 +64,7 @@ export class Secrets implements SecretStore {
     this.#held.clear();
   }
 
-  #settle(reading: PinReading): void {
+  #complete(reading: PinReading): void {
     reading.complete();
     if (!this.#isClosed) this.#moved();
   }

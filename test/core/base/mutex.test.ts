@@ -3,7 +3,7 @@ import { Mutex } from '../../../src/core/base/mutex.js';
 import type { Task } from '../../../src/core/base/task.js';
 import { Scheduler } from '../../../src/runtime/scheduling/scheduler.js';
 
-test('whoever waits for its turn longer than it may leaves, and the others keep theirs', () => {
+test('a task that waits for the mutex longer than its limit is refused, and the others keep their order', () => {
   let now = 0;
   const scheduler = new Scheduler(() => now);
   const turns = new Mutex();

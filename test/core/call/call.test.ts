@@ -9,7 +9,7 @@ import { caught, hmac, key, many, objectIn, on, signing, twoTokens } from '../..
 import { type Behaviour, ScriptedToken, World } from '../../support/world.js';
 
 describe('failing over', () => {
-  // Each row: what member a does, and what becomes of it.
+  // Rows: fault of member a, and the state that member a gets.
   test.each([
     ['DEVICE_ERROR', on('C_Sign', { code: ck('CKR_DEVICE_ERROR') }), 'suspect'],
     ['DEVICE_REMOVED', on('C_SignInit', { code: ck('CKR_DEVICE_REMOVED') }), 'suspect'],
@@ -21,7 +21,7 @@ describe('failing over', () => {
     ['MECHANISM_INVALID', on('C_SignInit', { code: ck('CKR_MECHANISM_INVALID') }), 'active'],
     ['a crash', on('C_Sign', { crash: true }), 'down'],
     ['silence', on('C_Sign', { silent: true }), 'suspect'],
-  ] as const)('%s: no call fails', (name, behaviour, state) => {
+  ] as const)('%s on one member: no call fails', (name, behaviour, state) => {
     const { a, b } = twoTokens();
     const world = World.open({ a, b });
     const call = signing(world, objectIn(world));
@@ -31,7 +31,7 @@ describe('failing over', () => {
     const states = world.events.flatMap((event) => (event.type === 'member' && event.member === 'a' ? [event.to] : []));
     expect(states.slice(1).includes(state) || state === 'active').toBe(true);
     if (state === 'active') expect(states.slice(1)).toEqual([]);
-    if (name === 'MECHANISM_INVALID') return; // believed until the member joins again
+    if (name === 'MECHANISM_INVALID') return; // Members without a mechanism keep that mark until they join again.
     a.behave = () => undefined;
     world.pass(5000);
     expect(world.stateOf('a')).toBe('active');
@@ -40,7 +40,7 @@ describe('failing over', () => {
     expect(a.signatures).toBeGreaterThan(before);
   });
 
-  test('whoever fails again and again rests, and its host is replaced all the same once it has failed for good', () => {
+  test('a member that fails again and again rests longer each time, and its host is replaced when probes fail too', () => {
     const { a, b } = twoTokens();
     const world = World.open({ a, b }, { balance: 'primary' });
     const call = signing(world, objectIn(world));
@@ -58,13 +58,13 @@ describe('failing over', () => {
     expect(rests[0]).toBeLessThan(100);
     expect(rests.at(-1)).toBeGreaterThan(2000);
     expect(a.hosts).toBe(1);
-    // Four probes, with pauses of up to 50, 100 and 200 ms.
+    // Allows four probes, with pauses of up to 50, 100 and 200 ms.
     const isDead: Behaviour = (name) => (name === 'C_Sign' || name === 'C_GetSessionInfo' ? deviceError : undefined);
     fail(isDead, () => a.hosts === 2);
     expect(rests.at(-1)).toBeLessThan(400);
   });
 
-  test('never sleeps: the next member is asked in the same instant', () => {
+  test('[Rule 7] failing over never sleeps: the next member is asked in the same instant', () => {
     const { a, b } = twoTokens();
     const world = World.open({ a, b }, { balance: 'primary' });
     const call = signing(world, objectIn(world));
@@ -75,7 +75,7 @@ describe('failing over', () => {
     expect(world.now - started).toBeLessThanOrEqual(a.latency + 4 * b.latency);
   });
 
-  test('a failover is told with its evidence', () => {
+  test('[Rule 3] a failover event names every attempt with its outcome', () => {
     const { a, b } = twoTokens();
     const world = World.open({ a, b }, { balance: 'primary' });
     const call = signing(world, objectIn(world));
@@ -92,7 +92,7 @@ describe('failing over', () => {
 });
 
 describe('judging', () => {
-  test('the caller is told its own faults, and no member is blamed or asked twice', () => {
+  test('an error of the caller is thrown at once, and no member is blamed or asked twice', () => {
     const { a, b } = twoTokens();
     const world = World.open({ a, b });
     const object = objectIn(world);
@@ -104,7 +104,7 @@ describe('judging', () => {
     expect(world.stateOf('a')).toBe('active');
   });
 
-  test('the same ambiguous answer of two members is the request: thrown at once, nobody condemned', () => {
+  test('[Rule 3] an ambiguous code that two members give is thrown at once with both attempts, and both stay active', () => {
     const { a, b } = twoTokens();
     const world = World.open({ a, b });
     const object = objectIn(world);
@@ -119,7 +119,7 @@ describe('judging', () => {
     expect([world.stateOf('a'), world.stateOf('b')]).toEqual(['active', 'active']);
   });
 
-  test('a mechanism that only one member has is a matter of routing, and none has is an error', () => {
+  test('a mechanism that only one member has is routed to it, and one that no member has is an error', () => {
     const { a, b } = twoTokens();
     const world = World.open({ a, b });
     const call = signing(world, objectIn(world));
@@ -134,7 +134,7 @@ describe('judging', () => {
   test.each([
     ['a mechanism that it lacks', on('C_SignInit', { code: ck('CKR_MECHANISM_INVALID') }), 'b lacks the mechanism'],
     ['an ambiguous answer', on('C_Sign', { code: ck('CKR_FUNCTION_FAILED') }), 'C_Sign'],
-  ])('where one member only may do it, %s is said at once', (_name, behaviour, said) => {
+  ])('a call for one member only: %s is reported at once', (_name, behaviour, said) => {
     const { a, b } = twoTokens();
     const world = World.open({ a, b });
     const object = objectIn(world);
@@ -148,7 +148,7 @@ describe('judging', () => {
     many(signing(world, object), 3);
   });
 
-  test('verdicts of the configuration go before the standard ones', () => {
+  test('a verdict in the configuration takes precedence over the standard one', () => {
     const { a, b } = twoTokens();
     const world = World.open({ a, b }, { balance: 'primary', verdicts: { CKR_GENERAL_ERROR: 'caller' } });
     const call = signing(world, objectIn(world));
@@ -158,7 +158,7 @@ describe('judging', () => {
 });
 
 describe('deadlines', () => {
-  test('with everybody away a call ends by its deadline, with the evidence', () => {
+  test('[Rule 2] with all members away a call ends at its deadline, with its attempts', () => {
     const { a, b } = twoTokens();
     const world = World.open({ a, b });
     const object = objectIn(world);
@@ -170,7 +170,7 @@ describe('deadlines', () => {
     expect(new Set(error.attempts.map(({ member }) => member))).toEqual(new Set(['a', 'b']));
   });
 
-  test('a call waits for a member that comes back within its budget', () => {
+  test('[Rule 2] a call waits for a member that comes back before its deadline', () => {
     const { a, b } = twoTokens();
     const world = World.open({ a, b });
     const call = signing(world, objectIn(world));
@@ -182,8 +182,8 @@ describe('deadlines', () => {
   });
 });
 
-describe('attempts that take long', () => {
-  test('a late one gets company, and the first answer wins', () => {
+describe('late attempts', () => {
+  test('[Rule 7] a late attempt gets a second one beside it, and the first answer wins', () => {
     const { a, b } = twoTokens();
     const world = World.open({ a, b }, { balance: 'primary' });
     const call = signing(world, objectIn(world));
@@ -197,7 +197,7 @@ describe('attempts that take long', () => {
     expect(world.group.counters.hedged).toBe(1);
   });
 
-  test('second attempts are a small share of all calls', () => {
+  test('[Rule 7] second attempts stay a small share of all calls', () => {
     const { a, b } = twoTokens();
     const world = World.open({ a, b }, { balance: 'primary', hangAfter: 60_000, attemptTimeout: 5 });
     const object = objectIn(world);
@@ -210,7 +210,7 @@ describe('attempts that take long', () => {
         : undefined;
     };
     for (const token of [a, b]) token.behave = slow;
-    // Every slow call is late, while others show that the members are well.
+    // Makes every slow call late, while quick calls show that the members are well.
     for (let i = 0; i < 300; i += 1) {
       const late = start('slow');
       while (!late.completed) {
@@ -223,7 +223,7 @@ describe('attempts that take long', () => {
     expect(hedged).toBeLessThanOrEqual(16 + calls * 0.05);
   });
 
-  test('a good answer that is still out is waited for when the other is ambiguous', () => {
+  test('if the second attempt gets an ambiguous code, the call waits for the first', () => {
     const { a, b } = twoTokens();
     const world = World.open({ a, b }, { balance: 'primary' });
     const call = signing(world, objectIn(world));
@@ -234,8 +234,8 @@ describe('attempts that take long', () => {
   });
 });
 
-describe('what looks worse than it is', () => {
-  test('one request for a mechanism that is not there takes it from nobody', () => {
+describe('faults that pass', () => {
+  test('a mechanism that all members refused once is tried again at the next call', () => {
     const { a, b } = twoTokens();
     const world = World.open({ a, b });
     const call = signing(world, objectIn(world));
@@ -260,7 +260,7 @@ describe('what looks worse than it is', () => {
     expect(world.now - started).toBeLessThan(100);
   });
 
-  test('sessions that both lose twice while a call is under way are made new twice', () => {
+  test('sessions that both members lose twice during a call are opened again twice', () => {
     const { a, b } = twoTokens();
     const world = World.open({ a, b });
     const call = signing(world, objectIn(world));
@@ -288,7 +288,7 @@ describe('what looks worse than it is', () => {
     expect(world.now).toBeLessThan(500);
   });
 
-  test('a code of lost sessions that a new session and a good login do not mend is the request', () => {
+  test('a code of a lost session that a new session and login do not mend is thrown, and no member is blamed', () => {
     const { a, b } = twoTokens();
     const world = World.open({ a, b });
     const call = signing(world, objectIn(world));
@@ -301,12 +301,12 @@ describe('what looks worse than it is', () => {
   });
 });
 
-describe('logins that are made new', () => {
+describe('renewed logins', () => {
   const sessionLost = (then: Behaviour): Behaviour => {
     return (name, job) => (name === 'C_Sign' ? { code: ck('CKR_SESSION_HANDLE_INVALID') } : then(name, job));
   };
 
-  test('a PIN that is refused then is not tried again', () => {
+  test('[Rule 6] a PIN that is refused at a renewed login is not tried again', () => {
     const { a, b } = twoTokens();
     const world = World.open({ a, b }, { balance: 'primary' });
     const call = signing(world, objectIn(world));
@@ -320,7 +320,7 @@ describe('logins that are made new', () => {
     expect(world.stateOf('a')).toBe('down');
   });
 
-  test('one that hangs does not hold a call up', () => {
+  test('[Rule 10] a renewed login that hangs delays no call', () => {
     const { a, b } = twoTokens();
     const world = World.open({ a, b }, { balance: 'primary', hangAfter: 5000 });
     const call = signing(world, objectIn(world));
@@ -336,10 +336,49 @@ describe('logins that are made new', () => {
   });
 });
 
-describe('a key that cannot be proven to be the same', () => {
+describe('a member that comes back', () => {
+  test('[Rule 10] delays no call by its new host, its login or its probes', () => {
+    const { a, b } = twoTokens();
+    const world = World.open({ a, b });
+    const call = signing(world, objectIn(world));
+    many(call);
+    let crashes = 1;
+    a.behave = (name) => {
+      if (name === 'C_Sign' && crashes-- > 0) return { crash: true };
+      return ['X_Load', 'X_Attach', 'C_Login', 'C_GetSessionInfo'].includes(name) ? { delay: 300 } : undefined;
+    };
+    const loads = (): number => a.calls.filter((name) => name === 'X_Load').length;
+    const before = loads();
+    let longest = 0;
+    for (let i = 0; i < 400; i += 1) {
+      const started = world.now;
+      call();
+      longest = Math.max(longest, world.now - started);
+      world.pass(5);
+    }
+    expect(loads()).toBeGreaterThan(before);
+    expect(longest).toBeLessThan(100);
+    expect(world.stateOf('a')).toBe('active');
+  });
+});
+
+describe('an empty answer of one member', () => {
+  test('[Rule 14] hides no object that another member has', () => {
+    const [blind, b] = [new ScriptedToken('A', [key]), new ScriptedToken('B', [key])];
+    const world = World.open({ blind, b }, { balance: 'primary' });
+    blind.keys = [];
+    const found = world.run(findObjects(world.group, [], world.now + 10_000));
+    expect(found).toHaveLength(1);
+    many(signing(world, objectIn(world)), 5);
+    expect(blind.signatures).toBe(0);
+    expect(b.signatures).toBe(5);
+  });
+});
+
+describe('[Rule 12] another key of the same name', () => {
   const other = { label: 'key', secret: 'other' };
 
-  test('is not used because a token did not say what it could have said', () => {
+  test('is not used although its token fails to give the proof', () => {
     const [a, b] = [new ScriptedToken('A', [key]), new ScriptedToken('B', [other])];
     const world = World.open({ a, b }, { balance: 'roundRobin' });
     const object = objectIn(world);
@@ -352,7 +391,7 @@ describe('a key that cannot be proven to be the same', () => {
     expect(b.signatures).toBe(0);
   });
 
-  test('is not taken for the group’s because the first member did not answer for a moment', () => {
+  test('is not used although the first member fails to give the reference', () => {
     const [a, b] = [new ScriptedToken('A', [key]), new ScriptedToken('B', [other])];
     const world = World.open({ a, b }, { balance: 'roundRobin' });
     const object = objectIn(world);
@@ -366,7 +405,7 @@ describe('a key that cannot be proven to be the same', () => {
     expect(b.signatures).toBe(0);
   });
 
-  test('is used once somebody has put it right', () => {
+  test('is used after the token was given the right key', () => {
     const [a, b] = [new ScriptedToken('A', [key]), new ScriptedToken('B', [other])];
     const world = World.open({ a, b }, { balance: 'roundRobin' });
     const call = signing(world, objectIn(world));

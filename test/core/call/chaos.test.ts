@@ -13,7 +13,7 @@ const hmac = encodeMechanism('m', 'SHA256_HMAC');
 const key = { label: 'key', secret: 'same' };
 const budget = 30_000;
 
-// Codes that say something about the member or its sessions: what the caller gets wrong is not among them.
+// Codes about the member or its sessions; codes for errors of the caller are left out.
 const codes = ['DEVICE_ERROR', 'DEVICE_REMOVED', 'TOKEN_NOT_PRESENT', 'GENERAL_ERROR', 'FUNCTION_FAILED'].concat([
   'SESSION_HANDLE_INVALID',
   'USER_NOT_LOGGED_IN',
@@ -51,7 +51,7 @@ const step = fc.oneof(
   fc.record({ kind: fc.constant('pass' as const), ms: fc.integer({ min: 1, max: 4000 }) }),
 );
 
-test('whatever happens to one member, no call fails or is wrong, and the member comes back', () => {
+test('with random faults of one member no call fails or gives a wrong result, and the member comes back', () => {
   fc.assert(
     fc.property(fc.array(step, { minLength: 1, maxLength: 25 }), (steps) => {
       const [a, b] = [new ScriptedToken('A', [key]), new ScriptedToken('B', [key])];

@@ -5,7 +5,7 @@ import { ck } from '../../../src/spec/constants.js';
 import { caught, hmac, many, objectIn, on, signing, twoTokens } from '../../support/signing.js';
 import { type Behaviour, type Mischief, World } from '../../support/world.js';
 
-describe('requests that end hosts', () => {
+describe('[Rule 8] a request that ends hosts', () => {
   const poison = (mischief: Mischief): Behaviour => {
     return (name, job) => {
       const data = job.steps.at(-1)?.arguments[0];
@@ -18,7 +18,7 @@ describe('requests that end hosts', () => {
   test.each([
     ['crashes', { crash: true }],
     ['hangs', { silent: true }],
-  ] as const)('one that %s every member runs alone in the end', (_name, mischief) => {
+  ] as const)('that %s every member fails alone in quarantine, and other calls succeed', (_name, mischief) => {
     const { a, b } = twoTokens();
     const world = World.open({ a, b });
     const object = objectIn(world);
@@ -38,7 +38,7 @@ describe('requests that end hosts', () => {
 });
 
 describe('the quarantine', () => {
-  test('asks nobody else where one member only may do it', () => {
+  test('of a call for one member only asks no other member', () => {
     const { a, b } = twoTokens();
     const world = World.open({ a, b });
     const object = objectIn(world);
@@ -50,7 +50,7 @@ describe('the quarantine', () => {
     expect(a.signatures).toBe(before);
   });
 
-  test('is tried again when its host does not see the token at first', () => {
+  test('starts another host when its host does not see the token at first', () => {
     const { a, b } = twoTokens();
     const world = World.open({ a, b });
     const object = objectIn(world);
@@ -61,7 +61,7 @@ describe('the quarantine', () => {
     for (const token of [a, b]) {
       token.behave = (name) => {
         if (name === 'C_Sign' && crashes-- > 0) return { crash: true };
-        // Every host that starts after the crashes is blind twice.
+        // Makes every host that starts after the crashes blind twice.
         return name === 'C_GetSlotList' && blind++ < 6 ? { code: ck('CKR_GENERAL_ERROR') } : undefined;
       };
     }

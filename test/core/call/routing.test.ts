@@ -25,7 +25,7 @@ describe('routing', () => {
   const chosen = (members: readonly Numbered[], extra: object = {}): number | undefined =>
     route(members, { ...request, ...extra }, () => false)?.index;
 
-  test('active before standby before those in doubt, and nobody who is down', () => {
+  test('takes an active member before a standby before a suspect one, and never one that is down', () => {
     const [active, standby, suspect, down] = [
       candidate(0, 'active'),
       candidate(1, 'standby'),
@@ -38,12 +38,12 @@ describe('routing', () => {
     expect(chosen([down])).toBeUndefined();
   });
 
-  test('of two the one with less to do', () => {
+  test('takes the member with the lower cost', () => {
     expect(chosen([candidate(0, 'active', { cost: 9 }), candidate(1, 'active', { cost: 2 })])).toBe(1);
     expect(chosen([candidate(0, 'active', { cost: 2 }), candidate(1, 'active', { cost: 9 })])).toBe(0);
   });
 
-  test('the one that was asked last, as long as it has nothing to do and is no worse than others', () => {
+  test('takes the last member again while it is idle and costs no more than others', () => {
     const [other, warm] = [candidate(0, 'active'), candidate(1, 'active')];
     expect(chosen([other, warm])).toBe(0);
     expect(chosen([other, warm], { warm })).toBe(1);
@@ -54,13 +54,13 @@ describe('routing', () => {
     expect(chosen([other, slow], { warm: slow })).toBe(0);
   });
 
-  test('primary takes the first that is there, round robin takes turns', () => {
+  test('balance primary takes the first member that serves, round robin takes each in turn', () => {
     const members = [candidate(0, 'active', { cost: 9 }), candidate(1, 'active')];
     expect(chosen(members, { balance: 'primary' })).toBe(0);
     expect([0, 1, 2, 3].map((turn) => chosen(members, { balance: 'roundRobin', turn }))).toEqual([0, 1, 0, 1]);
   });
 
-  test('not who lacks the mechanism or the object, who is busy or whose host has ended', () => {
+  test('takes no member that lacks the object, is busy or has lost its host', () => {
     const object = {} as never;
     expect(chosen([candidate(0, 'active', { busyUntil: 99 })])).toBeUndefined();
     expect(chosen([candidate(0, 'active', { busyUntil: 11 })])).toBeUndefined();

@@ -27,7 +27,7 @@ log: { file: /var/log/ha.jsonl, maxSize: 1MiB }
 `;
 
 describe('a configuration', () => {
-  test('has what is written, and defaults for the rest', () => {
+  test('has the written values, and defaults for the rest', () => {
     expect(parseConfiguration(good, 'group.yaml')).toMatchObject({
       label: 'linotp',
       serial: undefined,
@@ -61,11 +61,11 @@ describe('a configuration', () => {
     );
   });
 
-  // What is changed in the good one, and what is said of it.
+  // Rows: a text of the valid configuration, its replacement, and the message.
   test.each([
     ['label: linotp', 'label: 5', 'group.yaml: line 1: label: expected a string, got a number'],
     ['label: linotp\n', '', 'group.yaml: line 1: label: expected a string, got undefined'],
-    ['name: hsm2', 'name: hsm1', "line 8: members[1].name: expected a name that no other member has (not 'hsm1')"],
+    ['name: hsm2', 'name: hsm1', "line 8: members[1].name: expected a unique name; another member is named 'hsm1'"],
     ['weight: 2', 'weigth: 2', 'members[0].weigth: unknown setting'],
     ['weight: 2', 'weight: 0', 'line 7: members[0].weight: expected a number from 0.01 to 100, got a number'],
     ['weight: 2', 'lanes: 100', 'line 7: members[0].lanes: expected an integer from 1 to 64, got a number'],
@@ -83,7 +83,7 @@ describe('a configuration', () => {
     [
       '{ file: /run/secrets/pin }',
       '{}',
-      'line 12: pin: expected exactly one of env, file and command; a PIN is never written here',
+      'line 12: pin: expected exactly one of env, file and command; the configuration never holds the PIN itself',
     ],
     [
       'deadline: 5s',
@@ -124,7 +124,7 @@ describe('a configuration', () => {
     expect((thrown as Error).message).toContain(message);
   });
 
-  test('tells all that is wrong at once, and never what a PIN is', () => {
+  test('with several errors is refused with all of them, and never with a PIN', () => {
     const written = good
       .replace('label: linotp', 'label: ""')
       .replace('{ file: /run/secrets/pin }', '{ value: "98765432" }');

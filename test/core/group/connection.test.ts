@@ -8,7 +8,7 @@ import type { Job, JobReply } from '../../../src/spec/job.js';
 const job: Job = { steps: [] };
 const doneWith = (id: number): JobReply => ({ id, status: 'done', results: [] });
 
-/** A connection whose host takes one job at a time; `sent` has the ids in the order in which they were sent. */
+/** Makes a connection whose host takes one job at a time; `sent` has the jobs' ids in order. */
 function connect(): { connection: Connection; sent: number[] } {
   const now = 1000;
   const scheduler = new Scheduler(() => now);
@@ -30,7 +30,7 @@ function connect(): { connection: Connection; sent: number[] } {
   return { connection, sent };
 }
 
-test('a reply to a job that is not out any more is nobody else’s', () => {
+test('a second reply to an answered job does not complete another job', () => {
   const { connection, sent } = connect();
   const first = connection.submit(job, 'first', FOREVER);
   connection.replied(doneWith(first.id));

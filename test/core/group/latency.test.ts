@@ -2,7 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import { attemptTimeout, LatencyTable } from '../../../src/core/group/latency.js';
 
 describe('the latency of operations', () => {
-  test('gives a bound once it has been seen a few times, which hardly any exceed', () => {
+  test('has an upper bound once an operation has run a few times', () => {
     const table = new LatencyTable();
     expect(table.boundOf('sign')).toBeUndefined();
     for (let i = 0; i < 50; i += 1) table.update('sign', 10 + (i % 3));
@@ -11,7 +11,7 @@ describe('the latency of operations', () => {
     expect(table.meanOf('sign')).toBeCloseTo(11, 0);
   });
 
-  test('an attempt waits longer for what takes longer, within limits', () => {
+  test('gives longer operations a longer time-out, within limits', () => {
     expect(attemptTimeout(undefined, 2000)).toBe(400);
     expect(attemptTimeout(1, 2000)).toBe(20);
     expect(attemptTimeout(100, 2000)).toBe(300);

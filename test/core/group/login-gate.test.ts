@@ -1,8 +1,8 @@
 import { describe, expect, test } from '@jest/globals';
 import { LoginGate } from '../../../src/core/group/login-gate.js';
 
-describe('the login gate', () => {
-  test('lets one try until the PIN is proven, then all', () => {
+describe('[Rule 6] the login gate', () => {
+  test('lets one member try at a time until the PIN is proven, then all', () => {
     const gate = new LoginGate();
     expect([gate.enter(), gate.enter()]).toEqual([true, false]);
     gate.leave('unknown', 0, 'a');
@@ -13,7 +13,7 @@ describe('the login gate', () => {
     expect(gate.enter()).toBe(true);
   });
 
-  test('a wrong PIN that was never right ends all logins', () => {
+  test('stops all logins after a PIN that was never right is refused', () => {
     const gate = new LoginGate();
     gate.enter();
     gate.leave('wrong', 0xa0, 'a');

@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import { awaitService } from '../../../src/core/health/opening.js';
 import { type GroupRecord, type MemberNote, recordTemplate } from '../../../src/core/records/record.js';
-import { refreshForChange } from '../../../src/core/wrapping/membership-record.js';
+import { refreshForChange } from '../../../src/core/wrapping/group-record-reading.js';
 import { type Behaviour, ScriptedToken, World } from '../../support/world.js';
 
 const key = { label: 'key', secret: 'same' };
@@ -29,12 +29,12 @@ const slow =
   (name) =>
     name === 'X_Load' ? { delay } : undefined;
 
-/** The states that a member has gone through. */
+/** Returns the states that a member has gone through. */
 const wayOf = (world: World, name: string): string[] =>
   world.events.flatMap((event) => (event.type === 'member' && event.member === name ? [event.to] : []));
 
 describe('a token without a group record', () => {
-  test('does not serve while another one may still bring the record', () => {
+  test('does not serve while another member may still bring the record', () => {
     const [a, b] = [new ScriptedToken('A', [key]), new ScriptedToken('B', [])];
     a.records = [recordTemplate(groupRecord, true)];
     a.behave = slow(1500);
@@ -45,19 +45,19 @@ describe('a token without a group record', () => {
     const reasons = world.events.flatMap((event) =>
       event.type === 'member' && event.member === 'b' ? [event.reason] : [],
     );
-    expect(reasons.join()).toMatch(/no group record, the others are of group world/u);
+    expect(reasons.join()).toMatch(/no group record; the other members are of the group world/u);
   });
 
-  test('serves as soon as nobody can bring one any more', () => {
+  test('serves as soon as no other member can bring a record', () => {
     const [a, b] = [new ScriptedToken('A', [key]), new ScriptedToken('B', [key])];
     a.behave = (name) => (name === 'X_Load' ? { silent: true } : undefined);
     const world = World.open({ a, b }, { hangAfter: 400 });
     expect(world.stateOf('b')).toBe('active');
-    // Not for the five times as long that a join may take; and then the others are given a second.
+    // Ends before the limit of a join, five times hangAfter; the other members get one second.
     expect(world.now).toBeLessThan(1500);
   });
 
-  test('is tried ever less often, also when something is to be settled on it', () => {
+  test('is tried less and less often, also while it needs recovery', () => {
     const [a, b] = [new ScriptedToken('A', [key]), new ScriptedToken('B', [])];
     a.records = [recordTemplate(groupRecord, true)];
     const world = new World({ a, b });
@@ -68,7 +68,7 @@ describe('a token without a group record', () => {
     expect(b.calls.filter((name) => name === 'X_Load').length).toBeLessThan(16);
   });
 
-  test('serves at once when the others have none either', () => {
+  test('serves at once if the other members have no record either', () => {
     const [a, b] = [new ScriptedToken('A', [key]), new ScriptedToken('B', [key])];
     const world = new World({ a, b });
     world.run(awaitService(world.group, 60_000));
@@ -77,14 +77,14 @@ describe('a token without a group record', () => {
   });
 });
 
-test('nothing is made on members whose record was taken off them', () => {
+test('a member whose group record was removed takes no change', () => {
   const [a, b] = [new ScriptedToken('A', [key]), new ScriptedToken('B', [])];
   a.records = [recordTemplate(groupRecord, true)];
   const world = new World({ a, b });
   world.until(() => world.stateOf('a') === 'active');
   a.records = [];
   world.group.recordReadAt = Number.NEGATIVE_INFINITY;
-  // As every change does before it writes.
+  // Rereads the record, as every change does before it writes.
   world.run(refreshForChange(world.group, world.now + 1000));
   expect(world.stateOf('a')).not.toBe('active');
 });

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { type Description, identityOf, isProvenByIdentity } from '../../../src/core/objects/identity.js';
-import { ObjectTable } from '../../../src/core/objects/object.js';
+import { ObjectTable } from '../../../src/core/objects/object-table.js';
 import { CKK, CKO } from '../../../src/spec/codes.js';
 
 describe('identities and handles', () => {
@@ -29,12 +29,12 @@ describe('identities and handles', () => {
     ...extra,
   });
 
-  test('what an object may do is no part of what it is', () => {
+  test('usage flags are no part of the identity', () => {
     expect(identityOf(description({ signs: true, encrypts: true }))).toEqual(identityOf(description()));
     expect(identityOf(description({ label: Buffer.from('other') }))).not.toEqual(identityOf(description()));
   });
 
-  test('bytes do not move from one attribute to the next', () => {
+  test('equal bytes split otherwise between attributes give another identity', () => {
     fc.assert(
       fc.property(
         fc.uint8Array({ maxLength: 8 }),
@@ -53,7 +53,7 @@ describe('identities and handles', () => {
     );
   });
 
-  test('only public material proves an object by its identity', () => {
+  test('[Rule 12] an identity is a proof only if it has public material', () => {
     expect(isProvenByIdentity(description())).toBe(false);
     expect(isProvenByIdentity(description({ class: CKO.privateKey as number, type: CKK.ec as number }))).toBe(false);
     expect(
@@ -64,14 +64,14 @@ describe('identities and handles', () => {
     expect(isProvenByIdentity(description({ class: CKO.publicKey as number, type: CKK.ec as number }))).toBe(false);
   });
 
-  test('a handle has 48 bits, comes from the identity alone, and a collision hashes again', () => {
+  test('[Rule 11] a handle has 48 bits, comes from the identity alone, and a collision hashes again', () => {
     const [one, two] = [new ObjectTable(hash), new ObjectTable(hash)];
     const identity = identityOf(description());
     const object = one.intern(identity, description());
     expect(object.handle).toBe(two.intern(identity, description()).handle);
     expect(one.intern(Buffer.from(identity), description())).toBe(object);
     expect(object.handle).toBeLessThan(2 ** 48);
-    // A hash whose first results are all the same.
+    // Hash function whose first results are all equal.
     let calls = 0;
     const colliding = new ObjectTable((bytes) => (calls++ < 3 ? new Uint8Array(32).fill(7) : hash(bytes)));
     const handles = [1, 2, 3].map((byte) => colliding.intern(Uint8Array.of(byte), description()).handle);

@@ -2,10 +2,10 @@ import { describe, expect, test } from '@jest/globals';
 import { Missed } from '../../../src/core/records/missed.js';
 import type { ChangeRecord } from '../../../src/core/records/record.js';
 
-describe('what a member has missed', () => {
+describe('changes that a member has missed', () => {
   const change = { operation: 'o1', missed: ['A'] } as unknown as ChangeRecord;
 
-  test('is out of reach while those that have it in writing are away', () => {
+  test('are out of reach while the members with their journal entries are away', () => {
     const missed = new Missed();
     missed.note(change, ['B']);
     expect(missed.isOutOfReach('A', new Set(['C']))).toBe(true);
@@ -13,7 +13,7 @@ describe('what a member has missed', () => {
     expect(missed.isOutOfReach('C', new Set())).toBe(false);
   });
 
-  test('is so no longer when another process has told it', () => {
+  test('are not out of reach once another process has applied them', () => {
     const missed = new Missed();
     missed.note(change, ['B']);
     missed.learnDone({ kind: 'done', id: '1', serial: 'A', deeds: ['o1'] });

@@ -5,7 +5,8 @@ import { Connection } from '../../../src/core/group/connection.js';
 import { describedTypes, describe as describeObject, identityOf } from '../../../src/core/objects/identity.js';
 import type { ProofKind } from '../../../src/core/objects/key-note.js';
 import { noteObject, objectOf } from '../../../src/core/objects/note.js';
-import { areOfOneKey, ObjectTable } from '../../../src/core/objects/object.js';
+import { areOfOneKey } from '../../../src/core/objects/object.js';
+import { ObjectTable } from '../../../src/core/objects/object-table.js';
 import { Ledger, recordsIn } from '../../../src/core/records/ledger.js';
 import { type AliasRecord, readRecord, recordTemplate } from '../../../src/core/records/record.js';
 import { ulongBytes } from '../../../src/spec/attribute.js';
@@ -43,7 +44,7 @@ const alias = (handle: number, label: string, time: number): AliasRecord => ({
 });
 
 describe('records', () => {
-  test('come back from a token as what they were; later formats and other objects are told apart', () => {
+  test('are read as they were written; later formats and other objects are told apart', () => {
     const record = alias(7, 'x', 1);
     const value = recordTemplate(record, true).find(({ type }) => type === ck('CKA_VALUE'))?.value ?? Buffer.alloc(0);
     expect(readRecord(value)).toMatchObject(record);
@@ -57,7 +58,7 @@ describe('records', () => {
     expect(recordsIn(found)).toMatchObject({ newer: true, aliases: [{ record }], changes: [] });
   });
 
-  test('name an object so that it is found again', () => {
+  test('name an object by handle, identity and proofs', () => {
     const table = new ObjectTable(sha256);
     const object = table.intern(identity('key'), description('key'));
     object.described = read('key').map(({ presence, value }) => (presence === 'present' ? value : undefined));
@@ -69,7 +70,7 @@ describe('records', () => {
 });
 
 describe('aliases', () => {
-  test('of one handle the newest name counts, whatever the order in which they are met', () => {
+  test('[Rule 11] of several aliases of one handle the newest counts, in whatever order they are read', () => {
     for (const order of [
       [1, 2, 3],
       [3, 2, 1],
@@ -84,7 +85,7 @@ describe('aliases', () => {
     }
   });
 
-  test('a renamed object keeps its handle, and leaves its name to another', () => {
+  test('[Rule 11] a renamed object keeps its handle, and another object can take its old name', () => {
     const table = new ObjectTable(sha256);
     const first = table.intern(identity('a'), description('a'));
     table.rename(first, identity('b'), description('b'));
@@ -98,14 +99,14 @@ describe('aliases', () => {
 });
 
 describe('twins', () => {
-  test('are of one key when what both can prove is equal', () => {
+  test('are of one key if the proofs that both have are equal', () => {
     expect(areOfOneKey(proofs({ digest: 'a', mac: 'b' }), proofs({ digest: 'a' }))).toBe(true);
     expect(areOfOneKey(proofs({ digest: 'a', mac: 'b' }), proofs({ digest: 'a', mac: 'c' }))).toBe(false);
     expect(areOfOneKey(proofs({ digest: 'a' }), proofs({ mac: 'b' }))).toBe(false);
     expect(areOfOneKey(proofs({ checkValue: 'a' }), proofs({}))).toBe(true);
   });
 
-  test('are the same objects in whatever order they are met', () => {
+  test('get the same handles in whatever order they are met', () => {
     const handles = [
       ['x', 'y'],
       ['y', 'x'],
@@ -118,7 +119,7 @@ describe('twins', () => {
   });
 });
 
-describe('a host that is looked at', () => {
+describe('[Rule 9] the watch over a host', () => {
   function connectionWith(begun: readonly { since: number; longWrite: boolean }[], now: number): Connection {
     const port = { now: () => now, alarm: () => ({ ringAt: () => {}, stop: () => {} }) } as unknown as Port;
     const connection = new Connection(port, { timeoutOf: () => 100, longWriteTimeoutOf: () => 100, took: () => {} });
@@ -137,11 +138,11 @@ describe('a host that is looked at', () => {
   const limits = { hangAfter: 1000, writeHangAfter: 5000 };
 
   test.each([
-    ['a call that is out too long hangs', [{ since: 0, longWrite: false }], 1500, true],
-    ['a write has longer', [{ since: 0, longWrite: true }], 4500, false],
-    ['but not for ever', [{ since: 0, longWrite: true }], 5500, true],
+    ['a call that is out longer than hangAfter: the host hangs', [{ since: 0, longWrite: false }], 1500, true],
+    ['a write within its own longer limit: the host does not hang', [{ since: 0, longWrite: true }], 4500, false],
+    ['a write over its own limit: the host hangs', [{ since: 0, longWrite: true }], 5500, true],
     [
-      'nobody ends a write for another call',
+      'a late call beside a write within its limit: the host does not hang',
       [
         { since: 0, longWrite: false },
         { since: 1000, longWrite: true },

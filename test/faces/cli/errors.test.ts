@@ -21,7 +21,7 @@ const { folder, hsm, configure, tokenOptions } = bench;
 beforeAll(bench.make);
 afterAll(() => bench.folder.remove());
 
-describe('what goes wrong is one line, with what to do', () => {
+describe('an error is one line with advice', () => {
   let path: string;
   let text: string;
   beforeAll(() => {
@@ -50,9 +50,9 @@ describe('what goes wrong is one line, with what to do', () => {
   ];
 
   test.each(everyCommand.map((args) => [args.join(' '), args] as const))(
-    '%s: files that are not there or not right',
+    '%s: a missing or broken file',
     async (_name, args) => {
-      // Every command with one of them, and one with each.
+      // Gives each command one of the files, and `status` all of them.
       const files = [join(folder.path, 'nowhere.yaml'), folder.path, makeBroken()];
       const chosen = args[0] === 'status' ? files : [files[everyCommand.indexOf(args) % files.length] ?? ''];
       const results = await Promise.all(chosen.map((file) => run([...args, '--config', file])));
@@ -69,21 +69,21 @@ describe('what goes wrong is one line, with what to do', () => {
     return broken;
   }
 
-  test('no configuration, and several', async () => {
+  test('no configuration, or several', async () => {
     const empty = join(folder.path, 'empty');
     mkdirSync(join(empty, 'pkcs11-ha'), { recursive: true });
     const env = { HOME: empty, XDG_CONFIG_HOME: empty, PKCS11_HA_CONFIG: '' };
     const none = await run(['status'], { cwd: empty, env });
-    expect([none.code, none.stderr]).toEqual([2, expect.stringMatching(/no configuration was found/u)]);
+    expect([none.code, none.stderr]).toEqual([2, expect.stringMatching(/no configuration found/u)]);
     for (const name of ['a.yaml', 'b.yaml']) writeFileSync(join(empty, 'pkcs11-ha', name), '');
     const two = await run(['status'], { cwd: empty, env });
     expect([two.code, two.stderr]).toEqual([
       2,
-      expect.stringMatching(/has 2 groups: .*a\.yaml, .*b\.yaml; say which/u),
+      expect.stringMatching(/has 2 groups: .*a\.yaml, .*b\.yaml; choose one/u),
     ]);
   });
 
-  test('a wrong PIN is tried once, and told', async () => {
+  test('[Rule 6] a wrong PIN is tried once, and reported', async () => {
     const pin = readFileSync(`${path}.pin`);
     writeFileSync(`${path}.pin`, 'not the PIN\n');
     try {
@@ -91,7 +91,7 @@ describe('what goes wrong is one line, with what to do', () => {
         const ended = await run([...args, '--config', path]);
         expect([ended.code, ended.stderr]).toEqual([
           1,
-          expect.stringMatching(/CKR_PIN_INCORRECT.*check where the PIN comes/u),
+          expect.stringMatching(/CKR_PIN_INCORRECT.*check the source of the PIN/u),
         ]);
         expectOneLine(ended);
         expect(ended.stderr).not.toContain('not the PIN');
@@ -104,7 +104,7 @@ describe('what goes wrong is one line, with what to do', () => {
     }
   });
 
-  test('an unknown member, and commands that are not right', async () => {
+  test('an unknown member, and wrong commands', async () => {
     for (const [code, ...args] of [
       [1, 'member', 'drain', 'hsm9'],
       [1, 'member', 'remove', 'hsm9', '--yes'],
@@ -128,13 +128,13 @@ describe('what goes wrong is one line, with what to do', () => {
       const forPrograms = await run([...args, '--json', '--config', path]);
       expect(JSON.parse(forPrograms.stderr)).toMatchObject({ error: { advice: expect.any(String) } });
     }
-    // What is there says what is meant: nothing else may be said.
+    // Refuses options beside an existing file, since the file says everything.
     const there = await run(['group', 'create', path, '--label', 'other', '--existing', 'remove', '--yes']);
-    expect([there.code, there.stderr]).toEqual([2, expect.stringMatching(/is there already: --label/u)]);
+    expect([there.code, there.stderr]).toEqual([2, expect.stringMatching(/exists already: --label/u)]);
     expect(readFileSync(path, 'utf8')).toBe(text);
   });
 
-  test('an unreachable token, and a library that is none', async () => {
+  test('an unreachable token, and a missing library', async () => {
     const unreachable = await run([
       'member',
       'add',
@@ -168,9 +168,9 @@ describe('what goes wrong is one line, with what to do', () => {
     expect(readdirSync(folder.path).filter((name) => name.endsWith('.tmp'))).toEqual([]);
   });
 
-  test('a disk that takes nothing more leaves the file as it was, and the tokens too', async () => {
-    // Files may not grow beyond so many blocks of 512 bytes: what a full disk does, for this process alone. The memory
-    // that is shared with hosts is a file too, the configuration has more.
+  test('a full disk leaves the file and the tokens as they were', async () => {
+    // Limits files to a number of blocks of 512 bytes, which acts as a full disk for this process alone. The memory
+    // that is shared with hosts is a file too, smaller than the configuration.
     const under = (blocks: number): string[] => ['sh', '-c', `trap '' XFSZ; ulimit -f ${blocks}; exec "$@"`, 'sh'];
     for (const [blocks, ...args] of [
       [0, 'member', 'standby', 'hsm1'],
@@ -187,7 +187,7 @@ describe('what goes wrong is one line, with what to do', () => {
     expect(readdirSync(folder.path).filter((name) => name.endsWith('.tmp'))).toEqual([]);
   });
 
-  test('for programs the error is JSON', async () => {
+  test('with --json the error is JSON', async () => {
     const ended = await run(['status', '--json', '--config', join(folder.path, 'nowhere.yaml')]);
     expect(JSON.parse(ended.stderr)).toMatchObject({
       error: { message: expect.any(String), advice: expect.any(String) },
@@ -195,13 +195,13 @@ describe('what goes wrong is one line, with what to do', () => {
   });
 });
 
-test('a reader that goes away, as `head` does, is no reason for a stack trace', async () => {
+test('a reader that closes the pipe, as `head` does, causes no stack trace', async () => {
   const path = configure('head', [0]);
   const ended = await run([], { under: ['bash', '-c', `"$@" objects --config ${path} | :`, 'sh'] });
   expect(ended.stderr).not.toMatch(/EPIPE|\bat .+:\d+:\d+/u);
 });
 
-test('a file that is replaced keeps its owner, its permissions and its links', async () => {
+test('a replaced file keeps its owner, its permissions and its links', async () => {
   const path = configure('kept', [0, 1]);
   const link = join(folder.path, 'link.yaml');
   symlinkSync(path, link);

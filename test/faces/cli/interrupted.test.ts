@@ -2,6 +2,7 @@ import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { type Ended, run, Terminal } from '../../support/cli.js';
 import { provision, readToken } from '../../support/softhsm.js';
+import { until } from '../../support/waiting.js';
 import { json, Workbench } from '../../support/workbench.js';
 
 const bench = new Workbench('cli-interrupted');
@@ -18,7 +19,7 @@ beforeAll(async () => {
 });
 afterAll(() => bench.folder.remove());
 
-/** Gives a command in a terminal, and Ctrl-C when it has called a token's function for the second time, slowly. */
+/** Runs a command in a terminal, and types Ctrl-C when it calls a token's function, made slow, for the second time. */
 async function interrupt(index: number, call: string, ...args: string[]): Promise<Ended> {
   rmSync(bench.met, { force: true });
   writeFileSync(controlOf(index), `${call} delay=100\n`);
@@ -28,7 +29,10 @@ async function interrupt(index: number, call: string, ...args: string[]): Promis
   void terminal.ended.then(() => {
     hasEnded = true;
   });
-  while (count() < 2 && !hasEnded) await new Promise((resolve) => setTimeout(resolve, 10));
+  await until(
+    () => count() >= 2 || hasEnded,
+    () => `${call} is called twice`,
+  );
   terminal.type('\u0003');
   const code = await terminal.ended;
   writeFileSync(controlOf(index), '');
@@ -46,14 +50,14 @@ const labelsOn = async (index: number): Promise<string[]> => {
     .sort();
 };
 
-/** Group and file agree, and all of it is well. */
+/** Expects that the group is well and agrees with the file. */
 async function expectWhole(members: number): Promise<void> {
   const status = await at('status', '--json');
   expect([status.code, json(status)]).toMatchObject([0, { state: 'good', objects: labels.length, unconfigured: [] }]);
   expect(json(status).members).toHaveLength(members);
 }
 
-test('synchronize: what it has repaired stays, the rest is repaired when it is given again', async () => {
+test('synchronize, interrupted: repaired objects stay, and the same command repairs the rest', async () => {
   await provision(hsm(1), { destroy: labels });
   expect(await interrupt(1, 'C_UnwrapKey', 'synchronize')).toMatchObject(interrupted);
   expect((await at('synchronize')).code).toBe(0);
@@ -61,7 +65,7 @@ test('synchronize: what it has repaired stays, the rest is repaired when it is g
   expect(await labelsOn(1)).toEqual([...labels].sort());
 });
 
-test('member add: gone on with by the same command, wherever it was', async () => {
+test('member add, interrupted anywhere: the same command completes it', async () => {
   expect(await interrupt(2, 'C_UnwrapKey', 'member', 'add', 'hsm3', ...tokenOptions(2))).toMatchObject(interrupted);
   const isConfigured = readFileSync(path, 'utf8').includes('hsm3');
   const again = await at('member', 'add', 'hsm3', ...(isConfigured ? [] : tokenOptions(2)));
@@ -70,7 +74,7 @@ test('member add: gone on with by the same command, wherever it was', async () =
   expect(await labelsOn(2)).toEqual([...labels].sort());
 });
 
-test('member remove: finished by the same command', async () => {
+test('member remove, interrupted: the same command completes it', async () => {
   expect(await interrupt(2, 'C_DestroyObject', 'member', 'remove', 'hsm3', '--wipe')).toMatchObject(interrupted);
   const again = await at('member', 'remove', 'hsm3', '--wipe', '--yes');
   expect([again.code, again.stderr]).toEqual([0, '']);
@@ -78,7 +82,7 @@ test('member remove: finished by the same command', async () => {
   expect(await readToken(hsm(2))).toEqual([]);
 });
 
-test('backup and restore: the old one is there until the new one is whole, and what is restored is not doubled', async () => {
+test('backup and restore, interrupted: the old backup stays until the new one is whole, and nothing is restored twice', async () => {
   expect((await at('backup', ...tokenOptions(3))).code).toBe(0);
   expect(await interrupt(3, 'C_CreateObject', 'backup', ...tokenOptions(3))).toMatchObject(interrupted);
   const { objects } = json(await at('objects', '--json'));
@@ -91,8 +95,7 @@ test('backup and restore: the old one is there until the new one is whole, and w
   expect(handles(json(await at('objects', '--json')).objects)).toEqual(handles(objects));
 });
 
-test('group delete and group create: begun is finished', async () => {
-  // Half a group is none: these two are finished all the same.
+test('group delete and group create, interrupted: both finish, since half a group is no use', async () => {
   expect(await interrupt(0, 'C_DestroyObject', 'group', 'delete')).toMatchObject({ code: 0 });
   expect((await at('group', 'delete', '--yes')).code).toBe(0);
   expect(await interrupt(1, 'C_CreateObject', 'group', 'create', path)).toMatchObject({ code: 0 });

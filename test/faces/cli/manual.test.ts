@@ -13,14 +13,14 @@ afterAll(() => folder.remove());
 
 const LONG = 300_000;
 
-test('the manual is what the commands say', async () => {
+test('docs/commands.md is the text of --help of all commands', async () => {
   const manual = new URL('../../../dist/faces/cli/manual.js', import.meta.url).href;
   const code = `import { makeManual } from '${manual}'; process.stdout.write(makeManual());`;
   const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', code]);
   expect(readFileSync(docs('commands.md'), 'utf8')).toBe(stdout);
 });
 
-/** pkcs11-ha as an installed one: by its name. */
+/** Returns an environment in which pkcs11-ha is found by its name, as an installed one. */
 function environment(): NodeJS.ProcessEnv {
   const bin = join(folder.path, 'bin');
   mkdirSync(bin, { recursive: true });
@@ -31,7 +31,7 @@ function environment(): NodeJS.ProcessEnv {
 }
 
 test(
-  'the way from the LunaSA guide prints what the page shows',
+  'the commands of docs/from-luna.md print the output that the page shows',
   async () => {
     const place = join(folder.path, 'story');
     mkdirSync(place);
@@ -39,12 +39,13 @@ test(
     const handles: string[][] = [];
     for (const scene of readScenes(readFileSync(docs('from-luna.md'), 'utf8'))) {
       let { lines, code } = await play(scene, place, env);
-      // A member that is away and tries again just then is looked at once more.
-      while (scene.command === 'pkcs11-ha status' && lines.some((line) => / joining /u.test(line)))
-        ({ lines, code } = await play(scene, place, env));
+      const isJoining = (): boolean =>
+        scene.command === 'pkcs11-ha status' && lines.some((line) => / joining /u.test(line));
+      // Repeats a status that met a member just trying to come back.
+      for (let tries = 0; isJoining() && tries < 100; tries += 1) ({ lines, code } = await play(scene, place, env));
       const [shown, wanted] = [comparable(lines), comparable(scene.output)];
       const where = `from-luna.md:${scene.line}`;
-      // In a terminal questions are drawn again and again, also within a line: what is shown in the end is among it.
+      // Looks for the wanted lines within a terminal's output, which has each question several times.
       if (scene.typed.length === 0) expect([where, code, shown]).toEqual([where, scene.exits, wanted]);
       else
         expect([where, code, wanted.filter((line) => !shown.join(' ').includes(line))]).toEqual([
@@ -55,7 +56,7 @@ test(
       if (scene.command === 'pkcs11-ha objects')
         handles.push(lines.flatMap((line) => /^\d+(?=\s+SECRET_KEY)/u.exec(line)?.[0] ?? []).sort());
     }
-    // The one promise that no text can keep: the same handles, after all tokens were lost.
+    // Compares handles before and after the restore, which the page's text leaves out.
     expect(handles.at(-1)).toEqual(handles.at(-2));
     expect(handles.at(-1)).toHaveLength(4);
   },

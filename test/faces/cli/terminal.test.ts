@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { run, Terminal } from '../../support/cli.js';
 import { makeHsm, readToken } from '../../support/softhsm.js';
+import { until } from '../../support/waiting.js';
 import { json, Workbench } from '../../support/workbench.js';
 
 const bench = new Workbench('cli-terminal');
@@ -10,7 +11,7 @@ const { folder, hsm, controlOf, configure, tokenOptions } = bench;
 beforeAll(bench.make);
 afterAll(() => bench.folder.remove());
 
-test('a group is formed by questions, and the PIN is typed twice and shown never', async () => {
+test('group create asks its questions, has the PIN typed twice and never shows it', async () => {
   const place = join(folder.path, 'asked');
   mkdirSync(place);
   const pair = await makeHsm(folder.path, 'asked', { pin: '13572468' });
@@ -27,7 +28,7 @@ test('a group is formed by questions, and the PIN is typed twice and shown never
   terminal.type('13572468\r');
   await terminal.until(/once more/u);
   terminal.type('13572468\r');
-  await terminal.until(/is formed/u);
+  await terminal.until(/was created/u);
   expect(await terminal.ended).toBe(0);
   expect(terminal.text).not.toContain('13572468');
   expect(readFileSync(join(place, 'pkcs11-ha.yaml'), 'utf8')).toContain(pair.serial);
@@ -53,15 +54,15 @@ test('a group that cannot be formed leaves neither file behind', async () => {
   expect(readdirSync(place)).toEqual([]);
 });
 
-test('Ctrl-C ends a command in order: nothing is left of what it had begun', async () => {
+test('Ctrl-C ends a command, and nothing of its change is left', async () => {
   const path = configure('interrupted', [0, 1]);
   await run(['group', 'delete', '--yes', '--config', path]);
   expect((await run(['group', 'create', path])).code).toBe(0);
   for (const index of [0, 1]) writeFileSync(controlOf(index), 'C_GenerateKeyPair hang\n');
   const terminal = new Terminal(['key', 'generate', 'ec-p256', 'begun', '--config', path]);
   const log = bench.met;
-  while (!existsSync(log) || !readFileSync(log, 'utf8').includes('C_GenerateKeyPair'))
-    await new Promise((resolve) => setTimeout(resolve, 10));
+  const isMet = (): boolean => existsSync(log) && readFileSync(log, 'utf8').includes('C_GenerateKeyPair');
+  await until(isMet, () => 'C_GenerateKeyPair is called');
   terminal.type('\u0003');
   for (const index of [0, 1]) writeFileSync(controlOf(index), '');
   expect(await terminal.ended).toBe(130);
@@ -72,18 +73,18 @@ test('Ctrl-C ends a command in order: nothing is left of what it had begun', asy
     expect((await readToken(hsm(index))).filter(({ label }) => label === 'begun')).toEqual([]);
 });
 
-test('Ctrl-C in the middle of a change of the PIN does not keep the file from getting the right one', async () => {
+test('Ctrl-C in the middle of a PIN change: the file gets the PIN that the tokens have', async () => {
   const path = configure('pin', [0, 1]);
   const next = join(folder.path, 'next');
   writeFileSync(next, '99999999\n');
   await run(['group', 'delete', '--yes', '--config', path]);
   expect((await run(['group', 'create', path])).code).toBe(0);
-  // The last of them is just doing it when it comes.
+  // Interrupts while the last member is changing its PIN.
   writeFileSync(controlOf(1), 'C_SetPIN delay=1000 times=1\n');
   const log = bench.met;
   const terminal = new Terminal(['pin', 'change', '--new-pin-file', next, '--config', path]);
-  while (!existsSync(log) || !readFileSync(log, 'utf8').includes('C_SetPIN'))
-    await new Promise((resolve) => setTimeout(resolve, 10));
+  const isMet = (): boolean => existsSync(log) && readFileSync(log, 'utf8').includes('C_SetPIN');
+  await until(isMet, () => 'C_SetPIN is called');
   terminal.type('\u0003');
   await terminal.ended;
   writeFileSync(controlOf(1), '');
@@ -93,7 +94,7 @@ test('Ctrl-C in the middle of a change of the PIN does not keep the file from ge
   expect((await run(['pin', 'change', '--new-pin-file', next, '--config', path])).code).toBe(0);
 });
 
-/** The hosts among a process's descendants, in the order of their starts. */
+/** Returns the hosts among a process's descendants, in the order of their starts. */
 function hostsUnder(pid: number): number[] {
   const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number);
   return children.flatMap((child) =>
@@ -101,7 +102,7 @@ function hostsUnder(pid: number): number[] {
   );
 }
 
-test('a PIN that the file does not name is asked for once, and no host gets it', async () => {
+test('a PIN that the file does not name is asked for once, and is not in the environment of a host', async () => {
   const path = configure('asking', [0, 1]);
   await run(['group', 'delete', '--yes', '--config', path]);
   writeFileSync(path, readFileSync(path, 'utf8').replace(/^pin: .*\n/mu, ''));

@@ -14,8 +14,8 @@ afterEach(() => {
 });
 afterAll(() => cluster.close());
 
-describe('several flows on one session', () => {
-  test('have an operation each, and never take the one of another', async () => {
+describe('several caller contexts on one session', () => {
+  test('have an operation each, and never use the operation of another', async () => {
     group = new LoadedGroup(cluster);
     const { lib } = group;
     const session = group.session();
@@ -27,7 +27,7 @@ describe('several flows on one session', () => {
       const key = keys[at % 2] as (typeof keys)[number];
       const data = Buffer.from(`text ${at}`);
       lib.C_SignInit(session, HMAC, key.handle);
-      // They come back in another order than they went.
+      // Lets the callers continue in another order.
       await new Promise((resolve) => setTimeout(resolve, (at * 7) % 5));
       if (at % 3 === 0) {
         lib.C_SignUpdate(session, data);
@@ -41,7 +41,7 @@ describe('several flows on one session', () => {
       expect(signature).toEqual(macOf((keys[at % 2] as (typeof keys)[number]).value, Buffer.from(`text ${at}`)));
   });
 
-  test('within one flow there is one operation at a time, whatever it awaits', async () => {
+  test('allow one operation at a time in one context, across awaits', async () => {
     group = new LoadedGroup(cluster);
     const { lib } = group;
     const session = group.session();
@@ -55,7 +55,7 @@ describe('several flows on one session', () => {
     expect(lib.C_Sign(session, text, room())).toEqual(macOf(mac.value, text));
   });
 
-  test('a call that cannot be told whose it is takes none', async () => {
+  test('give no operation to a call without a context', async () => {
     group = new LoadedGroup(cluster);
     const { lib } = group;
     const session = group.session();

@@ -17,12 +17,12 @@ afterEach(() => {
 afterAll(() => cluster.close());
 
 describe('synchronous calls', () => {
-  test('return from another member when one hangs, whichever call it is', async () => {
+  test('[Rule 2] return from another member if one hangs, in any function', async () => {
     group = new LoadedGroup(cluster);
     const session = group.session();
     const key = group.find(session, 'mac');
     await group.untilActive();
-    // Both have been used: they are known to have the key.
+    // Uses both members, so that both are known to have the key.
     for (let i = 0; i < 10; i += 1) sign(group, session, key);
     cluster.fault('hsm1', 'C_SignInit hang', 'C_Sign hang', 'C_DigestInit hang', 'C_GetAttributeValue hang');
     for (let i = 0; i < 10; i += 1) {
@@ -34,7 +34,7 @@ describe('synchronous calls', () => {
     }
   });
 
-  test('end at the deadline when nobody answers', async () => {
+  test('[Rule 2] end at the deadline if no member answers', async () => {
     group = new LoadedGroup(cluster, cluster.configuration({ ...quickPolicy, deadline: 600 }));
     const session = group.session();
     const key = group.find(session, 'mac');
@@ -49,8 +49,8 @@ describe('synchronous calls', () => {
   });
 });
 
-describe('what makes pkcs11js end the process', () => {
-  test('is an error here', () => {
+describe('input that makes pkcs11js end the process', () => {
+  test('throws an error', () => {
     group = new LoadedGroup(cluster);
     const session = group.session();
     const { lib } = group;
@@ -84,7 +84,7 @@ describe('what makes pkcs11js end the process', () => {
     expect(await signature).toEqual(macOf(mac.value, Buffer.from('data that is overwritten')));
   });
 
-  test('a parameter that is overwritten after the Init', () => {
+  test('a parameter may be overwritten after the Init', () => {
     group = new LoadedGroup(cluster);
     const session = group.session();
     const key = group.find(session, 'aes');

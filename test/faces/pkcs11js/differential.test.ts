@@ -14,13 +14,13 @@ interface Seen {
   readonly log: readonly unknown[];
   readonly state: readonly string[];
   readonly calls: number;
-  /** Whether a host was killed on the way. */
+  /** True if a host was killed during the case. */
   readonly killed?: boolean;
-  /** Whether the case had come to its end before that call. */
+  /** True if the case ended before the call at which the host was to be killed. */
   readonly isBeyond?: boolean;
 }
 
-// EVERY_CALL=1/4: before each call of each case, of the first quarter of them; all take some minutes.
+// EVERY_CALL=1/4 kills before each call of each case in the first quarter of the cases, which takes some minutes.
 const isWhole = process.env.EVERY_CALL !== undefined;
 const [part = 1, parts = 1] = (process.env.EVERY_CALL ?? '').split('/').map(Number);
 
@@ -28,8 +28,8 @@ async function run(library: string, side: Side, more: object = {}): Promise<Read
   return new Map((await runAll(library, side, more)).map((seen) => [seen.name, seen]));
 }
 
-// pkcs11js frees the parameter of a mechanism that it could not read, from memory that it never wrote: it lives only where
-// malloc gives zeros, which the C library does when told. Nor is it what the sanitizers are here for.
+// Environment of pkcs11js: if it cannot read a mechanism's parameter, it frees memory that it never wrote, and survives
+// only if malloc gives zeros. It also runs without the sanitizers, which are for this package's code.
 const forOriginal = { LD_PRELOAD: '', GLIBC_TUNABLES: 'glibc.malloc.tcache_count=0:glibc.malloc.perturb=255' };
 
 async function runAll(library: string, { path, pin, env }: Side, more: object): Promise<readonly Seen[]> {
@@ -42,7 +42,7 @@ async function runAll(library: string, { path, pin, env }: Side, more: object): 
   child.stdout.on('data', (chunk: Buffer) => {
     chunks.push(chunk);
     if (!isWhole) return;
-    // The long run tells how far it is.
+    // Reports the progress of the long run.
     for (const byte of chunk) if (byte === 0x0a && ++cases % 100 === 0) process.stderr.write(`${library}: ${cases}\n`);
   });
   child.stdin.end(JSON.stringify({ path, pin, ...more }));
@@ -52,7 +52,7 @@ async function runAll(library: string, { path, pin, env }: Side, more: object): 
   return lines.map((line) => JSON.parse(line) as Seen);
 }
 
-/** What differs without being documented; the names of the documented differences that were met are added to `met`. */
+/** Returns the differences that are not documented; adds the names of documented differences to `met`. */
 function compare(theirs: ReadonlyMap<string, Seen>, ours: ReadonlyMap<string, Seen>, met: Set<string>): string[] {
   const faults: string[] = [];
   for (const [name, seen] of theirs) {
@@ -90,7 +90,7 @@ beforeAll(async () => {
 afterAll(() => folder.remove());
 
 describe('the same script on pkcs11js over a token and on the virtual slot', () => {
-  test('differs only where it is documented', async () => {
+  test('gives the same results but for documented differences', async () => {
     const met = new Set<string>();
     expect(compare(theirs, await run('pkcs11-ha', group), met)).toEqual([]);
     expect(theirs.size).toBeGreaterThanOrEqual(400);
@@ -98,11 +98,11 @@ describe('the same script on pkcs11js over a token and on the virtual slot', () 
   });
 
   test(
-    'is the same with one of the members killed on the way',
+    'gives the same results with a member killed during it',
     async () => {
       const killed: Record<string, readonly number[]> = {};
       const names = [...theirs].filter(([, { calls }]) => calls > 0).map(([name]) => name);
-      // Wrong arguments end a call before any member is asked; a PIN is not changed while a member is away.
+      // Leaves out cases of wrong arguments, which ask no member, and C_SetPIN, which needs all members.
       const other = /^C_\w+: (?:arity|kinds of|no such|without a library)|^C_SetPIN/u;
       const asking = names.filter((name) => !other.test(name));
       const sample = isWhole
@@ -129,14 +129,14 @@ describe('the same script on pkcs11js over a token and on the virtual slot', () 
     isWhole ? 7_200_000 : 180_000,
   );
 
-  test('the documented differences are in the documents', () => {
+  test('finds all documented differences in docs/pkcs11js.md', () => {
     const text = readFileSync(fileURLToPath(new URL('../../../docs/pkcs11js.md', import.meta.url)), 'utf8');
     const plain = text.replaceAll('`', '').toLowerCase();
     for (const { name } of differences) expect(plain).toContain(`| ${name.toLowerCase()} `);
   });
 
   test.each(['verify is always true', 'another error code'])('notices a class that is broken: %s', async (broken) => {
-    // Those where it shows: what is broken is what C_Verify and C_SignInit say there.
+    // Takes the cases that show it: the broken class changes answers of C_Verify and C_SignInit.
     const some = [...theirs].filter(([, { log }]) => /SIGNATURE_INVALID|OPERATION_ACTIVE/u.test(JSON.stringify(log)));
     const seen = await run('pkcs11-ha', group, { broken, only: some.map(([name]) => name) });
     expect(seen.size).toBe(some.length);

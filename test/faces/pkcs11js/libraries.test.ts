@@ -18,7 +18,7 @@ beforeAll(async () => {
   Object.assign(process.env, group.env);
   await createGroup(group.configuration);
   const { policy } = group.configuration;
-  // Nothing hangs here, and a busy machine is no reason to kill a member that is on its way back.
+  // Raises hangAfter: no call hangs here, and a busy machine must not cost a member that is coming back.
   const patient = { ...policy, hangAfter: 5000 };
   const log = { file: join(folder.path, HA_LOG) };
   writeFileSync(group.path, JSON.stringify({ ...group.configuration, policy: patient, slots: 'all', log }));
@@ -26,19 +26,19 @@ beforeAll(async () => {
 });
 afterAll(() => folder.remove());
 
-/** The names of a program's checks, in the order in which they passed. */
+/** Returns the number of checks that passed in each round. */
 const rounds = (lines: readonly string[]): readonly number[] =>
   ['all there', 'the first one killed', 'the second one killed'].map(
     (round) => lines.filter((line) => line.startsWith(`${round}: `)).length,
   );
 
-test('graphene-pk11 runs unchanged, and on while members are killed', async () => {
+test('graphene-pk11 runs unchanged, also while members are killed', async () => {
   const { path, pin, env } = group;
   const lines = await runReplaced(folder.path, programOf('graphene'), { path, pin }, env);
   expect(rounds(lines)).toEqual([8, 8, 8]);
 });
 
-test('node-webcrypto-p11 runs unchanged, on while members are killed, and with what is stored in the next process', async () => {
+test('node-webcrypto-p11 runs unchanged, also while members are killed, and finds stored keys in the next process', async () => {
   const { path, pin, env } = group;
   const certificate = makeCertificate(folder.path);
   const lines = await runReplaced(folder.path, programOf('webcrypto'), { path, pin, certificate }, env);

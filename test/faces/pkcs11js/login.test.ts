@@ -17,7 +17,7 @@ afterEach(() => {
 afterAll(() => cluster.close());
 
 describe('the PIN', () => {
-  test("is the application's where the configuration has none: tried once, and right at the second", async () => {
+  test('comes from the application if the configuration has none: a wrong PIN is tried once, then the right one works', async () => {
     const { pin: _pin, ...configuration } = cluster.configuration();
     group = new LoadedGroup(cluster, configuration);
     const { lib } = group;
@@ -35,7 +35,7 @@ describe('the PIN', () => {
     await group.untilActive();
   });
 
-  test('a wrong one never reaches a member whose PIN is known', () => {
+  test('[Rule 6] a wrong PIN never reaches a member whose PIN is known', () => {
     group = new LoadedGroup(cluster);
     for (const { name } of cluster.members) cluster.fault(name, 'C_Login trace');
     const session = group.session(false);
@@ -58,7 +58,7 @@ describe('the PIN', () => {
   });
 });
 
-test('a PIN that a token refuses for one operation is tried once on one member, and no more', async () => {
+test('[Rule 6] a PIN that a token refuses for one operation is tried once on one member', async () => {
   const [asking] = rsaPair('asking', Buffer.from([9])).objects;
   const own = await Cluster.make(
     'asking',
@@ -76,7 +76,7 @@ test('a PIN that a token refuses for one operation is tried once on one member, 
     };
     begin();
     expect(lib.C_Sign(session, text, room())).toHaveLength(256);
-    // As if somebody had changed the PIN by other means.
+    // Acts as if another program had changed the PIN.
     for (const { name } of own.members) own.fault(name, 'C_Login return=0xa0');
     const tries = (): number => own.members.flatMap(({ name }) => own.met(name)).length;
     for (let i = 0; i < 8; i += 1) {

@@ -16,7 +16,7 @@ afterEach(() => {
 afterAll(() => cluster.close());
 
 describe('the library', () => {
-  test("shows the members' own slots where it is told to, to look and to use", async () => {
+  test("shows the members' own slots with slots: all, and calls on them go to that member", async () => {
     group = new LoadedGroup(cluster, { ...cluster.configuration(), slots: 'all' });
     const { lib } = group;
     const slots = lib.C_GetSlotList(true);
@@ -27,7 +27,7 @@ describe('the library', () => {
     const session = group.session();
     const key = group.find(session, 'mac');
     await group.untilActive();
-    // Both members have proven the key.
+    // Signs often enough that both members have proven the key.
     for (let i = 0; i < 20; i += 1) sign(group, session, key);
     const own = lib.C_OpenSession(slots[2] as Handle, pkcs11.CKF_SERIAL_SESSION | pkcs11.CKF_RW_SESSION);
     cluster.fault('hsm1', 'C_SignInit trace');
@@ -39,14 +39,14 @@ describe('the library', () => {
     expect(() => lib.C_CreateObject(own, template)).toThrow('CKR_TOKEN_WRITE_PROTECTED');
     expect(() => lib.C_DestroyObject(own, key)).toThrow('CKR_TOKEN_WRITE_PROTECTED');
     expect(lib.C_GetMechanismList(slots[1] as Handle).length).toBeGreaterThan(10);
-    // One login for all of them, and one end of it.
+    // Logs out on one slot, which ends the login of all slots.
     lib.C_SignInit(session, HMAC, key);
     lib.C_Logout(own);
     expect(lib.C_GetSessionInfo(session).state).toBe(2);
     expect(() => lib.C_Sign(session, text, room())).toThrow('CKR_OPERATION_NOT_INITIALIZED');
   });
 
-  test('takes several groups, a slot each', async () => {
+  test('loads several groups, with a slot for each', async () => {
     const second = await Cluster.make('second', [[...mac.objects]]);
     group = new LoadedGroup(cluster);
     const alone = new LoadedGroup(second, { ...second.configuration(), label: 'second group' });
@@ -67,7 +67,7 @@ describe('the library', () => {
     }
   });
 
-  test('is one for all who load the same configuration', () => {
+  test('is shared by all that load the same configuration', () => {
     group = new LoadedGroup(cluster);
     const again = new PKCS11(group.path);
     expect(() => again.C_Initialize()).toThrow('CKR_CRYPTOKI_ALREADY_INITIALIZED');
@@ -78,7 +78,7 @@ describe('the library', () => {
     expect(() => again.C_GetInfo()).toThrow('PKCS11 module not loaded yet');
   });
 
-  test('finishes what is under way when it is finalized', async () => {
+  test('finishes running calls when it is finalized', async () => {
     group = new LoadedGroup(cluster);
     const { lib } = group;
     const session = group.session();
@@ -93,7 +93,7 @@ describe('the library', () => {
     expect(() => lib.C_GetSlotList()).toThrow('CKR_CRYPTOKI_NOT_INITIALIZED');
   });
 
-  test('says at C_Initialize that no member can be had', () => {
+  test('fails at C_Initialize if no member can be reached', () => {
     group = new LoadedGroup(cluster);
     const configuration = cluster.configuration({ ...quickPolicy, deadline: 500 });
     for (const member of configuration.members) Object.assign(member, { module: '/nowhere.so' });

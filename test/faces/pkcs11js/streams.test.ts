@@ -4,6 +4,7 @@ import pkcs11 from '../../../src/faces/pkcs11js/index.js';
 import { Cluster, quickPolicy } from '../../support/cluster.js';
 import { LoadedGroup } from '../../support/library.js';
 import { aes, HMAC, mac, macOf, objects, room, SHA256, sign, text } from '../../support/loaded-keys.js';
+import { until } from '../../support/waiting.js';
 
 let cluster: Cluster;
 let group: LoadedGroup;
@@ -49,7 +50,7 @@ describe('operations part by part', () => {
     }
   });
 
-  test('a stream goes on elsewhere when its member hangs', async () => {
+  test('a stream goes on at another member if its member hangs', async () => {
     group = new LoadedGroup(cluster);
     const { lib } = group;
     const session = group.session();
@@ -69,7 +70,7 @@ describe('operations part by part', () => {
     expect(Buffer.concat(pieces)).toEqual(encrypted(data));
   });
 
-  test('past policy.replayLimit they hold on to their member, and end with it', async () => {
+  test('over policy.replayLimit they stay on their member, and end with it', async () => {
     group = new LoadedGroup(cluster, cluster.configuration({ ...quickPolicy, replayLimit: '4KiB' }));
     const { lib } = group;
     const session = group.session();
@@ -107,11 +108,11 @@ describe('operations part by part', () => {
     };
     expect(codeOf(() => lib.C_EncryptUpdate(session, text, Buffer.alloc(2000)))).toEqual(removed);
     expect(codeOf(() => lib.C_SignFinal(signing, room()))).toEqual(removed);
-    // The session is good for the next.
+    // Uses the session again for the next operation.
     expect(sign(group, signing, key)).toEqual(macOf(mac.value, text));
   });
 
-  test('more streams than lanes take turns', () => {
+  test('more streams than lanes take turns at the held sessions', () => {
     const configuration = cluster.configuration();
     for (const member of configuration.members) Object.assign(member, { lanes: 2 });
     group = new LoadedGroup(cluster, configuration);
@@ -134,7 +135,7 @@ describe('operations part by part', () => {
     for (const { name } of cluster.members) expect(group.member(name).connection?.streams.size).toBeLessThanOrEqual(2);
   });
 
-  test('an Update that found too little room can be made again, or with other data', () => {
+  test('an Update whose buffer was too small can be repeated, also with other data', () => {
     group = new LoadedGroup(cluster);
     const { lib } = group;
     const session = group.session();
@@ -149,7 +150,7 @@ describe('operations part by part', () => {
     expect(Buffer.concat(pieces)).toEqual(encrypted(Buffer.concat([one, two, one])));
   });
 
-  test('dual-function calls do both', () => {
+  test('dual-function calls perform both functions', () => {
     group = new LoadedGroup(cluster);
     const { lib } = group;
     const session = group.session();
@@ -172,10 +173,10 @@ describe('operations part by part', () => {
   const [one, two] = [Buffer.alloc(40, 1), Buffer.alloc(50, 2)];
 });
 
-describe('what a call leaves behind', () => {
+describe('after a failed or finished call', () => {
   const iv = Buffer.alloc(16, 9);
 
-  test('a Final after an Update that found no room is as if that had not been made', () => {
+  test('a Final after an Update whose buffer was too small ignores that Update', () => {
     group = new LoadedGroup(cluster);
     const { lib } = group;
     const session = group.session();
@@ -188,7 +189,7 @@ describe('what a call leaves behind', () => {
     expect(Buffer.concat(pieces)).toEqual(Buffer.concat([cipher.update(one), cipher.final()]));
   });
 
-  test('two calls at one place of an operation: the second is refused', async () => {
+  test('the second of two calls at the same time on one operation is refused', async () => {
     group = new LoadedGroup(cluster);
     const { lib } = group;
     const session = group.session();
@@ -204,7 +205,7 @@ describe('what a call leaves behind', () => {
     expect(lib.C_DigestFinal(session, room())).toEqual(createHash('sha256').update(Buffer.alloc(48, 1)).digest());
   });
 
-  test('sessions that were held are given back', async () => {
+  test('held sessions are given back', async () => {
     group = new LoadedGroup(cluster);
     const { lib } = group;
     const session = group.session();
@@ -216,11 +217,12 @@ describe('what a call leaves behind', () => {
     }
     for (const { name } of cluster.members) cluster.fault(name, 'C_CloseSession trace');
     for (const each of streams) lib.C_CloseSession(each);
-    while (
-      cluster.members.flatMap(({ name }) => cluster.met(name)).filter((line) => line.includes('C_CloseSession'))
-        .length < 6
-    )
-      await new Promise((resolve) => setTimeout(resolve, 5));
+    const closed = (): number =>
+      cluster.members.flatMap(({ name }) => cluster.met(name)).filter((line) => line.includes('C_CloseSession')).length;
+    await until(
+      () => closed() >= 6,
+      () => `6 sessions are closed, not ${closed()}`,
+    );
     for (const { name } of cluster.members) expect(group.member(name).connection?.streams.size).toBe(0);
   });
 });

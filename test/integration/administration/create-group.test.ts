@@ -6,6 +6,7 @@ import { createGroup, deleteGroup, type GroupConfigInput, type VirtualToken } fr
 import { Cluster, pidOf, quickPolicy, untilState } from '../../support/cluster.js';
 import { rsaPair, secretKey } from '../../support/keys.js';
 import { type Hsm, readToken } from '../../support/softhsm.js';
+import { until } from '../../support/waiting.js';
 
 let cluster: Cluster;
 afterEach(() => cluster.close());
@@ -20,7 +21,7 @@ describe('forming a group', () => {
   const mac = secretKey('mac', undefined, { type: 'GENERIC_SECRET' });
   const objects = [theirs, mac].flatMap((key) => key.objects);
 
-  test('finds out how keys travel, and is undone without a trace in what the applications have', async () => {
+  test('probes the wrapping methods, and deleting the group leaves the tokens as they were', async () => {
     cluster = await Cluster.make('forming', [objects, objects]);
     const configuration = cluster.configuration({});
     const before = await cluster.read('hsm1');
@@ -40,9 +41,9 @@ describe('forming a group', () => {
     expect(await cluster.read('hsm1')).toEqual(before);
   });
 
-  test('where nothing wraps under the domain key, as behind p11-kit, secret keys go for each member', async () => {
+  test('if no token wraps under the domain key, as behind p11-kit, secret keys are wrapped for each member', async () => {
     cluster = await Cluster.make('for-each', [[], [], []]);
-    // 0x2109 to 0x210b, of no member.
+    // Takes the mechanisms 0x2109 to 0x210b from all members.
     const none = ['0921', '0a21', '0b21'].map((mechanism) => `C_WrapKey return=0x70 data=${mechanism}`);
     for (const { name } of cluster.members) cluster.fault(name, ...none);
     const whole = cluster.configuration();
@@ -72,7 +73,7 @@ describe('forming a group', () => {
     keys.push(await token.generateKey('AES_KEY_GEN', { ...aes, label: labels[1] ?? '' }));
     cluster.fault('hsm2', ...none);
     await untilState(token, 'hsm2', 'active');
-    // From their sealed forms, which are wrapped anew for the new one.
+    // Adds a member, which gets the keys from their sealed forms.
     if (third !== undefined) await token.addMember(third);
     await cluster.untilTidy();
     const [one, ...others] = await Promise.all(cluster.members.map(({ name }) => cluster.read(name)));
@@ -81,7 +82,7 @@ describe('forming a group', () => {
     for (const key of keys) expect(await token.encrypt('AES_ECB', key, 'sixteen bytes...')).toHaveLength(16);
   });
 
-  test('the domain key cannot be taken out, and can do nothing but wrap', async () => {
+  test('the domain key cannot be extracted, and can only wrap and unwrap', async () => {
     cluster = await Cluster.form('domain');
     for (const { hsm } of cluster.members) {
       const found = await readToken(hsm);
@@ -92,7 +93,7 @@ describe('forming a group', () => {
       expect(transport).toMatchObject({ wrapped: 'CKR_KEY_UNEXTRACTABLE' });
       expect(transport?.flags).toEqual(['TOKEN', 'PRIVATE', 'SENSITIVE', 'MODIFIABLE', 'UNWRAP']);
     }
-    // And for an application neither it nor any record is there.
+    // Looks as an application, which sees neither the domain key nor any record.
     const token = await cluster.open();
     await token.generateKey('AES_KEY_GEN', { ...aes, label: 'key' });
     expect((await token.find()).map(({ label }) => label)).toEqual(['key']);
@@ -107,7 +108,7 @@ describe('forming a group', () => {
     });
   });
 
-  test('of partitions that belong to one is refused, unless it is to be adopted or to be removed', async () => {
+  test('on tokens of another group is refused, unless that group is to be adopted or removed', async () => {
     cluster = await Cluster.form('existing');
     const configuration = cluster.configuration({});
     const key = await (await cluster.open()).generateKey('AES_KEY_GEN', { ...aes, label: 'key' });
@@ -120,11 +121,11 @@ describe('forming a group', () => {
     expect(await cluster.readOwn('hsm1')).toEqual(own);
     expect(await createGroup(configuration, { existing: 'remove' })).toMatchObject({ adopted: false });
     expect(await cluster.readOwn('hsm1')).toEqual(['pkcs11-ha:domain', 'pkcs11-ha:group', 'pkcs11-ha:transport']);
-    // The applications' keys have stayed.
+    // Finds the applications' keys as before.
     expect((await (await cluster.open()).get({ label: 'key' })).handle).toBe(key.handle);
   });
 
-  test('fails whole: a member that does not keep records leaves no half of a group', async () => {
+  test('leaves nothing on any token if a member refuses a record', async () => {
     cluster = await Cluster.make('half', [[], []]);
     const configuration = cluster.configuration({});
     let failures = 0;
@@ -142,7 +143,7 @@ describe('forming a group', () => {
     expect(failures).toBeGreaterThan(1);
   });
 
-  test('without one, keys are used and not made', async () => {
+  test('without a group record keys can be used but not made', async () => {
     cluster = await Cluster.make('recordless', [mac.objects, mac.objects]);
     const token = await cluster.open();
     expect(await token.sign('SHA256_HMAC', await token.get({ label: 'mac' }), 'data')).toHaveLength(32);
@@ -152,7 +153,7 @@ describe('forming a group', () => {
     });
   });
 
-  test('a token of another group is left alone', async () => {
+  test('a token of another group is not changed and does not serve', async () => {
     cluster = await Cluster.form('strangers', [[], [], []]);
     const configuration = cluster.configuration({});
     const [first, second, third] = configuration.members as [
@@ -161,7 +162,7 @@ describe('forming a group', () => {
       GroupConfigInput['members'][number],
     ];
     await createGroup({ ...configuration, members: [third] }, { existing: 'remove' });
-    // The group is that of the member that is there first.
+    // Delays hsm3, since the first member to join decides the group.
     cluster.fault('hsm3', 'C_Initialize delay=300');
     const token = await cluster.open({ ...configuration, members: [first, second, third] });
     await untilState(token, 'hsm3', 'down');
@@ -176,7 +177,7 @@ describe('policies', () => {
   const sealedOf = async (hsm: Hsm, label: string): Promise<boolean> =>
     (await readToken(hsm)).some((object) => object.label.startsWith(label));
 
-  test('nonExtractable: sealed keys come to a member that lost them, unsealed ones do not, or there are none', async () => {
+  test('nonExtractable: a returning member gets sealed keys, no unsealed ones, and with refuse none is made', async () => {
     cluster = await Cluster.form('sealing');
     const refusing = await cluster.open(policy({ nonExtractable: 'refuse' }));
     await expect(refusing.generateKey('AES_KEY_GEN', aes)).rejects.toMatchObject({ code: 0xd1 });
@@ -198,7 +199,7 @@ describe('policies', () => {
     expect(await sealedOf(cluster.member('hsm1').hsm, 'pkcs11-ha:key')).toBe(true);
   });
 
-  test('durability: a number of members that is not reached is a failure that leaves nothing', async () => {
+  test('[Rule 15] durability: a call that reaches too few members fails, and what it made is undone', async () => {
     cluster = await Cluster.form('durability');
     const token = await cluster.open(policy({ durability: 2, deadline: 5000 }));
     await token.generateKey('AES_KEY_GEN', { ...aes, label: 'both' });
@@ -213,7 +214,7 @@ describe('policies', () => {
     for (const name of members) expect((await cluster.read(name)).map(({ label }) => label)).toEqual(['both']);
   });
 
-  test('replication: external makes keys on one member and leaves copying to the vendor', async () => {
+  test('replication: external makes keys on one member only', async () => {
     cluster = await Cluster.form('external');
     const token = await cluster.open(policy({ replication: 'external' }));
     const key = await token.generateKey('AES_KEY_GEN', { ...aes, label: 'cloned' });
@@ -222,7 +223,7 @@ describe('policies', () => {
     const block = randomBytes(16);
     const text = await token.encrypt('AES_ECB', key, block);
     for (let i = 0; i < 6; i += 1) expect(await token.encrypt('AES_ECB', key, block)).toEqual(text);
-    // What is a key of that name to the other member, and is not the one, is never used.
+    // Signs with the private key, of which the other member has no replica.
     const pair = await token.generateKeyPair(
       'RSA_PKCS_KEY_PAIR_GEN',
       { token: true, label: 'pair', modulusBits: 2048 },
@@ -232,8 +233,8 @@ describe('policies', () => {
   });
 });
 
-describe('what interrupted writes leave', () => {
-  /** The files of a SoftHSM token's objects, the newest last. */
+describe('after interrupted writes', () => {
+  /** Returns the files of a SoftHSM token's objects, the newest last. */
   function filesOf({ directory }: Hsm): string[] {
     const folder = readdirSync(directory).find((name) => statSync(join(directory, name)).isDirectory()) ?? '';
     return readdirSync(join(directory, folder))
@@ -242,14 +243,14 @@ describe('what interrupted writes leave', () => {
       .sort((a, b) => statSync(a).mtimeMs - statSync(b).mtimeMs);
   }
 
-  test('hollow objects are swept, and a replica that was lost with them is restored', async () => {
+  test('partial objects are removed, and the replica that was lost is restored', async () => {
     cluster = await Cluster.form('hollow');
     const { hsm } = cluster.member('hsm2');
     const making = await cluster.open();
     const key = await making.generateKey('AES_KEY_GEN', { ...aes, label: 'key' });
     const block = randomBytes(16);
     const text = await making.encrypt('AES_ECB', key, block);
-    // The host ends in the middle of the write that changes the key, and takes the key's file with it.
+    // Ends the host in the write that changes the key, and empties the key's file.
     cluster.fault('hsm2', 'C_SetAttributeValue exit=9 times=1 when=after');
     const before = new Map(filesOf(hsm).map((file) => [file, statSync(file).mtimeMs]));
     const changed = making.setAttributes(key, { label: 'renamed' });
@@ -261,7 +262,7 @@ describe('what interrupted writes leave', () => {
     );
     expect(touched).toHaveLength(1);
     for (const file of touched) truncateSync(file);
-    // Beside it a file that was only begun.
+    // Adds the file of an object that was only begun.
     const begun = join(touched[0] as string, '..', '11111111-2222-3333-4444-555555555555.object');
     writeFileSync(begun, Buffer.alloc(8));
     writeFileSync(begun.replace('.object', '.lock'), '');
@@ -270,8 +271,8 @@ describe('what interrupted writes leave', () => {
     const found = (await cluster.read('hsm2')).filter(({ label }) => label === 'renamed');
     expect(found).toEqual((await cluster.read('hsm1')).filter(({ label }) => label === 'renamed'));
     expect(found).toHaveLength(1);
-    const isHollow = async (): Promise<boolean> => (await cluster.read('hsm2')).some((object) => object.class < 0);
-    while (await isHollow());
+    const isWhole = async (): Promise<boolean> => (await cluster.read('hsm2')).every((object) => object.class >= 0);
+    await until(isWhole, () => 'the partial object is removed');
     const alone = await aloneOn('hsm2');
     expect(await alone.encrypt('AES_ECB', key.handle, block)).toEqual(text);
   });

@@ -5,14 +5,14 @@ import { Cluster, pidOf, untilState } from '../../support/cluster.js';
 import { startService } from '../../support/process.js';
 
 const LONGEST = 3_600_000;
-/** Of all boundaries those of calls that change the token: between those nothing differs for whoever comes after. */
+/** Calls at which the application ends; in a run of all boundaries only writes, since only they change the token. */
 const calls = isEveryBoundary ? 'writes' : '*';
 
 const aes = { token: true, valueLen: 32, encrypt: true, sensitive: true };
 const data = 'sixteen bytes...';
 const policy = { hangAfter: 1000, writeHangAfter: 10_000, deadline: 20_000 } as const;
 
-/** Tokens as they are before; each try has a copy of them. */
+/** Tokens before the interrupted change; each try works on a copy. */
 let added: Cluster;
 let removed: Cluster;
 let behind: Cluster;
@@ -62,8 +62,8 @@ beforeAll(async () => {
 afterAll(() => Promise.all([added, removed, behind].map((each) => each.close())));
 
 /**
- * Runs a program on copies of the tokens, again and again, and ends it at one call of a member's token after the
- * other; then `complete` has to bring everything in order.
+ * Runs a program on copies of the tokens, and ends it at one call of a member's token after the other. After each,
+ * `complete` has to finish the change.
  */
 async function interruptEach(
   from: Cluster,
@@ -94,7 +94,7 @@ async function interruptEach(
   expect(ends).toBeGreaterThan(0);
 }
 
-/** Closes the token, once it has tidied up, and compares its members' tokens, read apart. */
+/** Closes the token once its records are tidied up, and compares its members' tokens, read apart from the group. */
 async function expectAlike(
   cluster: Cluster,
   token: VirtualToken,
@@ -124,7 +124,7 @@ const labels = ['data', 'key false', 'key true'];
 
 describe.each(['hsm1', 'hsm3'])('the application ends at a call of %s', (where) => {
   test(
-    'while a member is added: adding it again completes, nothing is lost or doubled',
+    'while a member is added: adding it again completes, no key is lost or doubled',
     async () => {
       await interruptEach(added, 'administer:add:hsm3', where, three, async (cluster) => {
         const token = await cluster.open(twoOf(cluster));
@@ -140,7 +140,7 @@ describe.each(['hsm1', 'hsm3'])('the application ends at a call of %s', (where) 
   );
 
   test(
-    'while a member is removed: removing it again completes, nothing is lost or doubled',
+    'while a member is removed: removing it again completes, no key is lost or doubled',
     async () => {
       await interruptEach(removed, 'administer:remove:hsm3', where, three, async (cluster) => {
         const token = await cluster.open(three(cluster));
@@ -156,7 +156,7 @@ describe.each(['hsm1', 'hsm3'])('the application ends at a call of %s', (where) 
 
 describe.each(['hsm1', 'hsm2'])('the application ends at a call of %s', (where) => {
   test(
-    'while a member catches up: the next one completes it, nothing is lost or doubled',
+    '[Rule 16] while a member catches up: the next application completes it, no key is lost or doubled',
     async () => {
       await interruptEach(behind, 'come back', where, twoOf, async (cluster) => {
         const token = await cluster.open(twoOf(cluster));

@@ -7,17 +7,18 @@ import type { GroupConfigInput } from '../../../src/index.js';
 import { undrainMember, VirtualToken } from '../../../src/index.js';
 import { Cluster, pidOf, stateOf, untilState } from '../../support/cluster.js';
 import type { ReadObject } from '../../support/softhsm.js';
+import { until } from '../../support/waiting.js';
 
 let cluster: Cluster;
 beforeEach(async () => {
-  // Three tokens; the group is formed of the first two.
+  // Makes three tokens, of which the first two form the group.
   cluster = await Cluster.form('membership', [[], [], []], 2);
 });
 afterEach(() => cluster.close());
 
 type Configuration = ReturnType<Cluster['configuration']>;
 
-/** Key pairs take as long as they take. */
+/** Policy with a long limit for writes, since making key pairs takes seconds. */
 const policy = { hangAfter: 400, writeHangAfter: 10_000, deadline: 20_000 } as const;
 
 function twoOf(more: GroupConfigInput['policy'] = {}): Configuration {
@@ -38,7 +39,7 @@ interface Made {
   readonly result: Buffer;
 }
 
-/** Keys of every way to travel: extractable, sealed, odd length, pair, public. */
+/** Makes keys of every wrapping method: extractable, sealed, of odd length; a data object; and a renamed key. */
 async function makeKeys(token: VirtualToken): Promise<Made[]> {
   const made: Made[] = [];
   for (const extractable of [true, false]) {
@@ -73,7 +74,7 @@ async function expectAll(token: VirtualToken, made: readonly Made[]): Promise<vo
   }
 }
 
-/** Equal but for how the key came to the token. */
+/** Expects that the members' tokens hold the same objects. */
 async function expectAlike(...names: readonly string[]): Promise<void> {
   await cluster.untilTidy(names);
   const read = await Promise.all(names.map((name) => cluster.read(name)));
@@ -82,12 +83,19 @@ async function expectAlike(...names: readonly string[]): Promise<void> {
   for (const each of read) expect(each).toEqual(first as ReadObject[]);
 }
 
+/** Waits until the former domain key is gone. */
+async function untilOneDomainKey(): Promise<void> {
+  const isOne = async (): Promise<boolean> =>
+    (await cluster.readOwn('hsm1')).filter((label) => label === 'pkcs11-ha:domain').length === 1;
+  await until(isOne, () => 'the former domain key is removed');
+}
+
 const onlyOn = (name: string): Configuration => {
   const whole = cluster.configuration(policy);
   return { ...whole, members: whole.members.filter((member) => member.name === name) };
 };
 
-test('a new member gets all keys, sealed ones too, and serves them by the same handles', async () => {
+test('[Rule 11] a new member gets all keys, sealed ones too, and serves them under the same handles', async () => {
   const token = await cluster.open(twoOf());
   const made = await makeKeys(token);
   const { serial } = token;
@@ -102,7 +110,7 @@ test('a new member gets all keys, sealed ones too, and serves them by the same h
   await expectAll(alone, made);
 });
 
-test('a member that leaves keeps nothing of the group; wiped, nothing at all; and what is made later is closed to it', async () => {
+test('a member that is removed and wiped keeps nothing, and the domain key is replaced', async () => {
   const token = await cluster.open(twoOf({ freshness: 100 }));
   const made = await makeKeys(token);
   await token.addMember(memberOf('hsm3'));
@@ -112,33 +120,31 @@ test('a member that leaves keeps nothing of the group; wiped, nothing at all; an
   expect(await cluster.readOwn('hsm2')).toEqual([]);
   expect(token.status().members.map(({ name }) => name)).toEqual(['hsm1', 'hsm3']);
   await expectAll(token, made);
-  // One domain key, and no other, when no process can use an old one any more: what was sealed is sealed under it.
-  while ((await cluster.readOwn('hsm1')).filter((label) => label === 'pkcs11-ha:domain').length > 1);
+  // Waits until only the new domain key is left, under which all sealed keys are wrapped again.
+  await untilOneDomainKey();
   await token.close();
   const rest = { ...cluster.configuration(policy), members: [memberOf('hsm1'), memberOf('hsm3')] };
   const other = await cluster.open(rest);
   await expectAll(other, made);
 });
 
-test('a member that was cleaned gets no record any more, whatever the removal writes afterwards', async () => {
+test('a removed member gets no record after it was cleaned', async () => {
   const first = await cluster.open(twoOf());
   await first.addMember(memberOf('hsm3'));
   await first.close();
-  // So short that the removal itself retires the domain keys of before.
+  // Sets freshness so low that the removal itself retires the former domain keys.
   const token = await cluster.open({ ...cluster.configuration({ ...policy, freshness: 5 }) });
   await Promise.all(['hsm1', 'hsm2', 'hsm3'].map((name) => untilState(token, name, 'active')));
   expect(await token.removeMember('hsm3')).toMatchObject({ cleaned: true });
   expect(await cluster.readOwn('hsm3')).toEqual([]);
 });
 
-test('a session object outlives its hosts, also when the group has another domain key by then', async () => {
+test('a session object survives the end of all hosts, also after a change of the domain key', async () => {
   const token = await cluster.open(twoOf({ freshness: 100 }));
   const key = await token.generateKey('AES_KEY_GEN', { ...aes, token: false, extractable: false });
   const result = await token.encrypt('AES_ECB', key, data);
   await token.addMember(memberOf('hsm3'));
-  const domains = async (): Promise<number> =>
-    (await cluster.readOwn('hsm1')).filter((label) => label === 'pkcs11-ha:domain').length;
-  while ((await domains()) > 1);
+  await untilOneDomainKey();
   for (const name of ['hsm1', 'hsm2', 'hsm3']) {
     process.kill(pidOf(token, name), 'SIGKILL');
     await untilState(token, name, 'down', 'joining');
@@ -147,7 +153,7 @@ test('a session object outlives its hosts, also when the group has another domai
   expect(await token.encrypt('AES_ECB', key, data)).toEqual(result);
 });
 
-test('a member that is away can be removed; when it comes back it is not let in', async () => {
+test('a member that is away can be removed, and does not serve when it comes back', async () => {
   const token = await cluster.open(twoOf());
   const made = await makeKeys(token);
   await token.addMember(memberOf('hsm3'));
@@ -167,7 +173,7 @@ test('a member that is away can be removed; when it comes back it is not let in'
 });
 
 describe('another process', () => {
-  test('takes up who came and who left', async () => {
+  test('follows members that were added and removed', async () => {
     const one = await cluster.open(twoOf());
     const made = await makeKeys(one);
     const other = await cluster.open(twoOf());
@@ -176,19 +182,27 @@ describe('another process', () => {
     await one.removeMember('hsm2');
     const key = await one.generateKey('AES_KEY_GEN', { ...aes, label: 'later', extractable: false });
     made.push({ handle: key.handle, result: await one.encrypt('AES_ECB', key, data) });
-    // What it reads of the group's record it reads beside its calls.
-    for (;;) {
+    // Makes calls until the process has read the new group record beside them.
+    const isGone = async (): Promise<boolean> => {
       await other.find();
-      if (!other.status().members.some(({ name, state }) => name === 'hsm2' && state !== 'drained' && state !== 'down'))
-        break;
-    }
+      const second = other.status().members.find(({ name }) => name === 'hsm2');
+      return second === undefined || second.state === 'drained' || second.state === 'down';
+    };
+    await until(isGone, () => 'the other process leaves hsm2');
     await expectAll(other, made);
     const theirs = await other.generateKey('AES_KEY_GEN', { ...aes, label: 'theirs', extractable: false });
     made.push({ handle: theirs.handle, result: await other.encrypt('AES_ECB', theirs, data) });
-    // The other process cannot reach hsm3, which it has no configuration for: it notes what that misses.
-    while ((await one.find({ label: 'theirs' })).length === 0);
+    // Waits for the new key on hsm3, which the other process cannot reach: its journal entry names hsm3.
+    await until(
+      async () => (await one.find({ label: 'theirs' })).length > 0,
+      () => 'the key of the other process is found',
+    );
     await expectAll(one, made);
-    while (!(await cluster.read('hsm3')).some(({ label }) => label === 'theirs')) await one.find({ label: 'theirs' });
+    const isOnThird = async (): Promise<boolean> => {
+      await one.find({ label: 'theirs' });
+      return (await cluster.read('hsm3')).some(({ label }) => label === 'theirs');
+    };
+    await until(isOnThird, () => 'hsm3 gets the key of the other process');
     await one.close();
     await other.close();
     const alone = await cluster.open(onlyOn('hsm3'));
@@ -196,7 +210,7 @@ describe('another process', () => {
   });
 });
 
-test('a drained member finishes, serves no more, and catches up when it is wanted again', async () => {
+test('a drained member finishes its calls, takes no more, and catches up when it is undrained', async () => {
   const token = await cluster.open(twoOf());
   const made = await makeKeys(token);
   const running = Promise.all(
@@ -218,7 +232,7 @@ test('a drained member finishes, serves no more, and catches up when it is wante
 });
 
 describe('a drained member that is the only one left', () => {
-  test('is put back into service by who has the group open, for all who have', async () => {
+  test('can be undrained by an open application, and then serves all applications', async () => {
     const token = await cluster.open(twoOf());
     const other = await cluster.open(twoOf());
     const made = await makeKeys(token);
@@ -237,7 +251,7 @@ describe('a drained member that is the only one left', () => {
     await expectAlike('hsm1', 'hsm2');
   });
 
-  test('is put back into service by who has not heard of its rest, while the last one that serves hangs', async () => {
+  test('can be undrained by an application that has not seen the drain, while the last active member hangs', async () => {
     const token = await cluster.open(twoOf());
     const other = await cluster.open(twoOf());
     const made = await makeKeys(token);
@@ -252,7 +266,7 @@ describe('a drained member that is the only one left', () => {
     await expectAlike('hsm1', 'hsm2');
   });
 
-  test('is put back into service where the others are drained for good', async () => {
+  test('can be undrained if the configuration drains the others', async () => {
     const before = await cluster.open(twoOf());
     const made = await makeKeys(before);
     await before.drain('hsm2');
@@ -262,14 +276,14 @@ describe('a drained member that is the only one left', () => {
     await expectAll(await cluster.open(twoOf()), made);
   });
 
-  test('is not drained as well by another application at the same time', async () => {
+  test('is not drained too by another application at the same time', async () => {
     const [one, other] = [await cluster.open(twoOf()), await cluster.open(twoOf())];
     const ended = await Promise.allSettled([one.drain('hsm1'), other.drain('hsm2')]);
     expect(ended.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected']);
     await untilState(one, ended[0].status === 'fulfilled' ? 'hsm2' : 'hsm1', 'active');
   });
 
-  test('is put back into service where nobody can open the group any more', async () => {
+  test('can be undrained when no application can open the group any more', async () => {
     const before = await cluster.open(twoOf());
     const made = await makeKeys(before);
     await before.drain('hsm2');
@@ -282,7 +296,7 @@ describe('a drained member that is the only one left', () => {
   });
 });
 
-test('one in reserve is in step, serves when nobody else is left, and rests again when told to', async () => {
+test('a standby is in step, is promoted when no other member serves, and can be demoted again', async () => {
   const token = await cluster.open(twoOf());
   await token.addMember({ ...memberOf('hsm3'), standby: true });
   expect(stateOf(token.status(), 'hsm3')).toBe('standby');
@@ -304,7 +318,7 @@ test('one in reserve is in step, serves when nobody else is left, and rests agai
   await expectAll(token, made);
 });
 
-test('with manual recovery a lost member waits until it is told to come back', async () => {
+test('with manual recovery a lost member stays down until it is told to recover', async () => {
   const token = await cluster.open(twoOf({ recovery: 'manual' }));
   process.kill(pidOf(token, 'hsm2'), 'SIGKILL');
   await untilState(token, 'hsm2', 'down');
@@ -329,7 +343,7 @@ describe('the configuration file', () => {
   const untilConfigured = (token: VirtualToken): Promise<string | undefined> =>
     new Promise((resolve) => token.once('configuration', ({ problem }) => resolve(problem)));
 
-  test('is watched: members come, rest and go without a restart, and a mistake in it changes nothing', async () => {
+  test('is watched: members are added, drained and removed without a restart, and a broken file changes nothing', async () => {
     const path = join(cluster.folder.path, 'group.yaml');
     write(path, twoOf());
     const token = await VirtualToken.open(path);
@@ -364,7 +378,11 @@ describe('the configuration file', () => {
       write(path, { ...whole, members: [memberOf('hsm1'), memberOf('hsm3')] });
       expect(await configured).toBeUndefined();
       await untilState(token, 'hsm1', 'active');
-      while (token.status().members.length > 2) await token.find({ label: 'data' });
+      const isGone = async (): Promise<boolean> => {
+        await token.find({ label: 'data' });
+        return token.status().members.length === 2;
+      };
+      await until(isGone, () => 'the member is removed from the status');
       expect(token.status().members.map(({ name }) => name)).toEqual(['hsm1', 'hsm3']);
       await expectAll(token, made);
       expect([token.serial, token.label]).toEqual([serial, label]);

@@ -30,13 +30,13 @@ test('a group that is in step has no differences', async () => {
   });
 });
 
-test('what somebody has taken from a token, or put on one, is found, and put right', async () => {
+test('objects that another program removed or added are found, and repaired', async () => {
   const token = await cluster.open();
   const sealed = await token.generateKey('AES_KEY_GEN', { ...aes, label: 'sealed', extractable: false });
   const plain = await token.generateKey('AES_KEY_GEN', { ...aes, label: 'plain', extractable: true });
   await token.createObject({ class: 'DATA', token: true, private: true, label: 'data', value: Buffer.from('data') });
   const before = await Promise.all([sealed, plain].map((key) => token.encrypt('AES_ECB', key, 'sixteen bytes...')));
-  // By the vendor's own tool: three objects are gone from one token, the other has a new one.
+  // Acts as the vendor's own tool: removes three objects from one token, and adds one to the other.
   const [one, two] = cluster.members;
   if (one === undefined || two === undefined) throw new Error('two members');
   await provision(two.hsm, { destroy: ['sealed', 'plain', 'data'] });
@@ -60,7 +60,7 @@ test('what somebody has taken from a token, or put on one, is found, and put rig
   expect(after).toEqual(before);
 });
 
-test('another key of the same name is not taken for the group’s, and nothing is destroyed', async () => {
+test('[Rule 12] another key of the same name is reported, not used, and nothing is destroyed', async () => {
   const token = await cluster.open();
   const id = Buffer.from([9]);
   const key = await token.generateKey('AES_KEY_GEN', { ...aes, label: 'shared', id });
@@ -78,11 +78,11 @@ test('another key of the same name is not taken for the group’s, and nothing i
   expect(await alone.encrypt('AES_ECB', key.handle, 'sixteen bytes...')).toEqual(before);
 });
 
-test('a token that was put back to what it was a while ago gets what it lacks, and spreads nothing', async () => {
+test('a token restored from an old copy gets the keys that it lacks, and its destroyed ones do not spread', async () => {
   const token = await cluster.open();
   const gone = await token.generateKey('AES_KEY_GEN', { ...aes, label: 'destroyed since' });
   await token.close();
-  // A copy of the storage of one token, as a snapshot of a virtual machine would be.
+  // Copies the storage of the tokens, as a snapshot of a virtual machine does.
   const past = cluster.copy('past');
   const again = await cluster.open();
   await again.destroyObject(gone.handle);
@@ -103,7 +103,7 @@ test('a token that was put back to what it was a while ago gets what it lacks, a
   await past.close();
 });
 
-test('a member that comes back gets what it lost meanwhile, also where no journal names it', async () => {
+test('a member that returns gets keys that it lost meanwhile, also without a journal entry', async () => {
   const token = await cluster.open();
   await token.generateKey('AES_KEY_GEN', { ...aes, label: 'lost', extractable: false });
   cluster.fault('hsm2', 'C_Initialize return=0x30');
@@ -117,7 +117,7 @@ test('a member that comes back gets what it lost meanwhile, also where no journa
   expect(await cluster.read('hsm2')).toEqual(await cluster.read('hsm1'));
 });
 
-test('a PIN that a token refuses meanwhile is tried there once, however often it is looked at', async () => {
+test('[Rule 6] a PIN that a token refuses is tried there once, however often tokens are compared', async () => {
   const token = await cluster.open();
   cluster.fault('hsm2', 'C_Login return=0xa0');
   for (let i = 0; i < 3; i += 1) await token.synchronize({ dryRun: true }).catch(() => undefined);

@@ -5,7 +5,7 @@ import { boundaries, isEveryBoundary } from '../../support/boundaries.js';
 import { Cluster } from '../../support/cluster.js';
 import { startService } from '../../support/process.js';
 
-/** Of all boundaries those of calls that change the token: between those nothing differs for whoever comes after. */
+/** Calls at which the application ends; in a run of all boundaries only writes, since only they change the token. */
 const calls = isEveryBoundary ? 'writes' : '*';
 const LONGEST = isEveryBoundary ? 3_600_000 : 180_000;
 
@@ -21,7 +21,7 @@ afterEach(async () => {
   vault.close();
 });
 
-/** Where the application ends at the k-th call: on the backup's token, or on a member. */
+/** Tokens at whose call the application ends. */
 const places = ['backup', 'member'] as const;
 
 interface Attempt {
@@ -29,7 +29,7 @@ interface Attempt {
   readonly succeeded: boolean;
 }
 
-/** Has another process do it, and ends that, with its hosts, at a call. */
+/** Runs a backup or restore in another process, which ends, with its hosts, at a call. */
 async function interrupt(
   what: 'backup' | 'restore',
   configuration: ReturnType<typeof partOf>,
@@ -52,7 +52,7 @@ async function interrupt(
   return { ended, succeeded: code === 0 };
 }
 
-/** One of each way to travel, a pair of twins, and a renamed key with a copy. */
+/** Makes keys of each wrapping method, two twins, and a renamed key with a copy. */
 async function makeSome(token: VirtualToken): Promise<void> {
   const aes = { token: true, valueLen: 32, encrypt: true, sensitive: true };
   await token.generateKey('AES_KEY_GEN', { ...aes, label: 'twin', extractable: true });
@@ -65,7 +65,7 @@ async function makeSome(token: VirtualToken): Promise<void> {
   await token.createObject({ class: 'DATA', token: true, private: true, label: 'data', value: data });
 }
 
-/** What each key gives: no other key gives the same. */
+/** Returns the result of each key, which no other key gives. */
 async function results(token: VirtualToken): Promise<readonly string[]> {
   const all: string[] = [];
   for (const { handle, label, type } of await token.find({ class: 'SECRET_KEY' })) {
@@ -79,7 +79,7 @@ async function results(token: VirtualToken): Promise<readonly string[]> {
 
 describe.each(places)('the application ends at a call of the %s', (where) => {
   test(
-    'while it backs up: the backup before it stays valid, and the same call again makes the new one',
+    'while it backs up: the former backup stays valid, and the same call again makes the new one',
     async () => {
       const configuration = partOf(cluster, 0, 2);
       const token = await cluster.open(configuration);
@@ -93,7 +93,7 @@ describe.each(places)('the application ends at a call of the %s', (where) => {
         await changed.close();
         const { ended, succeeded } = await interrupt('backup', configuration, where, skip);
         const again = await cluster.open(configuration);
-        // All that the valid backup holds opens there, and is the key that the group has.
+        // Restores the valid backup, whose keys are all present in the group.
         const { restored, present, failed } = await again.restore(vault.input);
         expect({ restored, failed }).toEqual({ restored: 0, failed: [] });
         expect(succeeded ? [objects + 1] : [objects, objects + 1]).toContain(present);
@@ -104,7 +104,7 @@ describe.each(places)('the application ends at a call of the %s', (where) => {
           'pkcs11-ha:backup key': 1,
           'pkcs11-ha:backup transport': 1,
         });
-        // With ever more objects a backup would make ever more calls, and never come to its last.
+        // Removes the added key: each more object means more calls, so that the boundaries would never end.
         await again.destroyObject(more.handle);
         expect(await again.backup(vault.input)).toMatchObject({ objects });
         await again.close();
@@ -117,7 +117,7 @@ describe.each(places)('the application ends at a call of the %s', (where) => {
   );
 
   test(
-    'while it restores: the same call again restores what is left, and nothing is doubled',
+    'while it restores: the same call again restores the rest, and nothing is doubled',
     async () => {
       const old = await cluster.open(partOf(cluster, 0, 2));
       await makeSome(old);

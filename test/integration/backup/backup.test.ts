@@ -3,13 +3,13 @@ import { createGroup } from '../../../src/index.js';
 import { data, makeAll, partOf, portrait, Vault } from '../../support/backup.js';
 import { Cluster } from '../../support/cluster.js';
 
-// Two groups, and key pairs on four tokens, take as long as they take.
+// Raises the time-out: two groups, and key pairs on four tokens, take long.
 jest.setTimeout(90_000);
 
 let cluster: Cluster;
 let vault: Vault;
 beforeEach(async () => {
-  // Four tokens: a group of two, and two that are to be the group that it is restored into.
+  // Makes four tokens: a group of two, and two for the group that a backup is restored into.
   cluster = await Cluster.form('backup', [[], [], [], []], 2);
   vault = await Vault.make(cluster);
 });
@@ -19,7 +19,7 @@ afterEach(async () => {
   vault.close();
 });
 
-test('all that a group has comes back into another one, each object under its handle', async () => {
+test('[Rule 11] a restore into another group gives every object back under its handle', async () => {
   const token = await cluster.open(partOf(cluster, 0, 2));
   const { kept, secrets } = await makeAll(token);
   const before = await portrait(token);
@@ -28,7 +28,7 @@ test('all that a group has comes back into another one, each object under its ha
   const report = await token.backup(vault.input);
   expect(told).toContain(`backing up ${before.length}/${before.length}`);
   expect(report).toEqual({ objects: before.length, keys: 13, left: [] });
-  // The group is what it was.
+  // Compares the group with its state before the backup.
   expect(await portrait(token)).toEqual(before);
   for (const { check } of kept) await check(token);
   await token.close();
@@ -58,7 +58,7 @@ test('all that a group has comes back into another one, each object under its ha
   expect(await fresh.restore(vault.input)).toEqual({ restored: 0, present: before.length, failed: [] });
   await fresh.close();
   for (const name of ['hsm2', 'hsm3', 'hsm4']) expect(await cluster.read(name)).toEqual(await cluster.read('hsm1'));
-  // In another process, and on each member alone.
+  // Opens each member alone.
   for (const [from, to] of [
     [2, 3],
     [3, 4],
@@ -70,7 +70,7 @@ test('all that a group has comes back into another one, each object under its ha
   }
 });
 
-test('what is sealed is sealed again: a member that comes later gets it', async () => {
+test('restored non-extractable keys are sealed again: a later member gets them', async () => {
   const token = await cluster.open(partOf(cluster, 0, 2));
   const { kept } = await makeAll(token);
   await token.backup(vault.input);
@@ -84,7 +84,7 @@ test('what is sealed is sealed again: a member that comes later gets it', async 
   for (const { check } of kept) await check(alone);
 });
 
-test('a second backup takes the place of the first; a key that cannot be taken along is told', async () => {
+test('a second backup replaces the first, and names keys that it cannot hold', async () => {
   const configuration = partOf(cluster, 0, 2);
   const token = await cluster.open({
     ...configuration,
@@ -107,14 +107,14 @@ test('a second backup takes the place of the first; a key that cannot be taken a
     'pkcs11-ha:backup key': 1,
     'pkcs11-ha:backup transport': 1,
   });
-  // Into the group that it is of: what is there is left alone, what was destroyed since comes back.
+  // Restores into the same group: present objects stay, and destroyed ones come back.
   const before = await token.encrypt('AES_ECB', two, data);
   await token.destroyObject(two);
   expect(await token.restore(vault.input)).toEqual({ restored: 1, present: 0, failed: [] });
   expect(await token.encrypt('AES_ECB', two.handle, data)).toEqual(before);
 });
 
-test('another key of the same name and handle is reported, and not touched', async () => {
+test('[Rule 12] another key of the same name and handle is reported, and not changed', async () => {
   const token = await cluster.open(partOf(cluster, 0, 2));
   const template = { token: true, valueLen: 32, encrypt: true, label: 'contested', extractable: true };
   const theirs = await token.generateKey('AES_KEY_GEN', template);
@@ -144,7 +144,7 @@ test('tokens of members, of other groups and without a backup are refused; a wro
     message: expect.stringMatching(/same token/u),
   });
 
-  // A member of another group, and then its backup.
+  // Tries a member of another group, and then that group's backup.
   const { name: _other, ...third } = partOf(cluster, 2, 3).members[0] as never as { name: string };
   await createGroup(partOf(cluster, 2, 3, 'other group'));
   await expect(token.backup(third as never)).rejects.toMatchObject({
@@ -170,6 +170,6 @@ test('tokens of members, of other groups and without a backup are refused; a wro
   });
   expect(vault.met - met).toBe(1);
   delete process.env.PKCS11_HA_WRONG_PIN;
-  // The group's own logins have nothing to do with it.
+  // Checks that the group's own logins still work.
   expect(await token.find()).toHaveLength(1);
 });

@@ -11,7 +11,7 @@ const shared = {
   ed: edPair('ed', id(3)),
   aes: secretKey('aes', id(4)),
 };
-// The same names on both, other keys behind them.
+// Keys with equal names on both members, and different values.
 const first = {
   aes: secretKey('torn', id(5)),
   ec: ecPair('torn', id(6)),
@@ -36,7 +36,7 @@ beforeAll(async () => {
     [...everywhere, ...torn(first), ...twins[0].objects, ...twins[1].objects],
     [...twins[1].objects, ...twins[0].objects, ...onlyOnSecond.objects, ...torn(second), ...everywhere],
   ]);
-  // In turn: a member that is slow for a while would not be asked at all.
+  // Balances in turn, since a slow member might otherwise not be asked at all.
   token = await cluster.open(cluster.configuration({ ...quickPolicy, balance: 'roundRobin' }));
   token.on('misaligned', (event) => misaligned.push(event));
   token.on('missing', (event) => missing.push(event));
@@ -50,15 +50,15 @@ const encrypted = (key: Buffer, text: string): Buffer => {
   return Buffer.concat([cipher.update(text), cipher.final()]);
 };
 
-describe('a key that is another one on the second member', () => {
-  test('a secret key is never used there', async () => {
+describe('[Rule 12] another key of the same name on the second member', () => {
+  test('is never used there: a secret key', async () => {
     const key = await token.get({ label: 'torn', keyType: 'AES' });
     for (let i = 0; i < 40; i += 1) {
       expect(await token.encrypt(cbc, key, `text ${i}`)).toEqual(encrypted(first.aes.value, `text ${i}`));
     }
   });
 
-  test('a MAC key is never used there', async () => {
+  test('is never used there: a MAC key', async () => {
     const key = await token.get({ label: 'torn', keyType: 'GENERIC_SECRET' });
     for (let i = 0; i < 40; i += 1) {
       const mac = createHmac('sha256', first.mac.value).update(`text ${i}`).digest();
@@ -66,7 +66,7 @@ describe('a key that is another one on the second member', () => {
     }
   });
 
-  test('an EC private key is never used there', async () => {
+  test('is never used there: an EC private key', async () => {
     const key = await token.get({ label: 'torn', keyType: 'EC', class: 'PRIVATE_KEY' });
     const publicKey = createPublicKey(first.ec.publicKey.export({ format: 'pem', type: 'spki' }));
     for (let i = 0; i < 40; i += 1) {
@@ -77,7 +77,7 @@ describe('a key that is another one on the second member', () => {
     }
   });
 
-  test('each is reported once, and stands in the status', () => {
+  test('is reported once, and is in the status', () => {
     expect(misaligned.map(({ member, object }) => `${member} ${object.label} ${object.id}`).sort()).toEqual([
       'hsm2 torn 05',
       'hsm2 torn 06',
@@ -89,7 +89,7 @@ describe('a key that is another one on the second member', () => {
     expect(standings).toHaveLength(3);
   });
 
-  test('it is not used there either when the first member is gone', async () => {
+  test('is not used there either when the first member is away', async () => {
     const key = await token.get({ label: 'torn', keyType: 'AES' });
     cluster.fault('hsm1', 'C_Initialize return=0x30');
     process.kill(pidOf(token, 'hsm1'), 'SIGKILL');
@@ -100,7 +100,7 @@ describe('a key that is another one on the second member', () => {
   });
 });
 
-test('a key that only one member has is used there, and reported', async () => {
+test('a key that only one member has is used there, and reported as missing', async () => {
   const key = await token.get({ label: 'lonely' });
   for (let i = 0; i < 20; i += 1)
     expect(await token.encrypt(cbc, key, 'text')).toEqual(encrypted(onlyOnSecond.value, 'text'));
@@ -108,7 +108,7 @@ test('a key that only one member has is used there, and reported', async () => {
   expect(token.status().drift.find(({ label }) => label === 'lonely')?.standings.hsm1).toBe('absent');
 });
 
-test('twins keep apart on both members, whatever order they were made in', async () => {
+test('[Rule 12] twins are told apart on both members, in whatever order they were made', async () => {
   const found = await token.find({ label: 'twin' });
   expect(new Set(found.map(({ handle }) => handle)).size).toBe(2);
   const results = new Set<string>();
@@ -135,7 +135,7 @@ test('all kinds of keys are proven on both members', async () => {
   expect(token.status().unproven).toEqual([]);
 });
 
-test('real handles that are others after a reconnect are not mistaken', async () => {
+test('[Rule 13] after a reconnect with other real handles no key is mistaken', async () => {
   const shuffled = await cluster.open();
   for (const name of ['hsm1', 'hsm2']) cluster.fault(name, 'C_FindObjects shuffle');
   const [rsa, aes] = [await shuffled.get({ label: 'rsa', class: 'PRIVATE_KEY' }), await shuffled.get({ label: 'aes' })];

@@ -9,6 +9,7 @@ import { encodeMechanism } from '../../../src/spec/mechanism.js';
 import { encodeTemplate } from '../../../src/spec/template.js';
 import { Cluster, untilState } from '../../support/cluster.js';
 import { ecPair, rsaPair, secretKey } from '../../support/keys.js';
+import { until } from '../../support/waiting.js';
 
 const ec = ecPair('ec');
 const rsa = rsaPair('rsa');
@@ -28,7 +29,7 @@ function isGood(data: Buffer, signature: Buffer): boolean {
   return verify('sha256', data, createPublicKey(rsa.publicKey.export({ format: 'pem', type: 'spki' })), signature);
 }
 
-/** Several callers sign at once; each signature is checked apart from the group. */
+/** Signs with several callers at once; checks each signature apart from the group. */
 async function signMany(token: VirtualToken, name: string): Promise<void> {
   const key = await token.get({ label: 'rsa', class: 'PRIVATE_KEY' });
   await Promise.all(
@@ -41,7 +42,7 @@ async function signMany(token: VirtualToken, name: string): Promise<void> {
   );
 }
 
-/** What a member does to a call, and what becomes of the member. */
+/** Names and rules of a member's faults. */
 const faults = [
   ['CKR_DEVICE_ERROR', 'C_Sign return=0x30'],
   ['CKR_DEVICE_REMOVED', 'C_Sign return=0x32'],
@@ -60,8 +61,8 @@ const faults = [
   ['every call fails', '* return=0x30'],
 ] as const;
 
-describe('a member fails its calls', () => {
-  test.each(faults)('%s: no call fails, and the member comes back', async (name, rule) => {
+describe('[Rule 1] with one core for asynchronous and synchronous callers', () => {
+  test.each(faults)('%s on one member: no asynchronous call fails, and the member comes back', async (name, rule) => {
     const token = await cluster.open();
     await signMany(token, 'before');
     const before = cluster.met('hsm1').length;
@@ -74,11 +75,14 @@ describe('a member fails its calls', () => {
     await token.close();
   });
 
-  test.each(faults)('%s: nor does a synchronous one', async (name, rule) => {
+  test.each(faults)('%s on one member: no synchronous call fails', async (name, rule) => {
     const open = new OpenGroup(readConfiguration(cluster.configuration()));
     await open.awaitService(open.now() + 10_000);
-    // A synchronous program gives a member that still joins little time: it is there before.
-    while (open.group.members.some(({ isActive }) => !isActive)) await new Promise((resolve) => setTimeout(resolve, 5));
+    // Waits for all members first, since a synchronous program gives joining members little time.
+    await until(
+      () => open.group.members.every(({ isActive }) => isActive),
+      () => 'all members are active',
+    );
     const template = encodeTemplate('template', { label: 'rsa', class: 'PRIVATE_KEY' });
     const signOnce = (text: string): void => {
       const data = Buffer.from(text);

@@ -29,7 +29,7 @@ const keys = {
 const objects = Object.values(keys).flatMap((key) => key.objects);
 const data = randomBytes(300);
 
-// jest's realm is not node:crypto's: a key is handed over as text.
+// Hands keys over as text, since node:crypto does not take key objects from jest's realm.
 const publicOf = (key: KeyObject): KeyObject => createPublicKey(key.export({ format: 'pem', type: 'spki' }));
 const privateOf = (key: KeyObject): KeyObject => createPrivateKey(key.export({ format: 'pem', type: 'pkcs8' }));
 
@@ -43,7 +43,7 @@ beforeAll(async () => {
 });
 afterAll(() => cluster.close());
 
-/** Both members do it: routing takes them in turn when they are idle. */
+/** Runs four times, so that both members take part: routing takes idle members in turn. */
 async function twice(run: () => Promise<void>): Promise<void> {
   for (let i = 0; i < 4; i += 1) await run();
 }
@@ -167,7 +167,7 @@ describe('encryption', () => {
     });
   });
 
-  test('payloads far larger than a message pass', async () => {
+  test('payloads far larger than a message are processed', async () => {
     const key = await token.get({ label: 'aes' });
     const large = randomBytes(3 * 1024 * 1024);
     const sealed = await token.encrypt({ name: 'AES_CBC_PAD', params: iv }, key, large);
@@ -175,14 +175,14 @@ describe('encryption', () => {
     expect(await token.digest('SHA512', large)).toEqual(createHash('sha512').update(large).digest());
   });
 
-  test('an empty input is an input', async () => {
+  test('an empty input is processed', async () => {
     const key = await token.get({ label: 'aes' });
     expect(await token.encrypt({ name: 'AES_CBC_PAD', params: iv }, key, '')).toHaveLength(16);
     expect(await token.digest('SHA256', '')).toEqual(createHash('sha256').digest());
   });
 });
 
-describe('the rest', () => {
+describe('other calls', () => {
   test('random numbers of any size', async () => {
     expect(await token.random(1)).toHaveLength(1);
     expect(await token.random(100_000)).toHaveLength(100_000);
@@ -214,7 +214,7 @@ describe('the rest', () => {
     await expect(token.get({ label: 'rsa' })).rejects.toThrow(/2 objects match the template \(P.* RSA, P.* RSA\)/u);
   });
 
-  test('a token answers its own refusals', async () => {
+  test('a refusal of the token is thrown with its code', async () => {
     const key = await token.get({ label: 'mac' });
     await expect(token.encrypt('AES_ECB', key, randomBytes(16))).rejects.toMatchObject({ name: 'TokenError' });
     await expect(token.sign('SHA256_RSA_PKCS', key, data)).rejects.toMatchObject({
@@ -258,17 +258,17 @@ describe('bad input is refused before any member is touched', () => {
       /^mechanism.params.counter: expected a Buffer of 16 bytes, got a Buffer of 8 bytes/u,
     ],
     [
-      'a hash that is none',
+      'an unknown hash',
       () => token.sign({ name: 'RSA_PKCS_PSS', params: { hash: 'SHA257' } }, 1, data),
       /^mechanism.params.hash/u,
     ],
     [
-      'a handle that can be none',
+      'an impossible handle',
       () => token.sign('ECDSA', -1, data),
       /^key: expected an object of this token or its handle, got a number/u,
     ],
     [
-      'data that is no data',
+      'data of a wrong type',
       () => token.sign('ECDSA', 1, 5 as never),
       /^data: expected a Buffer, a typed array or a string, got a number/u,
     ],
@@ -278,12 +278,12 @@ describe('bad input is refused before any member is touched', () => {
       /^template.lable: expected the name of an attribute \(not 'lable'\)/u,
     ],
     [
-      'a value of the wrong kind',
+      'a value of a wrong type',
       () => token.find({ token: 'yes' }),
       /^template.token: expected true or false, got a string/u,
     ],
     [
-      'a class that is none',
+      'an unknown class',
       () => token.find({ class: 'SECRET' }),
       /^template.class: expected a number or a name after CKO_, got a string/u,
     ],
@@ -297,11 +297,7 @@ describe('bad input is refused before any member is touched', () => {
       /^template.label: expected the attribute only once/u,
     ],
     ['no random bytes', () => token.random(0), /^size: expected an integer from 1/u],
-    [
-      'a deadline that is none',
-      () => token.random(1, { deadline: -1 }),
-      /^options.deadline: expected an integer from 1/u,
-    ],
+    ['an invalid deadline', () => token.random(1, { deadline: -1 }), /^options.deadline: expected an integer from 1/u],
     ['names that are no array', () => token.getAttributes(1, 'label' as never), /^names: expected an array/u],
   ];
   test.each(bad)('%s', async (_name, call, message) => {

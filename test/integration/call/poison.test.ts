@@ -14,13 +14,12 @@ beforeAll(async () => {
 afterEach(() => cluster.heal());
 afterAll(() => cluster.close());
 
-/** A request that ends every host it meets (Rule 8). */
 describe.each([
   ['crashes', 'crash'],
   ['hangs', 'hang'],
   ['exits', 'exit=1'],
-])('a request that %s every member it meets', (_name, action) => {
-  test('fails alone, the calls beside it succeed, and the group goes on', async () => {
+])('[Rule 8] a request that %s every member it meets', (_name, action) => {
+  test('fails alone, and the calls beside and after it succeed', async () => {
     const token = await cluster.open();
     const key = await token.get({ label: 'rsa', class: 'PRIVATE_KEY' });
     for (const name of ['hsm1', 'hsm2']) cluster.fault(name, `C_Sign ${action} data=0badf00d`);
@@ -37,7 +36,7 @@ describe.each([
     poisoned = false;
     await innocent;
     expect(failure).toMatchObject({ name: 'TokenError', method: 'C_Sign' });
-    expect((failure as Error).message).toContain('it was run once more alone');
+    expect((failure as Error).message).toContain('it ran once more alone');
     expect(token.status().counters.quarantined).toBeGreaterThan(0);
     for (const name of ['hsm1', 'hsm2']) {
       await untilState(token, name, 'active');

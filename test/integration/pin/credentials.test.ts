@@ -21,7 +21,7 @@ function logins(): number {
 }
 
 describe('the PIN', () => {
-  test('a wrong one is tried once on one member, and the error says so without it', async () => {
+  test('[Rule 6] that is wrong is tried once on one member, and the error does not contain it', async () => {
     writeFileSync(pinFile, '99119911\n');
     for (const { name } of cluster.members) cluster.fault(name, 'C_Login trace');
     const before = logins();
@@ -33,12 +33,12 @@ describe('the PIN', () => {
     expect(logins() - before).toBe(1);
   });
 
-  test('a locked one is reported as such, and not tried again', async () => {
+  test('that is locked is reported as locked, and not tried again', async () => {
     for (const { name } of cluster.members) cluster.fault(name, 'C_Login return=0xa4');
     await expect(cluster.open()).rejects.toMatchObject({ name: 'TokenError', code: 0xa4, method: 'C_Login' });
   });
 
-  test('one that is locked on one member leaves the others in service', async () => {
+  test('that is locked on one member leaves the others in service', async () => {
     cluster.fault('hsm1', 'C_Login return=0xa4');
     const token = await cluster.open();
     expect(stateOf(token.status(), 'hsm1')).toBe('down');
@@ -47,7 +47,7 @@ describe('the PIN', () => {
     await token.close();
   });
 
-  test('a token that says for a moment that it has none is asked again', async () => {
+  test('is tried again on a token that answers for a moment that it has none', async () => {
     cluster.fault('hsm1', 'C_Login return=0x102');
     const token = await cluster.open();
     expect(token.status().members[0]?.reason).toContain('CKR_USER_PIN_NOT_INITIALIZED');
@@ -71,7 +71,7 @@ describe('the PIN', () => {
     ['an environment variable that is not set', { env: 'NO_SUCH_VARIABLE' }, 'NO_SUCH_VARIABLE is not set'],
     ['a file that is not there', { file: '/nowhere/pin' }, '/nowhere/pin cannot be read (ENOENT)'],
     ['a program that fails', { command: ['false'] }, 'false failed (exit code 1)'],
-  ])('%s is told before anything is started', async (_name, pin, message) => {
+  ])('%s is refused before a host is started', async (_name, pin, message) => {
     await expect(VirtualToken.open({ ...cluster.configuration(), pin })).rejects.toThrow(message);
   });
 
@@ -79,18 +79,18 @@ describe('the PIN', () => {
     const token = await cluster.open();
     const { pid } = token.status().members[0] ?? {};
     const { readFileSync } = await import('node:fs');
-    // As root the file can be read although the host is not dumpable.
+    // Reads the environment, which only root may do, since the host is not dumpable.
     let environment = '';
     try {
       environment = readFileSync(`/proc/${pid}/environ`, 'latin1');
     } catch {
-      // Then nobody else can read it either.
+      // Ignores that the file is closed, as it then is to other users.
     }
     expect(environment.includes(cluster.pinVariable)).toBe(false);
     await token.close();
   });
 
-  test('without one nobody logs in, and private objects are not there', async () => {
+  test('is not needed: without one no member logs in, and private objects are not found', async () => {
     for (const { name } of cluster.members) cluster.fault(name, 'C_Login trace');
     const before = logins();
     const { pin: _pin, ...configuration } = cluster.configuration();

@@ -5,8 +5,9 @@ import type { PinEvent, VirtualToken } from '../../../src/index.js';
 import { Cluster, pidOf, quickPolicy, stateOf, untilState } from '../../support/cluster.js';
 import { startService } from '../../support/process.js';
 import { readToken } from '../../support/softhsm.js';
+import { until, within } from '../../support/waiting.js';
 
-/** All boundaries take minutes: `npm test` takes a sample, another one each time. */
+/** True if all boundaries are taken, which takes minutes; `npm test` takes a random sample. */
 const isEvery = process.env.EVERY_BOUNDARY !== undefined;
 
 const OLD = '648219';
@@ -26,14 +27,14 @@ const form = async (count: number): Promise<void> => {
 
 type Configuration = ReturnType<Cluster['configuration']>;
 
-/** The PIN that the configuration says from now on. */
+/** Writes the PIN that the configuration names. */
 const usePin = (pin: string): void => writeFileSync(join(cluster.folder.path, 'pin'), `${pin}\n`);
 const configuration = (): Configuration => ({
   ...cluster.configuration({ ...quickPolicy, hangAfter: 1000, writeHangAfter: 5000, freshness: 50 }),
   pin: { file: join(cluster.folder.path, 'pin') },
 });
 
-/** Whether a PIN is that of a member's token, asked apart from the group. */
+/** Returns true if a PIN opens a member's token; asks apart from the group. */
 const hasPin = async (name: string, pin: string): Promise<boolean> =>
   await readToken({ ...cluster.member(name).hsm, pin }).then(
     () => true,
@@ -49,20 +50,25 @@ const traceLogins = (): void => {
   for (const name of names()) cluster.fault(name, 'C_Login trace');
 };
 
-/** The labels of what a change has left on a member's token. */
+/** Reads the labels of PIN notes on a member's token. */
 const leftOn = async (name: string, pin: string): Promise<string[]> => {
   const found = await readToken({ ...cluster.member(name).hsm, pin });
   return found.map(({ label }) => label).filter((label) => label.startsWith('pkcs11-ha:pin'));
 };
 
 /**
- * All tokens have the PIN and no other, and nothing of the change is left on them, as soon as those that did not
- * answer for a moment do.
+ * Expects that all tokens have the PIN and not the other one. Waits until no PIN note is left, since a member that did
+ * not answer for a moment loses its notes later.
  */
 async function expectPin(pin: string, other: string): Promise<void> {
   for (const name of names()) {
     expect([name, await hasPin(name, pin), await hasPin(name, other)]).toEqual([name, true, false]);
-    while ((await leftOn(name, pin)).length > 0);
+    let left: readonly string[] = [];
+    const isClear = async (): Promise<boolean> => {
+      left = await leftOn(name, pin);
+      return left.length === 0;
+    };
+    await until(isClear, () => `${name} has no PIN notes, but: ${left.join(', ')}`);
   }
 }
 
@@ -71,13 +77,25 @@ const eventsOf = (token: VirtualToken): PinEvent[] => {
   token.on('pin', (event) => events.push(event));
   return events;
 };
+/** Waits for an event. Call it before the step that may cause the event, or the event may come unseen. */
 const untilEvent = async (token: VirtualToken, what: PinEvent['what']): Promise<void> => {
-  await new Promise<void>((resolve) => {
+  const come = new Promise<void>((resolve) => {
     token.on('pin', (event) => event.what === what && resolve());
   });
+  const states = (): string => JSON.stringify(token.status().members.map(({ name, state }) => [name, state]));
+  await within(come, () => `a pin event '${what}'; members: ${states()}`);
+};
+/** Waits until a member's token has the new PIN, or the process has told that the change is finished. */
+const untilFinished = async (token: VirtualToken, name: string): Promise<void> => {
+  const events = eventsOf(token);
+  if (await hasPin(name, NEW)) return;
+  await until(
+    () => events.some(({ what }) => what === 'finished'),
+    () => `a pin event 'finished'; events: ${JSON.stringify(events)}`,
+  );
 };
 
-test('all members get the new one, keys stay usable, and the old one opens nothing any more', async () => {
+test('all members get the new PIN, keys stay usable, and the old PIN opens no token any more', async () => {
   await form(2);
   const token = await cluster.open(configuration());
   const events = eventsOf(token);
@@ -85,11 +103,11 @@ test('all members get the new one, keys stay usable, and the old one opens nothi
   const result = await token.encrypt('AES_ECB', key, Buffer.alloc(16));
   traceLogins();
   expect(await token.changePin(NEW)).toEqual({ changed: ['hsm1', 'hsm2'], pending: [] });
-  // One trial on each, which is right.
+  // Counts one login on each member, the trial of the new PIN.
   expect(names().map(logins)).toEqual([1, 1]);
   await expectPin(NEW, OLD);
   expect(events).toEqual([{ type: 'pin', what: 'changed', members: ['hsm1', 'hsm2'] }]);
-  // A host that is new logs in with the new one.
+  // Replaces a host, which logs in with the new PIN.
   process.kill(pidOf(token, 'hsm1'), 'SIGKILL');
   await untilState(token, 'hsm1', 'down');
   await untilState(token, 'hsm1', 'active');
@@ -101,7 +119,7 @@ test('all members get the new one, keys stay usable, and the old one opens nothi
   expect(await again.encrypt('AES_ECB', key, Buffer.alloc(16))).toEqual(result);
 });
 
-test('what cannot be is refused before anything is touched, and never named', async () => {
+test('an invalid new PIN is refused before any member is asked, and the error does not contain it', async () => {
   await form(2);
   const token = await cluster.open(configuration());
   for (const pin of ['', 'x'.repeat(256), OLD, Buffer.from(OLD)]) {
@@ -114,14 +132,14 @@ test('what cannot be is refused before anything is touched, and never named', as
   await expectPin(OLD, NEW);
 });
 
-test('it can come from a program', async () => {
+test('the new PIN can come from a program', async () => {
   await form(2);
   const token = await cluster.open(configuration());
   await token.changePin({ command: ['echo', NEW] });
   await expectPin(NEW, OLD);
 });
 
-test.each([1, 2])('when the %d. of two members refuses it, all keep the old one', async (which) => {
+test.each([1, 2])('if member %d of two refuses the new PIN, all keep the old one', async (which) => {
   await form(2);
   const token = await cluster.open(configuration());
   const events = eventsOf(token);
@@ -136,7 +154,7 @@ test.each([1, 2])('when the %d. of two members refuses it, all keep the old one'
   await expectPin(NEW, OLD);
 });
 
-test.each(['', ' when=after'])('a host that ends with it%s: all members have the same', async (when) => {
+test.each(['', ' when=after'])('a host that ends at C_SetPIN%s: all members have the same PIN', async (when) => {
   await form(2);
   const token = await cluster.open(configuration());
   cluster.fault('hsm2', `C_SetPIN exit=9 times=1${when}`);
@@ -149,7 +167,7 @@ test.each(['', ' when=after'])('a host that ends with it%s: all members have the
   await expectPin(...((succeeded ? [NEW, OLD] : [OLD, NEW]) as [string, string]));
 });
 
-test('a caller that leaves in the middle has it taken back', async () => {
+test('a call that is aborted before the last member: the change is undone', async () => {
   await form(2);
   const token = await cluster.open(configuration());
   const events = eventsOf(token);
@@ -163,7 +181,7 @@ test('a caller that leaves in the middle has it taken back', async () => {
   await expectPin(OLD, NEW);
 });
 
-test('a caller that leaves when it is too late is told that the PIN was changed', async () => {
+test('a call that is aborted at the last member: the PIN is changed, and the caller is told so', async () => {
   await form(2);
   const token = await cluster.open(configuration());
   cluster.fault('hsm2', 'C_SetPIN trace', 'C_SetPIN delay=300');
@@ -175,7 +193,7 @@ test('a caller that leaves when it is too late is told that the PIN was changed'
   await expectPin(NEW, OLD);
 });
 
-test.each([OLD, NEW])('what was interrupted is finished by opening the group with %s', async (pin) => {
+test.each([OLD, NEW])('an interrupted change is finished when the group is opened with PIN %s', async (pin) => {
   await form(3);
   const service = startService('pin', configuration(), 'pipe');
   await service.told;
@@ -187,15 +205,14 @@ test.each([OLD, NEW])('what was interrupted is finished by opening the group wit
   traceLogins();
   const token = await cluster.open(configuration());
   const events = eventsOf(token);
-  const finished = untilEvent(token, 'finished');
-  if (!(await hasPin('hsm3', NEW))) await finished;
-  // The login, one that may be refused before it, and the trial of what was changed.
+  await untilFinished(token, 'hsm3');
+  // Allows the login, a refused one before it, and the trial of the changed PIN.
   for (const name of names()) expect(logins(name)).toBeLessThanOrEqual(3);
   expect(events.map(({ what }) => what)).not.toContain('rolled back');
   await expectPin(NEW, OLD);
 });
 
-test('a member that is away keeps it from being changed; with pending it gets it when it returns', async () => {
+test('a member that is away prevents the change; with pending it gets the new PIN when it returns', async () => {
   await form(3);
   const token = await cluster.open(configuration());
   const other = await cluster.open(configuration());
@@ -211,19 +228,22 @@ test('a member that is away keeps it from being changed; with pending it gets it
   expect(await Promise.all(names().map((name) => hasPin(name, OLD)))).toEqual([false, true, false]);
   expect(events.map(({ what }) => what)).toEqual(['changed', 'pending']);
   await expect(token.changePin('third one', { pending: true })).rejects.toMatchObject({ code: 0x1b });
-  // The other process has read of it, and goes on when its hosts are new, whatever its configuration says.
+  // Lets the other process read the PIN note, and replaces its host, which logs in although its configuration is old.
   await other.find();
   process.kill(pidOf(other, 'hsm1'), 'SIGKILL');
   await untilState(other, 'hsm1', 'down');
   await untilState(other, 'hsm1', 'active');
-  const finished = Promise.race([untilEvent(token, 'finished'), untilEvent(other, 'finished')]);
+  const told = [eventsOf(token), eventsOf(other)];
   cluster.heal();
-  await finished;
+  await until(
+    () => told.flat().some(({ what }) => what === 'finished'),
+    () => `a pin event 'finished'; events: ${JSON.stringify(told)}`,
+  );
   await untilState(token, 'hsm2', 'active');
   await expectPin(NEW, OLD);
 });
 
-test('a member that is away is met by another process, whose configuration has the new one', async () => {
+test('a returning member gets the new PIN from another process, whose configuration has the new one', async () => {
   await form(2);
   const token = await cluster.open(configuration());
   cluster.fault('hsm1', 'C_Initialize return=0x30');
@@ -235,14 +255,14 @@ test('a member that is away is met by another process, whose configuration has t
   usePin(NEW);
   traceLogins();
   const again = await cluster.open(configuration());
-  if (!(await hasPin('hsm1', NEW))) await untilEvent(again, 'finished');
+  await untilFinished(again, 'hsm1');
   await untilState(again, 'hsm1', 'active');
-  // One that may be refused, one with the old PIN, and the trial of the new one.
+  // Allows a refused login, one with the old PIN, and the trial of the new one.
   expect(logins('hsm1')).toBeLessThanOrEqual(3);
   await expectPin(NEW, OLD);
 });
 
-test('another process that is open takes the new one from its source when its host is new', async () => {
+test('another open process reads the new PIN from its source when it replaces a host', async () => {
   await form(2);
   const token = await cluster.open(configuration());
   const other = await cluster.open(configuration());
@@ -259,14 +279,14 @@ test('another process that is open takes the new one from its source when its ho
 });
 
 describe.each(['hsm1', 'hsm2'])('the application ends at a call of %s', (where) => {
-  // So many of them there are at most; a sample of them is taken.
+  // Lists all boundaries of a PIN change, some more than there are.
   const calls = ['C_SetPIN', 'C_CreateObject', 'C_CopyObject', 'C_DestroyObject', 'C_Login'];
   const boundaries = calls.flatMap((call) =>
     [0, 1, 2].flatMap((skip) => ['', ' when=after'].map((when) => ({ call, skip, when }))),
   );
   const chosen = isEvery ? boundaries : [...boundaries].sort(() => Math.random() - 0.5).slice(0, 1);
   test.each(chosen.flatMap((boundary) => [OLD, NEW].map((first) => ({ ...boundary, first }))))(
-    '($call, $skip$when): opened again with $first, it can be changed on all',
+    '($call, $skip$when): opened again with PIN $first, the PIN can be changed on all members',
     async ({ call, skip, when, first }) => {
       await form(2);
       const service = startService('pin', configuration(), 'pipe');
@@ -281,7 +301,7 @@ describe.each(['hsm1', 'hsm2'])('the application ends at a call of %s', (where) 
       const opened = await cluster.open(configuration()).catch((error: unknown) => error as Error);
       let token: VirtualToken;
       if (opened instanceof Error) {
-        // Only where no token has it any more, or none has it yet, and then each has refused it once at most.
+        // Allows a refused PIN only if no token has it, and at most one try on each token.
         expect(opened).toMatchObject({ code: 0xa0 });
         expect(before).toEqual(names().map(() => first !== NEW));
         for (const name of names()) expect(logins(name)).toBeLessThanOrEqual(1);

@@ -1,17 +1,18 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import type { VirtualToken } from '../../../src/index.js';
 import { Cluster, pidOf, untilState } from '../../support/cluster.js';
+import { until } from '../../support/waiting.js';
 
 let cluster: Cluster;
 beforeEach(async () => {
-  // Three tokens; the group is formed of the first two.
+  // Makes three tokens, of which the first two form the group.
   cluster = await Cluster.form('applications', [[], [], []], 2);
 });
 afterEach(() => cluster.close());
 
 type Configuration = ReturnType<Cluster['configuration']>;
 
-/** Key pairs take as long as they take. */
+/** Policy with a long limit for writes, since making key pairs takes seconds. */
 const policy = { hangAfter: 400, writeHangAfter: 10_000, deadline: 20_000, freshness: 300 } as const;
 const aes = { token: true, valueLen: 32, encrypt: true, decrypt: true, sensitive: true, extractable: false };
 const data = Buffer.from('sixteen bytes...');
@@ -45,7 +46,7 @@ async function labelsOn(name: string): Promise<readonly string[]> {
 }
 
 describe('two applications', () => {
-  test('find what the other one has made just before they made something themselves', async () => {
+  test('[Rule 14] find a key that the other one made just before they made a key themselves', async () => {
     const [one, other] = await openTwice();
     for (let round = 0; round < 3; round += 1) {
       const made = await one.generateKey('AES_KEY_GEN', { ...aes, label: `one ${round}` });
@@ -62,14 +63,14 @@ describe('two applications', () => {
     const { handle } = await one.generateKey('AES_KEY_GEN', { ...aes, label: 'before' });
     const result = await other.encrypt('AES_ECB', handle, data);
     await lose('hsm2', one, other);
-    // The host that has proven the key under its old name goes too.
+    // Ends also the host that has proven the key under its old name.
     await one.setAttributes(handle, { label: 'after' });
     process.kill(pidOf(other, 'hsm1'), 'SIGKILL');
     await untilState(other, 'hsm1', 'down', 'joining');
     expect(await other.encrypt('AES_ECB', handle, data, { deadline: 5000 })).toEqual(result);
   });
 
-  test('one destroys a key that the other one has renamed, though it loses its sessions on the way', async () => {
+  test('destroy a key that the other one has renamed, although sessions are lost during the call', async () => {
     const [one, other] = await openTwice();
     const { handle } = await one.generateKey('AES_KEY_GEN', { ...aes, label: 'before' });
     for (let i = 0; i < 4; i += 1) await other.encrypt('AES_ECB', handle, data);
@@ -80,7 +81,7 @@ describe('two applications', () => {
     for (const name of ['hsm1', 'hsm2']) expect(await labelsOn(name)).toEqual([]);
   });
 
-  test('find a key by one handle, however often it is renamed meanwhile', async () => {
+  test('[Rule 11] find a key under one handle while it is renamed again and again', async () => {
     const [one, other] = await openTwice();
     const { handle } = await one.generateKey('AES_KEY_GEN', { ...aes, label: 'here' });
     const result = await one.encrypt('AES_ECB', handle, data);
@@ -98,11 +99,11 @@ describe('two applications', () => {
     }
   });
 
-  test('set one attribute each: a new member gets the key under both, and under its handle', async () => {
+  test('set one attribute each: a new member gets the key with both, under its handle', async () => {
     const [one, other] = await openTwice();
     const key = await one.generateKey('AES_KEY_GEN', { ...aes, label: 'old', id: Buffer.from([1]) });
     const result = await one.encrypt('AES_ECB', key, data);
-    // The other one has read what is written of the key.
+    // Lets the other application read the key's record first.
     await other.getAttributes(key.handle, ['label', 'id', 'sensitive']);
     await one.setAttributes(key, { id: Buffer.from([2]) });
     await other.setAttributes(key.handle, { label: 'new' });
@@ -112,7 +113,7 @@ describe('two applications', () => {
     expect(await alone.encrypt('AES_ECB', key.handle, data)).toEqual(result);
   });
 
-  test('rename a key in turns: it keeps its handle, also in a third one', async () => {
+  test('[Rule 11] rename a key in turns: it keeps its handle, also in a third application', async () => {
     const [one, other] = await openTwice();
     const { handle } = await one.generateKey('AES_KEY_GEN', { ...aes, label: 'first' });
     const result = await one.encrypt('AES_ECB', handle, data);
@@ -124,7 +125,7 @@ describe('two applications', () => {
     expect(await later.encrypt('AES_ECB', handle, data)).toEqual(result);
   });
 
-  test('destroy a key and make another one of its name: the other one uses that, also while a member is away', async () => {
+  test('destroy a key and make another one of its name: the other application uses the new one, also while a member is away', async () => {
     const [one, other] = await openTwice();
     const attributes = { ...aes, label: 'rotated', id: Buffer.from([3]) };
     const { handle } = await one.generateKey('AES_KEY_GEN', attributes);
@@ -140,11 +141,11 @@ describe('two applications', () => {
     expect(await cluster.read('hsm2')).toEqual(await cluster.read('hsm1'));
   });
 
-  test('a name that is taken up again: its key has one handle in both, whatever they knew of the one before', async () => {
+  test('[Rule 11] use a name again: the new key has one handle in both, whatever they knew of the old key', async () => {
     const [one, other] = await openTwice();
     const template = { ...aes, label: 'name', id: Buffer.from('id') };
     const first = await one.generateKey('AES_KEY_GEN', template);
-    // The other one has not met it since it got another name.
+    // Lets the other application find the key before its rename only.
     expect(await other.find({ label: 'name' })).toEqual([first]);
     await other.setAttributes(first, { label: 'other name' });
     await one.find();
@@ -155,7 +156,7 @@ describe('two applications', () => {
     expect(await other.encrypt('AES_ECB', second.handle, data)).toEqual(result);
   });
 
-  test('a copy that has outlived its key is not taken for it by who knew only the key', async () => {
+  test('find the copy of a destroyed key under its own handle, also if they knew only the key', async () => {
     const [one, other] = await openTwice();
     const template = { ...aes, label: 'copied', id: Buffer.from('id') };
     const key = await one.generateKey('AES_KEY_GEN', template);
@@ -165,13 +166,16 @@ describe('two applications', () => {
     await one.destroyObject(key);
     const found = async (): Promise<readonly number[]> =>
       (await other.find({ label: 'copied' })).map(({ handle }) => handle);
-    // Within `freshness`; and then for good.
-    while ((await found())[0] !== copy.handle);
+    // Waits for the time of `freshness`; from then on every find gives the copy.
+    await until(
+      async () => (await found())[0] === copy.handle,
+      () => 'the copy is found under its own handle',
+    );
     expect(await found()).toEqual([copy.handle]);
     expect(await other.encrypt('AES_ECB', copy.handle, data)).toEqual(result);
   });
 
-  test('a member that one has removed and the other has added is one in both', async () => {
+  test('have a member in service that one removed and the other added again', async () => {
     const [one, other] = await openTwice();
     await one.addMember(third());
     await untilState(other, 'hsm3', 'active');
@@ -182,7 +186,7 @@ describe('two applications', () => {
   });
 });
 
-test('what a member has missed is told by one that was not there when it happened', async () => {
+test('[Rule 16] a member gets missed changes from a member that was added after them', async () => {
   const [one] = await openTwice();
   const key = await one.generateKey('AES_KEY_GEN', { ...aes, label: 'before', id: Buffer.from([7]) });
   const gone = await one.generateKey('AES_KEY_GEN', { ...aes, label: 'gone', id: Buffer.from([8]) });

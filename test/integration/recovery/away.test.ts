@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import type { GroupConfigInput, VirtualToken } from '../../../src/index.js';
 import { Cluster, pidOf, quickPolicy, stateOf, untilState } from '../../support/cluster.js';
 import { makeHsm, provision } from '../../support/softhsm.js';
+import { until, within } from '../../support/waiting.js';
 
 let cluster: Cluster;
 beforeEach(async () => {
@@ -14,7 +15,7 @@ afterEach(() => cluster.close());
 const aes = { token: true, valueLen: 32, encrypt: true, sensitive: true, extractable: false };
 const data = 'sixteen bytes...';
 
-/** An application that can reach one member only. */
+/** Returns the configuration of an application that can reach one member only. */
 const onlyOn = (name: string): GroupConfigInput => {
   const whole = cluster.configuration();
   return { ...whole, members: whole.members.filter((member) => member.name === name) };
@@ -36,7 +37,7 @@ async function expectSettled(): Promise<void> {
   for (const name of ['hsm1', 'hsm2']) expect(await cluster.readOwn(name)).not.toContain('pkcs11-ha:probe');
 }
 
-test('a key that takes the place of one that was destroyed survives everywhere, the old one nowhere', async () => {
+test('[Rule 16] a key destroyed while a member was away stays destroyed, and its successor of the same name reaches the member', async () => {
   const token = await cluster.open();
   const id = Buffer.from([1, 2]);
   const old = await token.generateKey('AES_KEY_GEN', { ...aes, label: 'K', id });
@@ -55,8 +56,8 @@ test('a key that takes the place of one that was destroyed survives everywhere, 
   expect(await alone.encrypt('AES_ECB', successor.handle, data)).toEqual(ofNew);
 });
 
-test('what is destroyed in a second try stays so when the member returns that holds what the first one was about', async () => {
-  // Long enough to leave while it hangs.
+test('[Rule 16] an object destroyed in a second try stays destroyed when the member with the intent of the first try returns', async () => {
+  // Sets hangAfter long enough for the caller to leave during the hang.
   const token = await cluster.open(cluster.configuration({ ...quickPolicy, hangAfter: 3000 }));
   const object = await token.createObject({ class: 'DATA', token: true, label: 'D', value: Buffer.from('data') });
   cluster.fault('hsm1', 'C_DestroyObject hang times=1', 'C_Initialize return=0x30');
@@ -73,12 +74,12 @@ test('what is destroyed in a second try stays so when the member returns that ho
   await expectSettled();
 });
 
-test('a call that ends just before a member serves is not missed by it', async () => {
+test('a change that ends just before a member serves reaches that member', async () => {
   const token = await cluster.open();
   const value = { class: 'SECRET_KEY', keyType: 'AES', value: randomBytes(32), encrypt: true } as const;
   await token.createObject({ ...value, token: false, label: 'of the session' });
   await lose(token, 'hsm2');
-  // All that it has to do by then is to get the session object.
+  // Stops the member at the last step of its recovery, the copy of the session object.
   cluster.fault('hsm2', 'C_UnwrapKey hang times=1');
   await cluster.untilMet('hsm2', /C_UnwrapKey hang/u);
   await token.generateKey('AES_KEY_GEN', { ...aes, label: 'late' });
@@ -87,22 +88,25 @@ test('a call that ends just before a member serves is not missed by it', async (
   expect(await labelsOn('hsm2')).toEqual(['late']);
 });
 
-// Two of the places where nothing else bounds how long it is waited for.
-test.each([4, 8])('one whose recovery does not return from a call is ended, and comes back (%s)', async (skip) => {
-  const token = await cluster.open();
-  const keys = [await token.generateKey('AES_KEY_GEN', { ...aes, label: 'before' })];
-  await lose(token, 'hsm2');
-  keys.push(await token.generateKey('AES_KEY_GEN', { ...aes, label: 'meanwhile' }));
-  cluster.fault('hsm2', `C_FindObjects hang skip=${skip}`);
-  await cluster.untilMet('hsm2', /C_FindObjects hang/u);
-  await untilState(token, 'hsm2', 'down');
-  cluster.heal();
-  await untilState(token, 'hsm2', 'active');
-  expect(await labelsOn('hsm2')).toEqual(['before', 'meanwhile']);
-  for (const key of keys) expect(await token.encrypt('AES_ECB', key, data)).toHaveLength(16);
-});
+// Takes two calls of a recovery that have no other limit.
+test.each([4, 8])(
+  '[Rule 9] a host whose recovery hangs in a call is killed, and the member comes back (%s calls before)',
+  async (skip) => {
+    const token = await cluster.open();
+    const keys = [await token.generateKey('AES_KEY_GEN', { ...aes, label: 'before' })];
+    await lose(token, 'hsm2');
+    keys.push(await token.generateKey('AES_KEY_GEN', { ...aes, label: 'meanwhile' }));
+    cluster.fault('hsm2', `C_FindObjects hang skip=${skip}`);
+    await cluster.untilMet('hsm2', /C_FindObjects hang/u);
+    await untilState(token, 'hsm2', 'down');
+    cluster.heal();
+    await untilState(token, 'hsm2', 'active');
+    expect(await labelsOn('hsm2')).toEqual(['before', 'meanwhile']);
+    for (const key of keys) expect(await token.encrypt('AES_ECB', key, data)).toHaveLength(16);
+  },
+);
 
-test('two applications that saw different members die converge', async () => {
+test('[Rule 16] applications that saw different members die converge: destroy wins over set, a later set over an earlier one', async () => {
   const before = await cluster.open();
   const x = await before.generateKey('AES_KEY_GEN', { ...aes, label: 'X' });
   const y = await before.generateKey('AES_KEY_GEN', { ...aes, label: 'Y' });
@@ -117,18 +121,20 @@ test('two applications that saw different members die converge', async () => {
   await Promise.all([a.close(), b.close()]);
   const both = await cluster.open();
   await Promise.all(['hsm1', 'hsm2'].map((name) => untilState(both, name, 'active')));
-  // The one that came into service first learns from the other a moment later.
-  while (
-    JSON.stringify(await labelsOn('hsm1')) !== '["Y of B"]' ||
-    JSON.stringify(await labelsOn('hsm2')) !== '["Y of B"]'
-  )
+  // Waits for the member that came into service first, which gets the other's changes a moment later.
+  let labels: readonly (readonly string[])[] = [];
+  const haveConverged = async (): Promise<boolean> => {
     await both.find();
+    labels = await Promise.all(['hsm1', 'hsm2'].map(labelsOn));
+    return JSON.stringify(labels) === '[["Y of B"],["Y of B"]]';
+  };
+  await until(haveConverged, () => `both members have Y of B only: ${JSON.stringify(labels)}`);
   await Promise.all(['hsm1', 'hsm2'].map((name) => untilState(both, name, 'active')));
   expect(await both.encrypt('AES_ECB', y.handle, data)).toEqual(ofY);
   await expect(both.encrypt('AES_ECB', x.handle, data)).rejects.toMatchObject({ code: 0x60 });
 });
 
-test('two applications that recover the same member at once double nothing', async () => {
+test('[Rule 16] two applications that recover the same member at once make no object twice', async () => {
   const token = await cluster.open();
   await lose(token, 'hsm2');
   for (let i = 0; i < 12; i += 1) {
@@ -143,7 +149,7 @@ test('two applications that recover the same member at once double nothing', asy
   await expectSettled();
 });
 
-test('what a member has caught up with is not done again, whoever still has it in writing', async () => {
+test('[Rule 16] a change that a member has caught up with is not applied again, although another member still has its journal entry', async () => {
   const three = await Cluster.form('away-done', [[], [], []]);
   try {
     const token = await three.open();
@@ -155,7 +161,7 @@ test('what a member has caught up with is not done again, whoever still has it i
     };
     await loseOf('hsm2');
     await token.setAttributes(key, { decrypt: true });
-    // hsm3 leaves with its entry for hsm2, which learns it from hsm1, and then that it is void again.
+    // Takes hsm3 away with its journal entry for hsm2; hsm2 catches up from hsm1, and then the change is reversed.
     await loseOf('hsm3');
     three.fault('hsm2');
     await untilState(token, 'hsm2', 'active');
@@ -176,8 +182,8 @@ test('what a member has caught up with is not done again, whoever still has it i
   }
 });
 
-describe('a member that returns while those that know what it has missed are away', () => {
-  test('signs, says so, changes nothing, and catches up when they are back', async () => {
+describe('a member that returns while the members with its missed changes are away', () => {
+  test('is stale: signs, takes no change, and catches up when they are back', async () => {
     const token = await cluster.open();
     const old = await token.generateKey('AES_KEY_GEN', { ...aes, label: 'old' });
     const result = await token.encrypt('AES_ECB', old, data);
@@ -197,7 +203,7 @@ describe('a member that returns while those that know what it has missed are awa
     await expectSettled();
   });
 
-  test('is stale too where who knows what it has missed is there, and does not tell', async () => {
+  test('is stale also if such a member serves, but fails to give its records', async () => {
     const token = await cluster.open();
     await token.generateKey('AES_KEY_GEN', { ...aes, label: 'old' });
     await lose(token, 'hsm2');
@@ -216,18 +222,19 @@ describe('a member that returns while those that know what it has missed are awa
     await expectSettled();
   });
 
-  test('stays out where the policy says so', async () => {
+  test('does not serve with stale: refuse', async () => {
     const policy = { hangAfter: 400, deadline: 20_000, stale: 'refuse' } as const;
     const token = await cluster.open(cluster.configuration(policy));
     await lose(token, 'hsm2');
     await token.generateKey('AES_KEY_GEN', { ...aes, label: 'meanwhile' });
     await lose(token, 'hsm1');
     cluster.fault('hsm2');
-    await new Promise<void>((resolve) => {
+    const refused = new Promise<void>((resolve) => {
       token.on('member', ({ member, to, reason }) => {
         if (member === 'hsm2' && to === 'down' && /has missed 1 change/u.test(reason)) resolve();
       });
     });
+    await within(refused, () => `hsm2 is refused as stale: ${token.status().members[1]?.reason}`);
     cluster.heal();
     await untilState(token, 'hsm1', 'active');
     await untilState(token, 'hsm2', 'active');
@@ -235,8 +242,8 @@ describe('a member that returns while those that know what it has missed are awa
   });
 });
 
-describe('hardware that is not what it was', () => {
-  test('with another serial under the same name is not taken for the old one, and destroys nothing', async () => {
+describe('a token that was replaced', () => {
+  test('[Rule 14] by an empty one with another serial does not serve, and no key is destroyed', async () => {
     const whole = cluster.configuration();
     const byLabel = {
       ...whole,
@@ -248,7 +255,7 @@ describe('hardware that is not what it was', () => {
     await lose(token, 'hsm2');
     const [, second] = cluster.members;
     if (second === undefined) throw new Error('two members');
-    // New hardware at the same place: the old storage is gone, an empty token with the same label is there.
+    // Replaces the storage by an empty token with the same label, as new hardware.
     rmSync(second.hsm.directory, { recursive: true, force: true });
     const fresh = await makeHsm(cluster.folder.path, 'hsm2');
     const env = { ...whole.members[1]?.env, ...fresh.env };
@@ -263,7 +270,7 @@ describe('hardware that is not what it was', () => {
     expect(again.status().members[1]?.reason).toMatch(/no group record|not one of the group/u);
     expect(await again.encrypt('AES_ECB', key.handle, data)).toEqual(result);
     expect(await labelsOn('hsm1')).toEqual(['kept']);
-    // It becomes a member in the place of the old one when somebody says so.
+    // Removes the member and adds it again, as an operator would.
     await again.removeMember('hsm2');
     const [, member] = replaced.members;
     if (member === undefined) throw new Error('two members');
@@ -274,7 +281,7 @@ describe('hardware that is not what it was', () => {
     expect(await alone.encrypt('AES_ECB', key.handle, data)).toEqual(result);
   });
 
-  test('initialised again in its place, with the same serial, is not taken for what it was either', async () => {
+  test('[Rule 14] by a new initialisation, with the same serial, does not serve either', async () => {
     const token = await cluster.open();
     const key = await token.generateKey('AES_KEY_GEN', { ...aes, label: 'kept' });
     const result = await token.encrypt('AES_ECB', key, data);
@@ -283,12 +290,13 @@ describe('hardware that is not what it was', () => {
     const { serial } = await provision(hsm, { reinitialize: true });
     expect(serial).toBe(hsm.serial);
     cluster.heal();
-    const reason = await new Promise<string>((resolve) => {
+    const refused = new Promise<string>((resolve) => {
       token.on('member', (event) => {
         if (event.member === 'hsm2' && event.to === 'down' && !/DEVICE_ERROR|loaded/u.test(event.reason))
           resolve(event.reason);
       });
     });
+    const reason = await within(refused, () => `hsm2 is refused: ${token.status().members[1]?.reason}`);
     expect(reason).toMatch(/no group record/u);
     expect(await labelsOn('hsm1')).toEqual(['kept']);
     expect(await cluster.readOwn('hsm2')).toEqual([]);

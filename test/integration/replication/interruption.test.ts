@@ -1,13 +1,14 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import type { VirtualToken } from '../../../src/index.js';
 import { boundaries, isEveryBoundary } from '../../support/boundaries.js';
-import { Cluster, untilState, untilTouched } from '../../support/cluster.js';
+import { Cluster, untilState } from '../../support/cluster.js';
 import { startService } from '../../support/process.js';
 import { type Operation, prepare, run } from '../../support/programs/operations.js';
 import type { ReadObject } from '../../support/softhsm.js';
+import { until } from '../../support/waiting.js';
 
 const LONGEST = isEveryBoundary ? 1_800_000 : 60_000;
-/** A destroy makes fewer calls than the others, and this many at least. */
+/** Sample of boundaries; `sure` is the smallest number of calls of a change, those of a destroy. */
 const sample = { stride: 40, sure: 8 } as const;
 
 let cluster: Cluster;
@@ -18,7 +19,7 @@ afterEach(() => cluster.close());
 
 interface Case {
   readonly name: Operation;
-  /** Labels with what each token has to have, after a success and after a failure. */
+  /** Number of objects by label that each token must have, after a success or a failure. */
   readonly outcome: (label: string, succeeded: boolean) => Readonly<Record<string, number>>;
 }
 
@@ -42,20 +43,20 @@ const ofLabel = (objects: readonly ReadObject[], prefix: string): readonly ReadO
 
 const isHollow = ({ class: objectClass, flags }: ReadObject): boolean => objectClass < 0 || !flags.includes('TOKEN');
 
-/** Nothing of a call that is under way is left: no intent, no entry of the journal, no hollow object. */
+/** Waits until nothing of a call is left: no intent, no journal entry, no partial object. */
 async function expectSettled(): Promise<void> {
   const token = await cluster.open();
   for (const name of ['hsm1', 'hsm2']) {
     await cluster.untilTidy([name]);
     expect(await cluster.readOwn(name)).not.toContain('pkcs11-ha:probe');
-    // An application that ends takes its hosts with it, in the middle of a write too: what that leaves is swept
-    // a moment after the group was opened.
-    while ((await cluster.read(name)).some(isHollow)) await untilTouched(cluster.member(name).hsm);
+    // Waits for the removal of partial objects, which a host leaves that ends in a write with its application.
+    const isWhole = async (): Promise<boolean> => !(await cluster.read(name)).some(isHollow);
+    await until(isWhole, () => `${name} has no partial object`);
   }
   await token.close();
 }
 
-/** Both tokens, read apart from the group, have as many of each label as expected, and the same. */
+/** Expects that both tokens, read apart from the group, hold equal objects in the expected numbers. */
 async function expectAlike(prefix: string, expected: Readonly<Record<string, number>>): Promise<void> {
   await expectSettled();
   const [one = [], two = []] = await Promise.all(['hsm1', 'hsm2'].map((each) => cluster.read(each)));
@@ -66,7 +67,7 @@ async function expectAlike(prefix: string, expected: Readonly<Record<string, num
   expect(ofLabel(one, `${prefix} `)).toEqual(ofLabel(two, `${prefix} `));
 }
 
-/** Where the caller was not told: either will do, but the same on both; what it is becomes what is expected. */
+/** Allows either outcome if the caller got no answer, but the same on both; adds the outcome to `expected`. */
 async function expectEither(
   prefix: string,
   expected: Record<string, number>,
@@ -81,7 +82,7 @@ async function expectEither(
   await expectAlike(prefix, expected);
 }
 
-/** Takes away what was looked at: with ever more objects a call would make ever more calls, and never come to its last. */
+/** Removes checked objects: each more object means more calls of a change, so that the boundaries would never end. */
 async function clear(token: VirtualToken, expected: Record<string, number>): Promise<void> {
   for (const label of Object.keys(expected)) {
     if (expected[label] === 0) continue;
@@ -93,13 +94,13 @@ async function clear(token: VirtualToken, expected: Record<string, number>): Pro
 
 describe.each(['hsm1', 'hsm2'])('the host of %s ends at a call', (victim) => {
   test.each(cases)(
-    'of $name: all members have it, or none',
+    '[Rule 15] of $name: all members have the change, or none',
     async ({ name, outcome }) => {
       const expected: Record<string, number> = {};
       let ends = 0;
       for (const skip of boundaries(sample.stride, sample.sure)) {
         const label = `${name} ${victim} ${skip}`;
-        // Opened anew: a member that is lost again and again is left alone for longer each time.
+        // Opens a new token, since a member that is lost again and again rests longer each time.
         const token = await cluster.open();
         const prepared = await prepare(token, name, label);
         const met = cluster.met(victim).length;
@@ -130,7 +131,7 @@ describe.each(['hsm1', 'hsm2'])('the host of %s ends at a call', (victim) => {
 
 describe.each(['hsm1', 'hsm2'])('the application ends at a call of %s', (where) => {
   test.each(cases)(
-    'of $name: all members have it, or none, when it is opened again',
+    '[Rule 15] of $name: all members have the change, or none, when the group is opened again',
     async ({ name, outcome }) => {
       const expected: Record<string, number> = {};
       let told: Record<string, readonly number[]> = {};
@@ -138,7 +139,7 @@ describe.each(['hsm1', 'hsm2'])('the application ends at a call of %s', (where) 
       for (const skip of boundaries(sample.stride, sample.sure)) {
         const label = `${name} ${where} ${skip}`;
         const service = startService(`change:${name}:${label}`, cluster.configuration(), 'pipe');
-        // It says when it is ready, and waits for the fault to be there.
+        // Waits until the service is ready; it then waits for the signal, which follows the fault.
         await service.told;
         const met = cluster.met(where).length;
         cluster.fault(where, `* orphan times=1 skip=${skip}`);
@@ -149,7 +150,7 @@ describe.each(['hsm1', 'hsm2'])('the application ends at a call of %s', (where) 
         const token = await cluster.open();
         await Promise.all(['hsm1', 'hsm2'].map((each) => untilState(token, each, 'active')));
         const [yes, no] = [outcome(label, true), outcome(label, false)];
-        // Told that it has succeeded, it has; otherwise either will do, but the same on both.
+        // Expects success if the service was told so; otherwise either outcome, but the same on both.
         if (code === 0) Object.assign(expected, yes);
         else for (const each of Object.keys(yes)) told[each] = [yes[each] ?? 0, no[each] ?? 0];
         if (isEveryBoundary) {

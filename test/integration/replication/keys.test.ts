@@ -24,7 +24,7 @@ const modp14 = getDiffieHellman('modp14').getPrime();
 
 let cluster: Cluster;
 let token: VirtualToken;
-/** Tokens of the same group with one member each. */
+/** Virtual tokens of the group with one member each. */
 const alone: Record<string, VirtualToken> = {};
 beforeAll(async () => {
   cluster = await Cluster.form('keys');
@@ -37,7 +37,7 @@ beforeAll(async () => {
 });
 afterAll(() => cluster.close());
 
-/** Prime, subprime and base, out of the DER of a key that node:crypto made. */
+/** Reads prime, subprime and base from the DER of a key that node:crypto made. */
 function dsaParameters(): { prime: Buffer; subprime: Buffer; base: Buffer } {
   const { publicKey } = generateKeyPairSync('dsa', { modulusLength: 2048, divisorLength: 256 });
   const integers: Buffer[] = [];
@@ -62,17 +62,17 @@ function dsaParameters(): { prime: Buffer; subprime: Buffer; base: Buffer } {
   return { prime, subprime, base };
 }
 
-/** Does something on each member alone, by tokens that have no other. */
+/** Runs a check on each member alone, by virtual tokens without other members. */
 async function onEachAlone(run: (token: VirtualToken, name: string) => Promise<void>): Promise<void> {
   for (const name of ['hsm1', 'hsm2']) {
     const own = alone[name] as VirtualToken;
-    // Handles that others have made a moment ago are met by a find.
+    // Finds all objects first, which makes handles of other processes known.
     await own.find();
     await run(own, name);
   }
 }
 
-/** The objects of a label, as each token has them. */
+/** Reads the objects of a label from each token. */
 async function read(label: string): Promise<readonly (readonly ReadObject[])[]> {
   const tokens = await Promise.all(['hsm1', 'hsm2'].map((name) => cluster.read(name)));
   return tokens.map((objects) => objects.filter((object) => object.label === label).sort((a, b) => a.class - b.class));
@@ -97,7 +97,7 @@ const secret = (label: string, extractable: boolean, more: object) => ({
 describe.each([true, false])('keys made on the virtual token, extractable: %s', (extractable) => {
   const named = (kind: string): string => `${kind} ${extractable}`;
 
-  /** What the token itself says of taking the key out. */
+  /** Expects that the token refuses to give the key's value. */
   function expectGuarded(object: ReadObject | undefined): void {
     expect(object?.value).toBe(
       object?.class === 3 && object.type === 0 ? 'CKR_ATTRIBUTE_TYPE_INVALID' : 'CKR_ATTRIBUTE_SENSITIVE',
@@ -242,7 +242,7 @@ describe.each([true, false])('keys made on the virtual token, extractable: %s', 
 const b64 = (value: unknown): string => (value as Buffer).toString('base64url');
 
 describe('Ed25519, which SoftHSM cannot wrap', () => {
-  test('is refused, before any member has it', async () => {
+  test('is refused before any member has it', async () => {
     const cannot = token.generateKeyPair(
       'EC_EDWARDS_KEY_PAIR_GEN',
       { token: true, label: 'ed', paramsEC: ed25519 },
@@ -252,7 +252,7 @@ describe('Ed25519, which SoftHSM cannot wrap', () => {
     await expectEqualOnTokens('ed', 0);
   });
 
-  test('is copied by its value where it can be read and the policy allows it', async () => {
+  test('is copied by value if it can be read and the policy allows it', async () => {
     const { publicKey, privateKey } = await token.generateKeyPair(
       'EC_EDWARDS_KEY_PAIR_GEN',
       { token: true, label: 'ed', id: Buffer.from([1]), paramsEC: ed25519, verify: true },
@@ -269,7 +269,7 @@ describe('Ed25519, which SoftHSM cannot wrap', () => {
   });
 });
 
-describe('other ways to a key', () => {
+describe('keys by other calls', () => {
   const wrapping = async (): Promise<TokenObject> =>
     (await token.find({ label: 'wrapping' }))[0] ??
     (await token.generateKey('AES_KEY_GEN', {
@@ -281,7 +281,7 @@ describe('other ways to a key', () => {
       extractable: false,
     }));
 
-  test.each([true, false])('created from a value, extractable: %s', async (extractable) => {
+  test.each([true, false])('are created from a value, extractable: %s', async (extractable) => {
     const value = randomBytes(32);
     const label = `created ${extractable}`;
     const key = await token.createObject(
@@ -296,7 +296,7 @@ describe('other ways to a key', () => {
     await expectEqualOnTokens(label, 1);
   });
 
-  test('wrapped by one, unwrapped on all', async () => {
+  test('are unwrapped on all members', async () => {
     const value = randomBytes(40);
     const by = await wrapping();
     const hmac = { class: 'SECRET_KEY', keyType: 'GENERIC_SECRET', sign: true };
@@ -312,7 +312,7 @@ describe('other ways to a key', () => {
     expect(object?.wrapped).toBe('CKR_KEY_UNEXTRACTABLE');
   });
 
-  test('copied, with another label', async () => {
+  test('are copied, with another label', async () => {
     const source = await token.generateKey('AES_KEY_GEN', secret('source', false, { valueLen: 32, encrypt: true }));
     const copy = await token.copyObject(source, { label: 'copy' });
     expect(copy.handle).not.toBe(source.handle);
@@ -324,7 +324,7 @@ describe('other ways to a key', () => {
     expect(object?.wrapped).toBe('CKR_KEY_UNEXTRACTABLE');
   });
 
-  test('derived by ECDH, to a token object', async () => {
+  test('are derived by ECDH as token objects', async () => {
     const { privateKey } = await token.generateKeyPair(
       'EC_KEY_PAIR_GEN',
       { paramsEC: curves['P-256'] },
@@ -341,7 +341,7 @@ describe('other ways to a key', () => {
     await expectEqualOnTokens('derived', 1);
   });
 
-  test('certificates and data objects', async () => {
+  test('are like certificates and data objects: created on all members', async () => {
     const value = randomBytes(900);
     await token.createObject({
       class: 'CERTIFICATE',
@@ -362,7 +362,7 @@ describe('other ways to a key', () => {
 
 const from64 = (text: string | undefined): Buffer => Buffer.from(text ?? '', 'base64url');
 
-test('with one of the members stopped, keys go on working, and are made on the one that is left', async () => {
+test('with a member stopped, keys work, and new keys are made on the other member', async () => {
   const before = await token.generateKey('AES_KEY_GEN', secret('before', false, { valueLen: 32, encrypt: true }));
   cluster.fault('hsm1', 'C_Initialize return=0x30');
   process.kill(pidOf(token, 'hsm1'), 'SIGKILL');

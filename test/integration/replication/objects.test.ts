@@ -1,8 +1,10 @@
 import { createHmac, randomBytes } from 'node:crypto';
+import { setTimeout as wait } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { InputError, type TokenObject, type VirtualToken } from '../../../src/index.js';
 import { Cluster, pidOf, untilState } from '../../support/cluster.js';
 import { rsaPair } from '../../support/keys.js';
+import { until } from '../../support/waiting.js';
 
 const theirs = rsaPair('theirs');
 let cluster: Cluster;
@@ -42,7 +44,7 @@ describe('session objects', () => {
     await expect(token.sign('SHA256_HMAC', session, 'data')).rejects.toMatchObject({ code: 0x60 });
   });
 
-  test.each([true, false])('are made again where a host was replaced, extractable: %s', async (extractable) => {
+  test.each([true, false])('[Rule 13] are made again on a replaced host, extractable: %s', async (extractable) => {
     const generated = await token.generateKey('GENERIC_SECRET_KEY_GEN', {
       valueLen: 40,
       sign: true,
@@ -51,7 +53,7 @@ describe('session objects', () => {
     });
     const data = await token.createObject({ class: 'DATA', label: 'again', value });
     const mac = await token.sign('SHA256_HMAC', generated, 'data');
-    // One after the other: in the end no host is left that it was made on.
+    // Replaces each host in turn, so that no host is left on which the object was made.
     for (const name of members) await kill(name);
     for (let i = 0; i < 4; i += 1) expect(await token.sign('SHA256_HMAC', generated, 'data')).toEqual(mac);
     expect((await token.getAttributes(data, ['value'])).value).toEqual(value);
@@ -60,7 +62,7 @@ describe('session objects', () => {
     await token.destroyObject(data);
   });
 
-  test('are made again where sessions and login were lost', async () => {
+  test('are made again after a loss of sessions and login', async () => {
     const generated = await token.generateKey('GENERIC_SECRET_KEY_GEN', { valueLen: 40, sign: true, label: 'dropped' });
     const mac = await token.sign('SHA256_HMAC', generated, 'data');
     for (const name of members) cluster.fault(name, 'C_SignInit drop times=1');
@@ -71,7 +73,7 @@ describe('session objects', () => {
     expect(await token.find({ label: 'dropped' })).toEqual([]);
   });
 
-  test("are nobody else's, and end with close()", async () => {
+  test('are invisible to other applications, and end with close()', async () => {
     const own = await cluster.open();
     const session = await own.createObject({ ...secret, label: 'own' });
     expect(await token.find({ label: 'own' })).toEqual([]);
@@ -113,8 +115,8 @@ describe('without login', () => {
   }
 });
 
-describe('what a token forgets', () => {
-  test('is the same whichever member answers, in this process and in the next', async () => {
+describe('attributes that a token forgets', () => {
+  test('are the same from every member, in this process and in the next', async () => {
     const names = [
       'local',
       'keyGenMechanism',
@@ -148,7 +150,7 @@ describe('what a token forgets', () => {
 });
 
 describe('changing attributes', () => {
-  test('is verified on each member, and what cannot be changed is refused before any is asked', async () => {
+  test('is verified on each member, and a fixed attribute is refused before any member is asked', async () => {
     const made = await token.generateKey('AES_KEY_GEN', {
       token: true,
       label: 'change',
@@ -166,7 +168,25 @@ describe('changing attributes', () => {
     await expect(token.encrypt('AES_ECB', made, randomBytes(16))).rejects.toMatchObject({ code: 0x68 });
   });
 
-  test('a change that one member refuses is taken back on the others', async () => {
+  test('[Rule 9] writes to one member after the other', async () => {
+    const key = await token.generateKey('AES_KEY_GEN', { token: true, label: 'in turn', valueLen: 32 });
+    for (const name of members) cluster.fault(name, 'C_SetAttributeValue hang');
+    const changed = token.setAttributes(key, { label: 'in turn, renamed' });
+    const asked = (): number =>
+      members.filter((name) => cluster.met(name).some((line) => line.includes('C_SetAttributeValue hang'))).length;
+    await until(
+      () => asked() > 0,
+      () => 'a member is asked to set the label',
+    );
+    // Gives the other member time to be asked, as it would be without the rule.
+    await wait(200);
+    expect(asked()).toBe(1);
+    cluster.heal();
+    expect(await changed).toMatchObject({ label: 'in turn, renamed' });
+    expect(asked()).toBe(1);
+  });
+
+  test('is undone on the other members if one member refuses', async () => {
     const made = await token.generateKey('AES_KEY_GEN', { token: true, label: 'refused', valueLen: 32 });
     cluster.fault('hsm2', 'C_SetAttributeValue return=0x10 times=1');
     await expect(token.setAttributes(made, { label: 'accepted', id: Buffer.from('x') })).rejects.toMatchObject({
@@ -223,7 +243,7 @@ describe('bad requests', () => {
   ];
 
   test('get the code that PKCS#11 names, and no member is touched', async () => {
-    // Whoever does not know a handle looks for it once; then everything is known.
+    // Makes the process look for the unknown handle before the faults are set.
     await expect(token.destroyObject(4711)).rejects.toMatchObject({ code: 0x82 });
     await token.find();
     for (const name of members) {
@@ -270,7 +290,7 @@ describe('bad requests', () => {
     }
   }
 
-  test('that are no PKCS#11 at all name the field', async () => {
+  test('of a wrong shape get an error that names the field', async () => {
     await expect(token.generateKey('AES_KEY_GEN', { vallueLen: 32 })).rejects.toThrow(InputError);
     await expect(token.generateKey('NO_KEY_GEN', {})).rejects.toThrow(
       "mechanism: expected the name of a mechanism (not 'NO_KEY_GEN'), got a string",

@@ -30,14 +30,14 @@ const labels = async (): Promise<string[][]> =>
     objects.map(({ label }) => label).sort(),
   );
 
-/** Takes a member away, and keeps it away until `cluster.heal()`. */
+/** Takes a member away until `cluster.heal()`. */
 async function takeAway(token: VirtualToken, name: string): Promise<void> {
   cluster.fault(name, 'C_Initialize return=0x30');
   process.kill(pidOf(token, name), 'SIGKILL');
   await untilState(token, name, 'down');
 }
 
-describe('a call that has failed', () => {
+describe('a failed call', () => {
   test('to change a key leaves the key on a member that was lost with it', async () => {
     const token = await form('repair-set', two);
     const made = await key(token, 'key');
@@ -59,7 +59,7 @@ describe('a call that has failed', () => {
     expect(await labels()).toEqual([['key'], ['key']]);
   });
 
-  test('to create what one member had already leaves that', async () => {
+  test('to create an equal object leaves the former object', async () => {
     const token = await form('repair-had', { ...two, balance: 'primary' });
     const value = randomBytes(64);
     const data = { class: 'DATA', token: true, private: true, label: 'data', value };
@@ -76,7 +76,7 @@ describe('a call that has failed', () => {
     const token = await form('repair-destroy');
     await key(token, 'key');
     const made = await token.get({ label: 'key' });
-    // hsm1 ends with the intent just written, hsm2 refuses it.
+    // Ends hsm1's host just after it wrote the intent; hsm2 refuses the intent.
     cluster.fault('hsm1', 'C_CopyObject exit=9 times=1 when=after');
     cluster.fault('hsm2', 'C_CopyObject return=0x13 times=1');
     await fails(token.destroyObject(made));
@@ -90,7 +90,7 @@ describe('a call that has failed', () => {
 });
 
 describe('a member', () => {
-  test('that answers an error where others succeed catches up', async () => {
+  test('that fails a call where others succeed catches up', async () => {
     const token = await form('repair-error');
     cluster.fault('hsm2', 'C_CopyObject return=0x5 times=1');
     await key(token, 'key');
@@ -100,7 +100,7 @@ describe('a member', () => {
     expect(await labels()).toEqual([['key'], ['key']]);
   });
 
-  test.each(members)('%s that was away is in step when the group is opened anew', async (name) => {
+  test.each(members)('[Rule 16] %s that was away is in step when the group is opened again', async (name) => {
     const token = await form('repair-anew');
     const gone = await key(token, 'gone');
     const renamed = await key(token, 'old');
@@ -120,7 +120,7 @@ describe('a member', () => {
     await cluster.untilTidy();
   });
 
-  test('gets a copy that was made non-extractable, and a key that was made so later', async () => {
+  test('that was away gets a non-extractable copy, and a key that became non-extractable', async () => {
     const token = await form('repair-sealed');
     const made = await key(token, 'key');
     await takeAway(token, 'hsm2');
@@ -138,7 +138,7 @@ describe('a member', () => {
   });
 });
 
-test('a destroy that has happened is told as such, although the last member takes longer than the call may', async () => {
+test('a destroy succeeds although its last member takes longer than the deadline', async () => {
   const token = await form('repair-late');
   const made = await key(token, 'key');
   cluster.fault('hsm2', 'C_DestroyObject delay=300 times=1');
@@ -150,26 +150,29 @@ test('a destroy that has happened is told as such, although the last member take
   expect(await labels()).toEqual([[], []]);
 });
 
-test.each(['copyable', 'modifiable', 'destroyable'])('an object that is not %s is made as that', async (flag) => {
-  const token = await form(`repair-${flag}`, { deadline: 5000 });
-  const made = await token.createObject({
-    class: 'DATA',
-    token: true,
-    private: true,
-    label: 'data',
-    value: Buffer.from('x'),
-    [flag]: false,
-  });
-  expect(await token.getAttributes(made, [flag])).toEqual({ [flag]: false });
-  const guarded = await key(token, 'key', { [flag]: false });
-  expect(await token.getAttributes(guarded, [flag])).toEqual({ [flag]: false });
-  expect(await labels()).toEqual([
-    ['data', 'key'],
-    ['data', 'key'],
-  ]);
-});
+test.each(['copyable', 'modifiable', 'destroyable'])(
+  'an object that is not %s is created on all members',
+  async (flag) => {
+    const token = await form(`repair-${flag}`, { deadline: 5000 });
+    const made = await token.createObject({
+      class: 'DATA',
+      token: true,
+      private: true,
+      label: 'data',
+      value: Buffer.from('x'),
+      [flag]: false,
+    });
+    expect(await token.getAttributes(made, [flag])).toEqual({ [flag]: false });
+    const guarded = await key(token, 'key', { [flag]: false });
+    expect(await token.getAttributes(guarded, [flag])).toEqual({ [flag]: false });
+    expect(await labels()).toEqual([
+      ['data', 'key'],
+      ['data', 'key'],
+    ]);
+  },
+);
 
-test('two that form a group of the same members at once do not both succeed', async () => {
+test('of two createGroup calls at once on the same tokens at most one succeeds', async () => {
   cluster = await Cluster.make('repair-both', [[], []]);
   const { createGroup } = await import('../../../src/index.js');
   const formed = await Promise.allSettled([
@@ -183,7 +186,7 @@ test('two that form a group of the same members at once do not both succeed', as
   }
 });
 
-test('copies of one key keep their handles and what they may be used for', async () => {
+test('copies of one key keep their handles and their flags', async () => {
   const token = await form('repair-copies');
   const originals: TokenObject[] = [];
   const copies: TokenObject[] = [];
@@ -220,7 +223,7 @@ test('copies of one key keep their handles and what they may be used for', async
 });
 
 describe('a member that returns', () => {
-  test('is given nothing that was destroyed meanwhile', async () => {
+  test('[Rule 16] gets no object that was destroyed meanwhile', async () => {
     const token = await form('repair-meanwhile');
     const before = await key(token, 'before');
     await takeAway(token, 'hsm2');
@@ -235,7 +238,7 @@ describe('a member that returns', () => {
       expect((await cluster.readOwn(each)).filter((label) => label.includes('key'))).toEqual([]);
   });
 
-  test('takes back what the others have refused', async () => {
+  test('undoes a change that the others have refused', async () => {
     const token = await form('repair-refused');
     const made = await key(token, 'key');
     cluster.fault('hsm1', 'C_SetAttributeValue exit=9 times=1 when=after');
@@ -244,7 +247,7 @@ describe('a member that returns', () => {
     cluster.heal();
     await active(token);
     expect(await labels()).toEqual([['key'], ['key']]);
-    // And it stays in service: nothing is left that it could not do.
+    // Expects no change of state: the member has nothing left to undo.
     const { length } = token.status().members;
     const moves: string[] = [];
     token.on('member', ({ member, to }) => moves.push(`${member} ${to}`));
@@ -256,7 +259,7 @@ describe('a member that returns', () => {
     await cluster.untilTidy();
   });
 
-  test('gets back the key that the others have refused to destroy', async () => {
+  test('gets back a key that the others have refused to destroy', async () => {
     const token = await form('repair-kept');
     const made = await key(token, 'key');
     const block = randomBytes(16);

@@ -3,6 +3,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/gl
 import type { TokenObject, VirtualToken } from '../../../src/index.js';
 import { Cluster, pidOf, quickPolicy, untilState } from '../../support/cluster.js';
 import { provision, type ReadObject } from '../../support/softhsm.js';
+import { until } from '../../support/waiting.js';
 
 let cluster: Cluster;
 let token: VirtualToken;
@@ -31,7 +32,7 @@ const failureOf = async (call: Promise<unknown>): Promise<{ code?: number; messa
   );
 
 describe('a call whose outcome is unknown', () => {
-  test('a key generation that never returns ends at its deadline, and leaves no stray object', async () => {
+  test('[Rule 2] a key generation that never returns ends at its deadline, and leaves no object', async () => {
     for (const name of members) cluster.fault(name, 'C_GenerateKeyPair hang');
     const pair = token.generateKeyPair(
       'RSA_PKCS_KEY_PAIR_GEN',
@@ -40,19 +41,19 @@ describe('a call whose outcome is unknown', () => {
       { deadline: 300 },
     );
     expect((await failureOf(pair)).message).toMatch(/no (member answered|answer)/u);
-    // The library finishes after all: what it made goes with the job that made it.
+    // Lets the library finish; the job then removes the object that it made.
     cluster.heal();
     await Promise.all(members.map((name) => untilState(token, name, 'active')));
     expect(await token.find({ label: 'late' })).toEqual([]);
     expect(await readBoth('late')).toEqual([[], []]);
   });
 
-  test('a slow write on the only member that is left is waited for, although nothing else answers there', async () => {
+  test('[Rule 9] a slow write on the only active member is waited for, although other calls are late there', async () => {
     await token.drain('hsm1');
     try {
       cluster.fault('hsm2', 'C_CreateObject delay=1100 times=1');
       const slow = token.createObject({ class: 'DATA', token: true, label: 'slow', value: Buffer.from('x') });
-      // Those that wait behind the write have it suspected, if only for a moment.
+      // Makes calls that wait behind the write, which makes the member suspect for a moment.
       const others = Array.from({ length: 4 }, () => token.random(8));
       expect(await slow).toMatchObject({ label: 'slow' });
       await Promise.all(others);
@@ -63,7 +64,7 @@ describe('a call whose outcome is unknown', () => {
     expect((await readBoth('slow')).map(({ length }) => length)).toEqual([1, 1]);
   });
 
-  test('a write that never returns on one member does not keep the call from succeeding', async () => {
+  test('[Rule 9] a write that never returns on one member: the host is killed, and the call succeeds', async () => {
     cluster.fault('hsm2', 'C_CopyObject hang times=1');
     const key = await token.generateKey('AES_KEY_GEN', { ...aes, label: 'half' });
     await untilState(token, 'hsm2', 'down', 'joining', 'recovering');
@@ -75,7 +76,7 @@ describe('a call whose outcome is unknown', () => {
     expect(await token.find({ label: 'half' })).toEqual([key]);
   });
 
-  test('a call that is given up is undone', async () => {
+  test('[Rule 15] an aborted call is undone', async () => {
     for (const name of members) cluster.fault(name, 'C_CopyObject delay=100');
     const gaveUp = new AbortController();
     const call = token.generateKey('AES_KEY_GEN', { ...aes, label: 'given up' }, { signal: gaveUp.signal });
@@ -83,11 +84,14 @@ describe('a call whose outcome is unknown', () => {
     gaveUp.abort(new Error('enough'));
     await expect(call).rejects.toThrow('enough');
     cluster.heal();
-    // Another call goes to its end behind it.
+    // Makes another change behind the aborted one.
     await token.destroyObject(await token.generateKey('AES_KEY_GEN', { ...aes, label: 'another' }));
     const closing = await cluster.open();
     await closing.close();
-    while ((await readBoth('given up')).flat().length > 0);
+    await until(
+      async () => (await readBoth('given up')).flat().length === 0,
+      () => 'the key is removed',
+    );
     const own = await Promise.all(members.map((name) => cluster.readOwn(name)));
     expect(own.flat().filter((label) => /intent|journal/u.test(label))).toEqual([]);
   });
@@ -98,15 +102,18 @@ describe('twins', () => {
   const values = [randomBytes(32), randomBytes(32), randomBytes(32)] as const;
   const macOf = (value: Buffer): Buffer => createHmac('sha256', value).update('data').digest();
 
-  test('keep their own handles and never mix, whatever the order in which they came to the tokens', async () => {
+  test('[Rule 11] keep their own handles, in whatever order they came to the tokens', async () => {
     const twins: TokenObject[] = [];
     for (const value of values.slice(0, 2)) {
       twins.push(await token.createObject({ ...same, value, sign: true, extractable: true }));
     }
-    // One that has just missed a change would be stale alone.
-    while ((await readBoth('twin')).some((objects) => objects.length < 2));
+    // Waits for both members: a member that has just missed a change would be stale alone.
+    await until(
+      async () => (await readBoth('twin')).every((objects) => objects.length === 2),
+      () => 'both members have two twins',
+    );
     await untilState(token, 'hsm2', 'active');
-    // The third is made while one member is away, and comes there later.
+    // Makes the third while one member is away.
     cluster.fault('hsm1', 'C_Initialize return=0x30');
     process.kill(pidOf(token, 'hsm1'), 'SIGKILL');
     await untilState(token, 'hsm1', 'down');
@@ -127,7 +134,7 @@ describe('twins', () => {
     const other = await cluster.open();
     await expectEach(other);
     await other.close();
-    // With one of them gone the others stay who they are.
+    // Destroys one twin; the others keep their handles.
     await token.destroyObject(handles[0] as number);
     const third = await cluster.open();
     expect((await third.find({ label: 'twin' })).map(({ handle }) => handle).sort()).toEqual(handles.slice(1).sort());
@@ -140,12 +147,12 @@ describe('twins', () => {
     expect((await readBoth('twin')).map((objects) => objects.length)).toEqual([2, 2]);
   });
 
-  test('are all found, also where sessions and login are lost while they are told apart', async () => {
+  test('are all found, also if sessions and login are lost while they are told apart', async () => {
     const made: TokenObject[] = [];
     for (const value of values.slice(0, 2))
       made.push(await token.createObject({ ...same, label: 'lost', value, sign: true, extractable: true }));
     const handles = made.map(({ handle }) => handle).sort();
-    // One that has met neither of them, at the moment in which it asks for the proof of the first.
+    // Opens an application that knows neither, and loses its sessions at the proof of the first.
     const other = await cluster.open();
     for (const name of members) cluster.fault(name, 'C_DigestInit drop times=1');
     expect((await other.find({ label: 'lost' })).map(({ handle }) => handle).sort()).toEqual(handles);
@@ -154,7 +161,7 @@ describe('twins', () => {
     await other.close();
   });
 
-  test('exact copies are told apart, and one goes without the other', async () => {
+  test('that are exact copies are told apart, and one can be destroyed without the other', async () => {
     const value = randomBytes(32);
     const template = { ...same, label: 'copies', value, sign: true, extractable: true };
     const first = await token.createObject(template);
@@ -170,7 +177,7 @@ describe('twins', () => {
 });
 
 describe('a rename', () => {
-  test('changes no handle: not here, not after a restart, not for what takes the old name', async () => {
+  test('[Rule 11] changes no handle: in this process, after a restart, and for an object that takes the old name', async () => {
     const key = await token.generateKey('AES_KEY_GEN', { ...aes, label: 'old name' });
     const block = randomBytes(16);
     const text = await token.encrypt('AES_ECB', key, block);
@@ -182,17 +189,20 @@ describe('a rename', () => {
     expect((await other.find({ label: 'new name' })).map(({ handle }) => handle)).toEqual([key.handle]);
     expect((await other.find({ label: 'old name' })).map(({ handle }) => handle)).toEqual([successor.handle]);
     for (let i = 0; i < 4; i += 1) expect(await other.encrypt('AES_ECB', key.handle, block)).toEqual(text);
-    // And back again, by the other process; this one is told by its next find.
+    // Renames again in the other process; this process learns it by a find.
     await other.setAttributes(key.handle, { label: 'third name' });
     await other.close();
     const found = async (): Promise<number[]> =>
       (await token.find({ label: 'third name' })).map(({ handle }) => handle);
-    while ((await found())[0] !== key.handle);
+    await until(
+      async () => (await found())[0] === key.handle,
+      () => 'the third name is found',
+    );
     expect(await token.encrypt('AES_ECB', key, block)).toEqual(text);
   });
 });
 
-describe('what another program does on a token', () => {
+describe('a change by another program', () => {
   const template = (label: string, value: Buffer) => ({
     CLASS: 4,
     KEY_TYPE: 0x10,
@@ -206,16 +216,19 @@ describe('what another program does on a token', () => {
     VALUE: `hex:${value.toString('hex')}`,
   });
 
-  test('is seen by a find, and never leads to a wrong key', async () => {
+  test('[Rule 12] is seen by a find, and never leads to a wrong key', async () => {
     const values = [randomBytes(32), randomBytes(32)] as const;
     const put = (value: Buffer): Promise<unknown> =>
       Promise.all(cluster.members.map(({ hsm }) => provision(hsm, { objects: [template('foreign', value)] })));
     await put(values[0]);
-    while ((await token.find({ label: 'foreign' })).length === 0);
+    await until(
+      async () => (await token.find({ label: 'foreign' })).length > 0,
+      () => 'the key is found',
+    );
     const key = await token.get({ label: 'foreign' });
     const mac = (value: Buffer): Buffer => createHmac('sha256', value).update('data').digest();
     for (let i = 0; i < 4; i += 1) expect(await token.sign('SHA256_HMAC', key, 'data')).toEqual(mac(values[0]));
-    // Another key takes its place, on both.
+    // Puts another key in its place on both tokens.
     await Promise.all(
       cluster.members.map(({ hsm }) =>
         provision(hsm, { destroy: ['foreign'], objects: [template('foreign', values[1])] }),
@@ -227,19 +240,23 @@ describe('what another program does on a token', () => {
         ? Buffer.alloc(0)
         : await token.sign('SHA256_HMAC', found, 'data').catch(() => Buffer.alloc(0));
     };
-    let result = await signed();
-    while (result.length === 0) result = await signed();
+    let result: Buffer = Buffer.alloc(0);
+    const isSigned = async (): Promise<boolean> => {
+      result = await signed();
+      return result.length > 0;
+    };
+    await until(isSigned, () => 'the other key signs');
     expect(result).toEqual(mac(values[1]));
   });
 });
 
-// Last, because tokens are slow that have so many objects.
+// Last, because tokens with many objects are slow.
 describe('many callers', () => {
-  // A thousand; fewer where every step is watched (scripts/test-native).
+  // Number of keys; scripts/test-native takes fewer, since sanitizers make every step slow.
   const count = Number(process.env.MANY_KEYS ?? 1000);
 
   test('generate a thousand keys: all succeed, and each token has all of them', async () => {
-    // With so many objects the tokens take long for each call: that is no hang.
+    // Raises the limits: tokens with many objects take long for each call.
     const patient = await cluster.open(
       cluster.configuration({ ...quickPolicy, hangAfter: 10_000, writeHangAfter: 20_000 }),
     );

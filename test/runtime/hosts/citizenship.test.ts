@@ -19,8 +19,8 @@ beforeAll(async () => {
 afterEach(() => cluster.heal());
 afterAll(() => cluster.close());
 
-describe('the process around it', () => {
-  test('files, names and hashes go on while four calls hang', async () => {
+describe('an application', () => {
+  test('can use files, DNS and hashes while four calls hang', async () => {
     const token = await cluster.open(cluster.configuration({ hangAfter: 60_000, deadline: 60_000 }));
     const key = await token.get({ label: 'rsa', class: 'PRIVATE_KEY' });
     for (const name of ['hsm1', 'hsm2']) cluster.fault(name, 'C_Sign hang');
@@ -38,7 +38,7 @@ describe('the process around it', () => {
     await token.close();
   });
 
-  test('an event loop that stands still for 500 ms makes nobody suspect', async () => {
+  test('[Rule 2] whose event loop stops for 500 ms makes no member suspect', async () => {
     const token = await cluster.open();
     const events: MemberEvent[] = [];
     const key = await token.get({ label: 'rsa', class: 'PRIVATE_KEY' });
@@ -47,7 +47,7 @@ describe('the process around it', () => {
     const calls = Array.from({ length: 16 }, () => token.sign('SHA256_RSA_PKCS', key, 'data'));
     for (const until = performance.now() + 500; performance.now() < until; );
     await Promise.all(calls);
-    // In the same turn as the next call, before the event loop has had a chance to take in what came.
+    // Blocks again in the turn of the next call, before the event loop can take in its reply.
     const short = token.sign('SHA256_RSA_PKCS', key, 'data', { deadline: 100 });
     for (const until = performance.now() + 300; performance.now() < until; );
     await Promise.all([short, token.sign('SHA256_RSA_PKCS', key, 'data')]);
@@ -55,7 +55,7 @@ describe('the process around it', () => {
     await token.close();
   });
 
-  test('a call can be given up', async () => {
+  test('can abort a call', async () => {
     const token = await cluster.open();
     const key = await token.get({ label: 'rsa', class: 'PRIVATE_KEY' });
     for (const name of ['hsm1', 'hsm2']) cluster.fault(name, 'C_Sign hang');
@@ -67,7 +67,7 @@ describe('the process around it', () => {
     await token.close();
   });
 
-  test('close finishes what is running and refuses what comes later', async () => {
+  test('can close a token, which finishes running calls and refuses later ones', async () => {
     const token = await cluster.open();
     const key = await token.get({ label: 'rsa', class: 'PRIVATE_KEY' });
     const calls = Array.from({ length: 20 }, () => token.sign('SHA256_RSA_PKCS', key, 'data'));
@@ -80,14 +80,14 @@ describe('the process around it', () => {
 });
 
 describe('a program', () => {
-  test('that just ends is not held up, and leaves no host', async () => {
+  test('that ends without close ends at once, and leaves no host', async () => {
     const { told, ended } = startService('end', cluster.configuration());
     const { pids } = await told;
     expect(await ended).toEqual({ code: 0, signal: null });
     await untilGone(pids as number[]);
   });
 
-  test('that exits in the middle of hanging calls is not held up, and leaves no host', async () => {
+  test('that exits during hanging calls ends at once, and leaves no host', async () => {
     for (const name of ['hsm1', 'hsm2']) cluster.fault(name, 'C_Sign hang');
     const { told, ended } = startService('exit', cluster.configuration());
     const { pids } = await told;
@@ -103,7 +103,7 @@ describe('a program', () => {
     await untilGone(pids as number[]);
   });
 
-  test('that is killed while its hosts stand still leaves no host', async () => {
+  test('that is killed while its hosts are stopped leaves no host', async () => {
     const { child, told, ended } = startService('work', cluster.configuration({ hangAfter: 60_000 }));
     const { pids } = await told;
     for (const pid of pids as number[]) process.kill(pid, 'SIGSTOP');
@@ -114,7 +114,7 @@ describe('a program', () => {
 });
 
 describe('a worker thread', () => {
-  test('opens a group of its own, and takes its hosts with it when it is terminated', async () => {
+  test('has a group of its own, whose hosts end when it is terminated', async () => {
     const workers = [0, 1].map(
       () => new Worker(serviceProgram, { workerData: ['work', cluster.configuration()], env: process.env }),
     );
@@ -125,7 +125,7 @@ describe('a worker thread', () => {
     expect(zombies(pids)).toEqual([]);
   });
 
-  test('that ends by itself is not held up', async () => {
+  test('that ends by itself ends at once', async () => {
     const worker = new Worker(serviceProgram, { workerData: ['end', cluster.configuration()], env: process.env });
     const [[{ pids }]] = await Promise.all([once(worker, 'message'), once(worker, 'exit')]);
     await untilGone(pids as number[]);
@@ -133,7 +133,7 @@ describe('a worker thread', () => {
 });
 
 describe('virtual handles', () => {
-  test('are the same in another process, after a restart and with the members in another order', async () => {
+  test('[Rule 11] are the same in other processes, and with the members in another order', async () => {
     const configuration = cluster.configuration();
     const reversed = { ...configuration, members: [...configuration.members].reverse() };
     const services = [configuration, configuration, reversed].map((each) => startService('handles', each));
@@ -144,7 +144,7 @@ describe('virtual handles', () => {
     expect(three).toEqual(one);
   });
 
-  test('that this process has not met are found, and others are refused', async () => {
+  test('that are new to this process are found, and unknown ones are refused', async () => {
     const service = startService('handles', cluster.configuration());
     const { handles } = (await service.told) as { handles: Record<string, number> };
     const handle = Object.entries(handles).find(([name]) => name.startsWith('PRIVATE_KEY rsa'))?.[1] as number;

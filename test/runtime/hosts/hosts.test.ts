@@ -21,7 +21,7 @@ beforeAll(async () => {
 afterEach(() => cluster.heal());
 afterAll(() => cluster.close());
 
-/** Callers that sign until told to stop; ends with how many signatures were made, all of them checked. */
+/** Starts callers that sign and check until told to stop; `stop` returns the number of signatures. */
 function keepSigning(token: VirtualToken, key: TokenObject, callers = 8): { stop(): Promise<number> } {
   let stopped = false;
   let signed = 0;
@@ -48,7 +48,7 @@ async function openAndFind(): Promise<[VirtualToken, TokenObject]> {
 }
 
 describe('a host', () => {
-  test('that is killed is replaced, and no call fails', async () => {
+  test('[Rule 7] that is killed is replaced, and no call fails', async () => {
     const [token, key] = await openAndFind();
     const work = keepSigning(token, key);
     const before = pidOf(token, 'hsm1');
@@ -60,12 +60,12 @@ describe('a host', () => {
     await token.close();
   });
 
-  test('that is stopped is left aside, killed and replaced', async () => {
+  test('[Rule 9] that is stopped gets no calls, is killed after hangAfter and replaced', async () => {
     const [token, key] = await openAndFind();
     const work = keepSigning(token, key);
     const before = pidOf(token, 'hsm2');
     process.kill(before, 'SIGSTOP');
-    // It is suspect before, but where this process got no time for so long.
+    // Waits for down only: on a busy machine the member may be down without having been suspect.
     await untilState(token, 'hsm2', 'down');
     await untilState(token, 'hsm2', 'active');
     expect(await work.stop()).toBeGreaterThan(0);
@@ -73,7 +73,7 @@ describe('a host', () => {
     await token.close();
   });
 
-  test('that is stopped and goes on is used again without being replaced', async () => {
+  test('that is stopped and continues within hangAfter is used again without being replaced', async () => {
     const token = await cluster.open(cluster.configuration({ hangAfter: 10_000, deadline: 20_000 }));
     const key = await token.get({ label: 'rsa', class: 'PRIVATE_KEY' });
     const work = keepSigning(token, key);
@@ -87,7 +87,7 @@ describe('a host', () => {
     await token.close();
   });
 
-  test('whose library is missing leaves the work to the others, and says what is wrong', async () => {
+  test('whose library is missing leaves the work to the other member, and the reason names the library', async () => {
     const configuration = cluster.configuration();
     const [first, second] = configuration.members;
     if (first === undefined || second === undefined) throw new Error('two members');
@@ -103,7 +103,7 @@ describe('a host', () => {
   });
 
   test.each(['C_OpenSession', 'C_Login', 'C_Initialize'])(
-    'that hangs in %s at the start is not waited for',
+    '[Rule 10] that hangs in %s at the start delays no call',
     async (name) => {
       cluster.fault('hsm1', `${name} hang`);
       const [token, key] = await openAndFind();
@@ -115,7 +115,7 @@ describe('a host', () => {
     },
   );
 
-  test.each(['C_OpenSession', 'C_Login'])('that is replaced by one that hangs in %s harms nobody', async (name) => {
+  test.each(['C_OpenSession', 'C_Login'])('[Rule 10] whose successor hangs in %s delays no call', async (name) => {
     const [token, key] = await openAndFind();
     const work = keepSigning(token, key);
     cluster.fault('hsm1', `${name} hang`);
@@ -127,7 +127,7 @@ describe('a host', () => {
     await token.close();
   });
 
-  test('whose token vanishes is taken out of service, and used again when the token is back', async () => {
+  test('[Rule 14] whose token vanishes goes out of service, and finds stay whole', async () => {
     const [token, key] = await openAndFind();
     const work = keepSigning(token, key);
     const { directory } = cluster.member('hsm1').hsm;
@@ -144,8 +144,8 @@ describe('a host', () => {
   });
 });
 
-describe('what a library prints', () => {
-  test('is captured and told, and is not in the output of the application', async () => {
+describe('output of a library', () => {
+  test('is captured and emitted, and is not in the output of the application', async () => {
     for (const name of ['hsm1', 'hsm2']) cluster.fault(name, '* print=3');
     const { child, told, ended } = startService('end', cluster.configuration(), 'pipe');
     let errors = '';
@@ -162,11 +162,11 @@ describe('what a library prints', () => {
     await token.close();
   });
 
-  test('never holds it up, also when nobody reads it', async () => {
+  test('never blocks the host, also if nothing reads it', async () => {
     const open = new OpenGroup(readConfiguration(cluster.configuration()));
     await open.awaitService(open.now() + 10_000);
     for (const name of ['hsm1', 'hsm2']) cluster.fault(name, 'C_GenerateRandom print=20000');
-    // Synchronous, so that the event loop cannot take anything in; more than any pipe holds.
+    // Calls synchronously, so that the event loop cannot read; the output is more than a pipe holds.
     for (let i = 0; i < 4; i += 1)
       expect(open.runSync(runCall(open.group, random(8), open.now() + 10_000))).toHaveLength(8);
     expect(open.group.members.map(({ state }) => state.name)).toEqual(['active', 'active']);
@@ -185,8 +185,8 @@ test('opening a group reads its records and no other object', async () => {
   await token.close();
 });
 
-describe('all members away', () => {
-  test('a call ends by its deadline with what was tried, and work goes on when one returns', async () => {
+describe('with all members away', () => {
+  test('[Rule 2] a call ends at its deadline with its attempts, and calls succeed when a member returns', async () => {
     const [token, key] = await openAndFind();
     cluster.fault('hsm1', 'C_Initialize return=0x30');
     cluster.fault('hsm2', 'C_Initialize return=0x30');

@@ -17,6 +17,7 @@ import type { GroupEvent } from '../../../src/core/base/event.js';
 import type { LogConfig } from '../../../src/core/configuration/configuration.js';
 import { HaLog } from '../../../src/runtime/log/ha-log.js';
 import { type Folder, makeFolder } from '../../support/softhsm.js';
+import { until } from '../../support/waiting.js';
 
 const program = fileURLToPath(new URL('../../support/programs/log-writer.js', import.meta.url));
 const NOON = Date.UTC(2030, 0, 1, 12);
@@ -50,7 +51,7 @@ interface Line {
   readonly reason: string;
 }
 
-/** Each line of a file, which all have to be whole. */
+/** Parses the lines of a file; expects that the last line is whole. */
 function linesOf(path: string): Line[] {
   const text = readFileSync(path, 'utf8');
   expect(text.endsWith('\n')).toBe(true);
@@ -64,7 +65,7 @@ function reasonsOf(path: string): string[] {
   return linesOf(path).map(({ reason }) => reason);
 }
 
-/** The log's files, the oldest first. */
+/** Returns the log's files, the oldest first. */
 function filesOf(): string[] {
   const numberOf = (name: string): number => Number(/\.(\d+)$/u.exec(name)?.[1] ?? 0);
   return readdirSync(folder.path)
@@ -72,7 +73,7 @@ function filesOf(): string[] {
     .map((name) => join(folder.path, name));
 }
 
-/** Runs writers in processes of their own, which begin together; each goes by its number. */
+/** Runs writers in processes of their own, which begin together; their names are numbers. */
 async function runWriters(changes: Partial<LogConfig>, count: number, ends: readonly string[]): Promise<void> {
   const children = ends.map((end, index) =>
     spawn(process.execPath, [program, JSON.stringify({ ...config, ...changes }), String(index), String(count), end], {
@@ -88,7 +89,7 @@ async function runWriters(changes: Partial<LogConfig>, count: number, ends: read
 }
 
 describe('the HA log', () => {
-  test('has a line for each event, with time, group and process, and nothing that hosts print', () => {
+  test('has a line for each event, with time, group and process, and no output of libraries', () => {
     const log = open();
     log.write(moved('the host was ended by SIGKILL'), NOON);
     log.write({ type: 'output', member: 'hsm1', text: 'PIN=1234' }, NOON);
@@ -104,7 +105,7 @@ describe('the HA log', () => {
     expect(statSync(config.file).mode & 0o777).toBe(0o600);
   });
 
-  test('is not there when nothing has happened, and takes nothing once it is closed', () => {
+  test('does not exist before the first event, and takes no event after close', () => {
     const log = open();
     log.close();
     log.write(moved('late'), NOON);
@@ -112,7 +113,7 @@ describe('the HA log', () => {
     expect(filesOf()).toEqual([]);
   });
 
-  test('goes on in a file that is there already', () => {
+  test('is continued in an existing file', () => {
     for (const reason of ['first', 'second']) {
       const log = open();
       log.write(moved(reason), NOON);
@@ -121,15 +122,18 @@ describe('the HA log', () => {
     expect(reasonsOf(config.file)).toEqual(['first', 'second']);
   });
 
-  test('is written by itself in the event loop, and without one when much has come', async () => {
+  test('is written in the event loop, and at once after many events', async () => {
     const log = open();
     for (let number = 0; number < 100; number += 1) log.write(moved(number), NOON);
     expect(linesOf(config.file)).toHaveLength(100);
     log.write(moved('one more'), NOON);
-    while (linesOf(config.file).length < 101) await new Promise((resolve) => setTimeout(resolve, 1));
+    await until(
+      () => linesOf(config.file).length === 101,
+      () => 'the last line is written',
+    );
   });
 
-  test('listens for the end of the process only while it is open', () => {
+  test('has a listener for the end of the process only while it is open', () => {
     const before = process.listenerCount('exit');
     const both = [open(), open()];
     for (const log of both) log.write(moved(''), NOON);
@@ -140,14 +144,14 @@ describe('the HA log', () => {
 });
 
 describe('a full log', () => {
-  // A line is some 130 bytes: two go into a file.
+  // Sets the size to two lines of about 130 bytes.
   const small = { maxSize: 300 };
 
   test.each([
     [3, [['1', '2'], ['3', '4'], ['5', '6'], ['7']]],
     [1, [['5', '6'], ['7']]],
     [0, [['7']]],
-  ])('is moved out of the way, and %i old files are kept', (keep, expected) => {
+  ])('is renamed, and %i old files are kept', (keep, expected) => {
     const log = open({ ...small, keep });
     for (const number of [1, 2, 3, 4, 5, 6, 7]) log.write(moved(number), NOON);
     log.close();
@@ -158,14 +162,14 @@ describe('a full log', () => {
     }
   });
 
-  test('takes a line that is longer than a file may be, alone', () => {
+  test('takes a line longer than maxSize into a file of its own', () => {
     const log = open({ maxSize: 10 });
     for (const reason of ['a', 'b']) log.write(moved(reason), NOON);
     log.close();
     expect(filesOf().map(reasonsOf)).toEqual([['a'], ['b']]);
   });
 
-  test('that another has moved is left alone', () => {
+  test('that another writer has renamed is not renamed again', () => {
     const log = open();
     log.write(moved('before'), NOON);
     log.flush();
@@ -178,7 +182,7 @@ describe('a full log', () => {
     expect(filesOf().map(reasonsOf)).toEqual([['before'], ["another's", 'after']]);
   });
 
-  test('that another is moving takes what comes; a lock that was left behind does not count', () => {
+  test('takes lines while another writer has the lock; an abandoned lock is ignored', () => {
     const lock = `${config.file}.lock`;
     writeFileSync(lock, '');
     const log = open(small);
@@ -197,7 +201,7 @@ describe('several writers of one log', () => {
   const count = 1500;
   const numbers = Array.from({ length: count }, (_, number) => String(number));
 
-  test('lose no line and mix none, in processes that rotate at once', async () => {
+  test('lose and mix no lines, in processes that rotate at once', async () => {
     await runWriters({ maxSize: 20_000, keep: 100 }, count, ends);
     const files = filesOf();
     expect(files.length).toBeGreaterThan(10);
@@ -206,12 +210,12 @@ describe('several writers of one log', () => {
       const own = lines.filter(({ group }) => group === String(name));
       expect(own.map(({ reason }) => reason)).toEqual(numbers);
     }
-    // Only full files were moved: none twice.
+    // Expects full files only, since each file is renamed once.
     for (const file of files.slice(0, -1)) expect(statSync(file).size).toBeGreaterThan(19_000);
     expect(files).not.toContain(`${config.file}.lock`);
   });
 
-  test('lose no line and mix none, in one process', () => {
+  test('lose and mix no lines, in one process', () => {
     const both = [open({ maxSize: 1000, keep: 100 }), open({ maxSize: 1000, keep: 100 })];
     for (const number of Array(200).keys()) {
       for (const [index, log] of both.entries()) log.write(moved(`${index} ${number}`), NOON);
@@ -224,7 +228,7 @@ describe('several writers of one log', () => {
 });
 
 describe('a log that cannot be written', () => {
-  test('is told once, disturbs nobody, and is written when it can be', () => {
+  test('causes one warning and no failed call, and is written when it can be', () => {
     const warned = jest.spyOn(process, 'emitWarning').mockImplementation(() => undefined);
     const file = join(folder.path, 'later', 'ha.jsonl');
     const log = open({ file });
@@ -246,7 +250,7 @@ describe('a log that cannot be written', () => {
     expect(filesOf()).toEqual([]);
   });
 
-  test('keeps the last thousand events, and says how many are missing', () => {
+  test('keeps the last thousand events, and a line with the number of lost ones', () => {
     jest.spyOn(process, 'emitWarning').mockImplementation(() => undefined);
     const file = join(folder.path, 'later', 'ha.jsonl');
     const log = open({ file });
@@ -258,10 +262,10 @@ describe('a log that cannot be written', () => {
     expect(rest.map(({ reason }) => reason)).toEqual(Array.from({ length: 1000 }, (_, n) => String(n + 205)));
   });
 
-  test('has a line that was cut short once more, whole and on a line of its own', () => {
+  test('has an incomplete line again, whole and on a line of its own', () => {
     jest.spyOn(process, 'emitWarning').mockImplementation(() => undefined);
     const log = open();
-    // As write(2) does on a disk that becomes full.
+    // Writes a part only, as write(2) does on a disk that becomes full.
     const { writeSync } = fs;
     const cutShort = (descriptor: number, data: unknown): number =>
       writeSync(descriptor, (data as Buffer).subarray(0, 20));
@@ -275,7 +279,7 @@ describe('a log that cannot be written', () => {
     expect(lines.map((line) => JSON.parse(line).reason)).toEqual(['first', 'second']);
   });
 
-  test('is written on where it is, if it can only not be moved', () => {
+  test('is continued in its file if it can be written but not renamed', () => {
     const warned = jest.spyOn(process, 'emitWarning').mockImplementation(() => undefined);
     mkdirSync(`${config.file}.1`);
     writeFileSync(join(`${config.file}.1`, 'in the way'), '');

@@ -5,7 +5,7 @@ import { callerContexts } from '../../../src/runtime/scheduling/caller-contexts.
 beforeAll(() => callerContexts.use());
 afterAll(() => callerContexts.release());
 
-test('a flow goes on over what it awaits, and through what it sets up', async () => {
+test('a context continues across awaits, timers and callbacks', async () => {
   const flow = callerContexts.enter();
   flow.pending = 1;
   expect(callerContexts.current()).toBe(flow);
@@ -18,7 +18,7 @@ test('a flow goes on over what it awaits, and through what it sets up', async ()
   flow.pending = 0;
 });
 
-test('a caller is not of the flow that was begun in a function which goes on by itself', async () => {
+test("a context that begins in a function running by itself is not its caller's", async () => {
   const begun: unknown[] = [];
   const seen: unknown[] = [];
   const work = async (at: number): Promise<void> => {
@@ -35,7 +35,7 @@ test('a caller is not of the flow that was begun in a function which goes on by 
   expect(seen.map((flow, at) => flow === begun[at])).toEqual([true, true, true, true, true]);
 });
 
-test('without an await in between it is one flow', () => {
+test('calls without an await between them have one context', () => {
   const one = callerContexts.enter();
   one.pending = 1;
   expect(callerContexts.enter()).toBe(one);
@@ -43,7 +43,7 @@ test('without an await in between it is one flow', () => {
   expect(callerContexts.enter()).not.toBe(one);
 });
 
-test('what a call sets up itself is none of its caller', () => {
+test("a context that a call begins itself is not its caller's", () => {
   callerContexts.call(() => {
     const flow = callerContexts.enter();
     flow.pending = 1;

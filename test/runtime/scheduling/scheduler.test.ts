@@ -5,7 +5,7 @@ import { type Due, DueHeap } from '../../../src/runtime/scheduling/heap.js';
 import { Scheduler } from '../../../src/runtime/scheduling/scheduler.js';
 
 describe('the heap of what is due', () => {
-  test('gives the earliest first, whatever was added and removed', () => {
+  test('gives the earliest first after any additions and removals', () => {
     fc.assert(
       fc.property(fc.array(fc.tuple(fc.integer({ min: 0, max: 50 }), fc.boolean())), (entries) => {
         const heap = new DueHeap<Due>();
@@ -27,13 +27,13 @@ describe('the heap of what is due', () => {
   });
 });
 
-describe('the scheduler', () => {
+describe('[Rule 1] the scheduler', () => {
   const make = (): { clock: { now: number }; scheduler: Scheduler } => {
     const clock = { now: 0 };
     return { clock, scheduler: new Scheduler(() => clock.now) };
   };
 
-  test('a task runs to its first wait, goes on at a signal or at its time, and ends with a value', () => {
+  test('runs a task to its first wait, continues it at a signal or at its time, and ends it with a value', () => {
     const { clock, scheduler } = make();
     const signal = new Signal();
     const seen: string[] = [];
@@ -60,7 +60,7 @@ describe('the scheduler', () => {
     expect(running.ended).toEqual({ ok: true, value: 'done' });
   });
 
-  test('a settled signal and a time that has passed are no waits', () => {
+  test('does not wait for a settled signal or a time that has passed', () => {
     const { scheduler } = make();
     const signal = new Signal();
     signal.complete();
@@ -74,7 +74,7 @@ describe('the scheduler', () => {
     expect(running.ended).toEqual({ ok: true, value: 1 });
   });
 
-  test('a task that is ended from outside gives back what it holds', () => {
+  test('runs the finally blocks of a task that is ended from outside', () => {
     const { scheduler } = make();
     let released = false;
     const running = scheduler.start(
@@ -93,7 +93,7 @@ describe('the scheduler', () => {
     expect(scheduler.dueAt).toBe(FOREVER);
   });
 
-  test('a task that throws ends with its error, and the others go on', () => {
+  test('ends a task that throws with its error, and continues the others', () => {
     const { scheduler } = make();
     const failing = scheduler.start(
       (function* (): Task<void> {
@@ -105,7 +105,7 @@ describe('the scheduler', () => {
     expect(failing.completed).toBe(true);
   });
 
-  test('an alarm rings once, at the earliest of the times it was given', () => {
+  test('rings an alarm once, at the earliest of its times', () => {
     const { clock, scheduler } = make();
     const alarm = scheduler.alarm();
     let rung = 0;

@@ -1,7 +1,9 @@
-// Every method with too few and too many arguments, with each argument of a wrong kind, without a session, and
-// before anything was begun. Left out: what makes pkcs11js end the process (a wrong value inside of a template, an unknown CK_PARAMS type).
+// Cases that call every method with too few and too many arguments, with each argument of a wrong kind, without a
+// session, and before any operation. Arguments that make pkcs11js end the process are left out: a wrong value inside
+// a template, an unknown CK_PARAMS type.
 import { asynchronous, signatures } from './signatures.js';
 
+/** Wrong values by kind of argument. */
 const wrongBy = {
   slot: [undefined, null, 1, 'x', {}, Buffer.alloc(4), Buffer.alloc(9)],
   session: [undefined, null, 7, 'x', [], Buffer.alloc(0), Buffer.alloc(7)],
@@ -13,6 +15,7 @@ const wrongBy = {
   template: [undefined, null, 5, {}, 'x'],
 };
 
+/** Returns arguments of the right kinds. */
 function validArguments(tester, kinds, session) {
   const { p } = tester;
   const values = {

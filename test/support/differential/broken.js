@@ -1,4 +1,4 @@
-// Breaks the class on purpose, to see that the comparison notices.
+// Breaks the class on purpose, so that a test can see that the comparison notices.
 
 export function breakOnPurpose({ PKCS11, Pkcs11Error }, how) {
   const { prototype } = PKCS11;

@@ -1,4 +1,4 @@
-// Encryption and decryption: at once, part by part, with callbacks, and with too little room.
+// Cases of encryption and decryption: at once, part by part, with callbacks, and with a buffer that is too short.
 
 const text = Buffer.from('the quick brown fox jumps over the lazy dog again and again');
 const blocks = Buffer.alloc(64, 7);

@@ -1,5 +1,6 @@
+/** Documented differences. */
 export const differences: readonly {
   readonly name: string;
-  /** Whether what was seen of a call, in a case of that name, differs in this way. */
+  /** Returns true if two lines of a case of that name differ in this way. */
   isIt(theirs: string, ours: string, name: string): boolean;
 }[];

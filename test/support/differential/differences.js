@@ -1,5 +1,5 @@
-// Where the virtual slot answers otherwise than pkcs11js over SoftHSM, on purpose. Each has its row, by the same name, in
-// docs/pkcs11js.md; any other difference is a fault.
+// Intended differences between the virtual slot and pkcs11js over SoftHSM. Each has a row of the same name in
+// docs/pkcs11js.md. Any other difference is a fault.
 
 const code = (line) => /code (\d+)/u.exec(line)?.[1];
 const name = (line) => /^C_\w+/u.exec(line)?.[0] ?? '';

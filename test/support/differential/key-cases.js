@@ -1,4 +1,4 @@
-// Keys: generated, derived, wrapped and unwrapped; the login of one operation.
+// Cases of keys: generated, derived, wrapped and unwrapped; and the login for one operation.
 
 const value = (t, length) => ({ type: t.p.CKA_VALUE_LEN, value: length });
 const label = (t, text) => ({ type: t.p.CKA_LABEL, value: text });

@@ -1,12 +1,12 @@
-// Ends one of the group's hosts by SIGKILL, as a crash of the vendor's library would, just before a call of a case.
+// Ends one of the group's hosts by SIGKILL just before a call of a case, as a crash of the vendor's library would.
 import { setTimeout as wait } from 'node:timers/promises';
-import { recoverMember } from '../../../dist/core/administration/duty.js';
+import { recoverMember } from '../../../dist/core/administration/recover-member.js';
 import { Library } from '../../../dist/faces/pkcs11js/library.js';
 
-/** ms */
+/** Limit of a member's return (ms). */
 const RESTORED_WITHIN = 20_000;
 
-/** The members of the group that is loaded from that path. */
+/** Access to the hosts of the group that is loaded from a path. */
 export class Killer {
   #library;
 
@@ -22,20 +22,23 @@ export class Killer {
     return this.#open.group.members;
   }
 
-  /** Has all serve again at once: one that is lost so often would be left alone for seconds. */
+  /** Brings all members back at once: the group itself would wait seconds for a member that is lost again and again. */
   async restored() {
+    const end = Date.now() + 3 * RESTORED_WITHIN;
     while (!this.#members.every(({ isActive }) => isActive)) {
       const away = this.#members.find(({ isActive, state }) => !isActive && state.name === 'down');
       try {
         if (away !== undefined)
           await this.#open.run(recoverMember(this.#open.group, away.name, this.#open.now() + RESTORED_WITHIN));
       } catch {
-        // A token may not be seen by a host that starts just after a crash: it is told again.
+        // Tries again: a host that starts just after a crash may not see its token.
       }
+      if (Date.now() > end) throw new Error(`members stay away: ${this.#members.map(({ state }) => state.name)}`);
       await wait(2);
     }
   }
 
+  /** Kills a member's host; returns false if it has none. */
   kill(index) {
     const { connection } = this.#members[index % this.#members.length];
     if (connection?.pid === undefined) return false;

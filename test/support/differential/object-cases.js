@@ -1,4 +1,4 @@
-// Objects: made, read, changed, found, destroyed.
+// Cases of objects: made, read, changed, found, destroyed.
 
 const data = (t, more = []) => [
   { type: t.p.CKA_CLASS, value: t.p.CKO_DATA },

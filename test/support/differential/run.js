@@ -1,7 +1,6 @@
-// One side of the comparison: runs the script's cases on pkcs11js or on pkcs11-ha, and prints what was seen of
-// each, a line of JSON a case.
+// Runs the script's cases on pkcs11js or on pkcs11-ha, and prints the observations, a line of JSON a case.
 //
-//   node run.js pkcs11js|pkcs11-ha    a request as JSON on the standard input: { path, pin, only?, kill?, broken? }
+//   node run.js pkcs11js|pkcs11-ha    request as JSON on standard input: { path, pin, only?, kill?, broken? }
 
 import { writeSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -18,6 +17,7 @@ const request = JSON.parse(Buffer.concat(chunks).toString());
 
 if (request.broken !== undefined) (await import('./broken.js')).breakOnPurpose(api, request.broken);
 
+/** Writes a line; repeats the write while the pipe is full. */
 function print(line) {
   let rest = Buffer.from(`${JSON.stringify(line)}\n`);
   while (rest.length > 0) {
@@ -40,7 +40,7 @@ function initialize() {
   }
 }
 
-/** Runs one case; gives how many calls it made. */
+/** Runs one case; returns the number of its calls. */
 async function perform(each, onCall, more = () => ({})) {
   const isBare = each.bare === true;
   if (!isBare) initialize();
@@ -68,14 +68,14 @@ const chosen = cases.filter(({ name }) => request.only === undefined || request.
 if (request.kill === undefined) {
   for (const each of chosen) await perform(each);
 } else {
-  // The same with one of the members killed: before the calls that `kill` names, or before each of them.
+  // Repeats each case with a member killed before one call: the calls that `kill` names, or each call in turn.
   initialize();
   const { Killer } = await import('./killer.js');
   const killer = new Killer(request.path);
   for (const [index, each] of chosen.entries()) {
     if (each.bare === true || each.endsLibrary === true) continue;
     const places = request.kill[each.name];
-    // Some calls are made only if those before them came to something.
+    // Corrects the number of calls after each run: some calls depend on the success of earlier ones.
     let calls = places === undefined ? 1 : Math.max(...places) + 1;
     for (let at = 0; at < calls; at += 1) {
       if (places !== undefined && !places.includes(at)) continue;
@@ -84,7 +84,7 @@ if (request.kill === undefined) {
       const kill = (call) => {
         if (call === at) seen.killed = killer.kill(index + at);
       };
-      // With a member away a case may have fewer calls: then this one was not made.
+      // If the case made fewer calls with a member away, the chosen call was not made.
       const made = await perform(each, kill, (count) => ({ ...seen, isBeyond: count <= at }));
       if (places === undefined) calls = made;
     }
@@ -93,6 +93,6 @@ if (request.kill === undefined) {
 try {
   lib.C_Finalize();
 } catch {
-  // A case may have ended it.
+  // Ignores that a case has finalized the library.
 }
 process.exit(0);

@@ -1,4 +1,4 @@
-// The script of calls, valid and invalid, that is run on pkcs11js over one token and on pkcs11-ha over a group.
+// Script of calls, valid and invalid, that runs on pkcs11js over one token and on pkcs11-ha over a group.
 import { argumentCases } from './argument-cases.js';
 import { cipherCases } from './cipher-cases.js';
 import { keyCases } from './key-cases.js';

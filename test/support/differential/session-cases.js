@@ -1,4 +1,4 @@
-// The library, slots, tokens, sessions and logins.
+// Cases of the library, slots, tokens, sessions and logins.
 
 const nobody = Buffer.from([0x77, 0x77, 0x77, 0x17, 0, 0, 0, 0]);
 

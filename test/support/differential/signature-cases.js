@@ -1,4 +1,4 @@
-// Digests, signatures, MACs and their verification.
+// Cases of digests, signatures, MACs and their verification.
 
 const text = Buffer.from('the quick brown fox jumps over the lazy dog');
 const room = () => Buffer.alloc(1024);
@@ -9,7 +9,7 @@ function pss(t, hash, mgf, saltLen) {
   return { type: t.p.CK_PARAMS_RSA_PSS, hashAlg: t.p[hash], mgf: t.p[mgf], saltLen };
 }
 
-/** Mechanisms with the keys that they take; those that take no parts, and those that differ each time. */
+/** Mechanisms with their keys. `single`: without parts. `isRandom`: signatures differ each time. */
 const signers = [
   { name: 'RSA_PKCS', key: 'rsa', single: true },
   { name: 'SHA1_RSA_PKCS', key: 'rsa' },
@@ -220,7 +220,7 @@ export const signatureCases = [
       const [rsa, rsaPublic] = keysOf(t, session, 'rsa');
       const aes = t.find(session, 'aes');
       const mac = t.find(session, 'mac');
-      // Each on a session of its own: some are taken, and come to grief later.
+      // Uses a session for each Init, since some succeed and fail only later.
       const begin = (method, ...args) => t.call(method, t.session(), ...args);
       begin('C_SignInit', { mechanism: p.CKM_SHA256_RSA_PKCS }, aes);
       begin('C_SignInit', { mechanism: p.CKM_SHA256_RSA_PKCS }, rsaPublic);

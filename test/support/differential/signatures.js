@@ -1,5 +1,6 @@
-// What pkcs11js's methods take, from its contract: used to make calls that are wrong in every way.
+// Kinds of arguments of pkcs11js's methods, from its type declarations; argument-cases.js makes wrong calls of them.
 
+/** Kinds of arguments by method. */
 export const signatures = {
   C_GetSlotInfo: ['slot'],
   C_GetTokenInfo: ['slot'],
@@ -64,7 +65,7 @@ export const signatures = {
   C_WaitForSlotEvent: ['number'],
 };
 
-/** Those that have a form with a callback and one with a promise. */
+/** Methods that also have a form with a callback and one with a promise. */
 export const asynchronous = [
   'C_Digest',
   'C_DigestFinal',

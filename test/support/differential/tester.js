@@ -1,9 +1,10 @@
-// Runs one case on a library and writes down all that can be seen of it, in a form that is the same for
-// handles, signatures and times that cannot be.
+// Runs the calls of one case on a library and logs results and errors, in a form without the handles and random
+// signatures that differ from run to run.
 import { setTimeout as wait } from 'node:timers/promises';
 
 const givesHandle = /^C_(OpenSession|CreateObject|CopyObject|GenerateKey|UnwrapKey|DeriveKey|FindObjects)/u;
 
+/** Caller of a library that logs every call. */
 export class Tester {
   constructor(lib, api, { pin, slot }) {
     this.lib = lib;
@@ -12,12 +13,12 @@ export class Tester {
     this.slot = slot;
     this.log = [];
     this.calls = 0;
-    /** Told before each call, by its number within the case. */
+    /** Function that is called before each call, with the call's number within the case. */
     this.onCall = undefined;
     this.handles = new Map();
   }
 
-  /** A session, read/write and logged in unless told otherwise. */
+  /** Opens a session, read/write and logged in unless told otherwise. */
   session({ write = true, login = true } = {}) {
     const { p, lib } = this;
     const session = lib.C_OpenSession(this.slot, p.CKF_SERIAL_SESSION | (write ? p.CKF_RW_SESSION : 0));
@@ -31,7 +32,7 @@ export class Tester {
     return session;
   }
 
-  /** The one object of that label and class. */
+  /** Finds the object of a label and class; throws if there is none. */
   find(session, label, objectClass) {
     const { p, lib } = this;
     const template = [{ type: p.CKA_LABEL, value: label }];
@@ -43,15 +44,17 @@ export class Tester {
     return found;
   }
 
+  /** Adds a line to the log. */
   note(what) {
     this.log.push(what);
   }
 
+  /** Makes a call and logs its result or error. */
   call(method, ...args) {
     return this.#perform(method, args, 'whole');
   }
 
-  /** Where only the length of the result is the same each time. */
+  /** Makes a call and logs only the length of its result, since the bytes differ each time. */
   callForLength(method, ...args) {
     return this.#perform(method, args, 'length');
   }
@@ -73,11 +76,12 @@ export class Tester {
     }
   }
 
-  /** The form with a callback; the result is noted when it has come. */
+  /** Makes a call in the form with a callback; logs the result when it has come. */
   async callWith(method, ...args) {
     return await this.#settled(method, args, (settle) => this.lib[method](...args, settle));
   }
 
+  /** Makes a call in the form with a promise. */
   async callAsync(method, ...args) {
     return await this.#settled(method, args, (settle) => {
       this.lib[`${method}Async`](...args).then(
@@ -123,6 +127,7 @@ export class Tester {
     this.note(`${method} threw ${classes.join(' < ')} '${error.message}' code ${error.code}${own}`);
   }
 
+  /** Describes a value. */
   show(method, value, shown) {
     if (value === null || value === undefined) return String(value);
     if (Array.isArray(value)) {
@@ -144,14 +149,14 @@ export class Tester {
     return `${typeof value} ${String(value)}`;
   }
 
-  /** Handles differ: the first that is met is `#1`. */
+  /** Names a handle by its order of appearance: the first is `#1`. */
   #nameOf(method, handle) {
     const key = `${/Session/u.test(method) ? 'session' : 'object'} ${Buffer.from(handle).toString('hex')}`;
     if (!this.handles.has(key)) this.handles.set(key, `#${this.handles.size + 1}`);
     return this.handles.get(key);
   }
 
-  /** All objects that a user who has logged in sees, whatever their order. */
+  /** Describes all objects that a user with a login sees, sorted. */
   state() {
     const { p, lib } = this;
     lib.C_CloseAllSessions(this.slot);

@@ -1,10 +1,10 @@
-// The same keys on one token for pkcs11js and on the two tokens of a group.
+// Makes equal keys on one token for pkcs11js and on the two tokens of a group.
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ecPair, rsaPair, secretKey } from '../keys.js';
 import { makeHsm } from '../softhsm.js';
 
-/** All objects that the script needs. */
+/** Returns all objects that the script needs. */
 export function makeObjects() {
   const wrapper = secretKey('wrapper', Buffer.from([5])).objects.map((each) => ({ ...each, WRAP: true, UNWRAP: true }));
   const inside = secretKey('kept inside', Buffer.from([6])).objects.map((each) => ({ ...each, EXTRACTABLE: false }));
@@ -27,13 +27,13 @@ export function makeObjects() {
 
 const desKey = Buffer.from('0123456789abcdef23456789abcdef01456789abcdef0123', 'hex');
 
-/** One token with pkcs11js's library, and what its process needs. */
+/** Makes one token for pkcs11js; returns what its process needs. */
 export async function makeSingle(folder, objects) {
   const hsm = await makeHsm(folder, 'single', { objects });
   return { path: hsm.module, pin: hsm.pin, env: hsm.env };
 }
 
-/** The configuration file of a group of two; `members` says what is added to each member. */
+/** Makes two tokens and a group's configuration file; `more` gives additions to each member. */
 export async function makeMembers(folder, objects, more = () => ({})) {
   const hsms = await Promise.all(['hsm1', 'hsm2'].map((label) => makeHsm(folder, label, { objects })));
   const configuration = {
@@ -49,7 +49,7 @@ export async function makeMembers(folder, objects, more = () => ({})) {
     })),
   };
   const path = join(folder, 'group.yaml');
-  // JSON is YAML.
+  // Writes JSON, which is also YAML.
   writeFileSync(path, JSON.stringify(configuration));
   return { hsms, configuration, path, pin: hsms[0].pin, env: { DIFFERENTIAL_PIN: hsms[0].pin } };
 }

@@ -1,22 +1,23 @@
 /*
- * A PKCS#11 module that wraps another and does it harm on demand.
+ * PKCS#11 module that wraps another module and injects faults on demand.
  *
- *   FAULTY_MODULE    the module behind it
- *   FAULTY_CONTROL   a file of rules, read again whenever it changes; one rule a line:
+ *   FAULTY_MODULE    path of the wrapped module
+ *   FAULTY_CONTROL   file of rules, one a line, read again whenever it changes:
  *
  *     FUNCTION ACTION [times=N] [skip=N] [data=HEX] [when=after]
  *
- *     FUNCTION   C_Sign, or * for every function, or writes for all that change what is on the token
+ *     FUNCTION   C_Sign, or * for every function, or writes for all functions that change the token
  *     ACTION     return=CODE | delay=MS | hang | crash | exit=CODE | drop | shuffle | trace | print=LINES | orphan
- *     times      how often it strikes in one process; always when not given
- *     skip       how many matching calls pass unharmed before that
- *     data       only when the input begins with these bytes; of C_WrapKey, the mechanism
- *     when       after: the call is made first, then the harm is done
+ *     times      number of strikes in one process; without it the rule always strikes
+ *     skip       number of matching calls that pass before the first strike
+ *     data       strikes only if the input begins with these bytes; the input of C_WrapKey is its mechanism
+ *     when       after: the module makes the call first, then the fault follows
  *
- *   FAULTY_LOG       a line "PID FUNCTION ACTION" is appended for every rule that strikes
+ *   FAULTY_LOG       file that gets a line "PID FUNCTION ACTION" for every strike
  *
- * hang lasts until the rule is gone from the file. drop closes all sessions of the token and then makes the
- * call. orphan kills the application that the host belongs to. shuffle gives objects other handles in every process, so that a stale handle is another object's.
+ * hang lasts until the rule is gone from the file. drop closes all sessions of the token and then makes the call.
+ * orphan kills the application that the host belongs to. shuffle gives objects other handles in every process, so
+ * that a stale handle is another object's. trace does nothing but write the line.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -58,7 +59,7 @@ static CK_FUNCTION_LIST *real;
 static CK_FUNCTION_LIST wrapped;
 static CK_SLOT_ID last_slot;
 
-/* A rule that says nothing would be a test that tests nothing. */
+/* Returns the action of a name; aborts for an unknown one, since the test would pass without its fault. */
 static enum action action_of(const char *word) {
   for (size_t i = 0; i < sizeof action_names / sizeof *action_names; ++i)
     if (strcmp(word, action_names[i]) == 0) return (enum action)i;
@@ -99,7 +100,7 @@ static void parse_rule(char *line) {
   rules[rule_count++] = rule;
 }
 
-/* Reads the rules again if the file is another one than last time. */
+/* Reads the rules again if the file has changed. */
 static void refresh(void) {
   const char *path = getenv("FAULTY_CONTROL");
   struct stat info;
@@ -149,11 +150,11 @@ static void note(const char *function, enum action action) {
   const int size = snprintf(line, sizeof line, "%d %s %s\n", (int)getpid(), function, action_names[action]);
   const int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
   if (fd < 0) return;
-  if (write(fd, line, (size_t)size) < 0) { /* the test will miss it */ }
+  if (write(fd, line, (size_t)size) < 0) { /* Ignored: the test misses the line. */ }
   close(fd);
 }
 
-/* The first rule that strikes, copied; 0 when none does. */
+/* Copies the first rule that strikes; returns 0 if none does. */
 static int strike(const char *function, const unsigned char *data, size_t size, int after, struct rule *struck) {
   int found = 0;
   pthread_mutex_lock(&lock);
@@ -190,7 +191,7 @@ static int still_there(const struct rule *rule) {
   return found;
 }
 
-/* Does the harm; 1 when the call ends with *rv. */
+/* Carries out the fault; returns 1 if the call ends with *rv. */
 static int harm(const char *function, const unsigned char *data, size_t size, int after, CK_RV *rv) {
   struct rule rule;
   if (!strike(function, data, size, after, &rule)) return 0;
@@ -218,7 +219,7 @@ static int harm(const char *function, const unsigned char *data, size_t size, in
       return 0;
     case ORPHAN:
       kill(getppid(), SIGKILL);
-      /* This process dies with it. */
+      /* Waits for its own end, which follows the application's. */
       pause();
       return 0;
     case DROP:
@@ -229,7 +230,7 @@ static int harm(const char *function, const unsigned char *data, size_t size, in
   }
 }
 
-/* The handle as the application sees it; the mask is its own inverse. */
+/* Converts a handle between the module's and the application's form; the mask is its own inverse. */
 static CK_OBJECT_HANDLE masked(CK_OBJECT_HANDLE handle) {
   static atomic_ulong mask;
   if (handle == CK_INVALID_HANDLE) return handle;
@@ -239,7 +240,7 @@ static CK_OBJECT_HANDLE masked(CK_OBJECT_HANDLE handle) {
     refresh();
     value = 1ul << 32;
     for (int i = 0; i < rule_count; ++i) {
-      /* Only low bits: the handle of one object in this process is another object's in the next. */
+      /* Changes low bits only, so that a handle of this process is another object's in the next process. */
       if (rules[i].action == SHUFFLE) value |= (unsigned long)(getpid() % 7 + 1);
     }
     atomic_store(&mask, value);
@@ -259,7 +260,7 @@ static CK_OBJECT_HANDLE masked(CK_OBJECT_HANDLE handle) {
     return harm(#name, data, size, 1, &other) ? other : rv;                    \
   }
 
-/* The same for functions that give one new object. */
+/* Wraps a function that gives one new object. */
 #define WRAP_NEW(name, parameters, arguments, object)                          \
   static CK_RV faulty_##name parameters {                                      \
     CK_RV rv;                                                                  \

@@ -1,4 +1,4 @@
-// What applications do with graphene-pk11, while members are killed.
+// Uses graphene-pk11 as applications do, while members are killed.
 const assert = require('node:assert/strict');
 const crypto = require('node:crypto');
 const { readFileSync } = require('node:fs');
@@ -13,7 +13,7 @@ const asPromise = (work) =>
 
 const checks = {
   'slots, tokens, mechanisms'(module) {
-    // The group's, and those of its members that serve.
+    // Counts the group's slot and those of the members that serve.
     const slots = module.getSlots(true);
     assert.ok(slots.length >= 2);
     const slot = slots.items(0);
@@ -64,7 +64,7 @@ const checks = {
     assert.equal(copy.toType().label, 'copy');
     let read = 0;
     session.find({ class: ObjectClass.SECRET_KEY }, (object) => {
-      // During the open search.
+      // Reads attributes while the search is open.
       assert.equal(typeof object.toType().label, 'string');
       read += 1;
     });

@@ -1,4 +1,4 @@
-// Writes events to an HA log, run by tests as a process of its own: `log-writer.js CONFIGURATION NAME COUNT END`.
+// Writes events to an HA log in a process of its own: `log-writer.js CONFIGURATION NAME COUNT END`.
 import { once } from 'node:events';
 import { setImmediate as turn } from 'node:timers/promises';
 import { HaLog } from '../../../dist/runtime/log/ha-log.js';
@@ -9,10 +9,10 @@ process.stdout.write('ready\n');
 await once(process.stdin, 'data');
 for (let number = 0; number < Number(count); number += 1) {
   log.write({ type: 'member', member: name, from: 'active', to: 'down', reason: String(number) }, Date.now());
-  // Some batches are written in the event loop, some at once.
+  // Leaves some batches to the event loop, and lets others fill up at once.
   if (number % 250 < 100) await turn();
 }
-// `exit` leaves at once, `return` when nothing is left to do.
+// Leaves at once for `exit`; for other ends the process ends by itself.
 if (end === 'exit') process.exit();
 if (end === 'close') log.close();
 process.stdin.destroy();

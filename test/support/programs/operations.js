@@ -1,13 +1,14 @@
-// The calls that tests interrupt, in this process or in another one.
+// Changes that tests interrupt, in this process or in another one.
 const aes = { token: true, valueLen: 32, encrypt: true, extractable: false, sensitive: true };
 const paramsEC = Buffer.from('06082a8648ce3d030107', 'hex');
 
-/** What has to be there before. */
+/** Makes the object that the change needs. */
 export async function prepare(token, operation, label) {
   if (operation !== 'set' && operation !== 'destroy') return undefined;
   return await token.generateKey('AES_KEY_GEN', { ...aes, label });
 }
 
+/** Makes the change. */
 export async function run(token, operation, label, prepared) {
   switch (operation) {
     case 'generate':

@@ -1,10 +1,10 @@
-// A library's checks, three times: with all members there, with the first one's host killed, and with the second one's.
+// Runs a library's checks three times: with all members, with the first member's host killed, and with the second's.
 const { readFileSync } = require('node:fs');
 
-// In milliseconds.
+/** Limit of a wait for all members (ms). */
 const PATIENCE = 30_000;
 
-/** The hosts are this process's only children; lowest first. */
+/** Returns the process ids of the hosts, which are this process's only children, lowest first. */
 function hosts() {
   const children = readFileSync(`/proc/self/task/${process.pid}/children`, 'utf8');
   return children
@@ -14,7 +14,7 @@ function hosts() {
     .sort((a, b) => a - b);
 }
 
-/** `module`: of graphene-pk11, with the slots of two members beside the group's. */
+/** Returns true if both members serve; `module` is graphene-pk11's, with a slot for the group and for each member. */
 const allServe = (module) => module.getSlots(true).length === 3;
 
 async function untilServing(module) {
@@ -29,12 +29,12 @@ async function untilServing(module) {
 async function runRounds(module, checks, ...args) {
   let spared;
   for (const round of ['all there', 'the first one killed', 'the second one killed']) {
-    // Whoever is spared is the only one left: it has to know all that happened in the round before.
+    // Waits for both members, since the spared member must have all changes of the round before.
     await untilServing(module);
     spared = hosts().findLast((pid) => pid !== spared);
     for (const [name, check] of Object.entries(checks)) {
-      // The one that is to be killed is killed again as often as it serves again. Not on its way there: a SoftHSM
-      // that is killed inside of a login has lost its token for good.
+      // Kills the other member's host again whenever it serves again, but not on its way there: a SoftHSM that is
+      // killed inside a login loses its token.
       if (round !== 'all there' && allServe(module))
         for (const pid of hosts()) if (pid !== spared) process.kill(pid, 'SIGKILL');
       await check(...args);

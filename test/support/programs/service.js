@@ -1,4 +1,4 @@
-// A small service, run by tests as a process or a worker of its own: `service.js MODE CONFIGURATION`.
+// Small service for tests, in a process or a worker of its own: `service.js MODE CONFIGURATION`.
 import { parentPort, workerData } from 'node:worker_threads';
 import { VirtualToken } from '../../../dist/index.js';
 import { prepare, run } from './operations.js';
@@ -8,7 +8,7 @@ const tell = (message) =>
   parentPort === null ? process.stdout.write(`${JSON.stringify(message)}\n`) : parentPort.postMessage(message);
 
 if (mode.startsWith('administer:')) {
-  // Changes the membership when it is told to; the group is opened without the member that is to come.
+  // Changes the membership on a signal; `add` opens the group without the new member.
   const [, operation, name] = mode.split(':');
   const member = configuration.members.find((each) => each.name === name);
   const without = { ...configuration, members: configuration.members.filter((each) => each.name !== name) };
@@ -20,7 +20,7 @@ if (mode.startsWith('administer:')) {
   process.exit(0);
 }
 if (mode === 'come back') {
-  // Opens the group, which catches up what a member has missed, when it is told to.
+  // Opens the group on a signal, which makes a member catch up.
   tell({ ready: true });
   await new Promise((resolve) => process.stdin.once('data', resolve));
   const opened = await VirtualToken.open(configuration);
@@ -31,7 +31,7 @@ if (mode === 'come back') {
 
 const token = await VirtualToken.open(configuration);
 if (mode.startsWith('change:')) {
-  // Changes something, when it is told to.
+  // Makes a change on a signal.
   const [, operation, label] = mode.split(':');
   const prepared = await prepare(token, operation, label);
   tell({ ready: true });
@@ -40,14 +40,14 @@ if (mode.startsWith('change:')) {
   process.exit(0);
 }
 if (mode === 'pin') {
-  // Changes the PIN, when it is told to which.
+  // Changes the PIN to the one that it reads.
   tell({ ready: true });
   const pin = await new Promise((resolve) => process.stdin.once('data', (data) => resolve(data.toString().trim())));
   await token.changePin(pin);
   process.exit(0);
 }
 if (/^(backup|restore):/u.test(mode)) {
-  // Backs up to a token, or restores from it, when it is told to.
+  // Backs up to a token, or restores from it, on a signal.
   const [what] = mode.split(':', 1);
   tell({ ready: true });
   await new Promise((resolve) => process.stdin.once('data', resolve));
@@ -73,7 +73,7 @@ switch (mode) {
   case 'end':
     tell({ pids, signature: (await sign()).toString('hex') });
     break;
-  // Leaves in the middle of calls.
+  // Exits in the middle of calls.
   case 'exit': {
     const calls = Array.from({ length: 4 }, sign);
     for (const call of calls) call.catch(() => {});

@@ -1,4 +1,4 @@
-// What applications do with node-webcrypto-p11, while members are killed.
+// Uses node-webcrypto-p11 as applications do, while members are killed.
 const assert = require('node:assert/strict');
 const nodeCrypto = require('node:crypto');
 const { readFileSync } = require('node:fs');
@@ -159,7 +159,7 @@ const checks = {
 async function main() {
   const crypto = new Crypto({ library: request.path, slot: 0, pin: request.pin, readWrite: true });
   await runRounds(crypto.slot.module, checks, crypto);
-  // What is stored is there in the next process.
+  // Stores a key for the next process.
   const keys = await crypto.subtle.generateKey({ name: 'ECDSA', namedCurve: 'P-256' }, false, ['sign', 'verify']);
   console.log(`stored ${await crypto.keyStorage.setItem(keys.privateKey)}`);
   crypto.close();

@@ -3,7 +3,7 @@ import type { CommandSpec } from '../command.js';
 import { EXIT } from '../exit-code.js';
 import { UsageError } from '../failure.js';
 
-/** What may come next in a command line, word by word: commands, then options. */
+/** Lists the words that may come next in a command line: commands, then options. */
 export function completionsOf(program: Command, words: readonly string[]): readonly string[] {
   const current = words.at(-1) ?? '';
   let command = program;
@@ -42,13 +42,13 @@ compdef _pkcs11_ha pkcs11-ha
 
 export const completion: CommandSpec = {
   usage: 'completion <shell>',
-  summary: 'print a script that has a shell complete commands and options',
+  summary: 'print a script with which a shell completes commands and options',
   arguments: ['bash, zsh or fish'],
   examples: ['source <(pkcs11-ha completion bash)', 'pkcs11-ha completion zsh > ~/.zfunc/_pkcs11-ha'],
   shape: 'no JSON: a script',
   run: async (_shell, [name = '']) => {
     const script = Object.hasOwn(scripts, name) ? scripts[name] : undefined;
-    if (script === undefined) throw new UsageError(`there is no completion for ${name}`, 'choose bash, zsh or fish');
+    if (script === undefined) throw new UsageError(`no completion for ${name}`, 'choose bash, zsh or fish');
     process.stdout.write(script);
     return EXIT.good;
   },

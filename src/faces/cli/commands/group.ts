@@ -15,42 +15,44 @@ import { findConfigurations, HERE, namedConfiguration } from '../configuration/c
 import { writeConfiguration } from '../configuration/configuration-text.js';
 import { type PreparedFile, prepareFile } from '../configuration/prepared-file.js';
 import { EXIT } from '../exit-code.js';
-import { asked, Declined, explain, UsageError } from '../failure.js';
+import { checkInput, Declined, explain, UsageError } from '../failure.js';
 import type { Shell } from '../shell.js';
 import { type Output, printable } from '../terminal/output.js';
 import { askForToken, pinOptions, pinReferenceOf, tokenOptions } from '../token-options.js';
 
-const EVERYBODY = 0o644;
-const OWNER = 0o600;
+/** Mode of the configuration file: others may read it. */
+const READABLE = 0o644;
+/** Mode of the PIN file: only its owner may read it. */
+const PRIVATE = 0o600;
 
 type Options = Readonly<Record<string, unknown>>;
 type Existing = 'copy' | 'remove' | undefined;
 
-/** A new group: its configuration, and the files that are made of it when the group is formed. */
+/** Plan of a new group: its configuration, and the files to put in place once the group is created. */
 interface Plan {
   readonly source: ConfigurationSource;
   readonly files: readonly PreparedFile[];
 }
 
-/** What the file is called where none is named. */
+/** Returns the path of the configuration file, or its default. */
 function pathOf(shell: Shell, given: string | undefined): string {
   return resolve(given ?? namedConfiguration(shell.settings.config) ?? HERE);
 }
 
-/** Asks for what the options leave open. */
+/** Plans a new group, and asks for what the options omit. */
 async function plan(shell: Shell, path: string, options: Options): Promise<Plan> {
   const { questions } = shell;
   const label = textOf(options, 'label') ?? (await questions.text('Label of the group', '--label'));
-  const place = await askForToken(shell, options);
+  const location = await askForToken(shell, options);
   const name =
     textOf(options, 'member') ??
     (questions.canAsk ? await questions.text('Name of this member', '--member', 'hsm1') : 'hsm1');
   const files: PreparedFile[] = [];
   try {
     const pin = pinReferenceOf(options) ?? (await newPinFile(shell, path, files));
-    const text = writeConfiguration({ label, pin, members: [{ name, ...place, standby: false }] });
-    asked(() => parseConfiguration(text, path));
-    files.push(prepareFile(path, text, EVERYBODY));
+    const text = writeConfiguration({ label, pin, members: [{ name, ...location, standby: false }] });
+    checkInput(() => parseConfiguration(text, path));
+    files.push(prepareFile(path, text, READABLE));
     return { source: parse(text) as GroupConfigInput, files };
   } catch (error) {
     for (const file of files) file.drop();
@@ -58,53 +60,56 @@ async function plan(shell: Shell, path: string, options: Options): Promise<Plan>
   }
 }
 
-/** The PIN that was typed, in a file that only its owner reads. */
+/** Asks for the PIN and writes it to a file that only its owner can read. */
 async function newPinFile(shell: Shell, path: string, files: PreparedFile[]): Promise<PinReference> {
   const pin = await shell.questions.newSecret('PIN of the tokens', '--pin-file, --pin-env or --pin-command');
   const file = join(dirname(path), `${path.replace(/^.*\//u, '').replace(/\.ya?ml$/u, '')}.pin`);
-  if (existsSync(file)) throw new UsageError(`${file} is there already`, 'use it with --pin-file, or move it away');
-  // The group cannot be formed without it; where it is not formed it goes again.
-  prepareFile(file, `${pin}\n`, OWNER).put();
+  if (existsSync(file)) throw new UsageError(`${file} exists already`, 'use it with --pin-file, or move it away');
+  // Puts the file in place now, because creating the group reads it; removes it again if that fails.
+  prepareFile(file, `${pin}\n`, PRIVATE).put();
   files.push({ path: file, aside: file, put: () => {}, drop: () => rmSync(file, { force: true }) });
   return { file };
 }
 
-/** What the guide asks too: adopt the group that the partitions belong to, or start over. */
+/** Asks whether to adopt the group that the partitions belong to, or to start over. */
 async function askExisting(shell: Shell, error: TokenError): Promise<Exclude<Existing, undefined>> {
   const { output, questions } = shell;
   if (!questions.canAsk)
-    throw new UsageError(error.message, 'give --existing copy to adopt that group, or --existing remove to start over');
+    throw new UsageError(
+      error.message,
+      'pass --existing copy to adopt that group, or --existing remove to delete it and start over',
+    );
   output.line(`\n${printable(error.message)}\n`);
-  const answer = await questions.select('What to do with the group that is there', '--existing', [
+  const answer = await questions.select('Existing group on the tokens', '--existing', [
     { label: 'copy', hint: 'adopt that group as it is, for another application host', value: 'copy' },
     {
       label: 'remove',
-      hint: 'take its records and keys away and start over; keys it has sealed are lost',
+      hint: 'remove its records and keys and start over; keys that it has sealed are lost',
       value: 'remove',
     },
-    { label: 'nothing', hint: 'leave all as it is', value: 'nothing' },
+    { label: 'nothing', hint: 'change nothing', value: 'nothing' },
   ]);
   if (answer === 'nothing') throw new Declined();
   return answer === 'copy' ? 'copy' : 'remove';
 }
 
-async function form(shell: Shell, source: ConfigurationSource, existing: Existing): Promise<FormationReport> {
+async function createOrAsk(shell: Shell, source: ConfigurationSource, existing: Existing): Promise<FormationReport> {
   if (existing === 'remove')
     await shell.questions.confirm(
-      'Take the records and keys of the group that is there off all its tokens, for good? Keys it has sealed are lost.',
+      'Remove the records and keys of the existing group from its tokens, for good? Keys that it has sealed are lost.',
     );
   try {
     return await createGroup(source, { ...(existing === undefined ? {} : { existing }), signal: shell.signal });
   } catch (error) {
     const isTaken = error instanceof TokenError && error.code === CKR.actionProhibited && existing === undefined;
     if (!isTaken || !/existing:/u.test(error.message)) throw error;
-    return await form(shell, source, await askExisting(shell, error));
+    return await createOrAsk(shell, source, await askExisting(shell, error));
   }
 }
 
 function show(output: Output, path: string, { label, id, members, wrap, travels, adopted }: FormationReport): void {
   output.line(
-    `${printable(label)} ${adopted ? 'was adopted' : 'is formed'} (group ${id}); its configuration is ${path}`,
+    `Group ${printable(label)} was ${adopted ? 'adopted' : 'created'} (id ${id}); its configuration is ${path}`,
   );
   output.line();
   output.table(
@@ -112,26 +117,26 @@ function show(output: Output, path: string, { label, id, members, wrap, travels,
     members.map(({ name, serial }) => [name, serial]),
   );
   if (adopted) return;
-  output.line(`\nKeys travel by ${wrap}, as round trips have shown:`);
+  output.line(`\nRound trips show how keys travel, wrapped with ${wrap}:`);
   output.table(['key', 'travels'], Object.entries(travels));
 }
 
 const create: CommandSpec = {
   usage: 'group create [file]',
-  summary: 'form a group, and write its configuration',
+  summary: 'create a group, and write its configuration',
   description:
-    'With a configuration that is there, the group is formed of its members. Otherwise what is not said is asked for, and the ' +
-    'configuration is written: the first member; others come with `member add`. A PIN that is typed goes to a file beside it ' +
-    'that only its owner can read. A PIN is never an argument.',
-  arguments: ['the configuration; ./pkcs11-ha.yaml where none is named'],
+    'If the configuration file exists, the command creates the group of its members. Otherwise the command asks for what the ' +
+    'options omit, and writes a configuration with the first member; add others with `member add`. A typed PIN goes to a file ' +
+    'beside the configuration that only its owner can read. A PIN is never an argument.',
+  arguments: ['the configuration file (default: ./pkcs11-ha.yaml)'],
   options: [
-    { flags: '--label <text>', description: "the group's label" },
-    { flags: '--member <name>', description: 'what the group shall call its first member (hsm1)' },
+    { flags: '--label <text>', description: 'label of the group' },
+    { flags: '--member <name>', description: 'name of the first member (default: hsm1)' },
     ...tokenOptions,
     ...pinOptions,
     {
       flags: '--existing <what>',
-      description: 'with tokens that belong to a group: adopt that (copy), or start over (remove)',
+      description: 'for tokens that belong to a group: adopt that group (copy), or delete it and start over (remove)',
       choices: ['copy', 'remove'],
     },
   ],
@@ -145,23 +150,23 @@ const create: CommandSpec = {
   run: async (shell, [given], options) => {
     const path = pathOf(shell, given);
     const existing = options.existing as Existing;
-    const isThere = existsSync(path);
+    const exists = existsSync(path);
     const [unused] = Object.keys(options).filter((name) => name !== 'existing');
-    if (isThere && unused !== undefined)
+    if (exists && unused !== undefined)
       throw new UsageError(
-        `${path} is there already: --${unused.replaceAll(/[A-Z]/gu, (each) => `-${each.toLowerCase()}`)} would say nothing`,
-        'name another file, or leave the options out to form the group of that file',
+        `${path} exists already: --${unused.replaceAll(/[A-Z]/gu, (each) => `-${each.toLowerCase()}`)} would have no effect`,
+        'name another file, or omit the options to create the group of that file',
       );
-    const planned: Plan = isThere ? { source: await shell.source(path), files: [] } : await plan(shell, path, options);
-    let isFormed = false;
+    const planned: Plan = exists ? { source: await shell.source(path), files: [] } : await plan(shell, path, options);
+    let isCreated = false;
     try {
-      const report = await form(shell, planned.source, existing);
-      isFormed = true;
+      const report = await createOrAsk(shell, planned.source, existing);
+      isCreated = true;
       planned.files.at(-1)?.put();
       shell.output.give({ ...report, path }, () => show(shell.output, path, report));
       return EXIT.good;
     } finally {
-      if (!isFormed) for (const file of planned.files) file.drop();
+      if (!isCreated) for (const file of planned.files) file.drop();
     }
   },
 };
@@ -169,7 +174,7 @@ const create: CommandSpec = {
 const list: CommandSpec = {
   usage: 'group list',
   summary: 'list the groups that have a configuration on this machine',
-  description: 'Looks in the usual places, and at --config. No token is asked.',
+  description: 'Looks in the usual places, and at --config. Accesses no token.',
   examples: ['pkcs11-ha group list'],
   shape: '{ groups: [{ path, label, members: [name], problem }] }',
   run: async (shell) => {
@@ -194,7 +199,7 @@ const list: CommandSpec = {
 
 const showGroup: CommandSpec = {
   usage: 'group show',
-  summary: "tell what the group's record on the tokens says",
+  summary: "show the group's record, as stored on the tokens",
   examples: ['pkcs11-ha group show'],
   shape: '{ id, label, revision, wrap, domain, members: [{ name, serial, drained, filling }] }',
   run: (shell) =>
@@ -211,15 +216,15 @@ const showGroup: CommandSpec = {
       const { output } = shell;
       const shown = { id, label, revision, wrap: mechanismName(wrap), domain: domain.id, members };
       output.give(shown, () => {
-        output.line(`${printable(label)}: group ${id}, revision ${revision} of its record`);
-        output.line(`keys travel by ${shown.wrap} under domain key ${shown.domain}`);
+        output.line(`${printable(label)}: group ${id}, record revision ${revision}`);
+        output.line(`keys travel wrapped with ${shown.wrap} under domain key ${shown.domain}`);
         output.line();
         output.table(
           ['member', 'serial', 'note'],
           members.map((member) => [
             member.name,
             member.serial,
-            [member.drained ? 'drained' : '', member.filling ? 'has not got all keys yet' : '']
+            [member.drained ? 'drained' : '', member.filling ? 'does not have all keys yet' : '']
               .filter(Boolean)
               .join(', '),
           ]),
@@ -231,17 +236,17 @@ const showGroup: CommandSpec = {
 
 const remove: CommandSpec = {
   usage: 'group delete',
-  summary: "take the group's own records and keys off all members",
+  summary: "remove the group's own records and keys from all members",
   description:
-    'The objects of applications stay where they are, and so does the configuration file. All members have to be there. ' +
-    'Keys that were sealed stay on the tokens that have them, and can go to no other one any more.',
+    'The objects of applications and the configuration file stay. All members must be reachable. ' +
+    'Sealed keys stay on the tokens that have them, and can no longer be copied to other tokens.',
   examples: ['pkcs11-ha group delete', 'pkcs11-ha group delete --yes'],
   shape: '{ removed: { member: count } }',
   run: async (shell) => {
     const config = shell.configuration();
     const names = config.members.map(({ name }) => name).join(', ');
     await shell.questions.confirm(
-      `Delete the group ${printable(config.label)} of ${names}? Keys it has sealed can go to no other token then.`,
+      `Delete the group ${printable(config.label)} of ${names}? Its sealed keys can then no longer be copied to other tokens.`,
     );
     const removed = await deleteGroup(await shell.source(), { signal: shell.signal });
     const { output } = shell;

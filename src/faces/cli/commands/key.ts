@@ -19,7 +19,7 @@ import { type ShownObject, shownObject } from './objects.js';
 interface KeyKind {
   readonly mechanism: string;
   readonly template: Readonly<Record<string, unknown>>;
-  /** Of pairs: what the public half gets. */
+  /** Template of the public half; undefined for secret keys. */
   readonly publicTemplate?: Readonly<Record<string, unknown>>;
 }
 
@@ -38,7 +38,7 @@ const aes = (valueLen: number): KeyKind => ({
   template: { valueLen, encrypt: true, decrypt: true, wrap: true, unwrap: true },
 });
 
-/** What can be generated at the shell; applications can generate all that the members can. */
+/** Kinds of keys that the tool can generate. Applications can generate all kinds that the members support. */
 const kinds: Readonly<Record<string, KeyKind>> = {
   'aes-128': aes(16),
   'aes-192': aes(24),
@@ -54,20 +54,20 @@ const kinds: Readonly<Record<string, KeyKind>> = {
 
 const generate: CommandSpec = {
   usage: 'key generate <kind> <label>',
-  summary: 'make a key, or a key pair, on all members',
+  summary: 'generate a key, or a key pair, on all members',
   description:
-    'It is there on every member, under one handle, or on none. It is sensitive; without --extractable it never leaves the tokens in the clear or wrapped by an application.',
+    'The key is on every member, under one handle, or on none. The key is sensitive. Without --extractable applications cannot wrap it.',
   arguments: [`one of ${Object.keys(kinds).join(', ')}`, 'CKA_LABEL of the key, or of both halves'],
   options: [
-    { flags: '--id <hex>', description: 'CKA_ID' },
-    { flags: '--extractable', description: 'applications may wrap it' },
+    { flags: '--id <hex>', description: 'CKA_ID, in hexadecimal' },
+    { flags: '--extractable', description: 'let applications wrap the key' },
   ],
   examples: ['pkcs11-ha key generate aes-256 default', 'pkcs11-ha key generate ec-p256 audit --id 01'],
   shape: '{ objects: [{ handle, class, type, label, id, members }] }',
   run: async (shell, [kind = '', label = ''], options) => {
     const found = Object.hasOwn(kinds, kind) ? kinds[kind] : undefined;
     if (found === undefined)
-      throw new UsageError(`there is no kind ${kind}`, `choose one of ${Object.keys(kinds).join(', ')}`);
+      throw new UsageError(`unknown kind of key ${kind}`, `choose one of ${Object.keys(kinds).join(', ')}`);
     const id = idOf(options);
     const name = { token: true, label, ...(id === undefined ? {} : { id }) };
     const secrecy = { private: true, sensitive: true, extractable: options.extractable === true };
@@ -95,7 +95,7 @@ function tellObjects({ output }: Shell, objects: readonly ShownObject[]): void {
   );
 }
 
-/** All objects of a label; where there is none, the object of a handle. */
+/** Finds all objects of a label; if there are none, the object of a handle. */
 async function objectsOf(shell: Shell, open: OpenGroup, text: string): Promise<readonly VirtualObject[]> {
   const { group } = open;
   const until = open.now() + group.policy.deadline;
@@ -105,10 +105,10 @@ async function objectsOf(shell: Shell, open: OpenGroup, text: string): Promise<r
     return [
       await open.run(findKey(group, Number(text), CKR.objectHandleInvalid, 'C_FindObjects', until), shell.signal),
     ];
-  throw new Failure(`there is no object ${printable(text)}`, '`pkcs11-ha objects` lists what there is');
+  throw new Failure(`no object ${printable(text)}`, 'run `pkcs11-ha objects` to list the objects');
 }
 
-/** The two halves of one key pair. */
+/** Returns true if the objects are the two halves of one key pair. */
 function arePair(objects: readonly VirtualObject[]): boolean {
   const [one, other] = objects;
   if (one === undefined || other === undefined || objects.length !== 2) return false;
@@ -121,8 +121,8 @@ const destroy: CommandSpec = {
   usage: 'key destroy <handle>',
   summary: 'destroy an object on all members, for good',
   description:
-    'By its handle; by a label where only one key, or one pair, has it. Members that are away destroy it when they return.',
-  arguments: ['the handle, or the label'],
+    'Takes a handle, or a label if only one key or one pair has it. Members that are away destroy the object when they return.',
+  arguments: ['handle or label of the object'],
   examples: ['pkcs11-ha key destroy 42150370118512'],
   shape: '{ destroyed: [{ handle, class, type, label, id, members }] }',
   run: (shell, [text = '']) =>
@@ -132,13 +132,13 @@ const destroy: CommandSpec = {
       if (shown.length > 1 && !arePair(found))
         throw new UsageError(
           `${shown.length} objects have the label ${printable(text)}`,
-          'give a handle: `pkcs11-ha objects` lists them',
+          'give a handle; `pkcs11-ha objects` lists the handles',
         );
       const names = shown.map((each) =>
         `${each.class} ${each.type} ${printable(each.label)} (${each.handle})`.replace('  ', ' '),
       );
       await shell.questions.confirm(`Destroy ${names.join(' and ')} on all members, for good?`);
-      // Half a pair is of no use: once begun it is not given up.
+      // Ignores Ctrl-C from here on: half a key pair would be useless.
       shell.signal.throwIfAborted();
       for (const object of found) await open.run(destroyObject(open.group, object, open.now() + WORK_WITHIN));
       shell.output.give({ destroyed: shown }, () => shell.output.line(`Destroyed: ${names.join(', ')}.`));
@@ -150,9 +150,9 @@ const test: CommandSpec = {
   usage: 'key test [key]',
   summary: 'use a key on each member alone, and compare the results',
   description:
-    'Signs or encrypts with it on every member that serves; the results have to be the same, or have to be verified or decrypted ' +
-    'by the others. Without a key all secret and private keys are tested. Nothing is left on the tokens.',
-  arguments: ['its handle or label; all keys where none is named'],
+    'Signs or encrypts with the key on every serving member. The results must be equal, or the public half must verify them. ' +
+    'Without a key, tests all secret and private keys. Leaves nothing on the tokens.',
+  arguments: ['handle or label of the key (default: all keys)'],
   examples: ['pkcs11-ha key test', 'pkcs11-ha key test default'],
   shape:
     '{ keys: [{ handle, label, id, way, result: "same" | "different" | "incomplete" | "untested", members: { name: outcome } }] }',
@@ -167,8 +167,8 @@ const test: CommandSpec = {
       const keys = all.filter(({ description }) => [CKO.secretKey, CKO.privateKey].includes(description.class));
       if (keys.length === 0 && text !== undefined)
         throw new Failure(
-          `${printable(text)} is no secret or private key`,
-          'certificates, data and public keys cannot be tested',
+          `${printable(text)} is not a secret or private key`,
+          'give a secret or private key; other objects cannot be tested',
         );
       const trials: KeyTrial[] = [];
       for (const key of keys) trials.push(await tryKey(open, key, until, shell.signal));
@@ -187,7 +187,7 @@ const test: CommandSpec = {
         );
       });
       if (trials.some(({ result }) => result === 'different')) return EXIT.failed;
-      // That there is no way to test a key is worth a word only where it was asked for.
+      // Counts a key that cannot be tested as a fault only if the operator named it.
       const isFine = ({ result }: KeyTrial): boolean =>
         result === 'same' || (result === 'untested' && text === undefined);
       return trials.every(isFine) ? shell.codeOf(open) : EXIT.degraded;

@@ -23,11 +23,11 @@ function nameIn(names: ReadonlyMap<number, string>, value: number): string {
 function constantOf(option: string, prefix: string, name: string): number {
   const found = findConstant(`${prefix}${name.toUpperCase().replaceAll('-', '_')}`);
   if (found === undefined)
-    throw new UsageError(`--${option}: there is no ${prefix}${name}`, 'write it as in AES, RSA, PRIVATE_KEY');
+    throw new UsageError(`--${option}: there is no ${prefix}${name}`, 'give a name such as AES, RSA or PRIVATE_KEY');
   return found;
 }
 
-/** What `--class`, `--type`, `--label` and `--id` ask for. */
+/** Makes the template that `--class`, `--type`, `--label` and `--id` ask for. */
 function templateOf(options: Options): readonly Attribute[] {
   const template: Attribute[] = [];
   const [ofClass, type, label] = ['class', 'type', 'label'].map((name) => textOf(options, name));
@@ -40,7 +40,7 @@ function templateOf(options: Options): readonly Attribute[] {
   return template;
 }
 
-/** An object as it is shown. */
+/** Object as it is shown. */
 export interface ShownObject {
   readonly handle: number;
   readonly class: string;
@@ -50,6 +50,7 @@ export interface ShownObject {
   readonly members: Readonly<Record<string, string>>;
 }
 
+/** Describes an object for output. */
 export function shownObject({ summary, description, replicaStatus }: VirtualObject): ShownObject {
   const types = description.class === CKO.certificate ? certificateTypes : keyTypes;
   return {
@@ -76,17 +77,17 @@ function show(output: Output, slots: readonly Slot[], objects: readonly ShownObj
   const members = slots.slice(1).map(({ slot }) => slot);
   output.table(
     ['handle', 'class', 'type', 'label', 'id', ...members],
-    objects.map(({ handle, class: ofClass, type, label, id, members: standings }) => [
+    objects.map(({ handle, class: ofClass, type, label, id, members: statuses }) => [
       String(handle),
       ofClass,
       type,
       label,
       id,
       ...members.map((name) => {
-        const standing = standings[name];
-        if (standing === undefined) return '?';
-        const mark = marks[standing] ?? standing;
-        return output.paint(standing === 'proven' ? 'green' : standing === 'unproven' ? 'yellow' : 'red', mark);
+        const status = statuses[name];
+        if (status === undefined) return '?';
+        const mark = marks[status] ?? status;
+        return output.paint(status === 'proven' ? 'green' : status === 'unproven' ? 'yellow' : 'red', mark);
       }),
     ]),
   );
@@ -102,16 +103,16 @@ interface Slot {
 
 export const objects: CommandSpec = {
   usage: 'objects',
-  summary: 'list the slots, the objects, and on which members they are',
+  summary: 'list the slots, the objects, and the members that have them',
   description:
-    'The first slot is the virtual one; its handles are the same in every process. An object is `proven` on a member when it was shown ' +
-    'to be the group’s key there, `there` when nothing can prove it, `MISSING` or an `OTHER KEY`; `?` where the member is away.',
+    'The first slot is the virtual one; its handles are the same in every process. For each member the table shows `proven` if the ' +
+    'object was shown to be the group’s, `there` if that cannot be proven, `MISSING`, `OTHER KEY`, or `?` if the member is away.',
   options: [
-    { flags: '--class <name>', description: 'only these: PRIVATE_KEY, PUBLIC_KEY, SECRET_KEY, CERTIFICATE, DATA' },
+    { flags: '--class <name>', description: 'only this class: PRIVATE_KEY, PUBLIC_KEY, SECRET_KEY, CERTIFICATE, DATA' },
     { flags: '--type <name>', description: 'only keys of this type: AES, RSA, EC, …' },
-    { flags: '--label <text>', description: 'only those of this label' },
-    { flags: '--id <hex>', description: 'only those of this CKA_ID' },
-    { flags: '--no-proof', description: 'do not prove anything: quicker, with many keys' },
+    { flags: '--label <text>', description: 'only objects with this label' },
+    { flags: '--id <hex>', description: 'only objects with this CKA_ID' },
+    { flags: '--no-proof', description: 'do not prove keys; faster if there are many' },
   ],
   examples: ['pkcs11-ha objects', 'pkcs11-ha objects --class SECRET_KEY', 'pkcs11-ha objects --label default --json'],
   shape:
@@ -135,7 +136,7 @@ export const objects: CommandSpec = {
       ];
       shell.output.give({ slots, objects: shown }, () => show(shell.output, slots, shown));
       const isWhole = shown.every(({ members }) =>
-        Object.values(members).every((standing) => standing !== 'absent' && standing !== 'misaligned'),
+        Object.values(members).every((status) => status !== 'absent' && status !== 'misaligned'),
       );
       return isWhole ? shell.codeOf(open) : EXIT.degraded;
     });

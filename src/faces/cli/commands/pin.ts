@@ -15,32 +15,33 @@ function putPin(prepared: PreparedFile | undefined, file: string | undefined): v
     const { message } = error as Error;
     throw new Failure(
       `the PIN was changed on the tokens, but ${file} could not be replaced: ${message}`,
-      `the new PIN is in ${prepared?.aside}: put it in its place`,
+      `the new PIN is in ${prepared?.aside}; move that file to ${file}`,
     );
   }
 }
 
-/** What is left for the operator to do with the place that the PIN comes from. */
+/** Tells the operator how to update the source of the PIN. */
 function adviceOn(reference: PinReference | undefined): string {
-  if (reference?.env !== undefined) return `Set ${reference.env} to the new PIN where applications are started.`;
-  if (reference?.command !== undefined) return 'Have the command of `pin` print the new PIN.';
+  if (reference?.env !== undefined)
+    return `Now set ${reference.env} to the new PIN in the environment of the applications.`;
+  if (reference?.command !== undefined) return 'Now make the command of `pin` print the new PIN.';
   return '';
 }
 
 const change: CommandSpec = {
   usage: 'pin change',
-  summary: 'give all members one new user PIN',
+  summary: 'set one new user PIN on all members',
   description:
-    'On all members or on none. Where the configuration’s PIN comes from a file, that gets the new one; otherwise it is told what ' +
-    'to change. Applications that are open go on, and read the PIN anew when they need it. The PIN is typed twice, or comes ' +
-    'from one of the places below; it is never an argument.',
+    'Changes the PIN on all members or on none. If the configured PIN comes from a file, the file gets the new PIN; otherwise the ' +
+    'command tells what to change. Open applications go on, and read the PIN again when they need it. Type the PIN twice, or ' +
+    'name its source with an option. A PIN is never an argument.',
   options: [
     { flags: '--new-pin-env <name>', description: 'the new PIN is in this environment variable' },
     { flags: '--new-pin-file <path>', description: 'the new PIN is the first line of this file' },
-    { flags: '--new-pin-command <line>', description: 'the new PIN is the first line that this prints' },
+    { flags: '--new-pin-command <line>', description: 'the new PIN is the first line that this command prints' },
     {
       flags: '--pending',
-      description: 'members that are away get it when they return; otherwise all have to be there',
+      description: 'let members that are away get the new PIN when they return; otherwise all must be reachable',
     },
   ],
   examples: ['pkcs11-ha pin change', 'pkcs11-ha pin change --new-pin-file /run/secrets/new-pin --yes'],
@@ -59,7 +60,7 @@ const change: CommandSpec = {
       const report = await shell.withGroup(
         async (open) => {
           shell.signal.throwIfAborted();
-          // From here on it is not given up: who does not know which PIN the tokens have is locked out.
+          // Ignores Ctrl-C from here on: an operator who does not know the tokens' PIN is locked out.
           const changed = await changePin(open, guardPin('new PIN', pin), options.pending === true, WORK_WITHIN);
           isChanged = true;
           putPin(prepared, file);
@@ -70,13 +71,14 @@ const change: CommandSpec = {
       const { output } = shell;
       output.give({ ...report, file: file ?? null }, () => {
         output.line(`The PIN was changed on ${report.changed.join(', ')}.`);
-        if (report.pending.length > 0) output.line(`${report.pending.join(', ')} get it when they return.`);
-        output.line(file === undefined ? adviceOn(reference) : `${file} has the new one.`);
+        if (report.pending.length > 0)
+          output.line(`These members get the new PIN when they return: ${report.pending.join(', ')}.`);
+        output.line(file === undefined ? adviceOn(reference) : `${file} has the new PIN.`);
       });
       return report.pending.length > 0 ? EXIT.degraded : EXIT.good;
     } finally {
       pin.fill(0);
-      // The only place that has the new PIN is not taken away.
+      // Keeps the file if the PIN was changed: no other place may have the new PIN.
       if (!isChanged) prepared?.drop();
     }
   },

@@ -1,4 +1,4 @@
-import { recoverMember } from '../../../core/administration/duty.js';
+import { recoverMember } from '../../../core/administration/recover-member.js';
 import { TokenError } from '../../../core/base/error.js';
 import { reasonOf } from '../../../core/base/state.js';
 import type { CommandSpec } from '../command.js';
@@ -13,25 +13,26 @@ interface Outcome {
 
 export const recover: CommandSpec = {
   usage: 'recover [member]',
-  summary: 'have members that are away come back, and catch up',
+  summary: 'bring back members that are away',
   description:
-    'Brings a member, or all of them, back into step: it gets what it has missed. Applications take it back by themselves, ' +
-    'at once or within seconds; those with `recovery: manual` when their own `recover` says so.',
-  arguments: ['the member; all that are away where none is named'],
+    'Makes a member, or all members that are away, catch up with the changes that they missed. Open applications take the member ' +
+    'back by themselves within seconds; with `recovery: manual` they do so when they call `recover` themselves.',
+  arguments: ['name of the member (default: all members that are away)'],
   examples: ['pkcs11-ha recover', 'pkcs11-ha recover hsm2'],
   shape: '{ members: [{ name, state, reason }] }',
   run: (shell, [wanted]) =>
     shell.withGroup(async (open) => {
       const { group } = open;
       const members = group.members.filter(({ name }) => wanted === undefined || name === wanted);
-      if (members.length === 0) throw new Failure(`there is no member ${wanted}`, '`pkcs11-ha status` lists them');
+      if (members.length === 0) throw new Failure(`no member ${wanted}`, 'run `pkcs11-ha status` to list the members');
       const outcomes: Outcome[] = [];
       for (const member of members) {
         const { name } = member;
-        // What an operator has put to rest stays there, unless it was meant.
-        const rests = wanted === undefined && group.orderFor(member) !== undefined;
+        // Leaves a member drained that an operator has drained, unless the command names it.
+        const isDrained = wanted === undefined && group.orderFor(member) !== undefined;
         try {
-          if (!rests) await shell.administer(open, 'recover', (each, deadline) => recoverMember(each, name, deadline));
+          if (!isDrained)
+            await shell.administer(open, 'recover', (each, deadline) => recoverMember(each, name, deadline));
           outcomes.push({ name, state: member.state.name, reason: reasonOf(member.state) });
         } catch (error) {
           if (!(error instanceof TokenError) || wanted !== undefined) throw error;

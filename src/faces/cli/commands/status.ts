@@ -13,16 +13,17 @@ import type { Shell } from '../shell.js';
 import { type Colour, type Output, printable } from '../terminal/output.js';
 import { clearScreen, duration, untilChanged } from '../terminal/watching.js';
 
-/** So many calls are measured; the middle one counts. */
+/** Number of calls that are measured for each member; the median counts. */
 const SAMPLES = 5;
-/** What is measured, and what is counted, is given up after so long (ms). */
+/** Time limit of a measured call (ms). */
 const LOOK_WITHIN = 5000;
+/** Time limit for counting objects (ms). */
 const COUNT_WITHIN = 60_000;
 
 interface MemberSnapshot extends MemberStatus {
-  /** ms that C_GenerateRandom takes there; undefined where it does not serve. */
+  /** Duration of C_GenerateRandom on the member (ms); undefined if the member does not serve. */
   readonly latency: number | undefined;
-  /** How many of the group's objects it has; undefined where it does not serve. */
+  /** Number of the group's objects on the member; undefined if the member does not serve. */
   readonly objects: number | undefined;
 }
 
@@ -30,10 +31,10 @@ interface GroupSnapshot {
   readonly label: string;
   readonly serial: string;
   readonly state: 'good' | 'degraded' | 'down';
-  /** How many objects the group has; undefined where no member can tell. */
+  /** Number of objects in the group; undefined if no member can tell. */
   readonly objects: number | undefined;
   readonly members: readonly MemberSnapshot[];
-  /** Members of the group that the configuration does not name. */
+  /** Members in the group's record that the configuration does not name. */
   readonly unconfigured: readonly { readonly name: string; readonly serial: string }[];
 }
 
@@ -52,7 +53,7 @@ async function latencyOf(open: OpenGroup, member: Member): Promise<number | unde
   return times.sort((one, other) => one - other)[SAMPLES >> 1];
 }
 
-/** How many objects there are, and how many each member lacks. */
+/** Counts the group's objects, and those that each member lacks; undefined if no member can tell. */
 async function countObjects(
   open: OpenGroup,
 ): Promise<{ total: number; lacking: ReadonlyMap<string, number> } | undefined> {
@@ -60,8 +61,8 @@ async function countObjects(
     const objects = await open.run(findObjects(open.group, [], open.now() + COUNT_WITHIN));
     const lacking = new Map<string, number>();
     for (const { replicaStatus } of objects)
-      for (const [member, standing] of replicaStatus)
-        if (standing === 'absent' || standing === 'misaligned') lacking.set(member, (lacking.get(member) ?? 0) + 1);
+      for (const [member, state] of replicaStatus)
+        if (state === 'absent' || state === 'misaligned') lacking.set(member, (lacking.get(member) ?? 0) + 1);
     return { total: objects.length, lacking };
   } catch (error) {
     if (error instanceof TokenError) return undefined;
@@ -83,7 +84,7 @@ async function takeSnapshot(open: OpenGroup): Promise<GroupSnapshot> {
         ? undefined
         : objects.total - (objects.lacking.get(member.name) ?? 0),
   }));
-  // One that goes by another name here, and was not met yet, is not taken for one that is missing.
+  // Reports unconfigured members only if all serials are known: a member may have another name in this configuration.
   const areKnown = members.every(({ serial }) => serial !== undefined);
   const serials = members.map(({ serial }) => serial);
   const unconfigured = areKnown
@@ -99,7 +100,7 @@ async function takeSnapshot(open: OpenGroup): Promise<GroupSnapshot> {
   return {
     label: status.label,
     serial: status.serial,
-    // A stale member serves what changes nothing.
+    // Counts a stale member as serving: it still serves calls that change nothing.
     state: !group.members.some(({ isServing }) => isServing) ? 'down' : isWhole ? 'good' : 'degraded',
     objects: objects?.total,
     members,
@@ -147,7 +148,7 @@ function show(output: Output, { label, serial, state, objects, members, unconfig
   );
   for (const { name, serial } of unconfigured)
     output.line(
-      `\n${output.paint('yellow', 'warning')} ${printable(name)} (serial ${serial}) is a member, but not configured here; put it in the configuration, or \`pkcs11-ha member remove ${printable(name)}\``,
+      `\n${output.paint('yellow', 'warning')} ${printable(name)} (serial ${serial}) is a member, but not in this configuration; add it there, or run \`pkcs11-ha member remove ${printable(name)}\``,
     );
 }
 
@@ -156,7 +157,7 @@ function codeOf({ state }: GroupSnapshot): ExitCode {
   return state === 'down' ? EXIT.failed : EXIT.degraded;
 }
 
-/** Waits until members serve or have failed; that none does is what is to be shown. */
+/** Waits until members serve or have failed; ignores the error if none serves, because the status shows that. */
 async function awaitMembers(shell: Shell, open: OpenGroup): Promise<void> {
   try {
     await shell.awaitService(open);
@@ -167,29 +168,29 @@ async function awaitMembers(shell: Shell, open: OpenGroup): Promise<void> {
 
 async function watch(shell: Shell, open: OpenGroup, interval: number): Promise<ExitCode> {
   const { output, signal } = shell;
-  let picture = await takeSnapshot(open);
+  let snapshot = await takeSnapshot(open);
   while (!signal.aborted) {
-    output.give(picture, () => {
+    output.give(snapshot, () => {
       clearScreen(output);
-      show(output, picture);
+      show(output, snapshot);
       output.line();
       output.line(output.paint('dim', `${new Date().toTimeString().slice(0, 8)}, every ${interval} s; Ctrl-C ends`));
     });
     await untilChanged(open, interval * 1000, signal);
-    if (!signal.aborted) picture = await takeSnapshot(open);
+    if (!signal.aborted) snapshot = await takeSnapshot(open);
   }
-  return codeOf(picture);
+  return codeOf(snapshot);
 }
 
 export const status: CommandSpec = {
   usage: 'status',
-  summary: 'tell how each member is, since when, and why',
+  summary: 'show the state of each member, since when, and why',
   description:
-    'Opens the group as an application does, with hosts of its own: what it tells is what an application that starts now would meet. ' +
-    'Latency is that of C_GenerateRandom on that member alone.',
+    'Opens the group as an application does, with its own hosts, and shows what an application that starts now would find. ' +
+    'Latency is the time of one C_GenerateRandom on that member.',
   options: [
-    { flags: '--watch', description: 'go on, and draw it anew when something changes' },
-    { flags: '--interval <seconds>', description: 'with --watch: at least so often (2)' },
+    { flags: '--watch', description: 'keep running, and redraw when something changes' },
+    { flags: '--interval <seconds>', description: 'with --watch: longest time between redraws (default: 2)' },
   ],
   examples: ['pkcs11-ha status', 'pkcs11-ha status --watch', 'pkcs11-ha status --json'],
   shape:
@@ -197,15 +198,18 @@ export const status: CommandSpec = {
   run: async (shell, _args, options) => {
     const interval = Number(textOf(options, 'interval') ?? 2);
     if (!(interval >= 0.1 && interval <= 3600))
-      throw new UsageError(`--interval: ${textOf(options, 'interval')} is no time`, 'give seconds, from 0.1 to 3600');
+      throw new UsageError(
+        `--interval: ${textOf(options, 'interval')} is not a time`,
+        'give seconds, from 0.1 to 3600',
+      );
     const isWatching = options.watch === true;
     const config = await shell.completeConfiguration();
     const look = async (open: OpenGroup): Promise<ExitCode> => {
       await awaitMembers(shell, open);
       if (isWatching) return await watch(shell, open, interval);
-      const picture = await takeSnapshot(open);
-      shell.output.give(picture, () => show(shell.output, picture));
-      return codeOf(picture);
+      const snapshot = await takeSnapshot(open);
+      shell.output.give(snapshot, () => show(shell.output, snapshot));
+      return codeOf(snapshot);
     };
     return await shell.withHosts(config, look, isWatching ? { path: shell.path } : {});
   },

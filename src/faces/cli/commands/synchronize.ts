@@ -1,5 +1,5 @@
+import type { Difference } from '../../../core/administration/difference-repair.js';
 import {
-  type Difference,
   type SynchronizationReport,
   synchronize as synchronizeMembers,
 } from '../../../core/administration/synchronization.js';
@@ -12,12 +12,14 @@ function show(output: Output, { dryRun, members, away, differences }: Synchroniz
     ['member', 'objects'],
     [
       ...members.map(({ name, objects }) => [name, String(objects)]),
-      ...away.map((name) => [name, output.paint('red', 'not there')]),
+      ...away.map((name) => [name, output.paint('red', 'away')]),
     ],
   );
   output.line();
   if (differences.length === 0) {
-    output.line(output.paint('green', `All that was compared is in step${away.length > 0 ? '' : ' on all members'}.`));
+    output.line(
+      output.paint('green', away.length > 0 ? 'The compared members are in step.' : 'All members are in step.'),
+    );
     return;
   }
   output.table(
@@ -32,7 +34,7 @@ function show(output: Output, { dryRun, members, away, differences }: Synchroniz
       reason,
     ]),
   );
-  if (dryRun) output.line('\nNothing was changed. Without --dry-run it is repaired, as far as it can be.');
+  if (dryRun) output.line('\nNothing was changed. Run the command without --dry-run to repair what can be repaired.');
 }
 
 function codeOf({ differences, away }: SynchronizationReport): ExitCode {
@@ -42,11 +44,11 @@ function codeOf({ differences, away }: SynchronizationReport): ExitCode {
 
 export const synchronize: CommandSpec = {
   usage: 'synchronize',
-  summary: 'compare all that the members have, and repair what is different',
+  summary: 'compare the objects of all members, and repair differences',
   description:
-    'What a member lacks is copied to it; keys that go by one name are told apart; what nobody can explain is reported ' +
-    'and neither spread nor destroyed. Applications go on meanwhile. It may be interrupted, and given again.',
-  options: [{ flags: '--dry-run', description: 'only tell what is different' }],
+    'Copies to each member the objects that it lacks, and tells apart different keys of one name. Objects of unknown origin are ' +
+    'reported, and neither copied nor destroyed. Applications go on meanwhile. You can interrupt the command and run it again.',
+  options: [{ flags: '--dry-run', description: 'only report the differences' }],
   examples: ['pkcs11-ha synchronize --dry-run', 'pkcs11-ha synchronize'],
   shape:
     '{ dryRun, members: [{ name, objects }], away: [name], differences: [{ kind: "missing" | "misaligned" | "twins" | "foreign" | "hollow", member, object: { handle, label, id }, action: "repaired" | "reported" | "failed", reason }] }',

@@ -1,10 +1,12 @@
-import { awaitInService } from '../../../core/administration/create-group.js';
+import { awaitJoins } from '../../../core/administration/create-group.js';
 import { TokenError } from '../../../core/base/error.js';
 import { reasonOf } from '../../../core/base/state.js';
 import type { GroupConfig } from '../../../core/configuration/configuration.js';
+import type { Member } from '../../../core/group/member.js';
 import { membersBeyond } from '../../../core/records/record.js';
 import { type Inspection, inspectMember } from '../../../core/status/inspection.js';
 import { type KeyTravel, probeWrapping } from '../../../core/wrapping/wrap-probe.js';
+import type { OpenGroup } from '../../../runtime/groups/open-group.js';
 import { CKF } from '../../../spec/codes.js';
 import { mechanismName } from '../../../spec/constants.js';
 import type { CommandSpec } from '../command.js';
@@ -13,14 +15,14 @@ import type { Shell } from '../shell.js';
 import { type Output, printable } from '../terminal/output.js';
 
 type Replication = GroupConfig['policy']['replication'];
-/** Clocks that are further apart are worth a word (ms). */
+/** Difference between clocks from which a warning is given (ms). */
 const CLOCKS_APART = 60_000;
-/** So many mechanisms are named; `--json` has all. */
+/** Maximum number of mechanisms in the table; `--json` has all. */
 const MOST_NAMED = 12;
 
 interface Problem {
   readonly member: string;
-  /** `error`: no group can be made or used with it. */
+  /** `error` if no group can be created or used with the member. */
   readonly severity: 'error' | 'warning';
   readonly problem: string;
   readonly advice: string;
@@ -37,9 +39,9 @@ interface VerifiedMember {
 
 interface Verification {
   readonly members: readonly VerifiedMember[];
-  /** How keys travel, by key type; null where there is no group yet, or not all members are there. */
+  /** Travel of keys, by key type; null if there is no group yet or a member is away. */
   readonly travels: Readonly<Record<string, KeyTravel>> | null;
-  /** Mechanisms that only some members have, and which have them. */
+  /** Names of the members that have a mechanism, by mechanism, unless all have it. */
   readonly partial: Readonly<Record<string, readonly string[]>>;
   readonly problems: readonly Problem[];
 }
@@ -51,7 +53,7 @@ function pinStateOf(flags: number): string {
   return (flags & CKF.userPinToBeChanged) !== 0 ? 'has to be changed' : 'good';
 }
 
-/** ms of the token's clock; undefined where it has none. */
+/** Reads the token's clock (ms since 1970); undefined if the token has none. */
 function clockOf({ flags, utcTime }: Inspection['token']): number | undefined {
   const parts = /^(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)/u.exec(utcTime);
   if ((flags & CKF.clockOnToken) === 0 || parts === null) return undefined;
@@ -59,6 +61,14 @@ function clockOf({ flags, utcTime }: Inspection['token']): number | undefined {
   return Date.UTC(year, month - 1, day, hour, minute, second);
 }
 
+const pinProblems: Readonly<Record<string, string>> = {
+  locked: 'the user PIN is locked',
+  'one try left': 'the user PIN has one try left',
+  'was refused lately': 'the user PIN was refused lately',
+  'has to be changed': 'the user PIN has to be changed',
+};
+
+/** Lists the problems of a member's token. */
 function problemsOf(inspection: Inspection, replication: Replication): Problem[] {
   const { member, token, wraps, storageProblem } = inspection;
   const problems: Problem[] = [];
@@ -67,30 +77,30 @@ function problemsOf(inspection: Inspection, replication: Replication): Problem[]
   };
   const pin = pinStateOf(token.flags);
   if (pin !== 'good')
-    note('warning', `the user PIN ${pin}`, 'look who tries another one; `pkcs11-ha pin change` sets a new one');
+    note('warning', pinProblems[pin] ?? pin, 'find out who uses a wrong PIN; `pkcs11-ha pin change` sets a new one');
   if ((token.flags & CKF.loginRequired) === 0)
-    note('warning', 'the token asks for no login', 'whoever reaches the library can use its keys: set a PIN');
+    note('warning', 'the token requires no login', 'set a user PIN: every user of the library can use the keys');
   if ((token.flags & CKF.writeProtected) !== 0)
-    note('error', 'the token is write-protected', 'no records can be written there: lift the protection');
+    note('error', 'the token is write-protected', 'remove the write protection: the group has to write its records');
   if (storageProblem !== undefined)
-    note('error', storageProblem, 'a group needs room for its records: see the token’s policies');
+    note('error', storageProblem, 'make room for the records of the group, or change the token’s policies');
   if (wraps.length === 0 && replication !== 'external')
     note(
       'error',
-      'it does not say that it wraps and unwraps with AES',
-      "allow it in the token's policies, or set policy.replication: external",
+      'the token lists no mechanism that wraps and unwraps with AES',
+      "allow AES wrapping in the token's policies, or set policy.replication: external",
     );
   const clock = clockOf(token);
   if (clock !== undefined && Math.abs(clock - Date.now()) > CLOCKS_APART)
     note(
       'warning',
-      `its clock is ${Math.round((clock - Date.now()) / 1000)} s off this machine's`,
-      "set the token's clock, or this machine's",
+      `the token's clock differs from this machine's by ${Math.round((clock - Date.now()) / 1000)} s`,
+      "correct the token's clock, or this machine's",
     );
   return problems;
 }
 
-/** Mechanisms that some of the members lack. */
+/** Returns the mechanisms that some members lack, with the members that have them. */
 function partialOf(inspections: readonly Inspection[]): Record<string, string[]> {
   const partial: Record<string, string[]> = {};
   const types = new Set(inspections.flatMap(({ mechanisms }) => [...mechanisms.keys()]));
@@ -101,83 +111,109 @@ function partialOf(inspections: readonly Inspection[]): Record<string, string[]>
   return partial;
 }
 
-/** On an open group whose members are all there: session objects go from one to the other. */
+/** Probes how keys travel, with session objects; null unless all members serve. */
 async function travelsOf(shell: Shell): Promise<Readonly<Record<string, KeyTravel>> | null> {
   return await shell.withGroup(async (open) => {
     const { group } = open;
-    await open.run(awaitInService(group, open.now() + group.policy.deadline), shell.signal);
+    await open.run(awaitJoins(group, open.now() + group.policy.deadline), shell.signal);
     if (!group.members.every(({ isServing }) => isServing)) return null;
     const { travels } = await shell.administer(open, 'verify', (each, deadline) => probeWrapping(each, deadline));
     return travels;
   });
 }
 
-async function verifyMembers(shell: Shell): Promise<Verification> {
-  const config = await shell.completeConfiguration();
-  const found = await shell.withHosts(config, async (open) => {
-    const { group } = open;
-    // Tokens are looked at as they are, whatever group they are of.
-    group.isBeingCreated = true;
-    const within = config.policy.deadline;
-    await open.run(awaitInService(group, open.now() + within), shell.signal);
-    const inspections: Inspection[] = [];
-    const problems: Problem[] = [];
-    const members: VerifiedMember[] = [];
-    for (const member of group.members) {
-      const inspection = member.isServing
-        ? await open.run(inspectMember(group, member, open.now() + within), shell.signal)
-        : undefined;
-      const { name, state } = member;
-      if (inspection === undefined) {
-        const problem = reasonOf(state) === '' ? 'it does not answer' : reasonOf(state);
-        const isResting = state.name === 'drained';
-        const advice = isResting
-          ? 'take `drained` out of the configuration to have it serve'
-          : 'check the library’s path, `env`, which token is meant, and the PIN';
-        problems.push({ member: name, severity: isResting ? 'warning' : 'error', problem, advice });
-      } else {
-        inspections.push(inspection);
-        problems.push(...problemsOf(inspection, config.policy.replication));
-      }
-      members.push({
-        name,
-        module: member.config.module,
-        state: state.name,
-        token: inspection === undefined ? null : { slot: member.connection?.slot, ...inspection.token },
-        pin: inspection === undefined ? '?' : pinStateOf(inspection.token.flags),
-        group: inspection?.group?.label ?? null,
-      });
-    }
-    return { inspections, members, problems };
+/** State of the members, as a verification finds it. */
+interface Findings {
+  readonly inspections: Inspection[];
+  readonly members: VerifiedMember[];
+  readonly problems: Problem[];
+}
+
+/** Describes a member that does not serve. */
+function absenceOf({ name, state }: Member): Problem {
+  const problem = reasonOf(state) === '' ? 'the member does not answer' : reasonOf(state);
+  const isDrained = state.name === 'drained';
+  const advice = isDrained
+    ? 'remove `drained` from the configuration to make the member serve'
+    : 'check the path of the library, `env`, the selected token, and the PIN';
+  return { member: name, severity: isDrained ? 'warning' : 'error', problem, advice };
+}
+
+/** Inspects a member's token and adds the findings. */
+async function inspectInto(findings: Findings, shell: Shell, open: OpenGroup, member: Member): Promise<void> {
+  const { deadline, replication } = open.group.policy;
+  const { name, state } = member;
+  const inspection = member.isServing
+    ? await open.run(inspectMember(open.group, member, open.now() + deadline), shell.signal)
+    : undefined;
+  if (inspection === undefined) findings.problems.push(absenceOf(member));
+  else {
+    findings.inspections.push(inspection);
+    findings.problems.push(...problemsOf(inspection, replication));
+  }
+  findings.members.push({
+    name,
+    module: member.config.module,
+    state: state.name,
+    token: inspection === undefined ? null : { slot: member.connection?.slot, ...inspection.token },
+    pin: inspection === undefined ? '?' : pinStateOf(inspection.token.flags),
+    group: inspection?.group?.label ?? null,
   });
-  const { inspections, members, problems } = found;
-  const isAllThere = inspections.length === config.members.length;
-  const ids = new Set(inspections.map(({ group }) => group?.id));
-  if (ids.size > 1)
+}
+
+/** Inspects all members, whatever group their tokens belong to. */
+async function inspectAll(shell: Shell, config: GroupConfig): Promise<Findings> {
+  return await shell.withHosts(config, async (open) => {
+    const { group } = open;
+    group.isBeingCreated = true;
+    await open.run(awaitJoins(group, open.now() + config.policy.deadline), shell.signal);
+    const findings: Findings = { inspections: [], members: [], problems: [] };
+    for (const member of group.members) await inspectInto(findings, shell, open, member);
+    return findings;
+  });
+}
+
+/** Lists the problems of the members as a group: several groups, and members that the configuration does not name. */
+function groupProblemsOf(inspections: readonly Inspection[], areAllThere: boolean): Problem[] {
+  const problems: Problem[] = [];
+  if (groupIdsOf(inspections).size > 1)
     problems.push({
       member: 'all',
       severity: 'error',
-      problem: `they are not of one group: ${inspections.map(({ member, group }) => `${member} ${group === undefined ? 'has no record' : `is of ${group.label}`}`).join(', ')}`,
-      advice: '`pkcs11-ha member add` makes a token a member, `group create --existing` starts over',
+      problem: `the members do not belong to one group: ${inspections.map(({ member, group }) => `${member} ${group === undefined ? 'has no group record' : `belongs to ${group.label}`}`).join(', ')}`,
+      advice: 'run `pkcs11-ha member add` to add a token, or `group create --existing` to start over',
     });
+  if (!areAllThere) return problems;
   const serials = inspections.map(({ token: { serialNumber } }) => serialNumber);
   const record = inspections.map(({ group }) => group).sort((a, b) => (b?.revision ?? 0) - (a?.revision ?? 0))[0];
-  if (isAllThere)
-    for (const { name, serial } of membersBeyond(record, serials))
-      problems.push({
-        member: name,
-        severity: 'warning',
-        problem: `the group has this member (serial ${serial}), the configuration does not`,
-        advice: `put it in the configuration, or \`pkcs11-ha member remove ${name}\``,
-      });
-  const isWhole = isAllThere && ids.size === 1 && !ids.has(undefined);
+  for (const { name, serial } of membersBeyond(record, serials))
+    problems.push({
+      member: name,
+      severity: 'warning',
+      problem: `the group has this member (serial ${serial}), but the configuration does not`,
+      advice: `add it to the configuration, or run \`pkcs11-ha member remove ${name}\``,
+    });
+  return problems;
+}
+
+function groupIdsOf(inspections: readonly Inspection[]): ReadonlySet<string | undefined> {
+  return new Set(inspections.map(({ group }) => group?.id));
+}
+
+async function verifyMembers(shell: Shell): Promise<Verification> {
+  const config = await shell.completeConfiguration();
+  const { inspections, members, problems } = await inspectAll(shell, config);
+  const areAllThere = inspections.length === config.members.length;
+  problems.push(...groupProblemsOf(inspections, areAllThere));
+  const ids = groupIdsOf(inspections);
+  const isWhole = areAllThere && ids.size === 1 && !ids.has(undefined);
   let travels: Verification['travels'] = null;
   if (isWhole && problems.every(({ severity }) => severity === 'warning')) {
     try {
       travels = await travelsOf(shell);
     } catch (error) {
       if (!(error instanceof TokenError)) throw error;
-      const advice = '`pkcs11-ha status` tells how each member is';
+      const advice = 'run `pkcs11-ha status` to see the state of each member';
       problems.push({ member: 'all', severity: 'error', problem: error.message, advice });
     }
   }
@@ -196,7 +232,7 @@ function show(output: Output, { members, travels, partial, problems }: Verificat
   const [first] = Object.entries(partial);
   if (first !== undefined) {
     output.line(
-      '\nMechanisms that only some members have; calls go to those, keys that need them cannot be unwrapped or derived:',
+      '\nMechanisms that only some members have. Calls go to these members; keys cannot be unwrapped or derived with them:',
     );
     const shown = Object.entries(partial).slice(0, MOST_NAMED);
     output.table(
@@ -204,10 +240,10 @@ function show(output: Output, { members, travels, partial, problems }: Verificat
       shown.map(([name, having]) => [name, having.join(', ')]),
     );
     const more = Object.keys(partial).length - shown.length;
-    if (more > 0) output.line(`and ${more} more: --json has all`);
+    if (more > 0) output.line(`and ${more} more; --json lists all`);
   }
   output.line();
-  if (travels === null) output.line('How keys travel was not tried: that takes a group, and all its members.');
+  if (travels === null) output.line('The travel of keys was not tested: that needs a group with all its members.');
   else output.table(['key', 'travels'], Object.entries(travels));
   output.line();
   for (const { member, severity, problem, advice } of problems)
@@ -219,10 +255,10 @@ function show(output: Output, { members, travels, partial, problems }: Verificat
 
 export const verify: CommandSpec = {
   usage: 'verify',
-  summary: "look at every member's token, and tell what is wrong with it",
+  summary: "check every member's token, and report problems",
   description:
-    'Which token it is, whether the PIN is right, whether it can keep records and wrap keys, how each type of key travels between the ' +
-    'members, what only some of them can do, and what to do about each problem. Only session objects are made.',
+    'Shows each token, and whether the PIN is right and the token can keep records and wrap keys. Tests how each type of key travels ' +
+    'between the members, lists mechanisms that only some members have, and advises on each problem. Creates session objects only.',
   examples: ['pkcs11-ha verify', 'pkcs11-ha verify --json'],
   shape:
     '{ members: [{ name, module, state, token: { slot, label, manufacturerID, model, serialNumber, flags, maxSessionCount, maxRwSessionCount, longestPin, shortestPin, hardwareVersion, firmwareVersion, utcTime } | null, pin, group }], travels: { keyType: "wrapped" | "for each member" | "not" } | null, partial: { mechanism: [member] }, problems: [{ member, severity: "error" | "warning", problem, advice }] }',

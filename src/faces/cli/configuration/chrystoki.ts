@@ -1,17 +1,17 @@
 import { Failure } from '../failure.js';
 
-/** Settings by the names of their sections, as a Luna client's Chrystoki.conf (or crystoki.ini) has them. */
+/** Settings of a Luna client's Chrystoki.conf (or crystoki.ini), by section and name. */
 export type ChrystokiSections = ReadonlyMap<string, ReadonlyMap<string, string>>;
 
-/** An HA group of a Luna client. */
+/** HA group of a Luna client. */
 export interface ChrystokiGroup {
   readonly label: string;
   readonly serial: string | undefined;
-  /** Serials of its members, in their order. */
+  /** Serials of the members, in their order. */
   readonly members: readonly string[];
-  /** Those that wait in reserve. */
+  /** Serials of the standby members. */
   readonly standby: ReadonlySet<string>;
-  /** HASynchronize; undefined where nothing is said. */
+  /** True if HASynchronize is set; undefined if the file does not say. */
   readonly isSynchronized: boolean | undefined;
 }
 
@@ -37,13 +37,13 @@ export function readChrystoki(text: string): ChrystokiSections {
   return sections;
 }
 
-const listed = (value: string | undefined): readonly string[] =>
+const splitList = (value: string | undefined): readonly string[] =>
   (value ?? '')
     .split(',')
     .map((each) => each.trim())
     .filter((each) => each !== '');
 
-/** The HA groups of its VirtualToken section. */
+/** Reads the HA groups of the VirtualToken section. */
 export function groupsIn(sections: ChrystokiSections): readonly ChrystokiGroup[] {
   const tokens = sections.get('VirtualToken') ?? new Map<string, string>();
   const groups: ChrystokiGroup[] = [];
@@ -52,17 +52,17 @@ export function groupsIn(sections: ChrystokiSections): readonly ChrystokiGroup[]
     const label = tokens.get(name);
     if (prefix === undefined || label === undefined || label === '') continue;
     const synchronized = sections.get('HASynchronize')?.get(label);
-    const members = listed(tokens.get(`${prefix}Members`));
+    const members = splitList(tokens.get(`${prefix}Members`));
     if (members.length === 0)
       throw new Failure(
         `the group ${label} has no members (${prefix}Members)`,
-        'complete the file, or leave the group out',
+        'add the members to the file, or remove the group from it',
       );
     groups.push({
       label,
       serial: tokens.get(`${prefix}SN`),
       members,
-      standby: new Set(listed(sections.get('HAConfiguration')?.get(`${label}StandbyMembers`))),
+      standby: new Set(splitList(sections.get('HAConfiguration')?.get(`${label}StandbyMembers`))),
       isSynchronized: synchronized === undefined ? undefined : synchronized !== '0',
     });
   }

@@ -5,24 +5,25 @@ import { Failure } from '../failure.js';
 import { hasMember, NotEditable, withMember, withoutMember, withSetting } from './configuration-edit.js';
 import { type PreparedFile, prepareFile } from './prepared-file.js';
 
-/** A group's configuration file, to be changed as an operator would: what is not concerned stays to the byte. */
+/** Configuration file of a group, for editing in place: unaffected parts keep every byte. */
 export class ConfigurationDocument {
   readonly #path: string;
-  /** As it was read. */
+  /** Content as it was read. */
   readonly #before: Buffer;
   #text: string;
 
-  /** Throws as VirtualToken.open does where the file is not right. */
+  /** Reads the file; throws as VirtualToken.open does if the file is not valid. */
   constructor(path: string) {
     this.#path = path;
     this.#before = readFileSync(path);
-    // What is not understood would not be written as it was.
-    if (!isUtf8(this.#before)) throw new Failure(`${path} is not UTF-8`, 'convert it first: `iconv -f latin1 -t utf8`');
+    // Refuses other encodings, which would not be written back as they were.
+    if (!isUtf8(this.#before))
+      throw new Failure(`${path} is not UTF-8`, 'convert the file first, for example with `iconv -f latin1 -t utf8`');
     this.#text = this.#before.toString();
     parseConfiguration(this.#text, path);
   }
 
-  /** Adds a member behind the others. */
+  /** Adds a member after the others. */
   addMember(member: Readonly<Record<string, unknown>>): void {
     this.#edit((text) => withMember(text, member));
   }
@@ -40,7 +41,7 @@ export class ConfigurationDocument {
     this.#edit((text) => withSetting(text, name, setting, value));
   }
 
-  /** The changed file, beside its place. Throws, with nothing changed, where it cannot be written or would not be right. */
+  /** Writes the changed text to a file beside the configuration. Throws, and changes nothing, if that fails. */
   prepare(): PreparedFile {
     const file = prepareFile(this.#path, this.#text, 0o644);
     return { ...file, put: () => this.#put(file) };
@@ -54,19 +55,19 @@ export class ConfigurationDocument {
     } catch (error) {
       if (error instanceof Error && !(error instanceof Failure))
         throw new Failure(
-          `${this.#path} cannot be changed by this command: ${error instanceof NotEditable ? error.message : `afterwards ${error.message}`}`,
-          'it was left as it is: change it with an editor',
+          `this command cannot change ${this.#path}: ${error instanceof NotEditable ? error.message : `the result would be invalid: ${error.message}`}`,
+          'the file was left unchanged; edit it by hand',
         );
       throw error;
     }
   }
 
-  /** What somebody else has changed meanwhile is not overwritten. */
+  /** Puts the file in place, unless another process has changed the configuration meanwhile. */
   #put(file: PreparedFile): void {
     if (!readFileSync(this.#path).equals(this.#before))
       throw new Failure(
-        `${this.#path} was changed by somebody else meanwhile, and left as it is`,
-        'give the command again: what is done already is not done twice',
+        `another process has changed ${this.#path} meanwhile, so this command has not changed it`,
+        'run the command again; steps already done are not repeated',
       );
     file.put();
   }

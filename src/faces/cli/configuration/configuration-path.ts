@@ -3,10 +3,10 @@ import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { UsageError } from '../failure.js';
 
-/** In this folder. */
+/** Name of the configuration file in the working directory. */
 export const HERE = 'pkcs11-ha.yaml';
 
-/** Folders with a configuration for each group. */
+/** Lists the folders that hold one configuration for each group. */
 export function configurationFolders(): readonly string[] {
   const own = process.env.XDG_CONFIG_HOME ?? join(homedir(), '.config');
   return [join(own, 'pkcs11-ha'), '/etc/pkcs11-ha'];
@@ -23,12 +23,12 @@ function filesIn(folder: string): readonly string[] {
   }
 }
 
-/** What `--config` or PKCS11_HA_CONFIG names. */
+/** Returns the configuration that `--config` or PKCS11_HA_CONFIG names; undefined without either. */
 export function namedConfiguration(given: string | undefined): string | undefined {
   return given ?? (process.env.PKCS11_HA_CONFIG || undefined);
 }
 
-/** All configurations that there are in the usual places. */
+/** Lists all configurations in the usual places, and the named one. */
 export function findConfigurations(given: string | undefined): readonly string[] {
   const named = namedConfiguration(given);
   const here = existsSync(HERE) ? [resolve(HERE)] : [];
@@ -37,8 +37,8 @@ export function findConfigurations(given: string | undefined): readonly string[]
 }
 
 /**
- * The configuration that is meant: that of `--config`, of PKCS11_HA_CONFIG, pkcs11-ha.yaml in this folder, or the only
- * one in ~/.config/pkcs11-ha or /etc/pkcs11-ha.
+ * Finds the configuration to use: that of `--config`, of PKCS11_HA_CONFIG, pkcs11-ha.yaml in the working directory, or
+ * the only file in ~/.config/pkcs11-ha or /etc/pkcs11-ha.
  */
 export function findConfiguration(given: string | undefined): string {
   const named = namedConfiguration(given);
@@ -49,10 +49,13 @@ export function findConfiguration(given: string | undefined): string {
     const [only] = files;
     if (only !== undefined && files.length === 1) return only;
     if (files.length > 1)
-      throw new UsageError(`${folder} has ${files.length} groups: ${files.join(', ')}`, 'say which one: --config FILE');
+      throw new UsageError(
+        `${folder} has ${files.length} groups: ${files.join(', ')}`,
+        'choose one with --config FILE',
+      );
   }
   throw new UsageError(
-    'no configuration was found',
-    'give --config FILE or set PKCS11_HA_CONFIG; `pkcs11-ha group create` makes one',
+    'no configuration found',
+    'give --config FILE, set PKCS11_HA_CONFIG, or make a configuration with `pkcs11-ha group create`',
   );
 }

@@ -15,14 +15,14 @@ export interface WrittenGroup {
   readonly members: readonly WrittenMember[];
   readonly log?: { readonly file: string; readonly maxSize?: string };
   readonly policy?: Readonly<Record<string, string>>;
-  /** Above all: where it comes from. */
+  /** Comments at the top of the file, such as its origin. */
   readonly remarks?: readonly string[];
 }
 
-/** What YAML takes for something else than text. */
+/** Words that YAML reads as other values than text. */
 const words = /^(?:true|false|null|yes|no|on|off|y|n)$/iu;
 
-/** A value as an operator would write it; JSON, which is YAML too, for what could be taken for something else. */
+/** Writes a value as an operator would; as JSON, which is YAML too, if YAML could read it as another value. */
 export function quoted(value: unknown): string {
   if (typeof value === 'string')
     return /^[A-Za-z/][\w./-]*$/u.test(value) && !words.test(value) ? value : JSON.stringify(value);
@@ -41,28 +41,28 @@ function memberLines({ name, module, token, env, standby }: WrittenMember): read
   ];
 }
 
-/** A group's configuration file, with comments for the next who opens it. */
+/** Writes a group's configuration file, with comments for the operator. */
 export function writeConfiguration({ label, serial, pin, members, log, policy, remarks = [] }: WrittenGroup): string {
   const lines = [
-    '# A group of PKCS#11 tokens that are one: docs/configuration.md has all settings.',
+    '# A group of PKCS#11 tokens that acts as one token. docs/configuration.md lists all settings.',
     ...remarks.map((remark) => `# ${remark}`),
     `label: ${quoted(label)}`,
     ...(serial === undefined ? [] : [`serial: ${quoted(serial)}`]),
     '',
     ...(pin === undefined
       ? [
-          '# Where the user PIN comes from: env, file or command. It is never written here.',
+          '# Source of the user PIN: env, file or command. The PIN itself is never in this file.',
           '# pin: { file: /etc/pkcs11-ha/pin }',
         ]
-      : ['# Where the user PIN comes from. It is never written here.', `pin: ${quoted(pin)}`]),
+      : ['# Source of the user PIN. The PIN itself is never in this file.', `pin: ${quoted(pin)}`]),
     '',
-    '# The same PIN on all of them. The one listed first is right where two have different keys under one name.',
+    '# All members have the same PIN. If two members have different keys under one name, the first in this list is right.',
     'members:',
     ...members.flatMap(memberLines),
     '',
     ...(log === undefined
-      ? ['# What happens to the members, as lines of JSON.', '# log: { file: /var/log/pkcs11-ha.log }']
-      : ['# What happens to the members, as lines of JSON.', `log: ${quoted(log)}`]),
+      ? ['# Event log of the group, as JSON lines.', '# log: { file: /var/log/pkcs11-ha.log }']
+      : ['# Event log of the group, as JSON lines.', `log: ${quoted(log)}`]),
     ...(policy === undefined || Object.keys(policy).length === 0
       ? []
       : ['', 'policy:', ...Object.entries(policy).map(([name, value]) => `  ${name}: ${quoted(value)}`)]),

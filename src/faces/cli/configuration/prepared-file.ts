@@ -15,24 +15,24 @@ import {
 import { basename, dirname, join } from 'node:path';
 import { Failure } from '../failure.js';
 
-/** Text that is on the disk already, and takes its place in one step. */
+/** File that is written to the disk already, and is put in place in one step. */
 export interface PreparedFile {
-  /** Where it goes. */
+  /** Path of the file once it is in place. */
   readonly path: string;
-  /** Where it is until then. */
+  /** Path of the file until then. */
   readonly aside: string;
-  /** Puts it in place. */
+  /** Puts the file in place. */
   put(): void;
-  /** Takes it away where it was not put. */
+  /** Removes the file if it was not put in place. */
   drop(): void;
 }
 
 /**
- * Writes a file beside its place, so that a full disk is known before anything is done; it is there whole, or not. What
- * takes another file's place has its owner and its permissions; `mode` is that of a new one.
+ * Writes a file beside its place, so that a full disk shows before any other work and no file is ever half written. A
+ * file that replaces another gets its owner and permissions; a new file gets `mode`.
  */
 export function prepareFile(given: string, content: string | Uint8Array, mode: number): PreparedFile {
-  // A link stays a link.
+  // Resolves a symbolic link, so that the link stays.
   const path = existsSync(given) ? realpathSync(given) : given;
   const former = existsSync(path) ? statSync(path) : undefined;
   const aside = join(dirname(path), `.${basename(path)}.${randomBytes(4).toString('hex')}.tmp`);
@@ -62,9 +62,12 @@ export function prepareFile(given: string, content: string | Uint8Array, mode: n
     path,
     aside,
     put: () => {
-      // What has come there meanwhile is not overwritten.
+      // Refuses to overwrite a file that another process has created meanwhile.
       if (former === undefined && existsSync(path))
-        throw new Failure(`${path} has come into being meanwhile`, 'it was left as it is: choose another place');
+        throw new Failure(
+          `another process has created ${path} meanwhile`,
+          'that file was left unchanged; choose another path',
+        );
       renameSync(aside, path);
       isThere = false;
     },

@@ -3,7 +3,7 @@ import Table from 'cli-table3';
 
 export type Colour = 'green' | 'yellow' | 'red' | 'dim' | 'bold';
 
-/** Text that a token or a file gave, without what a terminal would obey. */
+/** Escapes control characters in text from a token or a file, so that the terminal does not obey them. */
 export function printable(text: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
   return text.replaceAll(/[\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/gu, (each) => {
@@ -11,8 +11,8 @@ export function printable(text: string): string {
   });
 }
 
-/** The same where colours are in it already. */
-function withoutOrders(cell: string): string {
+/** Escapes control characters, but keeps the colours that the tool has set. */
+function printableCell(cell: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
   const parts = cell.split(/(\u001b\[\d+m)/u);
   return parts.map((part, index) => (index % 2 === 1 ? part : printable(part))).join('');
@@ -24,7 +24,7 @@ const noLines = Object.fromEntries(
   ),
 );
 
-/** Where a command writes: tables and text for people, or one JSON value for programs. */
+/** Output of a command: tables and text for people, or one JSON value for programs. */
 export class Output {
   constructor(
     readonly isJson: boolean,
@@ -35,19 +35,19 @@ export class Output {
     return this.stream.isTTY === true;
   }
 
-  /** Colours are for terminals, and not for those that asked for none (NO_COLOR). */
+  /** Colours text on a terminal, unless NO_COLOR is set. */
   paint(colour: Colour, text: string): string {
     const wanted = this.isTerminal && process.env.NO_COLOR === undefined && process.env.TERM !== 'dumb';
     return wanted ? styleText(colour, text) : text;
   }
 
-  /** One value for programs, or what `show` writes for people. */
+  /** Writes a value as JSON for programs, or calls `show` to write text for people. */
   give(value: unknown, show: () => void): void {
     if (this.isJson) this.json(value);
     else show();
   }
 
-  /** A word on the error stream, where it is in nobody's way. */
+  /** Writes a warning to the error stream. */
   warn(text: string): void {
     process.stderr.write(`pkcs11-ha: ${printable(text)}\n`);
   }
@@ -60,14 +60,14 @@ export class Output {
     this.stream.write(`${text}\n`);
   }
 
-  /** Columns under their heads; what a terminal would obey, but for colours, is made visible. */
+  /** Writes a table with heads; escapes control characters except colours. */
   table(heads: readonly string[], rows: readonly (readonly string[])[]): void {
     const table = new Table({
       head: heads.map((head) => this.paint('bold', head.toUpperCase())),
       chars: { ...noLines, right: '', middle: '', mid: '', 'left-mid': '', 'mid-mid': '', 'right-mid': '' },
       style: { head: [], border: [], 'padding-left': 0, 'padding-right': 2 },
     });
-    for (const row of rows) table.push(row.map(withoutOrders));
+    for (const row of rows) table.push(row.map(printableCell));
     for (const text of table.toString().split('\n')) this.line(text.trimEnd());
   }
 }

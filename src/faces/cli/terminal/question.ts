@@ -7,37 +7,39 @@ export interface Choice<T> {
   readonly value: T;
 }
 
-/** Asks the operator for what the command line did not say; where nobody can answer, the option is named instead. */
+/**
+ * Asks the operator for values that the command line omits; without a terminal, throws and names the option instead.
+ */
 export class Questions {
-  constructor(
-    private readonly signal: AbortSignal,
-    /** Whatever would have to be confirmed is. */
-    private readonly isConfirmed: boolean,
-    private readonly mayAsk: boolean = process.stdin.isTTY === true && process.stdout.isTTY === true,
-  ) {}
+  /** True if there is a terminal to ask in. */
+  readonly canAsk: boolean = process.stdin.isTTY === true && process.stdout.isTTY === true;
+  readonly #signal: AbortSignal;
+  readonly #isConfirmed: boolean;
 
-  get canAsk(): boolean {
-    return this.mayAsk;
+  /** Takes the signal that ends a question, and whether everything is confirmed already (`--yes`). */
+  constructor(signal: AbortSignal, isConfirmed: boolean) {
+    this.#signal = signal;
+    this.#isConfirmed = isConfirmed;
   }
 
   async text(message: string, option: string, initialValue?: string): Promise<string> {
     this.#check(message, option);
-    const validate = (value: string | undefined): string | undefined => (value ? undefined : 'please say something');
-    const options = { message, validate, signal: this.signal };
+    const validate = (value: string | undefined): string | undefined => (value ? undefined : 'enter a value');
+    const options = { message, validate, signal: this.#signal };
     return answerOf(await text(initialValue === undefined ? options : { ...options, initialValue }));
   }
 
-  /** What is typed is not shown. */
+  /** Asks for a secret, which is not shown. */
   async secret(message: string, option: string): Promise<string> {
     this.#check(message, option);
-    return answerOf(await password({ message, mask: '•', signal: this.signal }));
+    return answerOf(await password({ message, mask: '•', signal: this.#signal }));
   }
 
-  /** The same, typed twice. */
+  /** Asks for a new secret twice; UsageError if the answers differ. */
   async newSecret(message: string, option: string): Promise<string> {
     const first = await this.secret(message, option);
     const second = await this.secret(`${message}, once more`, option);
-    if (first !== second) throw new UsageError('the two PINs are not the same', 'nothing was changed: try again');
+    if (first !== second) throw new UsageError('the two PINs differ', 'nothing was changed; run the command again');
     return first;
   }
 
@@ -46,20 +48,21 @@ export class Questions {
     const options = choices.map(({ label, hint, value }) =>
       hint === undefined ? { label, value } : { label, hint, value },
     );
-    return answerOf(await select<T>({ message, options: options as never, signal: this.signal })) as T;
+    return answerOf(await select<T>({ message, options: options as never, signal: this.#signal })) as T;
   }
 
-  /** Nothing that destroys happens without a yes. */
+  /** Asks for confirmation before something is destroyed; throws without a yes. */
   async confirm(message: string): Promise<void> {
-    if (this.isConfirmed) return;
-    this.#check(message, '--yes');
-    const isMeant = answerOf(await confirm({ message, initialValue: false, signal: this.signal }));
-    if (!isMeant) throw new Declined();
+    if (this.#isConfirmed) return;
+    if (!this.canAsk)
+      throw new UsageError(`refusing without confirmation: ${message}`, 'pass --yes, or run the command in a terminal');
+    const isYes = answerOf(await confirm({ message, initialValue: false, signal: this.#signal }));
+    if (!isYes) throw new Declined();
   }
 
   #check(message: string, option: string): void {
-    if (!this.mayAsk)
-      throw new UsageError(`this has to be said: ${message}`, `give ${option}, or run it in a terminal`);
+    if (!this.canAsk)
+      throw new UsageError(`not specified: ${message}`, `give ${option}, or run the command in a terminal`);
   }
 }
 

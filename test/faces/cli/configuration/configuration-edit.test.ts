@@ -30,43 +30,43 @@ policy: {hangAfter: 1s}
 const added = { name: 'new', module: '/x.so', token: { serial: '09' } };
 
 describe('a member in a list with dashes', () => {
-  test('comes behind the others', () => {
+  test('is added behind the others', () => {
     const at = yaml.indexOf('# the rest');
     const lines = '  - name: new\n    module: /x.so\n    token: { serial: "09" }\n';
     expect(withMember(yaml, added)).toBe(yaml.slice(0, at) + lines + yaml.slice(at));
   });
 
-  test('goes with its comments, and nothing else does', () => {
+  test('is removed with its own comments only', () => {
     const from = yaml.indexOf('  # in rack 5');
     const to = yaml.indexOf('  - name: hsm3');
     expect(withoutMember(yaml, 'hsm2')).toBe(yaml.slice(0, from) + yaml.slice(to));
   });
 
-  test('as the first one takes the comment that names it', () => {
+  test('that is first is removed with the comment that names it', () => {
     const from = yaml.indexOf('  # hsm1 is');
     const to = yaml.indexOf('\n  # in rack 5');
     expect(withoutMember(yaml, 'hsm1')).toBe(yaml.slice(0, from) + yaml.slice(to));
   });
 
-  test('as the first one leaves the comment that is about all', () => {
+  test('that is first is removed without the comment about all members', () => {
     const text = yaml.replace('# hsm1 is in rack 4', '# the first is right');
     expect(withoutMember(text, 'hsm1')).toContain('members: # both of them\n  # the first is right\n');
   });
 
-  test('gets a setting behind its others, or changed in its place', () => {
+  test('gets a new setting behind its others, and a changed one in its place', () => {
     const reserve = withSetting(yaml, 'hsm1', 'standby', true);
     const line = '    token: {serial: "0001",  label: x}\n';
     expect(reserve).toBe(yaml.replace(line, `${line}    standby: true\n`));
     expect(withSetting(reserve, 'hsm1', 'standby', false)).toBe(yaml.replace(line, `${line}    standby: false\n`));
   });
 
-  test('at the end of a file without a last newline', () => {
+  test('is added to a file without a last newline', () => {
     const text = 'label: x\nmembers:\n- name: a\n  module: b';
     expect(withMember(text, { name: 'c', module: 'd' })).toBe(`${text}\n- name: c\n  module: d`);
     expect(withSetting(text, 'a', 'standby', true)).toBe(`${text}\n  standby: true`);
   });
 
-  test('with the line ends of the file', () => {
+  test('is added with the line ends of the file', () => {
     const text = 'members:\r\n  - name: a\r\n    module: b\r\n';
     expect(withMember(text, { name: 'c', module: 'd' })).toBe(`${text}  - name: c\r\n    module: d\r\n`);
   });
@@ -82,7 +82,7 @@ describe('a member in a list in brackets', () => {
 ]
 `;
 
-  test('on one line', () => {
+  test('is added on one line', () => {
     expect(withMember(flow, { name: 'c' })).toBe(flow.replace('"b"}', '"b"}, {"name":"c"}'));
     expect(withoutMember(flow, 'a')).toBe('{"label": "x", "members": [{"name": "b"}]}');
     expect(withoutMember(flow, 'b')).toBe('{"label": "x", "members": [{"name": "a", "n": 1}]}');
@@ -90,7 +90,7 @@ describe('a member in a list in brackets', () => {
     expect(withSetting(flow, 'a', 'n', 2)).toBe(flow.replace('1', '2'));
   });
 
-  test('on a line each', () => {
+  test('is added on a line of its own', () => {
     expect(withMember(long, { name: 'd' })).toBe(long.replace('}   # last', '},   # last\n  {"name":"d"}'));
     expect(withoutMember(long, 'a')).toBe(long.replace('  {name: a},  # first\n', ''));
     expect(withoutMember(long, 'b')).toBe(long.replace('  {name: b},\n', ''));
@@ -106,21 +106,21 @@ test('a comma behind the last one of a list in brackets stays behind the last on
   expect(withoutMember('members: [{name: a}, {name: b},]', 'b')).toBe('members: [{name: a},]');
 });
 
-test('what another place depends on is refused', () => {
+test('a member that another place depends on is not removed', () => {
   const text = 'members:\n  - name: a\n    standby: &s false\n  - name: b\n    standby: *s\n';
-  expect(() => withSetting(text, 'a', 'standby', true)).toThrow('something else');
-  expect(() => withoutMember(text, 'a')).toThrow('something else');
+  expect(() => withSetting(text, 'a', 'standby', true)).toThrow('another part of the file');
+  expect(() => withoutMember(text, 'a')).toThrow('another part of the file');
   expect(withSetting(text, 'b', 'standby', true)).toBe(text.replace('*s', 'true'));
 });
 
-test('what has another form is refused', () => {
+test('a file of another form is refused', () => {
   const only = 'label: x\nmembers:\n  - name: a\n';
-  expect(() => withoutMember(only, 'a')).toThrow('a is its only member');
-  expect(() => withoutMember(yaml, 'nobody')).toThrow('it has no member nobody');
+  expect(() => withoutMember(only, 'a')).toThrow('a is the only member');
+  expect(() => withoutMember(yaml, 'nobody')).toThrow('the file has no member nobody');
   expect(() => withMember('all: &all [{name: a}]\nmembers: *all\n', added)).toThrow('no list of members of its own');
 });
 
-test('whatever the layout: the members are the ones that were meant, and all else is as before', () => {
+test('in random layouts the edit changes the members as asked, and nothing else', () => {
   const space = fc.constantFrom('', ' ', '  ');
   const comment = fc.constantFrom('', '', ' # a remark', ' # {, [, "');
   const blank = fc.constantFrom('', '', '\n', '# between\n', '  # inside\n', '      # deep\n');

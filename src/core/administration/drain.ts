@@ -9,40 +9,42 @@ import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import { removeFromList } from '../health/member-list.js';
 import type { GroupRecord } from '../records/record.js';
-import { learnLatest, publish } from '../wrapping/membership-record.js';
+import { publish } from '../wrapping/group-record-publication.js';
+import { learnLatest } from '../wrapping/group-record-reading.js';
 import { visit } from './add-member.js';
-import { checkSomebodyServes, recordOf, runClaimed } from './membership.js';
+import { ADMINISTRATION_POLL, checkNotAllDrained, checkNotLastActive, recordOf, runClaimed } from './membership.js';
 
-/** How often it is looked whether something has come about (ms). */
-const LOOK_AGAIN = 20;
-
-/** Takes a member out of service, or back into it, for all processes that use the group. */
+/** Takes a member out of service, or back into service, for all processes that use the group. */
 export function* setDrained(group: Group, name: string, drained: boolean, deadline: number): Task<void> {
   recordOf(group);
-  // Another process may have changed it just now.
+  // Reread the record first: another process may have changed it.
   yield* learnLatest(group, deadline);
   const record = recordOf(group);
   const serial =
     group.members.find((member) => member.name === name)?.serial ??
     record.members.find((note) => note.name === name)?.serial;
   if (serial === undefined || !record.members.some((note) => note.serial === serial))
-    refuse(CKR.argumentsBad, `no member of the group has the name ${name}`);
+    refuse(CKR.argumentsBad, `the group has no member ${name}`);
   const member = group.members.find((each) => each.serial === serial);
   if (!drained && member?.config.drained === true)
     refuse(CKR.actionProhibited, `${name} is configured as drained: change the configuration`);
   const before = record.drained ?? [];
   if (before.includes(serial) !== drained) {
-    if (drained && !group.members.some((other) => other !== member && other.isActive))
-      refuse(CKR.actionProhibited, `${name} is the last member that serves: ${group.describeMembers()}`);
+    if (drained) checkNotLastActive(group, member, name);
     const change = (now: GroupRecord): Partial<GroupRecord> => {
       const others = (now.drained ?? []).filter((each) => each !== serial);
       const wanted = drained ? [...others, serial] : others;
-      if (drained) checkSomebodyServes(name, now.members, wanted);
+      // Checked in the record that is written: two processes draining one member each could drain the whole group.
+      if (drained) checkNotAllDrained(name, now.members, wanted);
       return { drained: wanted };
     };
     yield* publishAnywhere(group, member, change, deadline);
   }
-  if (member === undefined) return;
+  if (member !== undefined) yield* awaitDrained(group, member, name, drained, deadline);
+}
+
+/** Waits until a member has ended its host, or serves again. */
+function* awaitDrained(group: Group, member: Member, name: string, drained: boolean, deadline: number): Task<void> {
   const isDone = (): boolean =>
     drained
       ? member.state.name === 'drained' && (member.connection?.end !== undefined || member.connection === undefined)
@@ -55,13 +57,13 @@ export function* setDrained(group: Group, name: string, drained: boolean, deadli
       const why = reasonOf(state) === '' ? '' : ` (${reasonOf(state)})`;
       refuse(CKR.deviceRemoved, `${name} is still ${state.name}${why}`);
     }
-    yield* race([group.changed], Math.min(deadline, group.port.now() + LOOK_AGAIN));
+    yield* race([group.changed], Math.min(deadline, group.port.now() + ADMINISTRATION_POLL));
   }
 }
 
 /**
- * Where nobody serves, or none does any more, the group's record can only be changed on the drained member itself: it
- * is visited for that, again and again for as long as a call may take.
+ * Publishes a change of the group's record. While no member serves, only the drained member itself can take the record:
+ * a visitor joins on its token for that, with repeated tries for as long as a call may take.
  */
 function* publishAnywhere(
   group: Group,
@@ -87,7 +89,7 @@ function* publishAnywhere(
         visits += 1;
         visitAt = port.now() + rejoinAfter(visits + 1, port.random());
       } else if (publishing === undefined && !wantsVisit()) {
-        publishing = port.start(publishSoon(group, change, deadline));
+        publishing = port.start(publishClaimed(group, change, deadline));
       } else {
         const signals = publishing === undefined ? [group.changed] : [publishing, group.changed];
         yield* race(signals, wantsVisit() ? Math.min(visitAt, visitUntil) : FOREVER);
@@ -95,13 +97,13 @@ function* publishAnywhere(
     }
   } finally {
     publishing?.cancel(undefined);
-    if (visitor !== undefined && visitor !== member) removeFromList(visitor, 'its visit is over');
+    if (visitor !== undefined && visitor !== member) removeFromList(visitor, 'the group record was written');
   }
   yield* awaitResult(publishing);
 }
 
-/** As soon as its turn has come; then it takes no longer than calls do. */
-function* publishSoon(
+/** Publishes a change once this process has the claim; from then on within twice the deadline of a call. */
+function* publishClaimed(
   group: Group,
   change: (record: GroupRecord) => Partial<GroupRecord>,
   deadline: number,
@@ -112,48 +114,19 @@ function* publishSoon(
   );
 }
 
-/** One that was drained just now has a host for a moment, which takes nothing new. */
+/** Visits a drained member; first waits until the host of a member that was just drained has ended. */
 function* visitDrained(group: Group, member: Member, deadline: number): Task<Member | undefined> {
   while (isReachable(member) && group.port.now() < deadline)
-    yield* race([group.changed], group.port.now() + LOOK_AGAIN);
+    yield* race([group.changed], group.port.now() + ADMINISTRATION_POLL);
   return yield* visit(group, member, deadline);
 }
 
-/** The same where nobody serves: waits until what members there are have said what the group is. */
+/** Takes a member back into service when no other member serves; first waits until a member has told the record. */
 export function* undrainAlone(group: Group, name: string, deadline: number): Task<void> {
   const isComing = (): boolean =>
     group.members.some(({ state }) => state.name === 'joining' || state.name === 'recovering');
   yield* waitUntil(group.port, [group.changed], () => !isComing(), deadline);
   if (group.ledger.record === undefined)
-    refuse(CKR.deviceRemoved, `no member has said what the group is: ${group.describeMembers()}`);
+    refuse(CKR.deviceRemoved, `no member could be asked for the group record: ${group.describeMembers()}`);
   yield* setDrained(group, name, false, deadline);
-}
-
-/** Has a member serve, or wait in reserve, in this process. */
-export function assignRole(group: Group, name: string, duty: 'active' | 'standby'): void {
-  const member = group.members.find((each) => each.name === name);
-  if (member === undefined) refuse(CKR.argumentsBad, `no member has the name ${name}`);
-  if (duty === 'standby' && !group.members.some((other) => other !== member && other.isActive))
-    refuse(CKR.actionProhibited, `${name} is the last member that serves: ${group.describeMembers()}`);
-  member.role.assign(duty);
-  member.ordersChanged.fire();
-  member.suspicion.fire();
-}
-
-/** Has a member that is away try to come back now, and waits until it has or cannot. */
-export function* recoverMember(group: Group, name: string, deadline: number): Task<void> {
-  const member = group.members.find((each) => each.name === name);
-  if (member === undefined) refuse(CKR.argumentsBad, `no member has the name ${name}`);
-  if (group.orderFor(member) !== undefined) refuse(CKR.actionProhibited, `${name}: ${group.orderFor(member)}`);
-  if (member.isServing && member.state.name !== 'stale') return;
-  member.recovery.retryNow();
-  const before = member.moves;
-  member.ordersChanged.fire();
-  for (;;) {
-    if (member.isServing) return;
-    if (member.state.name === 'down' && member.moves > before)
-      refuse(CKR.deviceRemoved, `${name} does not come back: ${reasonOf(member.state)}`);
-    if (group.port.now() >= deadline) refuse(CKR.deviceRemoved, `${name} is still ${member.state.name}`);
-    yield* race([group.changed], deadline);
-  }
 }

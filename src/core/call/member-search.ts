@@ -1,0 +1,181 @@
+import type { Attribute } from '../../spec/attribute.js';
+import { sameBytes } from '../base/bytes.js';
+import type { Task } from '../base/task.js';
+import { race } from '../base/waiting.js';
+import type { Connection } from '../group/connection.js';
+import type { Group } from '../group/group.js';
+import { type Failure, failureOf, isFailure, PendingWork } from '../group/job-outcome.js';
+import type { Member } from '../group/member.js';
+import { learnMissedChanges, learnSomeRecords } from '../group/record-learning.js';
+import { noCodes, type Operation } from '../jobs/operation.js';
+import { renewLogin } from '../joining/login-renewal.js';
+import type { FoundReplica } from '../objects/found-object.js';
+import { isReserved } from '../objects/identity.js';
+import { hex } from '../objects/note.js';
+import type { VirtualObject } from '../objects/object.js';
+import { findRecords, foundIn, type RecordsFound, recordsIn } from '../records/ledger.js';
+import { completeInventory, findJob, readInventory } from '../replicas/inventory.js';
+import { Attempt } from './attempt.js';
+import type { AttemptEnd } from './attempt-end.js';
+import { ObjectMapping } from './object-mapping.js';
+
+/** Maximum number of objects of an inventory: no limit. */
+const MOST_OBJECTS = 0x7fff_ffff;
+/** Maximum number of times that aliases are read while names change. */
+const MOST_READINGS = 3;
+
+/** Find on one member: an attempt, then the mapping of found objects to virtual objects. */
+export class MemberSearch extends PendingWork {
+  attempt: Attempt;
+  mapping: ObjectMapping;
+  /** Records of the member, if the search read them. */
+  records: RecordsFound | undefined;
+  /** Result; undefined until the search has succeeded. */
+  objects: readonly VirtualObject[] | undefined;
+  end: AttemptEnd | undefined;
+
+  constructor(
+    readonly group: Group,
+    readonly member: Member,
+    readonly connection: Connection,
+  ) {
+    super();
+    this.attempt = new Attempt(member, connection, group);
+    this.mapping = new ObjectMapping(group, member, connection, this);
+  }
+
+  *run(template: readonly Attribute[], deadline: number): Task<void> {
+    try {
+      yield* this.#search(template, deadline);
+      if (!this.#hasLostSession) return;
+      // If the login was lost between the find and the mapping, the search starts over on a new session, once.
+      const renewal = renewLogin(this.group, this.member, this.connection);
+      yield* this.follow(renewal);
+      if (renewal.failure !== undefined) return;
+      this.attempt = new Attempt(this.member, this.connection, this.group);
+      this.mapping = new ObjectMapping(this.group, this.member, this.connection, this);
+      yield* this.#search(template, deadline);
+    } finally {
+      this.attempt.cancel();
+      this.complete();
+    }
+  }
+
+  get #hasLostSession(): boolean {
+    return this.attempt.end?.kind === 'ok' && this.end?.kind === 'code' && this.end.verdict === 'session';
+  }
+
+  *#search(template: readonly Attribute[], deadline: number): Task<void> {
+    const { attempt, group, connection } = this;
+    this.epoch = connection.epoch;
+    attempt.start(findOperation(template, group.readsRecords), deadline);
+    while (!attempt.completed) {
+      yield* race([attempt], deadline);
+      if (attempt.late) this.markLate();
+      if (group.port.now() >= deadline) return;
+    }
+    this.end = attempt.end;
+    if (attempt.end?.kind !== 'ok') return;
+    // The attempt may have renewed the login.
+    this.epoch = attempt.executedIn;
+    if (attempt.end.reply.results.length > 1) {
+      this.records = recordsIn(foundIn(attempt.end.reply, 1));
+      learnMissedChanges(group, this.member, this.records);
+      const seen = this.records.group?.record.revision ?? -1;
+      if (seen > this.member.recovery.revision) this.member.recovery.noteRevision(seen);
+      for (const { record } of this.records.aliases) group.objects.learnAliases(group.ledger.addAlias(record));
+    }
+    const inventory = yield* completeInventory(connection, attempt.end.reply, deadline, this);
+    const objects =
+      inventory.kind === 'objects' ? yield* this.#toVirtual(template, inventory.objects, deadline) : inventory;
+    if (isFailure(objects)) this.end = attempt.judged(objects);
+    else this.objects = objects;
+  }
+
+  /**
+   * Maps found objects to virtual objects. If aliases tell the handles, aliases and names must be of the same time. A
+   * rename writes the new alias first and removes the old alias last: if the names before and after reading the aliases
+   * are equal, the aliases belong to these names.
+   */
+  *#toVirtual(
+    template: readonly Attribute[],
+    found: readonly FoundReplica[],
+    deadline: number,
+  ): Task<readonly VirtualObject[] | Failure> {
+    const { group, mapping } = this;
+    mapping.records = this.records;
+    let objects = found;
+    for (let tries = 1; tries <= MOST_READINGS && needsAliases(group, objects); tries += 1) {
+      const failure = mapping.records === undefined || tries > 1 ? yield* this.#readAliases(deadline) : undefined;
+      if (failure !== undefined) return failure;
+      if (mapping.records?.aliases.length === 0) break;
+      const again = yield* readInventory(this.connection, template, MOST_OBJECTS, deadline, this);
+      if (again.kind !== 'objects') return again;
+      const before = objects;
+      objects = again.objects;
+      if (areNamedAlike(before, objects)) break;
+    }
+    return yield* mapping.toVirtual(objects);
+  }
+
+  *#readAliases(deadline: number): Task<Failure | undefined> {
+    const outcome = yield* this.connection.run({ steps: [findRecords] }, 'find', deadline, this);
+    const failure = failureOf(outcome);
+    if (failure !== undefined || outcome.kind !== 'reply') return failure ?? { kind: 'withdrawn' };
+    this.mapping.records = recordsIn(foundIn(outcome.reply, 0));
+    learnSomeRecords(this.group, [this.mapping.records]);
+    return undefined;
+  }
+}
+
+/**
+ * Returns true if only aliases, which this process may not have read yet, tell the handles of found objects: twins,
+ * copies, and objects that are new to this process, since another process may have renamed them.
+ */
+function needsAliases(group: Group, found: readonly FoundReplica[]): boolean {
+  if (group.ledger.record === undefined) return false;
+  const isNew = ({ identity, description }: FoundReplica): boolean =>
+    description.token && !isReserved(description.label) && group.objects.withIdentity(identity).length === 0;
+  if (found.some(isNew)) return true;
+  const counts = new Map<string, { readonly identity: Uint8Array; count: number }>();
+  for (const { identity, description } of found) {
+    if (!description.token || isReserved(description.label)) continue;
+    const key = Buffer.from(identity).toString('latin1');
+    const counted = counts.get(key) ?? { identity, count: 0 };
+    counted.count += 1;
+    counts.set(key, counted);
+  }
+  return [...counts.values()].some(({ identity, count }) => {
+    const known = group.objects.aliasesOf(identity).length;
+    return count !== known && (count > 1 || group.objects.isTwinned(identity));
+  });
+}
+
+/** Returns true if two inventories have the same handles with the same identities. */
+function areNamedAlike(before: readonly FoundReplica[], after: readonly FoundReplica[]): boolean {
+  const identities = new Map(before.map(({ handle, identity }) => [hex(handle), identity]));
+  return (
+    before.length === after.length &&
+    after.every(({ handle, identity }) => {
+      const known = identities.get(hex(handle));
+      return known !== undefined && sameBytes(known, identity);
+    })
+  );
+}
+
+/** Makes the operation that finds objects on a member; `readsRecords` adds the group's records. */
+function findOperation(template: readonly Attribute[], readsRecords: boolean): Operation<undefined> {
+  return {
+    function: 'C_FindObjects',
+    objects: [],
+    mechanism: undefined,
+    aspect: 'pure',
+    kind: 'find',
+    results: noCodes,
+    job: () => {
+      const job = findJob(template, MOST_OBJECTS);
+      return readsRecords ? { steps: [...job.steps, findRecords] } : job;
+    },
+    read: () => undefined,
+  };
+}

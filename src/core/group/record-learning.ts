@@ -1,0 +1,57 @@
+import type { RecordsFound } from '../records/ledger.js';
+import type { ChangeRecord } from '../records/record.js';
+import type { Group } from './group.js';
+import type { Member } from './member.js';
+
+/** Takes the groupwide records of members. If they are those of all active members, they replace the known aliases. */
+export function learnRecords(group: Group, records: readonly RecordsFound[]): void {
+  // Removed aliases show only if the records of all members are known.
+  const isWhole = records.length >= group.members.filter(({ isActive }) => isActive).length;
+  if (isWhole) group.objects.learnAliases(group.ledger.learn(records));
+  learnSomeRecords(group, records);
+  if (isWhole) group.ledger.aliasesReadAt = group.port.now();
+}
+
+/** Takes the groupwide records of some members: adds to what is known, and notices members that missed a change. */
+export function learnSomeRecords(group: Group, records: readonly RecordsFound[]): void {
+  learnAllButChanges(group, records);
+  for (const { changes } of records) for (const { record } of changes) noticeMissedChange(group, record);
+}
+
+/** Takes the aliases, done records, PIN notes and group records of some members. */
+export function learnAllButChanges(group: Group, records: readonly RecordsFound[]): void {
+  group.objects.learnAliases(group.ledger.learnMore(records));
+  for (const { group: found, pins, done } of records) {
+    for (const { record } of done) group.missed.learnDone(record);
+    group.pins.notice(pins);
+    if (found !== undefined && found.record.id === group.ledger.record?.id) group.adopt(found.record);
+  }
+}
+
+/** Takes a member's journal entries and done records: the changes that other members have missed. */
+export function learnMissedChanges(group: Group, { serial }: Member, { changes, done }: RecordsFound): void {
+  if (changes.length > 0 || done.length > 0) group.hasTraces = true;
+  for (const { record } of done) group.missed.learnDone(record);
+  if (serial === undefined) return;
+  for (const { record } of changes) if (record.kind === 'journal') group.missed.note(record, [serial]);
+}
+
+/**
+ * Has serving members that missed a change recover. Another process wrote the journal entry; calls of this process mark
+ * the members themselves. A member that failed to make the change `tries` times is left as it is.
+ */
+export function noticeMissedChange(group: Group, record: ChangeRecord, tries = 1): void {
+  if (record.kind !== 'journal' || group.changes.has(record.operation)) return;
+  for (const member of group.members) {
+    const { serial, connection } = member;
+    if (
+      serial === undefined ||
+      !group.missing(record).includes(serial) ||
+      (member.recovery.failedChanges.get(record.operation) ?? 0) >= tries
+    )
+      continue;
+    if (!member.isServing || connection === undefined) continue;
+    member.recovery.require();
+    member.suspect(connection, 'the member missed a change');
+  }
+}

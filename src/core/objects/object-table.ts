@@ -1,0 +1,214 @@
+import { sameBytes } from '../base/bytes.js';
+import { type Description, keyOf } from './identity.js';
+import { type Alias, areOfOneKey, fingerprintOf, type Proofs, VirtualObject } from './object.js';
+
+/** Hash function, whose results have at least 6 bytes. */
+type Hash = (bytes: Uint8Array) => Uint8Array;
+
+/** Returns the name of a twin, which tells it from others of its identity. */
+function twinName(identity: Uint8Array, proofs: Proofs, use: string | undefined, ordinal: number): Uint8Array {
+  return Buffer.concat([identity, fingerprintOf(proofs), Buffer.from(use ?? ''), Uint8Array.of(ordinal)]);
+}
+
+/** Largest virtual handle. Handles of session objects count down from here. */
+const LAST_HANDLE = 2 ** 48 - 1;
+/** Number of handles reserved for session objects; token objects have hashes below them. */
+const MOST_SESSION_OBJECTS = 2 ** 31;
+
+/** Table of all virtual objects that this process has met, by handle, name and identity. */
+export class ObjectTable {
+  readonly #byHandle = new Map<number, VirtualObject>();
+  readonly #byName = new Map<string, VirtualObject>();
+  readonly #names = new Map<VirtualObject, string>();
+  readonly #byIdentity = new Map<string, Set<VirtualObject>>();
+  readonly #aliases = new Map<string, readonly Alias[]>();
+  readonly #reserved = new Set<number>();
+  readonly #hash: Hash;
+  #sessionObjects = 0;
+
+  constructor(hash: Hash) {
+    this.#hash = hash;
+  }
+
+  get(handle: number): VirtualObject | undefined {
+    return this.#byHandle.get(handle);
+  }
+
+  values(): IterableIterator<VirtualObject> {
+    return this.#byHandle.values();
+  }
+
+  /** Replaces the aliases by those given, which are keyed by the digest of an identity in hexadecimal. */
+  learnAliases(aliases: ReadonlyMap<string, readonly Alias[]>): void {
+    this.#aliases.clear();
+    this.#reserved.clear();
+    for (const [digest, ofIdentity] of aliases) {
+      this.#aliases.set(digest, ofIdentity);
+      for (const { handle } of ofIdentity) {
+        this.#reserved.add(handle);
+        const object = this.#byHandle.get(handle);
+        if (object !== undefined) object.isAliased = true;
+      }
+    }
+  }
+
+  aliasesOf(identity: Uint8Array): readonly Alias[] {
+    return this.#aliases.size === 0 ? [] : this.aliasesByDigest(Buffer.from(this.#hash(identity)).toString('hex'));
+  }
+
+  aliasesByDigest(digest: string): readonly Alias[] {
+    return this.#aliases.get(digest) ?? [];
+  }
+
+  /** Returns the objects of an identity that this process knows. */
+  withIdentity(identity: Uint8Array): readonly VirtualObject[] {
+    return [...(this.#byIdentity.get(keyOf(identity)) ?? [])];
+  }
+
+  /** Returns true if the object's handle is the hash of its identity. */
+  isOwnHandle({ handle, identity }: VirtualObject): boolean {
+    return Buffer.from(this.#hash(identity)).readUIntBE(0, 6) === handle;
+  }
+
+  /** Returns the object of another identity that has the handle of this identity, which was once its own. */
+  formerOf(identity: Uint8Array): VirtualObject | undefined {
+    const known = this.#byHandle.get(Buffer.from(this.#hash(identity)).readUIntBE(0, 6));
+    return known === undefined || sameBytes(known.identity, identity) ? undefined : known;
+  }
+
+  /** Returns true if several handles share an identity, so that only fingerprints tell the objects apart. */
+  isTwinned(identity: Uint8Array): boolean {
+    const named = [...this.aliasesOf(identity), ...(this.#byIdentity.get(keyOf(identity)) ?? [])];
+    return new Set(named.map(({ handle }) => handle)).size > 1;
+  }
+
+  /** Returns the object of an identity that is unique; makes it if it is new. */
+  intern(identity: Uint8Array, description: Description): VirtualObject {
+    const [alias] = this.aliasesOf(identity);
+    const [known] = this.#byIdentity.get(keyOf(identity)) ?? [];
+    return known ?? this.#intern(identity, identity, description, alias?.handle);
+  }
+
+  /** Returns a twin, one of several objects of an identity, by its proofs and ordinal; makes it if it is new. */
+  internTwin(
+    identity: Uint8Array,
+    proofs: Proofs,
+    ordinal: number,
+    description: Description,
+    use?: string,
+    /** Aliases on the member where the twin was found, if they are known. */
+    own?: readonly Alias[],
+  ): VirtualObject {
+    // Usage flags tell copies of a key apart. A twin without a copy has no `use`, since its flags may change.
+    const handlesIn = (aliases: readonly Alias[]): number[] =>
+      aliases
+        .filter((alias) => areOfOneKey(alias.proofs, proofs) && (use === undefined || alias.use === use))
+        .map((alias) => alias.handle)
+        // Sorted, since ordinals must be the same in every process.
+        .sort((a, b) => a - b);
+    const all = handlesIn(this.aliasesOf(identity));
+    const here = own === undefined ? all : handlesIn(own);
+    // The member's own aliases come first; a member that was away may lack some.
+    const handle = [...here, ...all.filter((each) => !here.includes(each))][ordinal];
+    const known =
+      (handle === undefined ? undefined : this.#byHandle.get(handle)) ??
+      this.#copiesOf(identity, proofs, use).find((object) => object.ordinal === ordinal);
+    const object = known ?? this.#intern(twinName(identity, proofs, use, ordinal), identity, description, handle);
+    if (!sameBytes(object.identity, identity)) this.rename(object, identity, description);
+    object.ordinal = ordinal;
+    object.use ??= use;
+    return object;
+  }
+
+  /** Adds a twin that a call is about to make. The nonce keeps its handle apart from those of other processes. */
+  addTwin(identity: Uint8Array, description: Description, nonce: Uint8Array, use?: string): VirtualObject {
+    const object = this.#intern(Buffer.concat([identity, nonce]), identity, description, undefined);
+    object.ordinal = this.withIdentity(identity).length - 1;
+    object.use = use;
+    return object;
+  }
+
+  #copiesOf(identity: Uint8Array, proofs: Proofs, use: string | undefined): readonly VirtualObject[] {
+    return this.withIdentity(identity).filter(
+      (object) =>
+        object.referenced &&
+        areOfOneKey(object.reference, proofs) &&
+        (use === undefined || object.use === undefined || object.use === use),
+    );
+  }
+
+  /** Adds a session object; its handle is valid in this process only. */
+  addSessionObject(identity: Uint8Array, description: Description): VirtualObject {
+    let handle: number;
+    do {
+      this.#sessionObjects += 1;
+      handle = LAST_HANDLE - (this.#sessionObjects % MOST_SESSION_OBJECTS);
+    } while (this.#byHandle.has(handle));
+    const object = new VirtualObject(handle, identity, description);
+    this.#byHandle.set(handle, object);
+    return object;
+  }
+
+  /** Gives an object another identity; its handle stays. */
+  rename(object: VirtualObject, identity: Uint8Array, description: Description): void {
+    this.#unname(object);
+    object.identity = identity;
+    object.description = description;
+    if (object.session !== undefined) return;
+    // A rename writes another key record.
+    object.record = undefined;
+    const isTaken = this.#byName.has(keyOf(identity));
+    this.#name(isTaken ? Buffer.concat([identity, fingerprintOf(object.reference)]) : identity, object);
+  }
+
+  /** Removes an object that no member has any more, and marks it as destroyed. */
+  remove(object: VirtualObject): void {
+    object.isDestroyed = true;
+    this.#unname(object);
+    if (this.#byHandle.get(object.handle) === object) this.#byHandle.delete(object.handle);
+  }
+
+  #name(name: Uint8Array, object: VirtualObject): void {
+    this.#byName.set(keyOf(name), object);
+    this.#names.set(object, keyOf(name));
+    const key = keyOf(object.identity);
+    const same = this.#byIdentity.get(key);
+    if (same === undefined) this.#byIdentity.set(key, new Set([object]));
+    else same.add(object);
+  }
+
+  #unname(object: VirtualObject): void {
+    const name = this.#names.get(object);
+    if (name !== undefined && this.#byName.get(name) === object) this.#byName.delete(name);
+    this.#names.delete(object);
+    const key = keyOf(object.identity);
+    const same = this.#byIdentity.get(key);
+    same?.delete(object);
+    if (same?.size === 0) this.#byIdentity.delete(key);
+  }
+
+  #intern(name: Uint8Array, identity: Uint8Array, description: Description, handle: number | undefined): VirtualObject {
+    const known = (handle === undefined ? undefined : this.#byHandle.get(handle)) ?? this.#byName.get(keyOf(name));
+    if (known !== undefined) {
+      // Another process has renamed the object.
+      if (!sameBytes(known.identity, identity)) this.rename(known, identity, description);
+      return known;
+    }
+    const object = new VirtualObject(handle ?? this.#freeHandle(name), identity, description);
+    object.isAliased = handle !== undefined;
+    this.#byHandle.set(object.handle, object);
+    this.#name(name, object);
+    return object;
+  }
+
+  // Returns the first 48 bits of the name's hash; hashes again while that handle is taken.
+  #freeHandle(name: Uint8Array): number {
+    let digest = this.#hash(name);
+    for (;;) {
+      const handle = Buffer.from(digest).readUIntBE(0, 6);
+      const isSessionObject = handle > LAST_HANDLE - MOST_SESSION_OBJECTS;
+      if (handle !== 0 && !isSessionObject && !this.#byHandle.has(handle) && !this.#reserved.has(handle)) return handle;
+      digest = this.#hash(digest);
+    }
+  }
+}

@@ -1,0 +1,130 @@
+import { step } from '../../spec/job.js';
+import type { Task } from '../base/task.js';
+import { readingRecords, runOnMember } from '../call/member-job-run.js';
+import type { Connection } from '../group/connection.js';
+import type { Group } from '../group/group.js';
+import { isFailure, PendingWork } from '../group/job-outcome.js';
+import type { Member } from '../group/member.js';
+import { JobBuilder } from '../jobs/job-builder.js';
+import type { MemberJob } from '../jobs/member-job.js';
+import type { FoundReplica } from '../objects/found-object.js';
+import { isProvenByIdentity } from '../objects/identity.js';
+import { hex, proofsIn } from '../objects/note.js';
+import { areOfOneKey, type VirtualObject } from '../objects/object.js';
+import { foundIn, recordsIn } from '../records/ledger.js';
+import type { ChangeRecord } from '../records/record.js';
+import { pickCopy, readUses } from '../replicas/copies.js';
+import { compare } from '../replicas/fingerprint.js';
+import { candidatesOn } from '../replicas/inventory.js';
+import { readKeyRecord } from '../replicas/key-record.js';
+import { addRecordRemoval } from '../replication/destruction.js';
+
+/** Removal of objects from members, for a change that destroys them or undoes their creation. */
+export class Removal {
+  readonly group: Group;
+  readonly #limit: () => number;
+
+  /** `limit` returns the deadline of a step that begins now. */
+  constructor(group: Group, limit: () => number) {
+    this.group = group;
+    this.#limit = limit;
+  }
+
+  /**
+   * Removes an object from a member; returns true if the object is gone. A replica goes only if it is proven to be the
+   * object. If a creation is undone, an object that a later call made stays. If the member had objects of equal
+   * identity before, only a surplus goes: better a copy too many than a lost key.
+   */
+  *remove(object: VirtualObject, record: ChangeRecord, member: Member): Task<boolean> {
+    const { group } = this;
+    const { connection } = member;
+    if (connection === undefined) return false;
+    const work = new PendingWork();
+    work.epoch = connection.epoch;
+    const candidates = yield* candidatesOn(connection, object, work);
+    if (candidates.kind !== 'candidates') return false;
+    const matches = yield* this.#matching(object, record, connection, candidates.list, work);
+    if (matches === undefined) return false;
+    const builder = new JobBuilder();
+    const isUncertain = record.undoes === true && !record.alone;
+    const going = isUncertain ? yield* this.#surplus(record, object, member, candidates.list.length, matches) : matches;
+    if (going === undefined) return false;
+    const mayGo = isUncertain
+      ? going.length > 0
+      : record.undoes !== true || (yield* isRecordedBy(record, object, member));
+    const match = yield* pickCopy(connection, object, going, work);
+    if (match !== undefined && 'kind' in match) return false;
+    if (match !== undefined && mayGo) builder.add(step('C_DestroyObject', match.handle));
+    if (mayGo) addRecordRemoval(group, object, builder);
+    if (builder.steps.length === 0) return true;
+    const login = { connection, epoch: work.epoch };
+    const memberJob: MemberJob = {
+      function: 'C_DestroyObject',
+      objects: [],
+      login,
+      job: () => ({ steps: builder.steps }),
+    };
+    const end = yield* runOnMember(group, member, memberJob, this.#limit());
+    if (end.kind === 'done' && match !== undefined) connection.survey?.found.remove(object.identity, match.handle);
+    return end.kind === 'done';
+  }
+
+  /** Returns the candidates that are replicas of the object; undefined if one of them could not be compared. */
+  *#matching(
+    object: VirtualObject,
+    record: ChangeRecord,
+    connection: Connection,
+    candidates: readonly FoundReplica[],
+    work: PendingWork,
+  ): Task<readonly FoundReplica[] | undefined> {
+    const matches: FoundReplica[] = [];
+    for (const candidate of candidates) {
+      const comparison = isProvenByIdentity(object.description)
+        ? 'same'
+        : yield* compare(this.group, connection, object, candidate, work);
+      // A candidate that could not be asked may be the object.
+      if (typeof comparison !== 'string') return undefined;
+      const isOnlyOne = comparison === 'unknown' && candidates.length === 1 && record.undoes !== true;
+      if (comparison === 'same' || isOnlyOne) matches.push(candidate);
+    }
+    return matches;
+  }
+
+  /**
+   * Returns the matches if the member has more of them than before the call and more than aliases name: objects that
+   * later calls made have an alias. Copies of one key with equal usage flags are interchangeable, so any may go.
+   * Returns none if there is no surplus, undefined if the member could not be asked.
+   */
+  *#surplus(
+    { before }: ChangeRecord,
+    object: VirtualObject,
+    member: Member,
+    count: number,
+    matches: readonly FoundReplica[],
+  ): Task<readonly FoundReplica[] | undefined> {
+    const { connection } = member;
+    if (connection === undefined) return undefined;
+    if (before === undefined || count <= before) return [];
+    const uses = yield* readUses(connection, matches, new PendingWork());
+    if (isFailure(uses)) return undefined;
+    const alike = matches.filter((_match, index) => object.use === undefined || uses[index] === object.use);
+    const end = yield* runOnMember(this.group, member, readingRecords, this.#limit());
+    if (end.kind !== 'done') return undefined;
+    const digest = hex(this.group.port.sha256(object.identity));
+    const named = recordsIn(foundIn(end.reply, 0)).aliases.filter(
+      ({ record }) =>
+        record.identity === digest &&
+        record.handle !== object.handle &&
+        (object.use === undefined || record.use === object.use) &&
+        areOfOneKey(proofsIn(record.proofs), object.reference),
+    );
+    return alike.length > new Set(named.map(({ record }) => record.handle)).size ? alike : [];
+  }
+}
+
+/** Returns true if the object's key record on a member is of that call, or if the member has no key record. */
+function* isRecordedBy({ operation }: ChangeRecord, object: VirtualObject, { connection }: Member): Task<boolean> {
+  if (connection === undefined) return false;
+  const read = yield* readKeyRecord(connection, object.handle);
+  return read.kind === 'record' && (read.record === undefined || read.record.operation === operation);
+}
