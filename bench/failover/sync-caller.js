@@ -22,7 +22,7 @@ export async function openSyncCaller(bed, policy, operation) {
   const token = Object.assign(new EventEmitter(), { status: () => statusOf(group) });
   open.onEvent((event) => token.emit(event.type, event));
   // A caller that waits for each reply stays with one member for a while; that member has to fail.
-  const victim = () => group.warm.name;
+  const victim = () => group.lastAsked.name;
   return {
     token,
     victim,

@@ -8,7 +8,7 @@ import pkcs11js from 'pkcs11js';
 const CKF = pkcs11js.CKF_SERIAL_SESSION | pkcs11js.CKF_RW_SESSION;
 
 /** Time after which a token that cannot be read is given up (ms). */
-const PATIENCE = 10_000;
+const PATIENCE = 5_000;
 
 /** Pause before a token is read again (ms). */
 const PAUSE = 5;

@@ -136,8 +136,8 @@ class Call<T> implements CallState {
       now: port.now(),
       balance: policy.balance,
       random: () => port.random(),
-      turn: rotation,
-      warm: isWaitedFor && askedInARow < MOST_IN_A_ROW ? lastAsked : undefined,
+      rotation,
+      lastAsked: isWaitedFor && askedInARow < MOST_IN_A_ROW ? lastAsked : undefined,
     };
     return route(candidatesOf(this), request, (member) => this.isExcluded(member));
   }

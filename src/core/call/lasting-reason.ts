@@ -3,7 +3,7 @@ import { verdictOf } from './attempt-end.js';
 import { abilityFor, type CallState, candidatesOf } from './call-state.js';
 
 /** Reason for which a member cannot do a call, whatever happens next. */
-export type LastingReason = 'mechanism' | 'absent' | 'misaligned' | 'object';
+type LastingReason = 'mechanism' | 'absent' | 'misaligned' | 'object';
 
 /** Returns the reason for which a member cannot do a call; undefined if the member still may. */
 export function lastingReason(call: CallState, member: Member): LastingReason | undefined {

@@ -50,7 +50,7 @@ function memberOperation(
     aspect: 'replicated',
     kind: `${name}:${mechanism ?? ''}`,
     results: noCodes,
-    job: (handles, place) => ({ ...job(handles, place), ...flags }),
+    job: (handles, location) => ({ ...job(handles, location), ...flags }),
     read: () => undefined,
   };
 }

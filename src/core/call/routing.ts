@@ -30,9 +30,9 @@ interface RouteRequest {
   /** Random number, 0 ≤ x < 1. */
   readonly random: () => number;
   /** Number that goes up with each attempt, for round robin. */
-  readonly turn: number;
+  readonly rotation: number;
   /** Member that was asked last, if the caller waits for each call; undefined otherwise. */
-  readonly warm: unknown;
+  readonly lastAsked: unknown;
 }
 
 /**
@@ -66,11 +66,12 @@ function chooseAmong<C extends Candidate>(candidates: readonly C[], request: Rou
     case 'primary':
       return first;
     case 'roundRobin':
-      return candidates[request.turn % candidates.length];
+      return candidates[request.rotation % candidates.length];
     case 'leastOutstanding': {
       // A caller that waits for each answer gains from a host that is still awake, not from several members.
-      const warm = candidates.find((candidate) => candidate === request.warm);
-      if (warm?.connection?.load === 0 && candidates.every(({ cost }) => warm.cost <= cost * AS_GOOD)) return warm;
+      const lastAsked = candidates.find((candidate) => candidate === request.lastAsked);
+      if (lastAsked?.connection?.load === 0 && candidates.every(({ cost }) => lastAsked.cost <= cost * AS_GOOD))
+        return lastAsked;
       // Two members are picked at random, and the cheaper is taken: callers do not all rush to the member that was idle
       // a moment ago. The order of the two is random, so that members of equal cost share the work.
       const one = Math.floor(request.random() * candidates.length);

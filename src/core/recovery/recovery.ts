@@ -170,7 +170,7 @@ function* reconcileUntilDone(group: Group, member: Member, isClaimed: boolean): 
 function judgeStaleness(group: Group, member: Member, heard: ReadonlySet<string>): RecoveryResult {
   const count = member.serial === undefined ? 0 : group.missed.unreachableCount(member.serial, heard);
   const reason =
-    count === 0 ? undefined : `the member missed ${count} changes, and the members that know them are away`;
+    count === 0 ? undefined : `the member has missed ${count} changes, and the members that know them are away`;
   member.recovery.noteStale(reason);
   return reason !== undefined && group.policy.stale === 'refuse' ? failedBecause(reason) : { kind: 'recovered' };
 }

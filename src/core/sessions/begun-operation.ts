@@ -76,7 +76,8 @@ export class BegunOperation {
   /** Adds data; returns the output of a cipher, and no bytes for other kinds. */
   *update(data: Uint8Array, room: Room, deadline: number): Task<Buffer> {
     const { update } = functionsOf[this.kind];
-    if (update === undefined) throw new TokenError(CKR.operationNotInitialized, '', 'the operation takes all data at once');
+    if (update === undefined)
+      throw new TokenError(CKR.operationNotInitialized, '', 'the operation takes all data at once');
     this.#checkLogin(update);
     if (!isCipher(this.kind)) {
       yield* this.#record(data, deadline);
@@ -109,7 +110,8 @@ export class BegunOperation {
   /** Ends the operation; `signature` is given for a verification. */
   *final(signature: Uint8Array | undefined, room: Room, deadline: number): Task<DataResult> {
     const { final } = functionsOf[this.kind];
-    if (final === undefined) throw new TokenError(CKR.operationNotInitialized, '', 'the operation takes all data at once');
+    if (final === undefined)
+      throw new TokenError(CKR.operationNotInitialized, '', 'the operation takes all data at once');
     this.#checkLogin(final);
     const kept = this.#takeKept();
     if (kept?.function === final) return this.#giveKept(kept, final, room);

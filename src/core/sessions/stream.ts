@@ -35,7 +35,7 @@ let lastNumber = 0;
 export class Stream implements HeldStream {
   readonly #group: Group;
   readonly #beginning: Beginning;
-  readonly #pin: ((place: Location) => { readonly length: number }) | undefined;
+  readonly #pin: ((location: Location) => { readonly length: number }) | undefined;
   #held: HeldSession | undefined;
   readonly #replay: ReplayRecord;
   #hasEnded = false;
@@ -44,7 +44,7 @@ export class Stream implements HeldStream {
     group: Group,
     beginning: Beginning,
     parts: readonly Uint8Array[],
-    pin?: (place: Location) => { readonly length: number },
+    pin?: (location: Location) => { readonly length: number },
   ) {
     this.#group = group;
     this.#beginning = beginning;
@@ -153,10 +153,10 @@ export class Stream implements HeldStream {
       aspect: 'pure',
       kind: kindOfOperation(name, mechanism.type, this.#replay.size + ('data' in input ? input.data.length : 0)),
       results: kind === 'verify' ? verificationFailures : new Set(),
-      job: ([handle], place): Job => {
+      job: ([handle], location): Job => {
         lastNumber += 1;
-        tried.set(lastNumber, place);
-        const secret = this.#pin?.(place);
+        tried.set(lastNumber, location);
+        const secret = this.#pin?.(location);
         const logIn = secret === undefined ? [] : [step('X_LogInAgain', secret.length)];
         const steps = [
           step('X_Hold', lastNumber, true),
@@ -166,13 +166,14 @@ export class Stream implements HeldStream {
           ...this.#stepsFor(input, lastNumber),
         ];
         if (secret === undefined) return { steps };
-        const writes = place.member.writesExclusively;
+        const writes = location.member.writesExclusively;
         return { steps, secret, exclusive: writes, longWrite: writes };
       },
-      read: (reply, place) => {
-        const number = this.#numberAt(place, tried);
+      read: (reply, location) => {
+        const number = this.#numberAt(location, tried);
         const at = 2 + (this.#pin === undefined ? 0 : 1);
-        if (number !== undefined && 'data' in input) this.#hold({ ...place, number, epoch: place.connection.epoch });
+        if (number !== undefined && 'data' in input)
+          this.#hold({ ...location, number, epoch: location.connection.epoch });
         if (before.length > 0) this.#take(this.#outputIn(reply, at));
         return this.#read(reply, at + before.length);
       },
@@ -181,7 +182,7 @@ export class Stream implements HeldStream {
 
   /** Returns the last number that was tried at a place, since an attempt may send its job more than once. */
   #numberAt({ connection }: Location, tried: ReadonlyMap<number, Location>): number | undefined {
-    return [...tried].findLast(([, place]) => place.connection === connection)?.[0];
+    return [...tried].findLast(([, location]) => location.connection === connection)?.[0];
   }
 
   #hold({ member, connection, number, epoch }: HeldSession): void {

@@ -88,7 +88,7 @@ const systemAdvices: Readonly<Record<string, string>> = {
 };
 
 /** Error as it is shown to the operator, with the exit code. */
-export interface Explanation {
+interface Explanation {
   readonly message: string;
   readonly advice: string;
   /** PKCS#11 return value, or the system's error name; undefined for other errors. */

@@ -34,7 +34,7 @@ export const pinOptions: readonly OptionSpec[] = [
 ];
 
 /** Library, token and environment that the options choose. */
-export interface TokenLocation {
+interface TokenLocation {
   readonly module: string;
   readonly token: TokenSelector;
   readonly env: Readonly<Record<string, string>>;

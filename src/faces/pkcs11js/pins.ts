@@ -5,7 +5,7 @@ import type { SecretRef } from '../../spec/job.js';
 import type { SessionCall } from './methods.js';
 
 /** Hands a PIN over to the group, which wipes it when it closes or no longer needs the PIN. */
-export function keepPin({ secrets }: OpenGroup, pin: SecretRef): SecretRef {
+function keepPin({ secrets }: OpenGroup, pin: SecretRef): SecretRef {
   return secrets.hold(pin as NativeSecret);
 }
 

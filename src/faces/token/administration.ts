@@ -38,7 +38,7 @@ const WORK_WITHIN = 3_600_000;
 const PIN_WITHIN = 300_000;
 
 /** Events of a virtual token, with their arguments. */
-export interface TokenEvents {
+interface TokenEvents {
   failover: [FailoverEvent];
   member: [MemberEvent];
   misaligned: [MisalignedEvent];
@@ -236,14 +236,14 @@ export class AdministeredToken extends EventEmitter<TokenEvents> {
     );
   }
 
-  async #assign(name: string, duty: 'active' | 'standby', options: CallOptions): Promise<void> {
+  async #assign(name: string, role: 'active' | 'standby', options: CallOptions): Promise<void> {
     checkOpen(this.#open);
     const { group } = this.#open;
     // biome-ignore lint/correctness/useYield: assigning a role is immediate; other tasks act on it
     const assigning = (function* (): Task<void> {
-      assignRole(group, name, duty);
+      assignRole(group, name, role);
     })();
-    await this.#open.run(withFunctionName(duty === 'active' ? 'promote' : 'demote', assigning), options.signal);
+    await this.#open.run(withFunctionName(role === 'active' ? 'promote' : 'demote', assigning), options.signal);
   }
 
   async #administer<T>(

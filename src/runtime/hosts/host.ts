@@ -19,7 +19,7 @@ const signalNames: ReadonlyMap<number, string> = new Map(
 );
 
 /** Callbacks and settings that a host gets from the process around it. */
-export interface HostSurroundings {
+interface HostSurroundings {
   /** Environment variables that no host may see, because PINs come from them. */
   readonly hidden: readonly string[];
   printed(member: string, text: string): void;

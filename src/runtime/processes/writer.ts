@@ -47,7 +47,7 @@ export function isWriterGone(writer: string): boolean | undefined {
   if (boot === '' || namespace === '' || start === '' || `${boot}:${namespace}` !== here) return undefined;
   const now = startOf(pid);
   if (now !== '') return now !== start;
-  // Asks the kernel: /proc may hide another user's process, and only ESRCH proves that it is gone.
+  // Asks the kernel too: /proc may hide another user's process.
   try {
     process.kill(Number(pid), 0);
     return isZombie(pid) ? true : undefined;

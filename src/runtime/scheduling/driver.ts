@@ -5,9 +5,9 @@ import type { HostProcess } from '../hosts/host.js';
 import { monotonicNow } from './clock.js';
 import { Scheduler } from './scheduler.js';
 
-/** Spin of a synchronous wait before it sleeps, while recent waits were short (µs): sleeping makes a wait longer. */
+/** Spin of a synchronous wait before the thread sleeps (µs): sleeping makes a short wait longer. */
 const LONGEST_SPIN = 500;
-/** Spin of a synchronous wait before it sleeps, if recent waits outlast the longest spin (µs). */
+/** Spin before the thread sleeps if short waits take more than half the longest spin (µs). */
 const SHORTEST_SPIN = 50;
 /** Share of a shorter wait in the running estimate: short waits show what is possible, so they count more. */
 const GAIN_OF_SHORTER = 1 / 4;

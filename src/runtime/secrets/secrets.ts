@@ -11,7 +11,7 @@ export class Secrets implements SecretStore {
   readonly #moved: () => void;
   #isClosed: boolean = false;
 
-  /** Calls `moved` after a PIN was read, so that tasks are stepped. */
+  /** Calls `moved` when a reading has ended, so that tasks are stepped. */
   constructor(source: PinReference | undefined, moved: () => void) {
     this.#source = source;
     this.#moved = moved;

@@ -19,8 +19,8 @@ describe('routing', () => {
     now: 10,
     balance: 'leastOutstanding',
     random: () => 0,
-    turn: 0,
-    warm: undefined,
+    rotation: 0,
+    lastAsked: undefined,
   } as const;
   const chosen = (members: readonly Numbered[], extra: object = {}): number | undefined =>
     route(members, { ...request, ...extra }, () => false)?.index;
@@ -44,20 +44,20 @@ describe('routing', () => {
   });
 
   test('takes the last member again while it is idle and costs no more than others', () => {
-    const [other, warm] = [candidate(0, 'active'), candidate(1, 'active')];
-    expect(chosen([other, warm])).toBe(0);
-    expect(chosen([other, warm], { warm })).toBe(1);
-    expect(chosen([other, warm], { warm: candidate(2, 'down') })).toBe(0);
+    const [other, lastAsked] = [candidate(0, 'active'), candidate(1, 'active')];
+    expect(chosen([other, lastAsked])).toBe(0);
+    expect(chosen([other, lastAsked], { lastAsked })).toBe(1);
+    expect(chosen([other, lastAsked], { lastAsked: candidate(2, 'down') })).toBe(0);
     const busy = candidate(1, 'active', { connection: { end: undefined, load: 1, replicas: new Map() } });
-    expect(chosen([other, busy], { warm: busy })).toBe(0);
+    expect(chosen([other, busy], { lastAsked: busy })).toBe(0);
     const slow = candidate(1, 'active', { cost: 2 });
-    expect(chosen([other, slow], { warm: slow })).toBe(0);
+    expect(chosen([other, slow], { lastAsked: slow })).toBe(0);
   });
 
-  test('balance primary takes the first member that serves, round robin takes each in turn', () => {
+  test('balance primary takes the first member that serves, round robin takes each in rotation', () => {
     const members = [candidate(0, 'active', { cost: 9 }), candidate(1, 'active')];
     expect(chosen(members, { balance: 'primary' })).toBe(0);
-    expect([0, 1, 2, 3].map((turn) => chosen(members, { balance: 'roundRobin', turn }))).toEqual([0, 1, 0, 1]);
+    expect([0, 1, 2, 3].map((rotation) => chosen(members, { balance: 'roundRobin', rotation }))).toEqual([0, 1, 0, 1]);
   });
 
   test('takes no member that lacks the object, is busy or has lost its host', () => {

@@ -18,7 +18,7 @@ const USUAL_LIBRARY = '/usr/safenet/lunaclient/lib/libCryptoki2_64.so';
 const LONGEST_SERIAL = 16;
 
 /** Converts an HA group to a configuration; comments tell of settings without a counterpart. */
-export function convertGroup(
+function convertGroup(
   sections: ChrystokiSections,
   group: ChrystokiGroup,
   pin: PinReference | undefined,

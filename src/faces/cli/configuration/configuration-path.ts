@@ -7,7 +7,7 @@ import { UsageError } from '../failure.js';
 export const HERE = 'pkcs11-ha.yaml';
 
 /** Lists the folders that hold one configuration for each group. */
-export function configurationFolders(): readonly string[] {
+function configurationFolders(): readonly string[] {
   const own = process.env.XDG_CONFIG_HOME ?? join(homedir(), '.config');
   return [join(own, 'pkcs11-ha'), '/etc/pkcs11-ha'];
 }

@@ -1,6 +1,6 @@
 import type { PinReference, TokenSelector } from '../../../core/configuration/configuration.js';
 
-export interface WrittenMember {
+interface WrittenMember {
   readonly name: string;
   readonly module: string;
   readonly token: TokenSelector;
@@ -8,7 +8,7 @@ export interface WrittenMember {
   readonly standby: boolean;
 }
 
-export interface WrittenGroup {
+interface WrittenGroup {
   readonly label: string;
   readonly serial?: string;
   readonly pin?: PinReference;

@@ -1,7 +1,7 @@
 import { confirm, isCancel, password, select, text } from '@clack/prompts';
 import { Declined, Interrupted, UsageError } from '../failure.js';
 
-export interface Choice<T> {
+interface Choice<T> {
   readonly label: string;
   readonly hint?: string;
   readonly value: T;
