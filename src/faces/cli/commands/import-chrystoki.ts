@@ -18,11 +18,7 @@ const USUAL_LIBRARY = '/usr/safenet/lunaclient/lib/libCryptoki2_64.so';
 const LONGEST_SERIAL = 16;
 
 /** Converts an HA group to a configuration; comments tell of settings without a counterpart. */
-function convertGroup(
-  sections: ChrystokiSections,
-  group: ChrystokiGroup,
-  pin: PinReference | undefined,
-): string {
+function convertGroup(sections: ChrystokiSections, group: ChrystokiGroup, pin: PinReference | undefined): string {
   const ha = sections.get('HAConfiguration') ?? new Map<string, string>();
   const library = sections.get('Chrystoki2');
   const module = library?.get('LibUNIX64') ?? library?.get('LibUNIX') ?? USUAL_LIBRARY;

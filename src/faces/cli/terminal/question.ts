@@ -1,5 +1,7 @@
-import { confirm, isCancel, password, select, text } from '@clack/prompts';
 import { Declined, Interrupted, UsageError } from '../failure.js';
+
+/** Loads the prompts when the first question is asked: most commands ask none. */
+const prompts = (): Promise<typeof import('@clack/prompts')> => import('@clack/prompts');
 
 interface Choice<T> {
   readonly label: string;
@@ -26,12 +28,14 @@ export class Questions {
     this.#check(message, option);
     const validate = (value: string | undefined): string | undefined => (value ? undefined : 'enter a value');
     const options = { message, validate, signal: this.#signal };
+    const { text } = await prompts();
     return answerOf(await text(initialValue === undefined ? options : { ...options, initialValue }));
   }
 
   /** Asks for a secret, which is not shown. */
   async secret(message: string, option: string): Promise<string> {
     this.#check(message, option);
+    const { password } = await prompts();
     return answerOf(await password({ message, mask: '•', signal: this.#signal }));
   }
 
@@ -48,6 +52,7 @@ export class Questions {
     const options = choices.map(({ label, hint, value }) =>
       hint === undefined ? { label, value } : { label, hint, value },
     );
+    const { select } = await prompts();
     return answerOf(await select<T>({ message, options: options as never, signal: this.#signal })) as T;
   }
 
@@ -56,6 +61,7 @@ export class Questions {
     if (this.#isConfirmed) return;
     if (!this.canAsk)
       throw new UsageError(`refusing without confirmation: ${message}`, 'pass --yes, or run the command in a terminal');
+    const { confirm } = await prompts();
     const isYes = answerOf(await confirm({ message, initialValue: false, signal: this.#signal }));
     if (!isYes) throw new Declined();
   }
@@ -67,6 +73,7 @@ export class Questions {
 }
 
 function answerOf<T>(answer: T): Exclude<T, symbol> {
-  if (isCancel(answer)) throw new Interrupted();
+  // The prompts return a symbol when the operator cancels.
+  if (typeof answer === 'symbol') throw new Interrupted();
   return answer as Exclude<T, symbol>;
 }
