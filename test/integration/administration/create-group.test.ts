@@ -207,7 +207,7 @@ describe('policies', () => {
     process.kill(pidOf(token, 'hsm2'), 'SIGKILL');
     await untilState(token, 'hsm2', 'down');
     await expect(token.generateKey('AES_KEY_GEN', { ...aes, label: 'one' })).rejects.toMatchObject({
-      message: expect.stringContaining('1 of the 2 members'),
+      message: expect.stringContaining('1 of 2 required members'),
     });
     cluster.heal();
     await untilState(token, 'hsm2', 'active');
