@@ -11,7 +11,7 @@ const riddles =
 
 /** Units and kinds of quantities: the comment of a numeric constant names one. */
 const unit =
-  /\((?:ms|µs|ns|s|min|bytes|bits|MiB|KiB|%)\b|\b(?:number|count|share|factor|multiple|bits|bytes|ms|flags?|handle|index|mask|code|version|revision|ratio|times|signal|mode|permission|port|tag|limit)\b/iu;
+  /\((?:ms|µs|ns|s|min|bytes|bits|MiB|KiB|characters|%)|\b(?:number|count|share|factor|multiple|bits|bytes|ms|flags?|handle|index|mask|code|version|revision|ratio|times|signal|mode|permission|port|tag|limit)\b/iu;
 
 interface Comment {
   readonly at: string;
@@ -69,7 +69,7 @@ describe('comments', () => {
   });
 
   it('of a numeric constant of src name its unit', () => {
-    const isConstant = /^(?:export )?const [A-Z][A-Z_\d]+(?:: number)? = [\d_.x]+/u;
+    const isConstant = /^(?:export )?const [A-Z][A-Z_\d]+(?:: number)? = [\d_.]+;$/u;
     const constants = comments.filter(({ at, next }) => at.startsWith('src/') && isConstant.test(next));
     expect(constants.length).toBeGreaterThan(50);
     expect(constants.filter(({ text }) => !unit.test(text)).map(({ at, text }) => `${at} ${text}`)).toEqual([]);
