@@ -4,10 +4,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { buildFaulty } from './faulty/build.js';
+import { memoryFolder } from './memory-folder.js';
 
-/** Compiles the faulty module and the package: tests that start programs run the built files. */
+/** Chooses the folder for tokens, and compiles the faulty module and the package: tests that start programs run the built files. */
 export default function globalSetup() {
   buildFaulty();
+  process.env.TMPDIR = process.env.TMPDIR ?? memoryFolder() ?? tmpdir();
   process.env.PKCS11_HA_TEST_RUN = mkdtempSync(join(tmpdir(), 'pkcs11-ha-run-'));
   const root = fileURLToPath(new URL('../../', import.meta.url));
   for (const script of ['node_modules/typescript/bin/tsc', 'scripts/bundle-tool.js']) {

@@ -6,7 +6,7 @@ import { twoTokens } from '../../support/signing.js';
 import { World } from '../../support/world.js';
 
 describe('[Rule 17] the pace of recovery', () => {
-  /** Works for a time (ms), with an application's call at its beginning or not; returns the time until the next piece. */
+  /** Works for a time (ms), with an application's call during it or not; returns the time with its rest (ms). */
   const measure = (ms: number, calls: boolean): number => {
     const world = World.open(twoTokens());
     const pace = new Pace(world.group);

@@ -12,6 +12,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import type { TokenObject, VirtualToken } from '../../../src/index.js';
 import { Cluster, pidOf, untilState } from '../../support/cluster.js';
 import type { ReadObject } from '../../support/softhsm.js';
+import { until } from '../../support/waiting.js';
 
 const curves = {
   'P-256': Buffer.from('06082a8648ce3d030107', 'hex'),
@@ -62,12 +63,22 @@ function dsaParameters(): { prime: Buffer; subprime: Buffer; base: Buffer } {
   return { prime, subprime, base };
 }
 
-/** Runs a check on each member alone, by virtual tokens without other members. */
+/**
+ * Runs a check on each member alone, by virtual tokens without other members. Waits until these find all objects: a
+ * SoftHSM host may be blind to a new object until the next change of the token, and has no other member to ask.
+ */
 async function onEachAlone(run: (token: VirtualToken, name: string) => Promise<void>): Promise<void> {
+  const handlesOf = async (each: VirtualToken): Promise<readonly number[]> =>
+    (await each.find({ token: true })).map(({ handle }) => handle);
+  const all = await handlesOf(token);
   for (const name of ['hsm1', 'hsm2']) {
     const own = alone[name] as VirtualToken;
-    // Finds all objects first, which makes handles of other processes known.
-    await own.find();
+    let found: readonly number[] = [];
+    const hasAll = async (): Promise<boolean> => {
+      found = await handlesOf(own);
+      return all.every((handle) => found.includes(handle));
+    };
+    await until(hasAll, () => `${name} alone finds all objects: ${all.filter((handle) => !found.includes(handle))}`);
     await run(own, name);
   }
 }
