@@ -14,5 +14,6 @@ export default {
     ],
   },
   testTimeout: 120_000,
-  maxWorkers: 2,
+  // Tests wait for hosts a third of their time: three workers keep two processors busy.
+  maxWorkers: 3,
 };

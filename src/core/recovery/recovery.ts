@@ -169,8 +169,9 @@ function* reconcileUntilDone(group: Group, member: Member, isClaimed: boolean): 
 /** Notes whether the member lacks changes that no reachable member told; fails if policy.stale refuses such members. */
 function judgeStaleness(group: Group, member: Member, heard: ReadonlySet<string>): RecoveryResult {
   const count = member.serial === undefined ? 0 : group.missed.unreachableCount(member.serial, heard);
+  const changes = count === 1 ? '1 change' : `${count} changes`;
   const reason =
-    count === 0 ? undefined : `the member has missed ${count} changes, and the members that know them are away`;
+    count === 0 ? undefined : `the member has missed ${changes}, and no member that knows them can be reached`;
   member.recovery.noteStale(reason);
   return reason !== undefined && group.policy.stale === 'refuse' ? failedBecause(reason) : { kind: 'recovered' };
 }

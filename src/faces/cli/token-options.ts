@@ -41,7 +41,7 @@ interface TokenLocation {
 }
 
 /** Reads the variables that `--env` gives; UsageError for a pair without a name. */
-export function environmentOf(options: Options): Readonly<Record<string, string>> {
+function environmentOf(options: Options): Readonly<Record<string, string>> {
   const pairs = (options.env ?? []) as readonly string[];
   return Object.fromEntries(
     pairs.map((pair) => {
@@ -126,7 +126,7 @@ function tokenNotFound(module: string, selector: TokenSelector, found: readonly 
 }
 
 /** Lists the initialized tokens that a library shows, in a host of its own. */
-export async function tokensOf(
+async function tokensOf(
   shell: Shell,
   module: string,
   env: Readonly<Record<string, string>>,
