@@ -13,7 +13,7 @@ import { isLater } from '../records/record.js';
 import { JoinFailure } from './join-failure.js';
 import { findToken, perform, replyIn, startLibrary, tryJob } from './library.js';
 import { renewLogin } from './login-renewal.js';
-import { logIn, logInOnSpareHost } from './pin-login.js';
+import { logIn, logInWithOwnPin } from './pin-login.js';
 import { learnFrom } from './pin-record.js';
 
 /** Interval between looks at joining members that may still bring the group's record (ms). */
@@ -53,7 +53,7 @@ export function* join(group: Group, member: Member, deadline: number): Task<Join
     connection.isAttached = true;
     if (member.login.skipsLogin) return { ok: true };
     if (member.login.ownPin !== undefined)
-      yield* logInOnSpareHost(group, member, connection, member.login.ownPin, deadline);
+      yield* logInWithOwnPin(group, member, connection, member.login.ownPin, deadline);
     else if (group.pin !== undefined) yield* logIn(group, member, connection, token, deadline);
     if (member.login.ownPin !== undefined || group.pin !== undefined)
       yield* learnRecords(group, member, connection, token, deadline);

@@ -38,7 +38,7 @@ export function* logIn(
 }
 
 /** Logs in once with a PIN that belongs to this token only; the outcome says nothing of the group's PIN. */
-export function* logInOnSpareHost(
+export function* logInWithOwnPin(
   group: Group,
   member: Member,
   connection: Connection,

@@ -41,7 +41,7 @@ export function plannedReplicaOf(creation: CreationRequest, { original, object }
 }
 
 function originOf(creation: CreationRequest, { request, wrapped, value }: OriginalObject): Origin {
-  if (creation.isRepeatable) return { kind: 'made', creation: creation };
+  if (creation.isRepeatable) return { kind: 'made', creation };
   if (!isSecretRequest(request) || (wrapped === undefined && value !== undefined)) return { kind: 'created' };
   return wrapped === undefined ? { kind: 'created' } : { kind: 'unwrapped', wrapped };
 }
