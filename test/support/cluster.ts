@@ -5,7 +5,16 @@ import { createGroup, VirtualToken } from '../../src/index.js';
 import { faultyModule } from './faulty/build.js';
 import { formedGroup } from './formed-groups.js';
 import type { ObjectSpec } from './keys.js';
-import { copyHsm, type Folder, type Hsm, makeFolder, makeHsm, type ReadObject, readToken } from './softhsm.js';
+import {
+  copyHsm,
+  type Folder,
+  type Hsm,
+  makeFolder,
+  makeHsm,
+  provision,
+  type ReadObject,
+  readToken,
+} from './softhsm.js';
 import { within } from './waiting.js';
 
 /** SoftHSM token behind the faulty module. */
@@ -89,25 +98,23 @@ export class Cluster {
     objects: readonly (readonly ObjectSpec[])[] = [[], []],
     count: number = objects.length,
   ): Promise<Cluster> {
-    if (objects.some((own) => own.length > 0)) return await Cluster.formAnew(name, objects, count);
     const hsms = await formedGroup(`${count} of ${objects.length}`, async (path) => {
-      const { members } = await Cluster.formAnew('formed', objects, count, { path, remove: () => undefined });
+      const { members } = await Cluster.formEmpty(objects.length, count, { path, remove: () => undefined });
       return members.map(({ hsm }) => hsm);
     });
     const folder = makeFolder(name);
-    return Cluster.of(
-      folder,
-      hsms.map((hsm) => copyHsm(hsm, folder.path)),
-    );
+    const copies = hsms.map((hsm) => copyHsm(hsm, folder.path));
+    for (const [index, own] of objects.entries())
+      if (own.length > 0) await provision(copies[index] as Hsm, { objects: own });
+    return Cluster.of(folder, copies);
   }
 
-  private static async formAnew(
-    name: string,
-    objects: readonly (readonly ObjectSpec[])[],
-    count: number,
-    folder: Folder = makeFolder(name),
-  ): Promise<Cluster> {
-    const cluster = await Cluster.make(name, objects, folder);
+  private static async formEmpty(tokens: number, count: number, folder: Folder): Promise<Cluster> {
+    const cluster = await Cluster.make(
+      'formed',
+      Array.from({ length: tokens }, () => []),
+      folder,
+    );
     // Default limits: making key pairs takes seconds.
     const configuration = cluster.configuration({});
     await createGroup({ ...configuration, members: configuration.members.slice(0, count) });

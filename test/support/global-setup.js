@@ -3,6 +3,7 @@ import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { buildSync } from 'esbuild';
 import { buildFaulty } from './faulty/build.js';
 import { memoryFolder } from './memory-folder.js';
 
@@ -16,4 +17,14 @@ export default function globalSetup() {
     const args = script.endsWith('tsc') ? ['-p', 'tsconfig.build.json'] : [];
     execFileSync(process.execPath, [script, ...args], { cwd: root, stdio: 'inherit' });
   }
+  buildSync({
+    absWorkingDir: root,
+    entryPoints: ['test/support/programs/service.js'],
+    outdir: 'build/test-programs',
+    bundle: true,
+    platform: 'node',
+    format: 'esm',
+    packages: 'external',
+    external: ['#*'],
+  });
 }
