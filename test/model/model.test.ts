@@ -1,6 +1,5 @@
 import { afterAll, beforeAll, test } from '@jest/globals';
 import fc from 'fast-check';
-import { createGroup } from '../../src/index.js';
 import { Cluster } from '../support/cluster.js';
 import { ModelRun, type Step } from '../support/model.js';
 
@@ -45,9 +44,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 let model: Cluster;
 beforeAll(async () => {
   // Makes three tokens, of which two form a group; the third can be added.
-  model = await Cluster.make('model', [[], [], []]);
-  const whole = model.configuration({ hangAfter: 2000, writeHangAfter: 20_000 });
-  await createGroup({ ...whole, members: whole.members.slice(0, 2) });
+  model = await Cluster.form('model', [[], [], []], 2);
 });
 afterAll(() => model.close());
 

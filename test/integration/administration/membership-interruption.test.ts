@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { createGroup, type GroupConfigInput, type VirtualToken } from '../../../src/index.js';
+import type { GroupConfigInput, VirtualToken } from '../../../src/index.js';
 import { boundaries, isEveryBoundary } from '../../support/boundaries.js';
 import { Cluster, pidOf, untilState } from '../../support/cluster.js';
 import { startService } from '../../support/process.js';
@@ -29,10 +29,9 @@ async function makeKeys(token: VirtualToken): Promise<Map<number, Buffer>> {
 }
 
 beforeAll(async () => {
-  added = await Cluster.make('added', [[], [], []]);
+  added = await Cluster.form('added', [[], [], []], 2);
   const whole = added.configuration(policy);
   const two = { ...whole, members: whole.members.slice(0, 2) };
-  await createGroup(two);
   const token = await added.open(two);
   results = await makeKeys(token);
   removed = added.copy('removed');
