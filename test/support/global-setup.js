@@ -7,11 +7,13 @@ import { buildSync } from 'esbuild';
 import { buildFaulty } from './faulty/build.js';
 import { memoryFolder } from './memory-folder.js';
 
-/** Chooses the folder for tokens, and compiles the faulty module and the package: tests that start programs run the built files. */
+/**
+ * Chooses the folder for tokens, and compiles the faulty module and the package: tests that start programs run the built
+ * files.
+ */
 export default function globalSetup() {
   buildFaulty();
   process.env.TMPDIR = process.env.TMPDIR ?? memoryFolder() ?? tmpdir();
-  process.env.PKCS11_HA_TEST_RUN = mkdtempSync(join(tmpdir(), 'pkcs11-ha-run-'));
   const root = fileURLToPath(new URL('../../', import.meta.url));
   for (const script of ['node_modules/typescript/bin/tsc', 'scripts/bundle-tool.js']) {
     const args = script.endsWith('tsc') ? ['-p', 'tsconfig.build.json'] : [];
@@ -27,4 +29,6 @@ export default function globalSetup() {
     packages: 'external',
     external: ['#*'],
   });
+  // Made last: without a set-up that succeeds there is no teardown.
+  process.env.PKCS11_HA_TEST_RUN = mkdtempSync(join(tmpdir(), 'pkcs11-ha-run-'));
 }
