@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
+import { afterAll } from '@jest/globals';
 
 /** Path of the built program. */
 export const program: string = fileURLToPath(new URL('../../dist/bin/pkcs11-ha.js', import.meta.url));
@@ -47,6 +48,13 @@ export function plain(text: string): string {
 
 const quoted = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;
 
+/** Terminals that have not ended. */
+const terminals = new Set<ChildProcess>();
+// Ends the terminals of tests that have failed: jest waits for them.
+afterAll(() => {
+  for (const child of terminals) child.kill('SIGKILL');
+});
+
 /** Terminal that runs pkcs11-ha with some arguments, or a line of a shell. */
 export class Terminal {
   readonly #child: ChildProcess;
@@ -68,7 +76,10 @@ export class Terminal {
       this.#seen += text;
       for (const wake of this.#wakers.splice(0)) wake();
     });
-    this.ended = once(this.#child, 'close').then(([code]) => {
+    const child = this.#child;
+    terminals.add(child);
+    this.ended = once(child, 'close').then(([code]) => {
+      terminals.delete(child);
       for (const wake of this.#wakers.splice(0)) wake();
       return code as number | null;
     });

@@ -55,7 +55,7 @@ test('a group that cannot be formed leaves neither file behind', async () => {
 });
 
 test('Ctrl-C ends a command, and nothing of its change is left', async () => {
-  const path = configure('interrupted', [0, 1]);
+  const path = configure('interrupted', [0, 1], '  writeHangAfter: 3s\n');
   await run(['group', 'delete', '--yes', '--config', path]);
   expect((await run(['group', 'create', path])).code).toBe(0);
   for (const index of [0, 1]) writeFileSync(controlOf(index), 'C_GenerateKeyPair hang\n');
@@ -63,9 +63,10 @@ test('Ctrl-C ends a command, and nothing of its change is left', async () => {
   const log = bench.met;
   const isMet = (): boolean => existsSync(log) && readFileSync(log, 'utf8').includes('C_GenerateKeyPair');
   await until(isMet, () => 'C_GenerateKeyPair is called');
+  // The calls hang until the hosts are killed: the key must not be there before the tool has seen Ctrl-C.
   terminal.type('\u0003');
-  for (const index of [0, 1]) writeFileSync(controlOf(index), '');
   expect(await terminal.ended).toBe(130);
+  for (const index of [0, 1]) writeFileSync(controlOf(index), '');
   expect(terminal.text).toMatch(/pkcs11-ha: interrupted; /u);
   const listed = await run(['objects', '--label', 'begun', '--json', '--config', path]);
   expect([listed.code, json(listed).objects]).toEqual([0, []]);
