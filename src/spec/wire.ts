@@ -10,7 +10,7 @@ function viewOf({ buffer, byteOffset, length }: Buffer): DataView {
 /**
  * Writes packets of the channel, little endian; native/host/wire.h reads them.
  *
- * One writer serves for all packets: its bytes are valid until the next `reset`.
+ * A single writer serves all packets: its bytes are valid until the next `reset`.
  */
 export class Writer {
   bytes: Buffer = Buffer.allocUnsafeSlow(INITIAL_SIZE);

@@ -202,7 +202,7 @@ export class Attempt extends PendingWork implements Waiter {
   private *mayRenew(renewals: number, deadline: number): Task<boolean> {
     if (renewals === 0) return true;
     if (renewals === MOST_RENEWALS) return false;
-    const look = { steps: [step('C_GetSessionInfo')], onNewSession: true };
+    const look: Job = { steps: [step('C_GetSessionInfo')], onNewSession: true };
     const failure = failureOf(yield* this.connection.run(look, 'session', deadline, this));
     return failure?.kind === 'code' && verdictOn(failure.code, this.group.policy.verdicts) === 'session';
   }

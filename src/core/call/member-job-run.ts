@@ -1,5 +1,5 @@
 import { CKR } from '../../spec/codes.js';
-import type { JobReply } from '../../spec/job.js';
+import type { Job, JobReply } from '../../spec/job.js';
 import type { Verdict } from '../../spec/verdict.js';
 import { TokenError } from '../base/error.js';
 import type { AttemptRecord } from '../base/event.js';
@@ -39,7 +39,7 @@ function memberOperation(
   { function: name, mechanism, objects, job, isReading, isSlow }: MemberJob,
   member: Member,
 ): Operation<undefined> {
-  const flags =
+  const flags: Omit<Job, 'steps'> =
     isReading === true
       ? { undo: true }
       : { undo: true, longWrite: true, slow: isSlow === true, exclusive: member.writesExclusively };

@@ -1,6 +1,6 @@
 import type { TokenInfo } from '../../spec/calls.js';
 import { CKF, CKR } from '../../spec/codes.js';
-import { step } from '../../spec/job.js';
+import { type Job, step } from '../../spec/job.js';
 import { verdictOn } from '../../spec/verdict.js';
 import { FOREVER, type Task } from '../base/task.js';
 import { race } from '../base/waiting.js';
@@ -90,7 +90,7 @@ function* learnRecords(
   token: TokenInfo,
   deadline: number,
 ): Task<void> {
-  const job = { steps: [findRecords] };
+  const job: Job = { steps: [findRecords] };
   const end = yield* retryAfterRenewal(connection, () => tryJob(connection, job, deadline), deadline);
   const records = recordsIn(foundIn(replyIn(connection, job, end), 0));
   const own = records.group?.record;

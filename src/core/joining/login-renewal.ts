@@ -48,7 +48,7 @@ export function renewLogin(group: Group, member: Member, connection: Connection)
 
 function* renew(group: Group, member: Member, connection: Connection, work: PendingWork): Task<Failure | undefined> {
   if (member.login.refusal !== undefined) return { kind: 'code', function: 'C_Login', code: member.login.refusal };
-  const attach = { steps: [step('X_Attach', connection.slot, connection.lanes)], sessionless: true };
+  const attach: Job = { steps: [step('X_Attach', connection.slot, connection.lanes)], sessionless: true };
   const attachFailure = failureOf(yield* connection.run(attach, 'attach', FOREVER, work));
   if (attachFailure !== undefined) return attachFailure;
   if (member.login.ownPin !== undefined || group.pin !== undefined) {

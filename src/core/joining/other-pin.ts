@@ -1,5 +1,5 @@
 import { CKF } from '../../spec/codes.js';
-import { resultOf, type SecretRef, step } from '../../spec/job.js';
+import { type Job, resultOf, type SecretRef, step } from '../../spec/job.js';
 import type { Task } from '../base/task.js';
 import { awaitCompletion } from '../base/waiting.js';
 import type { Connection } from '../group/connection.js';
@@ -46,7 +46,7 @@ function* readAgain({ pins, port }: Group, { login: { refusedPins } }: Member): 
 
 /** Returns true if the token's flags say that more than the last try is left; false if the token could not be asked. */
 export function* maySpendTry({ port, policy }: Group, connection: Connection): Task<boolean> {
-  const job = { steps: [step('C_GetTokenInfo', connection.slot)], sessionless: true };
+  const job: Job = { steps: [step('C_GetTokenInfo', connection.slot)], sessionless: true };
   const reply = replyOrFailure(yield* connection.run(job, 'token', port.now() + policy.hangAfter));
   if (isFailure(reply)) return false;
   const { flags } = resultOf(reply, 0, 'C_GetTokenInfo');

@@ -1,3 +1,4 @@
+import type { Job } from '../../spec/job.js';
 import { verdictOn } from '../../spec/verdict.js';
 import { sameBytes } from '../base/bytes.js';
 import { FOREVER, type Task } from '../base/task.js';
@@ -19,7 +20,7 @@ function* prove(
   key: FoundReplica,
   work: PendingWork,
 ): Task<Uint8Array | undefined | Failure> {
-  const job = { steps: prover.steps(key.handle, 0) };
+  const job: Job = { steps: prover.steps(key.handle, 0) };
   const outcome = yield* connection.run(job, `proof:${prover.kind}`, FOREVER, work);
   const failure = failureOf(outcome);
   if (outcome.kind === 'reply' && failure === undefined) {

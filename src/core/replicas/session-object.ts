@@ -1,4 +1,4 @@
-import { step } from '../../spec/job.js';
+import { type Job, step } from '../../spec/job.js';
 import { FOREVER, type Task } from '../base/task.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
@@ -36,7 +36,7 @@ export function* restoreSessionObject(
     if (!(located instanceof Uint8Array)) return located;
     handles.push(located);
   }
-  const job = {
+  const job: Job = {
     ...memberJob.job(handles, { member, connection }),
     undo: true,
     longWrite: true,

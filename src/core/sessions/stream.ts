@@ -217,7 +217,7 @@ export class Stream implements HeldStream {
     const { connection, number } = held;
     const work = new PendingWork();
     work.epoch = held.epoch;
-    const job = { steps: [step('X_Hold', number, false), ...this.#stepsFor(input, number)] };
+    const job: Job = { steps: [step('X_Hold', number, false), ...this.#stepsFor(input, number)] };
     const kind = kindOfOperation(this.#name, this.#beginning.mechanism.type, 'data' in input ? input.data.length : 0);
     const running: Running<JobOutcome> = group.port.start(connection.run(job, kind, deadline, work));
     // The stream that was used last is the last to give up its session.

@@ -1,6 +1,6 @@
 import type { MechanismTable, TokenInfo } from '../../spec/calls.js';
 import { CKF } from '../../spec/codes.js';
-import { resultOf, step } from '../../spec/job.js';
+import { type Job, resultOf, step } from '../../spec/job.js';
 import { TokenError } from '../base/error.js';
 import type { Task } from '../base/task.js';
 import type { Group } from '../group/group.js';
@@ -28,7 +28,7 @@ export interface Inspection {
 export function* inspectMember(group: Group, member: Member, deadline: number): Task<Inspection | undefined> {
   const { connection } = member;
   if (connection === undefined) return undefined;
-  const job = { steps: [step('C_GetTokenInfo', connection.slot)], sessionless: true };
+  const job: Job = { steps: [step('C_GetTokenInfo', connection.slot)], sessionless: true };
   const reply = replyOrFailure(yield* connection.run(job, 'inspection', deadline));
   if (isFailure(reply)) return undefined;
   const token = resultOf(reply, 0, 'C_GetTokenInfo');
