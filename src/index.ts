@@ -10,6 +10,7 @@ export { TokenError } from './core/base/error.js';
 export type {
   AttemptRecord,
   ConfigurationEvent,
+  CoordinationEvent,
   FailoverEvent,
   MemberEvent,
   MembershipEvent,

@@ -11,6 +11,7 @@ const floors = [
   'configuration',
   'objects',
   'records',
+  'coordination',
   'group',
   'jobs',
   'joining',

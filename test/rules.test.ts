@@ -22,9 +22,9 @@ for (const name of testFiles) {
 }
 
 describe('the rules of docs/rules.md', () => {
-  it('are numbered from 1 without a gap', () => {
+  it('are in the order of their numbers', () => {
     expect(listed.length).toBeGreaterThanOrEqual(17);
-    expect(listed).toEqual(listed.map((_, index) => index + 1));
+    expect(listed).toEqual([...new Set(listed)].sort((a, b) => a - b));
   });
 
   it.each(listed)('have a test that names them: rule %i', (number) => {

@@ -3,6 +3,7 @@
 #include "addon/channel.h"
 #include "addon/claim.h"
 #include "addon/child_reaper.h"
+#include "addon/file_lock.h"
 #include "addon/process.h"
 #include "addon/secret.h"
 
@@ -15,6 +16,9 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports["waitReadable"] = Napi::Function::New(env, pkcs11ha::waitReadable, "waitReadable");
   exports["claim"] = Napi::Function::New(env, pkcs11ha::claim, "claim");
   exports["releaseClaim"] = Napi::Function::New(env, pkcs11ha::releaseClaim, "releaseClaim");
+  exports["lockByte"] = Napi::Function::New(env, pkcs11ha::lockByte, "lockByte");
+  exports["isByteLocked"] = Napi::Function::New(env, pkcs11ha::isByteLocked, "isByteLocked");
+  exports["bootTime"] = Napi::Function::New(env, pkcs11ha::bootTime, "bootTime");
   exports["processEnd"] = Napi::Function::New(env, pkcs11ha::processEnd, "processEnd");
   exports["noteHost"] = Napi::Function::New(env, pkcs11ha::ChildReaper::note, "noteHost");
   exports["forgetHost"] = Napi::Function::New(env, pkcs11ha::ChildReaper::forget, "forgetHost");

@@ -6,6 +6,7 @@
 #include "addon/channel.cc"
 #include "addon/claim.cc"
 #include "addon/child_reaper.cc"
+#include "addon/file_lock.cc"
 #include "addon/process.cc"
 #include "addon/readiness.cc"
 #include "addon/secret.cc"

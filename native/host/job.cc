@@ -17,10 +17,14 @@ constexpr std::array<Call, kCalls> kTable = [] {
   return table;
 }();
 
-// Numbers of X_Load, X_Hold and C_OpenSession in calls.def.
+// Numbers in calls.def of the calls that are treated differently.
 constexpr std::uint32_t kLoad = 1;
 constexpr std::uint32_t kHold = 6;
 constexpr std::uint32_t kOpenSession = 17;
+constexpr std::uint32_t kHoldClaim = 90;
+constexpr std::uint32_t kDropClaim = 91;
+
+constexpr bool isOnClaim(std::uint32_t number) { return number == kHoldClaim || number == kDropClaim; }
 
 // If the job asks for undo, destroys the objects that a failed job created, last first. Returns false if an object is
 // left.
@@ -47,13 +51,13 @@ CK_RV runStep(std::uint32_t number, JobContext& context, Reader& reader, Writer&
   context.objects.push_back(CK_INVALID_HANDLE);
   context.privateKeys.push_back(CK_INVALID_HANDLE);
   context.functions = context.module.functions();
-  const bool needsModule = index != kLoad;
+  const bool needsModule = index != kLoad && !isOnClaim(index);
   const CK_RV rv = needsModule && context.functions == nullptr ? CKR_CRYPTOKI_NOT_INITIALIZED
                                                                : call(context, reader, writer);
-  // Skips X_Hold, whose result concerns a held session, not the lane's own.
-  if (index != kHold) context.notice(rv);
+  // Skips calls whose result concerns a held session or a claim, not the lane's session.
+  if (index != kHold && !isOnClaim(index)) context.notice(rv);
   // Drops the output of a failed call, except the reason why a library did not load.
-  if (rv != CKR_OK && needsModule) writer.cut(outputAt);
+  if (rv != CKR_OK && index != kLoad) writer.cut(outputAt);
   writer.patch64(rvAt, rv);
   return rv;
 }

@@ -7,6 +7,7 @@
 #include "host/held.h"
 #include "host/mechanism.h"
 #include "host/module.h"
+#include "host/process/claims.h"
 #include "host/session.h"
 #include "host/wire.h"
 
@@ -34,7 +35,7 @@ enum class Status : std::uint32_t { done = 0, expired = 1, malformed = 2, unsend
 
 struct Header {
   std::uint64_t id;
-  std::uint64_t deadline;  // Time of CLOCK_MONOTONIC (ns), or 0 for none
+  std::uint64_t deadline;  // Time of CLOCK_BOOTTIME (ns), or 0 for none
   std::uint32_t flags;
   std::uint32_t steps;
   static Header read(Reader& reader);
@@ -47,6 +48,7 @@ struct JobContext {
   Module& module;
   Session& session;
   HeldSessions& heldSessions;
+  Claims& claims;
   CK_FUNCTION_LIST* functions;
   // Object that each step created or found, for later steps. Of a key pair, `objects` has the public key and
   // `privateKeys` the private key.

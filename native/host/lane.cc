@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "common/clock.h"
 #include "common/spin.h"
 #include "common/packet.h"
 #include "host/process/shutdown.h"
@@ -212,8 +213,9 @@ class Working {
 };
 
 // Returns true if the job is in time and its handles belong to the current login (Rule 13). A login begins an epoch.
+// Deadlines are times of CLOCK_BOOTTIME, so that they pass while the machine is suspended.
 bool mayBegin(Host& host, const job::Header& header) {
-  if (header.deadline != 0 && monotonicNanoseconds() > header.deadline) return false;
+  if (header.deadline != 0 && bootNanoseconds() > header.deadline) return false;
   const std::uint32_t epoch = header.flags >> job::kEpochShift;
   if ((header.flags & job::kLogin) != 0) host.epoch.store(epoch);
   return (header.flags & job::kSessionless) != 0 || epoch == host.epoch.load();
@@ -239,13 +241,15 @@ bool serve(Host& host, LaneSlot& slot, Session& session, std::vector<std::uint8_
     std::unique_lock<std::mutex> anchor;
     const bool isOnLoginSession = (header.flags & job::kOnLoginSession) != 0;
     if (isOnLoginSession) anchor = host.module.holdAnchor();
+    // Declared before the context, because the context's destructors may close sessions, which is part of the job.
+    const Begun begun(slot, header);
+    if (isLeaving()) return false;
+    // Checks the deadline after the page shows the job: the watchdog either sees a write in progress and keeps its
+    // claims, or the write's deadline, which is before their expiry, has passed here.
     if (!mayBegin(host, header)) {
       writeStatus(header.id, job::Status::expired, reply);
     } else {
-      // Declared before the context, because the context's destructors may close sessions, which is part of the job.
-      const Begun begun(slot, header);
-      if (isLeaving()) return false;
-      JobContext context{host.module, session, host.held, nullptr};
+      JobContext context{host.module, session, host.held, host.claims, nullptr};
       context.onLoginSession = isOnLoginSession;
       runJob(header, reader, context, reply);
       lanesWanted = context.lanesWanted;

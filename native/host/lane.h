@@ -10,6 +10,7 @@
 #include "host/held.h"
 #include "host/module.h"
 #include "host/pace.h"
+#include "host/process/claims.h"
 
 namespace pkcs11ha {
 
@@ -20,6 +21,7 @@ struct Host {
   ChannelPage* page;
   Module module{};
   HeldSessions held{module};
+  Claims claims{};
   WriteGate gate{};
   std::atomic<std::uint32_t> lanes{0};
   std::atomic<std::uint32_t> epoch{0};

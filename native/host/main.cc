@@ -31,7 +31,7 @@ int main(int count, char** arguments) {
   }
   ::close(kPage);
   auto* host = new pkcs11ha::Host{kSocket, static_cast<pkcs11ha::ChannelPage*>(page)};
-  pkcs11ha::startWatchdog(kSocket, *host->page);
+  pkcs11ha::startWatchdog(kSocket, *host->page, host->claims);
   pkcs11ha::startLanes(*host, 1);
   pkcs11ha::awaitShutdown(*host->page);
 }

@@ -7,6 +7,7 @@
 #include "host/calls/object.cc"
 #include "host/calls/sign.cc"
 #include "host/calls/token.cc"
+#include "host/process/claims.cc"
 #include "host/process/hardening.cc"
 #include "host/process/shutdown.cc"
 #include "host/held.cc"

@@ -183,4 +183,6 @@ export const calls: { readonly [C in CallName]: CallCodec<C> } = {
   C_SeedRandom: { number: 76, arguments: [bytes], result: nothing },
   C_VerifyRecoverInit: { number: 80, arguments: [mechanism, object], result: nothing },
   C_VerifyRecover: { number: 81, arguments: [bytes], result: sized },
+  X_HoldClaim: { number: 90, arguments: [text], result: nothing },
+  X_DropClaim: { number: 91, arguments: [text], result: nothing },
 };

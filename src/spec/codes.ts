@@ -27,6 +27,7 @@ const attributes = [
   'modifiable',
   'modulus',
   'modulusBits',
+  'objectId',
   'prime',
   'private',
   'publicExponent',

@@ -32,6 +32,14 @@ export function bytesOf(field: string, value: unknown): Uint8Array {
   throw new InputError(field, 'a Buffer, a typed array or a string', value);
 }
 
+/** Throws InputError unless a value is an AbortSignal, of any realm, or undefined. */
+export function checkSignal(field: string, value: unknown): asserts value is AbortSignal | undefined {
+  if (value === undefined) return;
+  const { aborted, addEventListener } = Object(value) as { aborted?: unknown; addEventListener?: unknown };
+  if (typeof value === 'object' && typeof aborted === 'boolean' && typeof addEventListener === 'function') return;
+  throw new InputError(field, 'an AbortSignal', value);
+}
+
 /** Returns the value if it is an integer from `low` to `high`; InputError otherwise. */
 export function integerOf(field: string, value: unknown, low: number, high: number): number {
   if (typeof value === 'number' && Number.isInteger(value) && value >= low && value <= high) return value;

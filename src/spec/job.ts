@@ -93,7 +93,7 @@ const nameByNumber = new Map<number, CallName>(
 );
 
 /**
- * Writes the packet of a job. `deadline` is in ms of the monotonic clock; `epoch` is that of the login which the job's
+ * Writes the packet of a job. `deadline` is in ms of CLOCK_BOOTTIME; `epoch` is that of the login which the job's
  * handles belong to. The host reads the packet in native/host/job.h.
  */
 export function writeJob(writer: Writer, id: number, deadline: number, job: Job, epoch: number = 0): void {

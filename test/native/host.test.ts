@@ -111,8 +111,8 @@ describe('a host', () => {
     const { pid } = bare.child;
     try {
       const names = readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`));
-      // Counts standard input, output and error, and the socket.
-      expect(names.filter((name) => !name.startsWith('/proc'))).toHaveLength(4);
+      // Counts standard input, output and error, the socket, and the eventfd that wakes the watchdog.
+      expect(names.filter((name) => !name.startsWith('/proc'))).toHaveLength(5);
     } catch (error) {
       // Allows EACCES: only a user who may trace any process can read a process that is not dumpable.
       expect(error).toMatchObject({ code: 'EACCES' });

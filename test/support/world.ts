@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto';
 import type { GroupEvent } from '../../src/core/base/event.js';
 import { type BegunJob, type HostLink, type HostListener, PinReading, type Port } from '../../src/core/base/port.js';
-import { FOREVER, type Running, type Task } from '../../src/core/base/task.js';
+import { FOREVER, type Running, Signal, type Task } from '../../src/core/base/task.js';
 import type { GroupConfigInput } from '../../src/core/configuration/configuration.js';
 import { checkConfiguration } from '../../src/core/configuration/validation.js';
+import type { Claim, Coordinator } from '../../src/core/coordination/coordinator.js';
 import { Group } from '../../src/core/group/group.js';
 import { keepAll } from '../../src/core/health/member-list.js';
 import { awaitService } from '../../src/core/health/opening.js';
@@ -220,6 +221,25 @@ interface Coming {
   readonly happen: () => void;
 }
 
+/** Coordinator of a process that shares its group with no other. */
+function loneCoordinator(): Coordinator {
+  let fence = 0;
+  return {
+    writer: 'world',
+    writerPath: '/world',
+    problem: undefined,
+    news: new Signal(),
+    *claim(name): Task<Claim> {
+      fence += 1;
+      return { name, fence, expiresAt: FOREVER, lost: new Signal(), path: `/world/${name}`, release: () => {} };
+    },
+    holderOf: () => undefined,
+    isWriterGone: () => undefined,
+    isWriterEnding: () => false,
+    announce: () => {},
+  };
+}
+
 /** Scripted tokens with a group over them, and a clock that jumps from event to event. */
 export class World {
   now = 0;
@@ -245,7 +265,7 @@ export class World {
       })),
       policy,
     });
-    this.group = new Group(config, this.#port(), { length: 4 });
+    this.group = new Group(config, this.#port(), loneCoordinator(), { length: 4 });
     keepAll(this.group);
   }
 
@@ -328,9 +348,6 @@ export class World {
       randomBytes: (size) => Buffer.alloc(size, 1),
       verifySignature: () => undefined,
       wallNow: () => this.now,
-      writer: 'world',
-      isWriterGone: () => undefined,
-      claim: () => () => undefined,
       secrets: {
         make: ({ length }) => ({ length }),
         joined: (one, other) => ({ length: one.length + other.length }),

@@ -76,6 +76,16 @@ CK_RV call_X_GiveWay(JobContext& context, Reader& reader, Writer& writer) {
   return CKR_OK;
 }
 
+// Holds a claim together with the application, until X_DropClaim, the claim's expiry or the host's end.
+CK_RV call_X_HoldClaim(JobContext& context, Reader& reader, Writer& writer) {
+  return context.claims.hold(readText(reader));
+}
+
+CK_RV call_X_DropClaim(JobContext& context, Reader& reader, Writer& writer) {
+  context.claims.drop(readText(reader));
+  return CKR_OK;
+}
+
 CK_RV call_C_Finalize(JobContext& context, Reader& reader, Writer& writer) { return context.module.finalize(); }
 
 CK_RV call_C_GetSlotList(JobContext& context, Reader& reader, Writer& writer) {

@@ -10,6 +10,7 @@
 #include <thread>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/shutdown_signal.h"
 
 namespace pkcs11ha {
@@ -20,6 +21,8 @@ namespace {
 constexpr auto kGrace = std::chrono::seconds(3);
 // Interval between checks for writes.
 constexpr auto kPollInterval = std::chrono::milliseconds(1);
+// Interval between checks for expired claims (ms); without claims there are no checks.
+constexpr int kClaimInterval = 250;
 
 std::atomic<bool> leaving{false};
 
@@ -27,6 +30,14 @@ bool isWriting(const ChannelPage& page) {
   return std::any_of(page.lanes.begin(), page.lanes.end(), [](const LaneSlot& slot) {
     return slot.job.load() != 0 && slot.longWrite.load() != 0;
   });
+}
+
+// Gives up the claims that have expired, unless a lane writes. The clock is read before the page: a write that began
+// before its deadline, and so before a claim's expiry, is on the page by then.
+void checkClaims(Claims& claims, const ChannelPage& page) {
+  const std::uint64_t now = bootNanoseconds();
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (!isWriting(page)) claims.dropExpired(now);
 }
 
 sigset_t shutdownSignal() {
@@ -53,14 +64,19 @@ void awaitShutdown(const ChannelPage& page) {
   leave(page);
 }
 
-void startWatchdog(int socket, const ChannelPage& page) {
-  std::thread([socket, &page] {
+void startWatchdog(int socket, const ChannelPage& page, Claims& claims) {
+  std::thread([socket, &page, &claims] {
+    ::prctl(PR_SET_NAME, "watchdog");
     // Requests SIGCONT too, so that a stopped host continues and notices the parent's end. The setting is per thread.
     ::prctl(PR_SET_PDEATHSIG, SIGCONT);
     for (;;) {
-      pollfd watched{socket, POLLRDHUP, 0};
-      const int ready = ::poll(&watched, 1, -1);
-      if (ready > 0 || (ready < 0 && errno != EINTR)) leave(page);
+      pollfd watched[] = {{socket, POLLRDHUP, 0}, {claims.additions(), POLLIN, 0}};
+      const int ready = ::poll(watched, 2, claims.isEmpty() ? -1 : kClaimInterval);
+      if (ready < 0 && errno != EINTR) leave(page);
+      // Shuts down as well if a library has closed the host's descriptors.
+      if (ready > 0 && (watched[0].revents != 0 || (watched[1].revents & ~POLLIN) != 0)) leave(page);
+      if (ready > 0) claims.takeAdditions();
+      checkClaims(claims, page);
     }
   }).detach();
 }

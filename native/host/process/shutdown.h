@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include "common/channel_page.h"
+#include "host/process/claims.h"
 
 namespace pkcs11ha {
 
@@ -15,8 +16,9 @@ void followParent(pid_t parent);
 // Waits for the shutdown signal, from the kernel or the parent, and shuts down.
 [[noreturn]] void awaitShutdown(const ChannelPage& page);
 
-// Starts a thread that shuts the host down when the application's end of the channel is closed.
-void startWatchdog(int socket, const ChannelPage& page);
+// Starts a thread that shuts the host down when the application's end of the channel is closed. While the host holds
+// claims, the thread gives up those that have expired, unless a lane writes.
+void startWatchdog(int socket, const ChannelPage& page, Claims& claims);
 
 // Ends the process as soon as no lane writes, or after a few seconds.
 [[noreturn]] void leave(const ChannelPage& page);

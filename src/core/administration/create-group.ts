@@ -10,7 +10,14 @@ import type { Member } from '../group/member.js';
 import type { MemberJob } from '../jobs/member-job.js';
 import { hex } from '../objects/note.js';
 import { findRecords, foundIn } from '../records/ledger.js';
-import { type GroupRecord, keyRecordTemplate, type MemberNote, membersBeyond, readRecord } from '../records/record.js';
+import {
+  FORMAT,
+  type GroupRecord,
+  keyRecordTemplate,
+  type MemberNote,
+  membersBeyond,
+  readRecord,
+} from '../records/record.js';
 import { generateDomainKey, installDomainKey, makeTransport } from '../wrapping/domain-key.js';
 import { writeGroupRecord } from '../wrapping/group-record-publication.js';
 import { removeOwn } from '../wrapping/removal.js';
@@ -163,6 +170,7 @@ function* makeDomainKey(
   }
   return {
     kind: 'group',
+    format: FORMAT,
     id: hex(ids.group),
     label: group.label,
     revision: 0,

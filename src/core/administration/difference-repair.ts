@@ -18,6 +18,7 @@ import { removePartialObjects } from '../recovery/partial-object.js';
 import { relearnKeyRecord } from '../replicas/key-record.js';
 import { establishReference } from '../replicas/reference.js';
 import { resolveKey } from '../replicas/resolve.js';
+import { learnWritten } from '../replication/installation-on-all.js';
 import { aliasOf } from '../replication/naming.js';
 import { copyReplicaTo } from '../replication/replica-copy.js';
 import { type KeyCopies, keyCopiesIn, type MemberSnapshot, type SnapshotEntry } from './member-snapshot.js';
@@ -205,7 +206,7 @@ export class DifferenceRepair {
     const { group } = this;
     for (const { entry } of keys) {
       for (const object of yield* this.#objectsOf(entry)) {
-        if (group.ledger.hasAliases(object.handle)) continue;
+        if (group.objects.aliasOf(object.handle) !== undefined) continue;
         for (const { member } of this.snapshots)
           this.#note('twins', member.name, object.summary, this.dryRun ? 'reported' : 'repaired');
         if (!this.dryRun) yield* this.#writeAlias(object);
@@ -215,7 +216,7 @@ export class DifferenceRepair {
 
   *#writeAlias(object: VirtualObject): Task<void> {
     const { group } = this;
-    if (group.ledger.hasAliases(object.handle)) return;
+    if (object.isRecorded || group.objects.aliasOf(object.handle) !== undefined) return;
     const alias = aliasOf(group, object);
     const builder = new JobBuilder();
     builder.addRecord(alias);
@@ -224,7 +225,7 @@ export class DifferenceRepair {
       const memberJob: MemberJob = { function: 'C_CreateObject', objects: [], job: () => ({ steps: builder.steps }) };
       yield* runOnMember(group, member, memberJob, this.deadline);
     }
-    group.objects.learnAliases(group.ledger.addAlias(alias));
+    learnWritten(group, alias);
   }
 
   *#removePartial({ member, hollow }: MemberSnapshot): Task<void> {

@@ -1,8 +1,9 @@
 import { CKR } from '../../spec/codes.js';
 import { refuse } from '../base/error.js';
 import type { Task } from '../base/task.js';
-import { awaitClaim, sleepUntil } from '../base/waiting.js';
+import { sleepUntil } from '../base/waiting.js';
 import { isReachable } from '../call/member-job-run.js';
+import { holderOf, takeClaim, whileClaimed } from '../group/claimed-work.js';
 import type { Group } from '../group/group.js';
 import { isFailure } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
@@ -33,13 +34,14 @@ export function runExclusively<T>(group: Group, task: Task<T>, deadline: number)
  * the other change is tried again.
  */
 export function* runClaimed<T>(group: Group, deadline: number, task: () => Task<T>): Task<T> {
-  const name = `pkcs11-ha ${recordOf(group).id} membership`;
-  const release = yield* awaitClaim(group.port, name, ADMINISTRATION_POLL, deadline);
-  if (release === undefined) refuse(CKR.actionProhibited, 'another process is changing the membership');
+  recordOf(group);
+  const claim = yield* takeClaim(group, 'membership', deadline);
+  if (claim === undefined)
+    refuse(CKR.actionProhibited, `${holderOf(group, 'membership') ?? 'another process'} is changing the membership`);
   try {
-    return yield* task();
+    return yield* whileClaimed(group, claim, task());
   } finally {
-    release();
+    claim.release();
   }
 }
 

@@ -1,4 +1,5 @@
 import type { Task } from '../base/task.js';
+import type { HeldClaim } from '../coordination/coordinator.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import { learnSomeRecords } from '../group/record-learning.js';
@@ -24,7 +25,7 @@ export function* synchronize(
   deadline: number,
 ): Task<SynchronizationReport> {
   recordOf(group);
-  const claims: (() => void)[] = [];
+  const claims: HeldClaim[] = [];
   try {
     const present = group.members.filter((member) => member.isActive || member.state.name === 'standby');
     // Claim every member before its spare host starts, so that no other process repairs the same objects.
@@ -33,7 +34,7 @@ export function* synchronize(
     for (const member of inOrder) claims.push(yield* awaitRecoveryClaim(group, member, deadline));
     return yield* compareAll(group, present, options, deadline);
   } finally {
-    for (const release of claims) release();
+    for (const claim of claims) claim.release();
   }
 }
 

@@ -11,6 +11,7 @@ import { runOnMember } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import { PendingWork } from '../group/job-outcome.js';
 import { Progress } from '../group/progress.js';
+import { knownAliasRecord } from '../group/record-learning.js';
 import { isSecretRequest } from '../jobs/creation-request.js';
 import { InstalledReplicaReader, type PlannedReplica } from '../jobs/installation.js';
 import { JobBuilder } from '../jobs/job-builder.js';
@@ -160,7 +161,7 @@ class Backup {
       answers: isSecret ? yield* this.#answersOf(object) : [],
       wrapped: undefined,
       sealed: object.record?.sealed !== undefined,
-      alias: group.ledger.hasAliases(object.handle),
+      alias: knownAliasRecord(group, object.handle) !== undefined,
     };
     if (!isSecret) yield* this.#write(record);
     else if (yield* this.#backUpKey(object, record)) this.keys += 1;

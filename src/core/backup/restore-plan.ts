@@ -3,14 +3,15 @@ import type { Task } from '../base/task.js';
 import { findObjects } from '../call/find.js';
 import type { Group } from '../group/group.js';
 import { PendingWork } from '../group/job-outcome.js';
+import type { Alias } from '../objects/alias-table.js';
 import { isProvenByIdentity, keyOf, templateOf } from '../objects/identity.js';
 import type { ProofKind } from '../objects/key-note.js';
 import { attributesOf, hex, objectOf } from '../objects/note.js';
-import { type Alias, areOfOneKey, type VirtualObject } from '../objects/object.js';
+import { areOfOneKey, type VirtualObject } from '../objects/object.js';
 import type { AliasRecord } from '../records/record.js';
 import { useIn } from '../replicas/copies.js';
 import { establishReference } from '../replicas/reference.js';
-import { aliasOf, useOf } from '../replication/naming.js';
+import { aliasOf, hasRecordedHandle, useOf } from '../replication/naming.js';
 import type { BackupRecord } from './backup-record.js';
 
 type Proofs = ReadonlyMap<ProofKind, Uint8Array>;
@@ -64,6 +65,13 @@ export class RestorePlanner {
       // Another process has destroyed that object.
       group.objects.remove(holder);
     }
+    if (hasRecordedHandle(group, description)) {
+      const drawn = (): Uint8Array => group.port.randomBytes(6);
+      const recorded = group.objects.addRecorded(identity, description, drawn, handle);
+      this.#complete(recorded, stored, proofs);
+      recorded.use = useIn(attributesOf(record.template));
+      return { kind: 'free', object: recorded, aliases: [] };
+    }
     const isNatural =
       !record.alias &&
       others.length === 0 &&
@@ -79,7 +87,7 @@ export class RestorePlanner {
     const copies = others.filter(isSame);
     if (copies.length > 0) object.use ??= useIn(attributesOf(record.template));
     // If several objects have one identity, each needs an alias record: add those that are missing.
-    const unnamed = isNatural ? [] : others.filter((other) => !group.ledger.hasAliases(other.handle));
+    const unnamed = isNatural ? [] : others.filter((other) => group.objects.aliasOf(other.handle) === undefined);
     for (const copy of copies) if (unnamed.includes(copy)) copy.use ??= yield* useOf(group, copy, this.deadline);
     const named = isNatural ? [] : [...unnamed, object];
     return { kind: 'free', object, aliases: named.map((each) => aliasOf(group, each)) };
@@ -109,7 +117,8 @@ export class RestorePlanner {
     // Use an ordinal and a use that no copy has, so that the object is not taken for one of the copies.
     const ordinal = Math.max(-1, ...group.objects.withIdentity(identity).map((other) => other.ordinal)) + 1;
     const use = hex(group.port.randomBytes(8));
-    const alias: Alias = { handle, proofs, use, time: group.nextTimestamp() };
+    const digest = group.objects.digestOf(identity);
+    const alias: Alias = { handle, identity: digest, proofs, use, time: group.nextTimestamp(), isOfKey: false };
     const aliases = Array.from({ length: ordinal + 1 }, () => alias);
     const object = group.objects.internTwin(identity, proofs, ordinal, description, use, aliases);
     if (object.use === use) object.use = undefined;

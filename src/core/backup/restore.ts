@@ -19,6 +19,7 @@ import { attributesOf, fromHex, noteObject, objectOf } from '../objects/note.js'
 import type { VirtualObject } from '../objects/object.js';
 import type { AliasRecord, AnyRecord } from '../records/record.js';
 import { placeObject } from '../replication/creation.js';
+import { shownIdentity } from '../replication/creation-plan.js';
 import {
   addProofs,
   type GeneratedDomainKey,
@@ -177,11 +178,12 @@ class Restoration {
     const own: KeyRecord = {
       kind: 'key',
       note: noteObject(object),
+      identity: shownIdentity(group, object),
       template,
       answers,
       sealed: sealed ? receivedKey.wrapped : undefined,
       operation,
-      writer: group.port.writer,
+      writer: group.coordinator.writer,
       time: group.nextTimestamp(),
     };
     object.record = own;

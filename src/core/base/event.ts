@@ -112,6 +112,12 @@ export interface ConfigurationEvent {
   readonly problem: string | undefined;
 }
 
+/** Event: processes that share the group may not exclude each other; an operator must mend the lock folder. */
+export interface CoordinationEvent {
+  readonly type: 'coordination';
+  readonly problem: string;
+}
+
 /** Event: a member's host or its library printed a text. Handle with care: vendors may print secrets. */
 export interface OutputEvent {
   readonly type: 'output';
@@ -130,4 +136,5 @@ export type GroupEvent =
   | PinEvent
   | ProgressEvent
   | ConfigurationEvent
+  | CoordinationEvent
   | OutputEvent;

@@ -99,15 +99,6 @@ export interface Port {
   verifySignature(key: PublicMaterial, data: Uint8Array, signature: Uint8Array): boolean | undefined;
   /** Returns the time of the wall clock (ms), for records that other machines read. */
   wallNow(): number;
-  /** Name of this process in the records that it writes. */
-  readonly writer: string;
-  /** Tells whether the process that wrote a record is gone; undefined if this process cannot know. */
-  isWriterGone(writer: string): boolean | undefined;
-  /**
-   * Claims a name among the processes of this machine (of this network namespace). Returns the function that releases
-   * the claim, or undefined if another process holds it. The claim ends with this process.
-   */
-  claim(name: string): (() => void) | undefined;
   readonly secrets: SecretStore;
   emit(event: GroupEvent): void;
   /** Reports an error of this process that no caller waits for. */

@@ -1,7 +1,8 @@
 /** State of a member, with the data of that state only (Rule 4). `since` is in ms of the port's clock. */
 export type MemberState =
   | { readonly name: 'joining'; readonly since: number }
-  | { readonly name: 'recovering'; readonly since: number }
+  /** With the reason if the recovery waits for another process. */
+  | { readonly name: 'recovering'; readonly since: number; readonly reason: string }
   | { readonly name: 'active'; readonly since: number }
   | { readonly name: 'standby'; readonly since: number }
   | { readonly name: 'stale'; readonly since: number; readonly reason: string }

@@ -52,21 +52,3 @@ export function* runTogether<T>({ port }: { readonly port: Port }, tasks: readon
   for (const each of running) results.push(yield* awaitResult(each));
   return results;
 }
-
-/**
- * Claims a name among the processes of this machine; tries again every `interval` ms. Returns the function that
- * releases the claim, or undefined if another process still holds it at the deadline or when the caller gives up.
- */
-export function* awaitClaim(
-  port: Port,
-  name: string,
-  interval: number,
-  deadline: number = FOREVER,
-  isGivenUp: () => boolean = () => false,
-): Task<(() => void) | undefined> {
-  for (;;) {
-    const release = port.claim(name);
-    if (release !== undefined || port.now() >= deadline || isGivenUp()) return release;
-    yield* sleepUntil(Math.min(deadline, port.now() + interval));
-  }
-}

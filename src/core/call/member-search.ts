@@ -1,4 +1,6 @@
 import type { Attribute } from '../../spec/attribute.js';
+import type { FoundObject } from '../../spec/calls.js';
+import { step } from '../../spec/job.js';
 import { sameBytes } from '../base/bytes.js';
 import type { Task } from '../base/task.js';
 import { race } from '../base/waiting.js';
@@ -6,14 +8,17 @@ import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
 import { type Failure, failureOf, isFailure, PendingWork } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
-import { learnMissedChanges, learnSomeRecords } from '../group/record-learning.js';
+import { aliasIn, keyAliasIn, learnMissedChanges, learnSomeRecords } from '../group/record-learning.js';
+import { isSecretRequest } from '../jobs/creation-request.js';
 import { noCodes, type Operation } from '../jobs/operation.js';
 import { renewLogin } from '../joining/login-renewal.js';
+import type { Alias } from '../objects/alias-table.js';
 import type { FoundReplica } from '../objects/found-object.js';
 import { isReserved } from '../objects/identity.js';
 import { hex } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
 import { findRecords, foundIn, type RecordsFound, recordsIn } from '../records/ledger.js';
+import { FIRST_FORMAT, keyRecordsOfIdentity, keyRecordTemplate, readRecord, recordTypes } from '../records/record.js';
 import { completeInventory, findJob, readInventory } from '../replicas/inventory.js';
 import { Attempt } from './attempt.js';
 import type { AttemptEnd } from './attempt-end.js';
@@ -21,6 +26,8 @@ import { ObjectMapping } from './object-mapping.js';
 
 /** Maximum number of objects of an inventory: no limit. */
 const MOST_OBJECTS = 0x7fff_ffff;
+/** Number of identities up to which their key records are searched one by one; beyond, all key records are read. */
+const MOST_NAMES = 16;
 /** Maximum number of times that aliases are read while names change. */
 const MOST_READINGS = 3;
 
@@ -83,7 +90,7 @@ export class MemberSearch extends PendingWork {
       learnMissedChanges(group, this.member, this.records);
       const seen = this.records.group?.record.revision ?? -1;
       if (seen > this.member.recovery.revision) this.member.recovery.noteRevision(seen);
-      for (const { record } of this.records.aliases) group.objects.learnAliases(group.ledger.addAlias(record));
+      for (const { record } of this.records.aliases) group.objects.addAlias(aliasIn(record));
     }
     const inventory = yield* completeInventory(connection, attempt.end.reply, deadline, this);
     const objects =
@@ -105,10 +112,12 @@ export class MemberSearch extends PendingWork {
     const { group, mapping } = this;
     mapping.records = this.records;
     let objects = found;
-    for (let tries = 1; tries <= MOST_READINGS && needsAliases(group, objects); tries += 1) {
-      const failure = mapping.records === undefined || tries > 1 ? yield* this.#readAliases(deadline) : undefined;
+    for (let tries = 1; tries <= MOST_READINGS && needsAliases(group, this.connection, objects); tries += 1) {
+      const isKeyed = group.ledger.format > FIRST_FORMAT;
+      const isRead = mapping.records !== undefined && tries === 1 && !isKeyed;
+      const failure = isRead ? undefined : yield* this.#readAliases(objects, deadline);
       if (failure !== undefined) return failure;
-      if (mapping.records?.aliases.length === 0) break;
+      if (isKeyed ? this.#areAllNamed(objects) : mapping.records?.aliases.length === 0) break;
       const again = yield* readInventory(this.connection, template, MOST_OBJECTS, deadline, this);
       if (again.kind !== 'objects') return again;
       const before = objects;
@@ -118,22 +127,66 @@ export class MemberSearch extends PendingWork {
     return yield* mapping.toVirtual(objects);
   }
 
-  *#readAliases(deadline: number): Task<Failure | undefined> {
-    const outcome = yield* this.connection.run({ steps: [findRecords] }, 'find', deadline, this);
+  /** Reads the aliases, and the key records of found objects whose real handle is new on this connection. */
+  *#readAliases(found: readonly FoundReplica[], deadline: number): Task<Failure | undefined> {
+    const { group, connection, mapping } = this;
+    const identities = newKeysIn(group, connection, found);
+    const reads =
+      identities.length > MOST_NAMES
+        ? [step('X_Find', keyRecordTemplate(), MOST_OBJECTS, recordTypes)]
+        : identities.map((identity) => step('X_Find', keyRecordsOfIdentity(identity), MOST_OBJECTS, recordTypes));
+    const outcome = yield* connection.run({ steps: [findRecords, ...reads] }, 'find', deadline, this);
     const failure = failureOf(outcome);
     if (failure !== undefined || outcome.kind !== 'reply') return failure ?? { kind: 'withdrawn' };
-    this.mapping.records = recordsIn(foundIn(outcome.reply, 0));
-    learnSomeRecords(this.group, [this.mapping.records]);
+    mapping.records = recordsIn(foundIn(outcome.reply, 0));
+    learnSomeRecords(group, [mapping.records]);
+    const { reply } = outcome;
+    mapping.keyAliases = reads.flatMap((_read, index) => foundIn(reply, index + 1).flatMap(keyAliasesIn));
+    for (const identity of identities)
+      group.objects.replaceKeyAliases(
+        identity,
+        mapping.keyAliases.filter((alias) => alias.identity === identity),
+      );
     return undefined;
   }
+
+  /** Returns true if each key that was found has a key record, so that no rename is under way. */
+  #areAllNamed(found: readonly FoundReplica[]): boolean {
+    const { group, connection, mapping } = this;
+    if ((mapping.records?.aliases.length ?? 0) > 0) return false;
+    return newKeysIn(group, connection, found).every(
+      (identity) =>
+        mapping.keyAliases.filter((alias) => alias.identity === identity).length ===
+        found.filter((each) => group.objects.digestOf(each.identity) === identity).length,
+    );
+  }
+}
+
+/** Returns the aliases that a key record gives. */
+function keyAliasesIn({ attributes: [value] }: FoundObject): readonly Alias[] {
+  const record = readRecord(value?.value ?? new Uint8Array());
+  const alias = typeof record === 'object' && record.kind === 'key' ? keyAliasIn(record) : undefined;
+  return alias === undefined ? [] : [alias];
+}
+
+/** Returns the digests of the identities of keys whose real handle was not met on a connection with that identity. */
+function newKeysIn(group: Group, connection: Connection, found: readonly FoundReplica[]): readonly string[] {
+  if (group.ledger.format <= FIRST_FORMAT) return [];
+  const isNew = ({ handle, identity, description }: FoundReplica): boolean => {
+    if (!description.token || !isSecretRequest(description) || isReserved(description.label)) return false;
+    const known = connection.named.get(hex(handle));
+    return known === undefined || known.isDestroyed || !sameBytes(known.identity, identity);
+  };
+  return [...new Set(found.filter(isNew).map(({ identity }) => group.objects.digestOf(identity)))];
 }
 
 /**
  * Returns true if only aliases, which this process may not have read yet, tell the handles of found objects: twins,
  * copies, and objects that are new to this process, since another process may have renamed them.
  */
-function needsAliases(group: Group, found: readonly FoundReplica[]): boolean {
+function needsAliases(group: Group, connection: Connection, found: readonly FoundReplica[]): boolean {
   if (group.ledger.record === undefined) return false;
+  if (newKeysIn(group, connection, found).length > 0) return true;
   const isNew = ({ identity, description }: FoundReplica): boolean =>
     description.token && !isReserved(description.label) && group.objects.withIdentity(identity).length === 0;
   if (found.some(isNew)) return true;

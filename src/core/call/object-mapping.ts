@@ -5,12 +5,15 @@ import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
 import { type Failure, isFailure, PendingWork } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
+import { aliasIn } from '../group/record-learning.js';
+import type { Alias } from '../objects/alias-table.js';
 import type { FoundReplica } from '../objects/found-object.js';
 import { isProvenByIdentity, isRenamed, isReserved } from '../objects/identity.js';
 import type { ProofKind } from '../objects/key-note.js';
-import { hex, proofsIn } from '../objects/note.js';
-import { type Alias, areOfOneKey, fingerprintOf, type VirtualObject } from '../objects/object.js';
+import { hex } from '../objects/note.js';
+import { areOfOneKey, fingerprintOf, type VirtualObject } from '../objects/object.js';
 import type { RecordsFound } from '../records/ledger.js';
+import { FIRST_FORMAT } from '../records/record.js';
 import { readUses } from '../replicas/copies.js';
 import { proofsOf } from '../replicas/fingerprint.js';
 
@@ -41,6 +44,8 @@ export class ObjectMapping {
   readonly intact: Set<VirtualObject> = new Set<VirtualObject>();
   /** Records of the member, if they were read with the objects. */
   records: RecordsFound | undefined;
+  /** Aliases that key records on the member give, if they were read with the objects. */
+  keyAliases: readonly Alias[] = [];
   /** Known objects by real handle in hexadecimal; made on first use. */
   #knownHandles: ReadonlyMap<string, VirtualObject> | undefined;
 
@@ -147,6 +152,7 @@ export class ObjectMapping {
     const { objects } = this.group;
     if (this.records === undefined) return;
     const named = new Set(this.records.aliases.map(({ record }) => record.handle));
+    for (const { handle } of this.keyAliases) named.add(handle);
     for (const { handle } of objects.aliasesOf(identity)) named.add(handle);
     const isLeft = (object: VirtualObject): boolean => found.includes(object) || named.has(object.handle);
     if (!found.some(({ handle }) => named.has(handle))) return;
@@ -158,6 +164,7 @@ export class ObjectMapping {
     const { group, connection, member, work } = this;
     if (object.valueDigest.length === 0) object.valueDigest = replica.valueDigest;
     if (work.epoch !== connection.epoch) return;
+    connection.named.set(hex(replica.handle), object);
     const known = connection.replicas.get(object);
     if (known?.kind === 'usable') {
       if (sameBytes(known.handle, replica.handle)) {
@@ -193,7 +200,16 @@ export class ObjectMapping {
       byKey.set(key, [...(byKey.get(key) ?? []), { twin, proofs }]);
     }
     const objects: VirtualObject[] = [];
+    const unnamed = [...byKey.values()].filter((copies) => !this.#isNamed(copies));
     for (const copies of byKey.values()) {
+      // An object that others put there alone keeps the handle that follows from its name.
+      if (this.#isOnlyUnnamed(copies, unnamed)) {
+        const [{ twin }] = copies as [ProvenTwin];
+        const other = group.objects.internUnrecorded(twin.identity, twin.description);
+        this.#note(other, twin);
+        objects.push(other);
+        continue;
+      }
       const uses = yield* this.#usesOf(copies);
       if (isFailure(uses)) {
         if (this.#isGone(uses)) continue;
@@ -215,6 +231,17 @@ export class ObjectMapping {
     return objects;
   }
 
+  /** Returns true if a record names a key, given by its copies on the member. */
+  #isNamed([first]: readonly ProvenTwin[]): boolean {
+    if (first === undefined) return false;
+    return this.group.objects.aliasesOf(first.twin.identity).some(({ proofs }) => areOfOneKey(proofs, first.proofs));
+  }
+
+  #isOnlyUnnamed(copies: readonly ProvenTwin[], unnamed: readonly (readonly ProvenTwin[])[]): boolean {
+    const isOnlyOne = unnamed.length === 1 && unnamed[0] === copies && copies.length === 1;
+    return isOnlyOne && this.group.ledger.format > FIRST_FORMAT;
+  }
+
   #isGone(failure: Failure): boolean {
     return failure.kind === 'code' && verdictOn(failure.code, this.group.policy.verdicts) === 'object';
   }
@@ -234,14 +261,8 @@ export class ObjectMapping {
   /** Returns the aliases that this member has of an identity; undefined if its records were not read. */
   #aliasesOf(identity: Uint8Array): readonly Alias[] | undefined {
     if (this.records === undefined) return undefined;
-    const digest = hex(this.group.port.sha256(identity));
-    return this.records.aliases
-      .filter(({ record }) => record.identity === digest)
-      .map(({ record: { handle, proofs, use, time } }) => ({
-        handle,
-        proofs: proofsIn(proofs),
-        use: use ?? undefined,
-        time,
-      }));
+    const digest = this.group.objects.digestOf(identity);
+    const recorded = this.records.aliases.map(({ record }) => aliasIn(record));
+    return [...recorded, ...this.keyAliases].filter((alias) => alias.identity === digest);
   }
 }

@@ -106,6 +106,8 @@ export interface GroupConfig {
   readonly pin: PinReference | undefined;
   /** Log of events; undefined: no log. */
   readonly log: LogConfig | undefined;
+  /** Folder of the group's lock files, the same for all its processes on a machine; undefined: the default one. */
+  readonly locks: string | undefined;
   /** Slots that pkcs11js's API shows: the group's virtual slot, or the members' own slots too. */
   readonly slots: 'virtual' | 'all';
   readonly policy: Policy;
@@ -126,6 +128,8 @@ export interface GroupConfigInput {
     readonly maxSize?: number | string;
     readonly keep?: number;
   };
+  /** Folder of the group's lock files; by default `/run/pkcs11-ha/<label>`. */
+  readonly locks?: string;
   readonly slots?: 'virtual' | 'all';
   readonly policy?: {
     readonly deadline?: DurationInput;

@@ -146,6 +146,9 @@ const groupSchema = z.strictObject({
         .default(5),
     })
     .optional(),
+  locks: text('the path of a folder')
+    .refine((path) => path.startsWith('/'), 'expected an absolute path')
+    .optional(),
   slots: z.enum(['virtual', 'all'], "expected 'virtual' or 'all'").default('virtual'),
   policy: policySchema.prefault({}),
 });
@@ -199,6 +202,7 @@ function validate(source: string, input: unknown, locate: Locate): GroupConfig {
     serial: rest.serial,
     pin: rest.pin,
     log: rest.log,
+    locks: rest.locks,
     slots: rest.slots,
     policy: { ...policy, writeHangAfter, verdicts },
   };

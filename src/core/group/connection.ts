@@ -30,6 +30,8 @@ const MAX_OUTSTANDING = 1024;
 export class Connection {
   /** Replicas of virtual objects that were looked for here; cleared when the login is renewed. */
   readonly replicas: Map<VirtualObject, Replica> = new Map<VirtualObject, Replica>();
+  /** Objects whose real handle was met here with the name that they have now, by that handle in hexadecimal. */
+  readonly named: Map<string, VirtualObject> = new Map<string, VirtualObject>();
   /** Session objects of applications that were made here, by real handle in hexadecimal. */
   readonly sessionObjects: Map<string, VirtualObject> = new Map<string, VirtualObject>();
   /** Multi-part operations that hold a session here, in the order of their last use. */
@@ -114,7 +116,6 @@ export class Connection {
     this.survey = undefined;
   }
 
-  /** True while the host has as many jobs as it may have. */
   get isFull(): boolean {
     return this.#outstanding.size >= this.window;
   }
@@ -264,7 +265,7 @@ export class Connection {
     const index = this.#outstanding.add(ticket);
     ticket.id = (this.#sent + 1) * MAX_OUTSTANDING + index;
     try {
-      if (this.#link?.send(ticket.id, ticket.deadline, ticket.job, ticket.epoch) !== true) {
+      if (this.#link?.send(ticket.id, this.timing.beginBy(ticket), ticket.job, ticket.epoch) !== true) {
         this.#outstanding.remove(index);
         return false;
       }

@@ -5,6 +5,7 @@ import type { Port } from '../base/port.js';
 import { reasonOf } from '../base/state.js';
 import { type Running, Signal } from '../base/task.js';
 import type { GroupConfig, MemberConfig, Policy } from '../configuration/configuration.js';
+import type { Claim, Coordinator } from '../coordination/coordinator.js';
 import { fromHex } from '../objects/note.js';
 import type { ReplicaStatus, VirtualObject } from '../objects/object.js';
 import { ObjectTable } from '../objects/object-table.js';
@@ -59,6 +60,10 @@ export class Group {
   onRecordsRead: (records: readonly RecordsFound[]) => void = () => undefined;
   /** Removal of journal entries and done records that is running. */
   shortening: Running<void> | undefined;
+  /** True if a member came into step, or records were read, after the removal has looked last. */
+  isShorteningDue: boolean = false;
+  /** Claims that this process holds; its hosts hold them too. */
+  readonly claims: Set<Claim> = new Set<Claim>();
   /** Mutex of administration: changes of the membership or the PIN, backups, synchronization. */
   readonly administrationMutex: Mutex = new Mutex();
   /** Mutex of writes of the group record. */
@@ -97,6 +102,7 @@ export class Group {
   constructor(
     config: GroupConfig,
     readonly port: Port,
+    readonly coordinator: Coordinator,
     /** PIN of the group; undefined: no login. */
     pin: SecretRef | undefined,
   ) {
@@ -117,6 +123,7 @@ export class Group {
       hangAfter: config.policy.hangAfter,
       writeHangAfter: config.policy.writeHangAfter,
       attemptTimeout: config.policy.attemptTimeout,
+      claims: this.claims,
     };
     this.members = config.members.map((member) => this.makeMember(member));
   }

@@ -1,3 +1,5 @@
+import type { Job } from '../../spec/job.js';
+
 /** Running estimate of an operation's duration (ms), and the number of samples. */
 interface Estimate {
   mean: number;
@@ -59,6 +61,8 @@ export function longWriteTimeout(bound: number | undefined, hangAfter: number, w
 export interface Timing {
   /** Returns the time-out of a job by its kind of operation (ms). */
   timeoutOf(kind: string): number;
+  /** Returns the time by which a job must begin (ms of the port's clock). */
+  beginBy(ticket: { readonly job: Job; readonly deadline: number }): number;
   /** Returns the time-out of a job that writes token objects or makes keys (ms). */
   longWriteTimeoutOf(kind: string): number;
   /** Notes the duration of a job that succeeded (ms); `late`: the job was late. */

@@ -1,3 +1,5 @@
+import type { HeldClaim } from '../coordination/coordinator.js';
+
 /** Recovery of a member: the work to do before it serves, and the records that its token is known to have. */
 export class MemberRecovery {
   /** True if the member has to recover before it serves: calls may have left objects there, or it missed a change. */
@@ -16,12 +18,11 @@ export class MemberRecovery {
   fillAttempts: number = 0;
   /** Number of failed comparisons with another member in a row. */
   failedComparisons: number = 0;
-  /** Function that releases this process's claim on the recovery; undefined without the claim. */
-  claim: (() => void) | undefined;
   /** True if an operator wants the next try to join now. */
   mustRetryNow: boolean = false;
   /** True if the member is to restart on a fresh host. */
   mustRestartHost: boolean = false;
+  #claim: HeldClaim | undefined;
 
   /** Has the member recover before it serves. */
   require(): void {
@@ -83,15 +84,20 @@ export class MemberRecovery {
     return this.failedComparisons;
   }
 
-  /** Takes the claim unless this process has it already. */
-  takeClaim(take: () => (() => void) | undefined): void {
-    this.claim ??= take();
+  /** Claim of this process on the recovery; undefined without it. */
+  get claim(): HeldClaim | undefined {
+    return this.#claim?.isHeld === true ? this.#claim : undefined;
+  }
+
+  /** Keeps a claim on the recovery. */
+  keepClaim(claim: HeldClaim | undefined): void {
+    this.#claim = claim;
   }
 
   /** Releases the claim, if this process has it. */
   releaseClaim(): void {
-    this.claim?.();
-    this.claim = undefined;
+    this.#claim?.release();
+    this.#claim = undefined;
   }
 
   /** Has the next try to join begin now. */

@@ -1,9 +1,11 @@
 import type { MechanismTable, TokenInfo } from '../../spec/calls.js';
+import type { Job } from '../../spec/job.js';
 import { backoff } from '../base/backoff.js';
 import type { Port } from '../base/port.js';
 import { type MemberState, moved, reasonOf, type StateName } from '../base/state.js';
 import { Signal } from '../base/task.js';
 import type { MemberConfig } from '../configuration/configuration.js';
+import type { Claim } from '../coordination/coordinator.js';
 import { Connection } from './connection.js';
 import { attemptTimeout, LatencyTable, longWriteTimeout, type Timing } from './latency.js';
 import { MemberLogin } from './member-login.js';
@@ -17,6 +19,8 @@ export interface GroupTiming {
   writeHangAfter: number;
   /** Time-out of attempts (ms), or `adaptive`. */
   attemptTimeout: number | 'adaptive';
+  /** Claims that this process holds. */
+  readonly claims: ReadonlySet<Claim>;
 }
 
 /** Listener to a member's changes of state. */
@@ -122,6 +126,11 @@ export class Member implements Timing {
     this.#onMoved(this, from.name, reasonOf(to));
   }
 
+  /** States the reason for which a recovering member does not serve yet. */
+  explain(reason: string): void {
+    if (this.#state.name === 'recovering') this.#state = { ...this.#state, reason };
+  }
+
   /** Makes a new connection. */
   connect(): Connection {
     const connection = new Connection(this.#port, this);
@@ -150,6 +159,14 @@ export class Member implements Timing {
 
   longWriteTimeoutOf(kind: string): number {
     return longWriteTimeout(this.#boundOf(kind), this.#timing.hangAfter, this.#timing.writeHangAfter);
+  }
+
+  beginBy({ job, deadline }: { readonly job: Job; readonly deadline: number }): number {
+    let earliest = deadline;
+    // A write begins before any claim that may guard it has expired.
+    if (job.longWrite === true)
+      for (const { expiresAt } of this.#timing.claims) earliest = Math.min(earliest, expiresAt);
+    return earliest;
   }
 
   timeoutOf(kind: string): number {

@@ -1,13 +1,45 @@
+import type { Alias } from '../objects/alias-table.js';
+import type { KeyRecord } from '../objects/key-note.js';
+import { noteProofs, proofsIn } from '../objects/note.js';
 import type { RecordsFound } from '../records/ledger.js';
-import type { ChangeRecord } from '../records/record.js';
+import type { AliasRecord, ChangeRecord } from '../records/record.js';
 import type { Group } from './group.js';
 import type { Member } from './member.js';
+
+/** Returns the alias that an alias record gives. */
+export function aliasIn({ handle, identity, proofs, use, time }: AliasRecord): Alias {
+  return { handle, identity, proofs: proofsIn(proofs), use: use ?? undefined, time, isOfKey: false };
+}
+
+/** Returns the alias that a key record gives; undefined for a record that states no identity. */
+export function keyAliasIn({ note, identity, time }: KeyRecord): Alias | undefined {
+  if (identity === undefined) return undefined;
+  const { handle, proofs, use } = note;
+  return { handle, identity, proofs: proofsIn(proofs), use: use ?? undefined, time, isOfKey: true };
+}
+
+/** Takes the aliases that all key records of a member give. */
+export function learnKeyAliases({ objects }: Group, records: readonly KeyRecord[]): void {
+  for (const record of records) {
+    const alias = keyAliasIn(record);
+    if (alias !== undefined) objects.addAlias(alias);
+  }
+}
+
+/** Returns the alias record of a handle; undefined if this process knows none, or if a key record has the handle. */
+export function knownAliasRecord({ objects }: Group, handle: number): AliasRecord | undefined {
+  const alias = objects.aliasOf(handle);
+  if (alias === undefined || alias.isOfKey) return undefined;
+  const { identity, proofs, use, time } = alias;
+  return { kind: 'alias', handle, identity, proofs: noteProofs(proofs), use: use ?? null, time };
+}
 
 /** Takes the groupwide records of members. If they are those of all active members, they replace the known aliases. */
 export function learnRecords(group: Group, records: readonly RecordsFound[]): void {
   // Removed aliases show only if the records of all members are known.
   const isWhole = records.length >= group.members.filter(({ isActive }) => isActive).length;
-  if (isWhole) group.objects.learnAliases(group.ledger.learn(records));
+  if (isWhole)
+    group.objects.replaceAliases(records.flatMap(({ aliases }) => aliases.map(({ record }) => aliasIn(record))));
   learnSomeRecords(group, records);
   if (isWhole) group.ledger.aliasesReadAt = group.port.now();
 }
@@ -20,8 +52,9 @@ export function learnSomeRecords(group: Group, records: readonly RecordsFound[])
 
 /** Takes the aliases, done records, PIN notes and group records of some members. */
 export function learnAllButChanges(group: Group, records: readonly RecordsFound[]): void {
-  group.objects.learnAliases(group.ledger.learnMore(records));
-  for (const { group: found, pins, done } of records) {
+  for (const { group: found, aliases, pins, done, newer } of records) {
+    if (newer) group.ledger.isNewer = true;
+    for (const { record } of aliases) group.objects.addAlias(aliasIn(record));
     for (const { record } of done) group.missed.learnDone(record);
     group.pins.notice(pins);
     if (found !== undefined && found.record.id === group.ledger.record?.id) group.adopt(found.record);

@@ -1,6 +1,7 @@
 import { rejoinAfter } from '../base/backoff.js';
 import { FOREVER, type Task } from '../base/task.js';
 import { race } from '../base/waiting.js';
+import { whileClaimed } from '../group/claimed-work.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import { join } from '../joining/join.js';
@@ -43,7 +44,7 @@ function* keepComing(group: Group, member: Member): Task<void> {
     }
     if (member.state.name !== 'joining') member.move({ name: 'joining', since: port.now() });
     const startedAt = port.now();
-    claimReturning(group, member);
+    yield* claimReturning(group, member);
     const { cause, code, lasting, hasJoined } = yield* serveOnce(group, member);
     // Keep the claim only if the member goes on catching up on a fresh host.
     if (cause.kind !== 'needsFreshHost' && cause.kind !== 'notCompared') member.recovery.releaseClaim();
@@ -123,7 +124,9 @@ function* serveOnce(group: Group, member: Member): Task<Lost> {
     const refused = yield* awaitAdmission(group, member);
     if (refused !== undefined) return lost(failedBecause(refused));
     if (group.orderFor(member) === undefined) {
-      const recovery = yield* recover(group, member);
+      const { claim } = member.recovery;
+      const recovering = recover(group, member);
+      const recovery = claim === undefined ? yield* recovering : yield* whileClaimed(group, claim, recovering);
       if (recovery.kind !== 'recovered') return lost(recovery);
       member.recovery.releaseClaim();
       member.suspectedFor = undefined;

@@ -107,8 +107,8 @@ export class InstalledReplicaReader {
 }
 
 /**
- * Installs objects on one member in one job. Each is made as a session object, proven, and copied to a token object;
- * then the records are written. A job that fails leaves nothing behind.
+ * Installs objects on one member in one job: writes the records, then makes each object as a session object, proves it,
+ * and copies it to a token object. A job that fails leaves nothing behind.
  */
 export class Installation {
   readonly #group: Group;
@@ -157,6 +157,8 @@ export class Installation {
 
   #build(handles: readonly Uint8Array[]): JobBuilder {
     const builder = new JobBuilder();
+    // Records come first: an object without its record would get another handle in other processes.
+    this.#written = this.#records.map((record) => builder.addRecord(record));
     this.#readers = [];
     let next = 0;
     for (const planned of this.#planned) {
@@ -188,7 +190,6 @@ export class Installation {
       const kept = isDirect ? made : builder.persist({ step: made }, lateIn(planned.template));
       this.#readers.push({ reader, kept });
     }
-    this.#written = this.#records.map((record) => builder.addRecord(record));
     return builder;
   }
 
@@ -203,7 +204,7 @@ export class Installation {
     }
     const written = this.#written.map((at) => handleAt(reply, at));
     const own = installed.map(({ handle }) => handle);
-    return { installed, handles: [...own, ...written], wrong };
+    return { installed, handles: [...written, ...own], wrong };
   }
 }
 

@@ -7,6 +7,7 @@ import { race } from '../base/waiting.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
+import { aliasIn } from '../group/record-learning.js';
 import { retryAfterRenewal } from '../group/repeated-reading.js';
 import { findRecords, foundIn, recordsIn } from '../records/ledger.js';
 import { isLater } from '../records/record.js';
@@ -120,7 +121,7 @@ function* learnRecords(
     throw new JoinFailure(`the group ${own.label} does not know this token (serial ${serialNumber})`, true);
   }
   group.adopt(own);
-  for (const { record } of records.aliases) group.objects.learnAliases(group.ledger.addAlias(record));
+  for (const { record } of records.aliases) group.objects.addAlias(aliasIn(record));
   if (records.pins.length > 0) yield* learnFrom(group, connection, deadline);
   member.recovery.setOfGroup(true);
   for (const other of group.members) {

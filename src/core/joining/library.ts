@@ -5,6 +5,7 @@ import { type Job, type JobReply, resultOf, step } from '../../spec/job.js';
 import type { Task } from '../base/task.js';
 import { race } from '../base/waiting.js';
 import type { TokenSelector } from '../configuration/configuration.js';
+import { holdingJob } from '../group/claimed-work.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
 import { type Failure, failureOf, isFailure, type JobOutcome, replyOrFailure } from '../group/job-outcome.js';
@@ -20,7 +21,14 @@ export function* startLibrary(group: Group, member: Member, connection: Connecti
       { replied: (reply) => connection.replied(reply), ended: (end) => connection.hostEnded(end) },
     ),
   );
+  yield* holdClaims(group, connection, deadline);
   yield* load(connection, module, libraryParameters, deadline);
+}
+
+/** Has a new host hold this process's claims: the process's work is not over before its hosts have ended theirs. */
+function* holdClaims({ coordinator, claims }: Group, connection: Connection, deadline: number): Task<void> {
+  const paths = [coordinator.writerPath, ...[...claims].map(({ path }) => path)];
+  yield* perform(connection, holdingJob(paths), deadline);
 }
 
 /** Runs a job of the join; throws JoinFailure if it fails. */

@@ -54,6 +54,7 @@ function* renew(group: Group, member: Member, connection: Connection, work: Pend
   if (member.login.ownPin !== undefined || group.pin !== undefined) {
     connection.epoch += 1;
     connection.replicas.clear();
+    connection.named.clear();
     connection.sessionObjects.clear();
     const failure = yield* logInAgain(group, member, connection, work);
     if (failure !== undefined) return failure;

@@ -25,6 +25,8 @@ export type Wrapped =
 export interface KeyRecord {
   readonly kind: 'key';
   readonly note: ObjectNote;
+  /** Digest of the key's identity, by which a find reads the record; undefined in groups of record format 1. */
+  readonly identity?: string | undefined;
   /** Template that makes the key on a member. */
   readonly template: readonly NotedAttribute[];
   /** Answers that the group gives instead of the token, since members made the key in different ways. */
@@ -33,7 +35,7 @@ export interface KeyRecord {
   readonly sealed: Wrapped | undefined;
   /** Id of the call that made the key. */
   readonly operation: string;
-  /** Process that wrote the record (see `Port.writer`). */
+  /** Process that wrote the record (see `Coordinator.writer`). */
   readonly writer: string;
   /** Timestamp (see `Group.nextTimestamp`). */
   readonly time: number;

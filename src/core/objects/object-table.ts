@@ -1,6 +1,7 @@
 import { sameBytes } from '../base/bytes.js';
+import { type Alias, AliasTable } from './alias-table.js';
 import { type Description, keyOf } from './identity.js';
-import { type Alias, areOfOneKey, fingerprintOf, type Proofs, VirtualObject } from './object.js';
+import { areOfOneKey, fingerprintOf, type Proofs, VirtualObject } from './object.js';
 
 /** Hash function, whose results have at least 6 bytes. */
 type Hash = (bytes: Uint8Array) => Uint8Array;
@@ -21,8 +22,7 @@ export class ObjectTable {
   readonly #byName = new Map<string, VirtualObject>();
   readonly #names = new Map<VirtualObject, string>();
   readonly #byIdentity = new Map<string, Set<VirtualObject>>();
-  readonly #aliases = new Map<string, readonly Alias[]>();
-  readonly #reserved = new Set<number>();
+  readonly #aliases = new AliasTable();
   readonly #hash: Hash;
   #sessionObjects = 0;
 
@@ -38,26 +38,52 @@ export class ObjectTable {
     return this.#byHandle.values();
   }
 
-  /** Replaces the aliases by those given, which are keyed by the digest of an identity in hexadecimal. */
-  learnAliases(aliases: ReadonlyMap<string, readonly Alias[]>): void {
-    this.#aliases.clear();
-    this.#reserved.clear();
-    for (const [digest, ofIdentity] of aliases) {
-      this.#aliases.set(digest, ofIdentity);
-      for (const { handle } of ofIdentity) {
-        this.#reserved.add(handle);
-        const object = this.#byHandle.get(handle);
-        if (object !== undefined) object.isAliased = true;
-      }
-    }
+  /** Adds an alias, unless one of that handle is as new. */
+  addAlias(alias: Alias): void {
+    this.#aliases.add(alias);
+    this.#noteAliased(alias);
+  }
+
+  /** Forgets the alias of a handle that is void or has another identity now. */
+  dropAlias(handle: number): void {
+    this.#aliases.drop(handle);
+  }
+
+  /** Replaces the aliases of all alias records. */
+  replaceAliases(aliases: readonly Alias[]): void {
+    this.#aliases.replaceRecorded(aliases);
+    for (const alias of aliases) this.#noteAliased(alias);
+  }
+
+  /** Replaces the aliases that key records give to objects of an identity, given by its digest in hexadecimal. */
+  replaceKeyAliases(identity: string, aliases: readonly Alias[]): void {
+    this.#aliases.replaceKeys(identity, aliases);
+    for (const alias of aliases) this.#noteAliased(alias);
+  }
+
+  #noteAliased({ handle, isOfKey }: Alias): void {
+    const object = this.#byHandle.get(handle);
+    if (object === undefined) return;
+    object.isAliased = true;
+    if (isOfKey) object.isRecorded = true;
+  }
+
+  /** Returns the alias of a handle; undefined if this process knows none. */
+  aliasOf(handle: number): Alias | undefined {
+    return this.#aliases.get(handle);
   }
 
   aliasesOf(identity: Uint8Array): readonly Alias[] {
-    return this.#aliases.size === 0 ? [] : this.aliasesByDigest(Buffer.from(this.#hash(identity)).toString('hex'));
+    return this.#aliases.size === 0 ? [] : this.#aliases.of(this.digestOf(identity));
   }
 
   aliasesByDigest(digest: string): readonly Alias[] {
-    return this.#aliases.get(digest) ?? [];
+    return this.#aliases.of(digest);
+  }
+
+  /** Returns the digest of an identity in hexadecimal, by which records name it. */
+  digestOf(identity: Uint8Array): string {
+    return Buffer.from(this.#hash(identity)).toString('hex');
   }
 
   /** Returns the objects of an identity that this process knows. */
@@ -84,9 +110,20 @@ export class ObjectTable {
 
   /** Returns the object of an identity that is unique; makes it if it is new. */
   intern(identity: Uint8Array, description: Description): VirtualObject {
-    const [alias] = this.aliasesOf(identity);
-    const [known] = this.#byIdentity.get(keyOf(identity)) ?? [];
-    return known ?? this.#intern(identity, identity, description, alias?.handle);
+    const aliases = this.aliasesOf(identity);
+    const same = [...(this.#byIdentity.get(keyOf(identity)) ?? [])];
+    // An object without its key record was destroyed: the one that is found is another one.
+    const known = same.find(
+      ({ handle, isRecorded }) => !isRecorded || aliases.some((alias) => alias.handle === handle),
+    );
+    return known ?? this.#intern(identity, identity, description, aliases[0]?.handle);
+  }
+
+  /** Returns the object of an identity that no record names; makes it if it is new. */
+  internUnrecorded(identity: Uint8Array, description: Description): VirtualObject {
+    const known = this.#byName.get(keyOf(identity));
+    if (known !== undefined && !known.isAliased) return known;
+    return this.#intern(Buffer.concat([identity]), identity, description, undefined);
   }
 
   /** Returns a twin, one of several objects of an identity, by its proofs and ordinal; makes it if it is new. */
@@ -102,7 +139,8 @@ export class ObjectTable {
     // Usage flags tell copies of a key apart. A twin without a copy has no `use`, since its flags may change.
     const handlesIn = (aliases: readonly Alias[]): number[] =>
       aliases
-        .filter((alias) => areOfOneKey(alias.proofs, proofs) && (use === undefined || alias.use === use))
+        .filter((alias) => areOfOneKey(alias.proofs, proofs))
+        .filter((alias) => use === undefined || alias.use === use || (alias.isOfKey && alias.use === undefined))
         .map((alias) => alias.handle)
         // Sorted, since ordinals must be the same in every process.
         .sort((a, b) => a - b);
@@ -125,6 +163,22 @@ export class ObjectTable {
     const object = this.#intern(Buffer.concat([identity, nonce]), identity, description, undefined);
     object.ordinal = this.withIdentity(identity).length - 1;
     object.use = use;
+    return object;
+  }
+
+  /**
+   * Adds an object whose handle its key record is to state. The handle is drawn at random by whoever makes the object,
+   * or was given to it before, as in a backup.
+   */
+  addRecorded(identity: Uint8Array, description: Description, draw: () => Uint8Array, given?: number): VirtualObject {
+    let handle = given;
+    while (handle === undefined || (handle !== given && !this.#isFree(handle)))
+      handle = Buffer.from(draw()).readUIntBE(0, 6);
+    const object = new VirtualObject(handle, identity, description);
+    object.isAliased = true;
+    object.isRecorded = true;
+    this.#byHandle.set(handle, object);
+    this.#name(Buffer.concat([identity, Buffer.from(String(handle))]), object);
     return object;
   }
 
@@ -196,6 +250,7 @@ export class ObjectTable {
     }
     const object = new VirtualObject(handle ?? this.#freeHandle(name), identity, description);
     object.isAliased = handle !== undefined;
+    object.isRecorded = handle !== undefined && this.#aliases.get(handle)?.isOfKey === true;
     this.#byHandle.set(object.handle, object);
     this.#name(name, object);
     return object;
@@ -206,9 +261,14 @@ export class ObjectTable {
     let digest = this.#hash(name);
     for (;;) {
       const handle = Buffer.from(digest).readUIntBE(0, 6);
-      const isSessionObject = handle > LAST_HANDLE - MOST_SESSION_OBJECTS;
-      if (handle !== 0 && !isSessionObject && !this.#byHandle.has(handle) && !this.#reserved.has(handle)) return handle;
+      if (this.#isFree(handle)) return handle;
       digest = this.#hash(digest);
     }
+  }
+
+  /** Returns true if a token object may get the handle. */
+  #isFree(handle: number): boolean {
+    const isSessionObject = handle > LAST_HANDLE - MOST_SESSION_OBJECTS;
+    return handle !== 0 && !isSessionObject && !this.#byHandle.has(handle) && this.#aliases.get(handle) === undefined;
   }
 }

@@ -35,14 +35,19 @@ export class VirtualObject {
   session: SessionMaterial | undefined;
   /** Usage flags as a text (see replicas/copies.ts), if they must tell the object from copies of its key. */
   use: string | undefined;
-  /** True if the handle comes from an alias record; without that record this object does not exist. */
+  /** True if the handle comes from an alias record or key record; without that record this object does not exist. */
   isAliased: boolean = false;
+  /** True if the handle stands in the object's key record. */
+  isRecorded: boolean = false;
   /** True once no member has the object; its handle is then void. */
   isDestroyed: boolean = false;
 
   constructor(
-    /** Virtual handle: 48 bits, the same in every process and after every restart (Rule 11). */
-    readonly handle: number,
+    /**
+     * Virtual handle: 48 bits, the same in every process and after every restart (Rule 11). Changes once for an object
+     * that was met before the members were logged in: until then its handle is valid in this process only.
+     */
+    public handle: number,
     /** Identity; changes with the description when the object is renamed. */
     public identity: Uint8Array,
     public description: Description,
@@ -85,15 +90,4 @@ export function areOfOneKey(one: Proofs, other: Proofs): boolean {
   const common = byPreference.filter((kind) => one.has(kind) && other.has(kind));
   if (common.length === 0) return fingerprintOf(one).length === 0 && fingerprintOf(other).length === 0;
   return common.every((kind) => sameBytes(one.get(kind) as Uint8Array, other.get(kind) as Uint8Array));
-}
-
-/** Handle that a record gives to an object (see AliasRecord). */
-export interface Alias {
-  readonly handle: number;
-  /** Proofs of the object's key. */
-  readonly proofs: Proofs;
-  /** Usage flags as a text, if they must tell the object from copies of its key. */
-  readonly use: string | undefined;
-  /** Timestamp of the record. */
-  readonly time: number;
 }

@@ -113,7 +113,7 @@ function* bringTo(group: Group, member: Member, target: SecretRef, other: Secret
 }
 
 /** Returns true if no process works on the change any more. */
-export function mayBeCompleted({ port }: Group, { state, writer, expires }: PinNote): boolean {
-  if (state === 'pending' || writer === port.writer || port.isWriterGone(writer) === true) return true;
-  return port.wallNow() >= expires && port.isWriterGone(writer) !== false;
+export function mayBeCompleted({ port, coordinator }: Group, { state, writer, expires }: PinNote): boolean {
+  if (state === 'pending' || writer === coordinator.writer || coordinator.isWriterGone(writer) === true) return true;
+  return port.wallNow() >= expires && coordinator.isWriterGone(writer) !== false;
 }

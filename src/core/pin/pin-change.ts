@@ -4,7 +4,9 @@ import type { SecretRef } from '../../spec/job.js';
 import { recordOf } from '../administration/membership.js';
 import { TokenError } from '../base/error.js';
 import type { Task } from '../base/task.js';
-import { awaitClaim, awaitResult } from '../base/waiting.js';
+import { awaitResult } from '../base/waiting.js';
+import type { HeldClaim } from '../coordination/coordinator.js';
+import { takeClaim, whileClaimed } from '../group/claimed-work.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import type { PinPair } from '../group/pins.js';
@@ -16,8 +18,6 @@ import { changePinOn } from './member-pin-change.js';
 import { completePinChange, spreadPin } from './pin-change-completion.js';
 import { clearNotes, everything, holdersIn, writeNote } from './pin-notes.js';
 
-/** Interval between tries to claim the PIN change while another process holds the claim (ms). */
-const CLAIM_INTERVAL = 50;
 /** Time after the deadline of a change during which other processes leave that change alone (ms). */
 const GRACE = 60_000;
 
@@ -39,11 +39,6 @@ export interface PinReport {
 
 function refuse(code: number, explanation: string): never {
   throw new TokenError(code, 'C_SetPIN', explanation);
-}
-
-/** Returns the name that a process of this machine claims while it changes the PIN or completes a change. */
-export function claimName({ ledger }: Group): string {
-  return `pkcs11-ha pin ${ledger.record?.id ?? ''}`;
 }
 
 /**
@@ -84,27 +79,27 @@ class PinChange {
   *run(): Task<PinReport> {
     const group = this.#group;
     const { pins } = group;
-    const release = yield* this.#claim();
+    const claim = yield* this.#claim();
     pins.isBusy = true;
     try {
-      return yield* this.#carryOut();
+      return yield* whileClaimed(group, claim, this.#carryOut());
     } finally {
       pins.isBusy = false;
       // Keep the current PIN only: later logins use that one.
       if (pins.note === undefined) pins.wipeFormer();
       pins.wipeUnless([this.#next]);
-      release();
+      claim.release();
       pins.changed.fire();
     }
   }
 
-  *#claim(): Task<() => void> {
+  *#claim(): Task<HeldClaim> {
     const group = this.#group;
     recordOf(group);
     if (group.pin === undefined) refuse(CKR.userNotLoggedIn, 'the configuration has no PIN');
     const isGivenUp = (): boolean => this.#isGivenUp();
-    const release = yield* awaitClaim(group.port, claimName(group), CLAIM_INTERVAL, this.#deadline, isGivenUp);
-    return release ?? refuse(CKR.actionProhibited, 'another process is changing the PIN');
+    const claim = yield* takeClaim(group, 'pin', this.#deadline, isGivenUp);
+    return claim ?? refuse(CKR.actionProhibited, 'another process is changing the PIN');
   }
 
   *#carryOut(): Task<PinReport> {
@@ -142,7 +137,7 @@ class PinChange {
       state: 'changing',
       participants: present.flatMap(({ serial }) => serial ?? []),
       missed: away.map(({ serial }) => serial),
-      writer: port.writer,
+      writer: group.coordinator.writer,
       time: group.nextTimestamp(),
       expires: port.wallNow() + Math.max(0, this.#deadline - port.now()) + GRACE,
     };

@@ -1,9 +1,9 @@
 import { FOREVER, type Task } from '../base/task.js';
 import { awaitCompletion, race, sleepUntil, waitUntil } from '../base/waiting.js';
+import { takeClaim, whileClaimed } from '../group/claimed-work.js';
 import type { Group } from '../group/group.js';
 import { learnFromAll } from '../joining/pin-record.js';
 import type { PinNote } from '../records/record.js';
-import { claimName } from './pin-change.js';
 import { clearRest, completePinChange, mayBeCompleted } from './pin-change-completion.js';
 import { holdersIn } from './pin-notes.js';
 
@@ -70,14 +70,14 @@ function* runToEnd(group: Group, task: Task<void>): Task<void> {
 
 function* claimed(group: Group, task: Task<void>): Task<void> {
   const { port, pins } = group;
-  const release = port.claim(claimName(group));
-  if (release === undefined) return;
+  const claim = yield* takeClaim(group, 'pin', port.now());
+  if (claim === undefined) return;
   pins.isBusy = true;
   try {
-    yield* task;
+    yield* whileClaimed(group, claim, task);
   } finally {
     pins.isBusy = false;
-    release();
+    claim.release();
     pins.changed.fire();
   }
 }

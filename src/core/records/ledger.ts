@@ -4,13 +4,14 @@ import { CKA, CKK, CKO } from '../../spec/codes.js';
 import type { JobReply } from '../../spec/job.js';
 import { resultOf, step } from '../../spec/job.js';
 import { describedTypes, describeValues, identityOf, RESERVED_LABEL } from '../objects/identity.js';
-import { fromHex, noteProofs, proofsIn } from '../objects/note.js';
-import { type Alias, VirtualObject } from '../objects/object.js';
+import { fromHex, proofsIn } from '../objects/note.js';
+import { VirtualObject } from '../objects/object.js';
 import {
   type AliasRecord,
   type ChangeRecord,
   type DomainNote,
   type DoneRecord,
+  FIRST_FORMAT,
   type GroupRecord,
   type GroupwideRecord,
   groupwideTemplate,
@@ -128,8 +129,11 @@ export class Ledger {
   isNewer: boolean = false;
   /** Time of the last complete reading of the aliases (ms of the port's clock). */
   aliasesReadAt: number = Number.NEGATIVE_INFINITY;
-  /** Aliases by the digest of their identity in hexadecimal. */
-  #aliases = new Map<string, Alias[]>();
+
+  /** Format of the group's records. */
+  get format(): number {
+    return this.record?.format ?? FIRST_FORMAT;
+  }
 
   /** Takes a group record if it is later than the known one; returns true if it did. */
   adopt(record: GroupRecord): boolean {
@@ -175,70 +179,5 @@ export class Ledger {
   /** Returns true if an operator has drained the member. */
   isDrained(serial: string | undefined): boolean {
     return serial !== undefined && this.record?.drained?.includes(serial) === true;
-  }
-
-  /** Replaces the aliases by those in the records of all members. */
-  learn(records: readonly RecordsFound[]): ReadonlyMap<string, readonly Alias[]> {
-    this.#aliases = new Map();
-    return this.learnMore(records);
-  }
-
-  /** Adds the aliases in the records of some members; notes records of a later format. */
-  learnMore(records: readonly RecordsFound[]): ReadonlyMap<string, readonly Alias[]> {
-    for (const { aliases, newer } of records) {
-      if (newer) this.isNewer = true;
-      for (const { record } of aliases) this.addAlias(record);
-    }
-    return this.#aliases;
-  }
-
-  /** Adds an alias unless a newer one of its handle is known. */
-  addAlias({ identity, handle, proofs, use, time }: AliasRecord): ReadonlyMap<string, readonly Alias[]> {
-    // The handle may have had another identity before, or have one now; the newer alias counts.
-    const newest = this.#newest(handle);
-    if (newest !== undefined && newest.identity !== identity) {
-      if (newest.time > time) return this.#aliases;
-      this.dropAliases(handle);
-    }
-    const known = this.#aliases.get(identity) ?? [];
-    const former = known.find((alias) => alias.handle === handle);
-    if (former !== undefined && former.time >= time) return this.#aliases;
-    const others = known.filter((alias) => alias !== former);
-    this.#aliases.set(identity, [...others, { handle, proofs: proofsIn(proofs), use: use ?? undefined, time }]);
-    return this.#aliases;
-  }
-
-  #newest(handle: number): { readonly identity: string; readonly time: number } | undefined {
-    for (const [identity, aliases] of this.#aliases) {
-      const alias = aliases.find((each) => each.handle === handle);
-      if (alias !== undefined) return { identity, time: alias.time };
-    }
-    return undefined;
-  }
-
-  /** Forgets the aliases of a handle that is void or has another identity now. */
-  dropAliases(handle: number): ReadonlyMap<string, readonly Alias[]> {
-    for (const [identity, aliases] of this.#aliases) {
-      const left = aliases.filter((alias) => alias.handle !== handle);
-      if (left.length === 0) this.#aliases.delete(identity);
-      else this.#aliases.set(identity, left);
-    }
-    return this.#aliases;
-  }
-
-  /** Returns the alias record of a handle; undefined if this process knows none. */
-  aliasOf(handle: number): AliasRecord | undefined {
-    for (const [identity, aliases] of this.#aliases) {
-      const alias = aliases.find((each) => each.handle === handle);
-      if (alias === undefined) continue;
-      const { proofs, use, time } = alias;
-      return { kind: 'alias', handle, identity, proofs: noteProofs(proofs), use: use ?? null, time };
-    }
-    return undefined;
-  }
-
-  hasAliases(handle: number): boolean {
-    for (const aliases of this.#aliases.values()) if (aliases.some((alias) => alias.handle === handle)) return true;
-    return false;
   }
 }

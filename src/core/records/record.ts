@@ -4,8 +4,10 @@ import type { ObjectSummary } from '../base/event.js';
 import { describedTypes, RESERVED_LABEL } from '../objects/identity.js';
 import type { KeyRecord, NotedAttribute, ObjectNote, ProofKind } from '../objects/key-note.js';
 
-/** Format version of the records; a process that reads a later version does not write. */
-export const FORMAT = 1;
+/** Latest format of records (number); a process that reads a later one does not write. */
+export const FORMAT = 2;
+/** Format of groups that were created before handles stood in key records (number). */
+export const FIRST_FORMAT = 1;
 
 /** Note of a member: its token and the public half of its transport key pair. */
 export interface MemberNote {
@@ -31,6 +33,8 @@ export interface DomainNote {
 /** Group record: the same on every member. */
 export interface GroupRecord {
   readonly kind: 'group';
+  /** Format of the group's records: 1 if undefined. */
+  readonly format?: number | undefined;
   /** Id of the group. */
   readonly id: string;
   readonly label: string;
@@ -78,7 +82,7 @@ export interface ChangeRecord {
   readonly before?: number | undefined;
   /** True if the entry undoes a call that has failed. */
   readonly undoes?: boolean;
-  /** Process that wrote the record (see `Port.writer`). */
+  /** Process that wrote the record (see `Coordinator.writer`). */
   readonly writer: string;
   /** Timestamp (see `Group.nextTimestamp`). */
   readonly time: number;
@@ -208,6 +212,18 @@ export function keyRecordTemplate(handle?: number): readonly Attribute[] {
   return handle === undefined ? template : [...template, { type: CKA.label, value: Buffer.from(keyLabel(handle)) }];
 }
 
+/** Length of the part of an identity's digest that a key record shows (characters). */
+const SHOWN_DIGEST = 32;
+
+function shownDigest(identity: string): Attribute {
+  return { type: CKA.objectId, value: Buffer.from(identity.slice(0, SHOWN_DIGEST), 'hex') };
+}
+
+/** Returns the template that finds the key records of an identity, given by its digest in hexadecimal. */
+export function keyRecordsOfIdentity(identity: string): readonly Attribute[] {
+  return [...keyRecordTemplate(), shownDigest(identity)];
+}
+
 /** Returns the template that finds the alias record of a handle. */
 export function aliasTemplate(handle: number): readonly Attribute[] {
   return [dataClass, { type: CKA.label, value: Buffer.from(aliasLabel(handle)) }];
@@ -224,14 +240,24 @@ export const recordTypes: readonly number[] = [CKA.value];
 /** Returns the template that creates a record, as a token object or session object. */
 export function recordTemplate(record: AnyRecord, token: boolean): readonly Attribute[] {
   const application = record.kind === 'key' ? KEY_APPLICATION : APPLICATION;
+  const isShown = record.kind === 'key' && record.identity !== undefined;
   return [
     dataClass,
     { type: CKA.token, value: Uint8Array.of(token ? 1 : 0) },
     { type: CKA.private, value: Uint8Array.of(1) },
     { type: CKA.label, value: Buffer.from(labelOf(record)) },
     { type: CKA.application, value: Buffer.from(application) },
-    { type: CKA.value, value: Buffer.from(JSON.stringify({ version: FORMAT, ...record })) },
+    ...(isShown ? [shownDigest(record.identity)] : []),
+    { type: CKA.value, value: Buffer.from(JSON.stringify({ version: versionOf(record), ...record })) },
   ];
+}
+
+/**
+ * Returns the version that a record states. The group record states the group's format, so that former versions write
+ * nothing there; they ignore fields that they do not know in other records.
+ */
+function versionOf(record: AnyRecord): number {
+  return record.kind === 'group' ? (record.format ?? FIRST_FORMAT) : FIRST_FORMAT;
 }
 
 /** Reads a record from its CKA_VALUE. Returns `newer` for a later format, undefined if the value is no record. */
@@ -258,7 +284,7 @@ export interface PinNote {
   readonly participants: readonly string[];
   /** Serials of the members that were away. */
   readonly missed: readonly string[];
-  /** Process that wrote the note (see `Port.writer`). */
+  /** Process that wrote the note (see `Coordinator.writer`). */
   readonly writer: string;
   /** Timestamp; the newest note counts. */
   readonly time: number;

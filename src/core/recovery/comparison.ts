@@ -8,7 +8,7 @@ import { isFailure, PendingWork } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
 import { Pace } from '../group/pace.js';
 import { Progress } from '../group/progress.js';
-import { learnSomeRecords } from '../group/record-learning.js';
+import { knownAliasRecord, learnKeyAliases, learnSomeRecords } from '../group/record-learning.js';
 import { isSecretRequest } from '../jobs/creation-request.js';
 import type { Survey } from '../objects/found-object.js';
 import type { KeyRecord } from '../objects/key-note.js';
@@ -136,6 +136,7 @@ class Copying {
     const pace = new Pace(group);
     const records = yield* surveyKeyRecords(giving, pace);
     const ownRecords = yield* surveyKeyRecords(this.target, pace);
+    if (!isFailure(records)) learnKeyAliases(group, [...records.values()]);
     const objects = yield* toVirtualObjects(group, source, giving, theirs.epoch, wanted);
     if (isFailure(objects)) return undefined;
     const progress = new Progress(group, this.member.name, what, objects.length);
@@ -238,7 +239,7 @@ class Copying {
     const missing: AnyRecord[] = [];
     const { record } = object;
     if (record !== undefined && record !== null && ownRecords?.has(object.handle) === false) missing.push(record);
-    const alias = group.ledger.aliasOf(object.handle);
+    const alias = knownAliasRecord(group, object.handle);
     if (alias !== undefined && member.connection?.hasAlias(object.handle) === false) missing.push(alias);
     if (missing.length === 0) return;
     const until = group.port.now() + group.policy.hangAfter + group.policy.writeHangAfter;

@@ -1,7 +1,8 @@
 import { optional, step } from '../../spec/job.js';
-import type { Task } from '../base/task.js';
-import { awaitClaim, sleepUntil } from '../base/waiting.js';
+import { FOREVER, type Task } from '../base/task.js';
+import { sleepUntil } from '../base/waiting.js';
 import { isReachable, readingRecords, runOnMember } from '../call/member-job-run.js';
+import { takeClaim, whileClaimed } from '../group/claimed-work.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import { learnMissedChanges } from '../group/record-learning.js';
@@ -47,8 +48,9 @@ interface JournalRemoval {
  */
 export function shortenJournals(group: Group): void {
   const { port, ledger, isBeingCreated, pin } = group;
-  if (group.shortening !== undefined || !group.hasTraces || isBeingCreated || pin === undefined || ledger.isNewer)
-    return;
+  if (!group.hasTraces || isBeingCreated || pin === undefined || ledger.isNewer) return;
+  group.isShorteningDue = true;
+  if (group.shortening !== undefined) return;
   const running = port.start(shortenExclusively(group));
   if (running.completed) return;
   group.shortening = running;
@@ -56,6 +58,8 @@ export function shortenJournals(group: Group): void {
     wake: () => {
       group.shortening = undefined;
       if (running.ended?.ok === false && running.ended.error !== undefined) port.warn(running.ended.error);
+      // A member may have come into step after the last look.
+      else if (group.isShorteningDue) shortenJournals(group);
     },
   });
 }
@@ -69,26 +73,32 @@ export function hasUnneeded(group: Group, records: readonly RecordsFound[]): boo
 
 /** Removes unneeded records while this process has the claim; a process that waited for the claim looks again. */
 function* shortenExclusively(group: Group): Task<void> {
-  const { port, ledger } = group;
-  const release = yield* awaitClaim(port, `pkcs11-ha ${ledger.record?.id} journal`, SHORTEST_REST);
+  const claim = yield* takeClaim(group, 'journal', FOREVER);
+  if (claim === undefined) return;
   try {
-    for (let failures = 0; failures < MOST_FAILURES; ) {
-      const journals = yield* journalsOf(group);
-      const entries = unneededEntries(group, journals ?? []);
-      const removals = entries.length > 0 ? entries : unneededDoneRecords(group, journals ?? []);
-      // If a member has come into step meanwhile, its done records may free more entries.
-      if (journals !== undefined && removals.length === 0 && journals.length >= inStep(group).length) return;
-      if (journals !== undefined && removals.length === 0) continue;
-      if (journals !== undefined && (yield* removeAll(group, removals))) {
-        failures = 0;
-        continue;
-      }
-      // After the loss of a member or its sessions the journals are read again, a little later.
-      failures += 1;
-      yield* sleepUntil(port.now() + SHORTEST_REST * failures);
-    }
+    yield* whileClaimed(group, claim, shorten(group));
   } finally {
-    release?.();
+    claim.release();
+  }
+}
+
+function* shorten(group: Group): Task<void> {
+  const { port } = group;
+  for (let failures = 0; failures < MOST_FAILURES; ) {
+    group.isShorteningDue = false;
+    const journals = yield* journalsOf(group);
+    const entries = unneededEntries(group, journals ?? []);
+    const removals = entries.length > 0 ? entries : unneededDoneRecords(group, journals ?? []);
+    // If a member has come into step meanwhile, its done records may free more entries.
+    if (journals !== undefined && removals.length === 0 && journals.length >= inStep(group).length) return;
+    if (journals !== undefined && removals.length === 0) continue;
+    if (journals !== undefined && (yield* removeAll(group, removals))) {
+      failures = 0;
+      continue;
+    }
+    // After the loss of a member or its sessions the journals are read again, a little later.
+    failures += 1;
+    yield* sleepUntil(port.now() + SHORTEST_REST * failures);
   }
 }
 

@@ -1,5 +1,5 @@
 import type { Task } from '../base/task.js';
-import { awaitCompletion, waitUntil } from '../base/waiting.js';
+import { awaitCompletion, race, waitUntil } from '../base/waiting.js';
 import { isReachable, readingRecords, runOnMember } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
@@ -14,6 +14,8 @@ import { notReconciled, type ReconciliationResult, type Reconciling, stepLimit }
 import { failedBecause, type RecoveryFailure } from './recovery-result.js';
 import { Redo } from './redo.js';
 
+/** Interval between looks at hosts whose process has ended (ms). */
+const ENDING_POLL = 20;
 /** Longest wait for members that are joining, so that intents are resolved on all of them (ms). */
 const JOINING_LIMIT = 1000;
 
@@ -23,7 +25,22 @@ const JOINING_LIMIT = 1000;
  * `refusal`, does nothing, and returns the refusal if there is something to do.
  */
 export function* reconcile(group: Group, member: Member, refusal?: RecoveryFailure): Task<ReconciliationResult> {
+  yield* awaitEndingWriters(group, member);
   return yield* group.recoveryMutex.runExclusive(reconcileExclusively(group, member, refusal));
+}
+
+/** Waits, at most as long as a write may take, for hosts whose process has ended and left an intent on the member. */
+function* awaitEndingWriters(group: Group, member: Member): Task<void> {
+  const { port, coordinator } = group;
+  const until = stepDeadline(group);
+  const records = yield* recordsOn(group, member, until);
+  for (const { record } of records?.changes ?? []) {
+    if (record.kind !== 'intent') continue;
+    while (coordinator.isWriterEnding(record.writer) && port.now() < until) {
+      member.explain('a host of an application that has ended still writes');
+      yield* race([coordinator.news], port.now() + ENDING_POLL);
+    }
+  }
 }
 
 /** Returns the deadline of a step that begins now: steps have limits of their own, since their number is unknown. */
@@ -65,7 +82,7 @@ function isAbandoned(group: Group, member: Member, { operation, writer, expires 
     return false;
   };
   if (group.changes.has(operation)) return recheckAfter(group.policy.writeHangAfter);
-  if (writer === group.port.writer || group.port.isWriterGone(writer) === true) return true;
+  if (writer === group.coordinator.writer || group.coordinator.isWriterGone(writer) === true) return true;
   const left = expires - group.port.wallNow();
   return left <= 0 || recheckAfter(left);
 }

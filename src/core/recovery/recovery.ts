@@ -2,7 +2,9 @@ import { CKR } from '../../spec/codes.js';
 import { step } from '../../spec/job.js';
 import { refuse } from '../base/error.js';
 import { FOREVER, type Task } from '../base/task.js';
-import { race, sleepUntil } from '../base/waiting.js';
+import { race } from '../base/waiting.js';
+import type { HeldClaim } from '../coordination/coordinator.js';
+import { type ClaimedWork, holderOf, takeClaim } from '../group/claimed-work.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
 import { PendingWork } from '../group/job-outcome.js';
@@ -22,28 +24,30 @@ const LOOK_INTERVAL = 25;
 
 const needsFreshHost: RecoveryFailure = { kind: 'needsFreshHost' };
 
-/** Waits for the claim on a member's recovery; returns the function that releases it. Throws at the deadline. */
-export function* awaitRecoveryClaim(group: Group, member: Member, deadline: number): Task<() => void> {
-  for (;;) {
-    const release = claimOf(group, member);
-    if (release !== undefined) return release;
-    if (group.port.now() >= deadline)
-      refuse(CKR.functionFailed, `another process is bringing ${member.name} up to date; try again later`);
-    yield* sleepUntil(group.port.now() + LOOK_INTERVAL);
-  }
+/** Waits for the claim on a member's recovery. Throws at the deadline. */
+export function* awaitRecoveryClaim(group: Group, member: Member, deadline: number): Task<HeldClaim> {
+  const work = recoveryOf(member);
+  const claim = yield* takeClaim(group, work, deadline);
+  if (claim !== undefined) return claim;
+  const holder = holderOf(group, work) ?? 'another process';
+  return refuse(CKR.functionFailed, `${holder} is bringing ${member.name} up to date; try again later`);
 }
 
-function claimOf({ port, ledger }: Group, { serial }: Member): (() => void) | undefined {
-  return port.claim(`pkcs11-ha ${ledger.record?.id} ${serial}`);
-}
+const recoveryOf = ({ serial }: Member): ClaimedWork => `member ${serial ?? ''}`;
 
 /**
  * Takes the claim on the recovery of a returning member, before its host starts. Only one process at a time recovers a
  * member, so that no object is made twice.
  */
-export function claimReturning(group: Group, member: Member): void {
+export function* claimReturning(group: Group, member: Member): Task<void> {
   if (group.ledger.record === undefined || !member.role.hasServed || member.serial === undefined) return;
-  member.recovery.takeClaim(() => claimOf(group, member));
+  yield* claimRecovery(group, member);
+}
+
+/** Takes the claim on a member's recovery if no process has it; keeps one that this process has. */
+function* claimRecovery(group: Group, member: Member): Task<void> {
+  if (member.recovery.claim === undefined)
+    member.recovery.keepClaim(yield* takeClaim(group, recoveryOf(member), group.port.now()));
 }
 
 /** Recovers a member before it serves, if its group has records: resolves intents, catches up, compares. */
@@ -52,7 +56,7 @@ export function* recover(group: Group, member: Member): Task<RecoveryResult> {
   const { connection } = member;
   if (ledger.record === undefined || group.pin === undefined || isBeingCreated || connection === undefined)
     return { kind: 'recovered' };
-  member.move({ name: 'recovering', since: port.now() });
+  member.move({ name: 'recovering', since: port.now(), reason: '' });
   // Until the member serves, no watch ends a hung host; this guard does.
   const guard = port.start(endIfHung(group, connection));
   try {
@@ -106,15 +110,15 @@ function* setLowPriority(connection: Connection, isLow: boolean): Task<void> {
 
 /** Takes the claim for a fresh host. If another process has the claim, waits until that process has released it. */
 function* awaitClaimOrRecovery(group: Group, member: Member): Task<RecoveryFailure> {
-  const { port } = group;
-  member.recovery.takeClaim(() => claimOf(group, member));
+  const { port, coordinator } = group;
+  yield* claimRecovery(group, member);
   if (member.recovery.claim !== undefined) return needsFreshHost;
   const { connection } = member;
   while (connection !== undefined && connection.end === undefined) {
-    const release = claimOf(group, member);
-    release?.();
-    if (release !== undefined) break;
-    yield* race([connection.ended], port.now() + LOOK_INTERVAL);
+    const holder = holderOf(group, recoveryOf(member));
+    if (holder === undefined) break;
+    member.explain(`${holder} is bringing the member up to date`);
+    yield* race([connection.ended, coordinator.news], port.now() + LOOK_INTERVAL);
   }
   return { kind: 'recoveredElsewhere' };
 }

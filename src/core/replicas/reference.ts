@@ -31,6 +31,11 @@ function* takeReference(group: Group, object: VirtualObject, referencing: Pendin
     // If no member that answers has the record, the reference comes from a member that has the key.
     yield* learnKeyRecord(group, object, new PartOfWork(referencing));
     if (referTo(object)) return;
+    if (object.isRecorded) {
+      // The record alone tells which key has the handle; without proofs in it, nothing can be proven.
+      object.referenced = object.record !== undefined && object.record !== null;
+      return;
+    }
     const active = group.members.filter((member) => member.isActive);
     for (const member of active.length > 0 ? active : group.members) {
       const { connection } = member;

@@ -73,7 +73,8 @@ function* search(
   // If the reference was taken from this connection, its replica is known.
   const replica = connection.replicas.get(object);
   if (replica?.kind === 'usable') return replica;
-  if (!object.referenced) return { kind: 'deferred' };
+  // The record of a key goes when the key is destroyed: an object of its name is another one.
+  if (!object.referenced) return object.record === null ? { kind: 'absent', until } : { kind: 'deferred' };
   const matches: FoundReplica[] = [];
   const unproven: FoundReplica[] = [];
   for (const candidate of list) {

@@ -4,6 +4,7 @@ import { optional, step } from '../../spec/job.js';
 import { attributeIn } from '../../spec/rules.js';
 import { sameBytes } from '../base/bytes.js';
 import type { Group } from '../group/group.js';
+import { knownAliasRecord } from '../group/record-learning.js';
 import { JobBuilder } from '../jobs/job-builder.js';
 import type { MemberJob } from '../jobs/member-job.js';
 import { describedTypes, describeValues, identityOf } from '../objects/identity.js';
@@ -12,6 +13,7 @@ import { noteAttributes, noteObject } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
 import { type AliasRecord, type AnyRecord, keyRecordTemplate, labelTemplate } from '../records/record.js';
 import { useTypes } from '../replicas/copies.js';
+import { shownIdentity } from './creation-plan.js';
 import { aliasOf } from './naming.js';
 
 /** Records that are written together with the new values. */
@@ -64,9 +66,10 @@ export function recordAfter(
   return {
     ...record,
     note: noteObject(renamed),
+    identity: shownIdentity(group, renamed),
     template,
     sealed: record.sealed ?? sealed,
-    writer: group.port.writer,
+    writer: group.coordinator.writer,
     time: group.nextTimestamp(),
   };
 }
@@ -100,10 +103,11 @@ export function changingAttributesTo(
   const needsAlias = renamed !== undefined || use !== object.use;
   const after = withUse(renamed ?? object, use);
   const twins = group.objects.aliasesOf(after.identity).filter(({ handle }) => handle !== object.handle);
-  const aliases = needsAlias
-    ? [aliasOf(group, after), ...twins.flatMap(({ handle }) => group.ledger.aliasOf(handle) ?? [])]
-    : [];
-  const record = recordAfter(group, object, renamed ?? object, changes);
+  const aliases =
+    needsAlias && !object.isRecorded
+      ? [aliasOf(group, after), ...twins.flatMap(({ handle }) => knownAliasRecord(group, handle) ?? [])]
+      : [];
+  const record = recordAfter(group, object, after, changes);
   return { memberJob: changingAttributes(object, changes, { aliases, before: undefined, record }), renamed };
 }
 

@@ -12,6 +12,7 @@ import { isReachable, type MemberJobEnd } from '../call/member-job-run.js';
 import { readObject } from '../call/reading.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
+import { knownAliasRecord } from '../group/record-learning.js';
 import { isTrueIn } from '../jobs/creation-request.js';
 import { withAttribute } from '../jobs/job-builder.js';
 import { describedTypes, describeValues, identityOf, isReserved, templateOf } from '../objects/identity.js';
@@ -30,6 +31,7 @@ import {
 } from './attribute-change-job.js';
 import { carryOut } from './change-execution.js';
 import { checkWritable } from './creation.js';
+import { learnWritten } from './installation-on-all.js';
 import { renameAmong } from './naming.js';
 import { describeObject, wrapNow } from './replica-copy.js';
 import { ReplicatedChange } from './replicated-change.js';
@@ -82,8 +84,8 @@ function* applyChange(change: ReplicatedChange, object: VirtualObject, changes: 
     isSession || !needsAlias ? [] : yield* renameAmong(group, withUse(renamed ?? object, use), change.deadline);
   const sealed = yield* sealNow(change, object, changes);
   const going = isSession ? participants : yield* change.writeIntent(participants, 'set', [object], changes, former);
-  const record = recordAfter(group, object, renamed ?? object, changes, sealed);
-  const before = group.ledger.aliasOf(object.handle);
+  const record = recordAfter(group, object, withUse(renamed ?? object, use), changes, sealed);
+  const before = knownAliasRecord(group, object.handle);
   const done = yield* applyToAll(change, going, object, values, { aliases, before, record });
   change.markCommitted(undefined);
   if (object.session !== undefined) {
@@ -92,14 +94,17 @@ function* applyChange(change: ReplicatedChange, object: VirtualObject, changes: 
   const own = aliases.find(({ handle }) => handle === object.handle);
   object.use = own?.use ?? use;
   for (const alias of aliases) {
-    if (alias === own) group.ledger.dropAliases(object.handle);
-    group.objects.learnAliases(group.ledger.addAlias(alias));
+    if (alias === own) group.objects.dropAlias(object.handle);
+    learnWritten(group, alias);
   }
   if (renamed !== undefined) {
     group.objects.rename(object, renamed.identity, renamed.description);
     object.described = renamed.described;
   }
-  if (record !== undefined) object.record = record;
+  if (record !== undefined) {
+    object.record = record;
+    learnWritten(group, record);
+  }
   if (!isSession) yield* change.commit(done);
 }
 

@@ -8,7 +8,7 @@ import type { Origin, PlannedReplica } from '../jobs/installation.js';
 import type { KeyRecord } from '../objects/key-note.js';
 import { noteAttributes, noteObject } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
-import type { AliasRecord, AnyRecord } from '../records/record.js';
+import { type AliasRecord, type AnyRecord, FIRST_FORMAT } from '../records/record.js';
 import { nameObject } from './naming.js';
 import type { OriginalObject } from './original-reader.js';
 import type { ReplicatedChange } from './replicated-change.js';
@@ -76,17 +76,23 @@ export function recordsOf(
     const record: KeyRecord = {
       kind: 'key',
       note: noteObject(object),
+      identity: shownIdentity(group, object),
       template: noteAttributes(original.template),
       answers: noteAttributes(original.answers),
       sealed: sealedOf(group, creation, original),
       operation: change.operation,
-      writer: group.port.writer,
+      writer: group.coordinator.writer,
       time: group.nextTimestamp(),
     };
     object.record = record;
     records.push(record);
   }
   return records;
+}
+
+/** Returns the identity that the key record of an object shows; undefined in groups of record format 1. */
+export function shownIdentity({ ledger, objects }: Group, { identity }: VirtualObject): string | undefined {
+  return ledger.format > FIRST_FORMAT ? objects.digestOf(identity) : undefined;
 }
 
 /** Returns the sealed form to keep of a key that is not extractable; undefined if the policy keeps none. */

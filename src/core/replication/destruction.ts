@@ -4,6 +4,7 @@ import type { Task } from '../base/task.js';
 import { isReachable } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
+import { knownAliasRecord } from '../group/record-learning.js';
 import { isSecretRequest } from '../jobs/creation-request.js';
 import { JobBuilder } from '../jobs/job-builder.js';
 import type { MemberJob } from '../jobs/member-job.js';
@@ -66,7 +67,7 @@ function* destroy(change: ReplicatedChange, object: VirtualObject): Task<void> {
     throw change.failure(CKR.deviceRemoved, `no member destroyed the object: ${group.describeMembers()}`);
   }
   group.objects.remove(object);
-  group.objects.learnAliases(group.ledger.dropAliases(object.handle));
+  group.objects.dropAlias(object.handle);
   yield* change.commit(done);
 }
 
@@ -110,7 +111,7 @@ function destroyingOn(group: Group, object: VirtualObject): MemberJob {
 export function addRecordRemoval(group: Group, object: VirtualObject, builder: JobBuilder): void {
   const templates = [];
   if (isSecretRequest(object.description)) templates.push(keyRecordTemplate(object.handle));
-  if (group.ledger.hasAliases(object.handle)) templates.push(aliasTemplate(object.handle));
+  if (knownAliasRecord(group, object.handle) !== undefined) templates.push(aliasTemplate(object.handle));
   for (const template of templates) {
     // Two rounds: while a record is being replaced, the member holds two of them.
     for (let i = 0; i < 2; i += 1) {

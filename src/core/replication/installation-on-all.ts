@@ -5,6 +5,7 @@ import { runTogether } from '../base/waiting.js';
 import type { MemberJobEnd } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
+import { aliasIn, keyAliasIn } from '../group/record-learning.js';
 import {
   Installation,
   type InstallationResult,
@@ -68,11 +69,17 @@ export function* installAndCommit(
   change.markCommitted(objects);
   yield* change.commit(done.map(({ written }) => written.member));
   for (const record of recordsFor(members[0] as Member)) {
-    if (record.kind === 'alias') group.objects.learnAliases(group.ledger.addAlias(record));
+    learnWritten(group, record);
   }
   for (const { written, result } of done) {
     for (const installed of result.installed) keepReplica(group, written.member, written.login, installed);
   }
+}
+
+/** Takes the alias that a written record gives. */
+export function learnWritten({ objects }: Group, record: AnyRecord): void {
+  const alias = record.kind === 'alias' ? aliasIn(record) : record.kind === 'key' ? keyAliasIn(record) : undefined;
+  if (alias !== undefined) objects.addAlias(alias);
 }
 
 /** Returns the error if the objects are not on enough members; undefined if they are. */
@@ -113,6 +120,7 @@ export function keepReplica(
   const { object } = planned;
   const isProven = proven || isProvenByIdentity(object.description);
   connection.replicas.set(object, { kind: 'usable', handle, proven: isProven });
+  if (planned.token) connection.named.set(hex(handle), object);
   if (!planned.token) connection.sessionObjects.set(hex(handle), object);
   else group.noteReplicaStatus(member, object, isProven ? 'proven' : 'unproven');
 }

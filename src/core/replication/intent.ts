@@ -36,7 +36,7 @@ export function intentOf(
     before: before === 'unknown' ? undefined : before,
     changes: noteAttributes(changes),
     former: noteAttributes(former),
-    writer: port.writer,
+    writer: group.coordinator.writer,
     time: group.nextTimestamp(),
     expires: port.wallNow() + (cleanupBy - port.now()) + CLOCK_SKEW,
     missed: [],

@@ -3,11 +3,12 @@ import { runCall } from '../call/call.js';
 import { findObjects } from '../call/find.js';
 import type { Group } from '../group/group.js';
 import { PendingWork } from '../group/job-outcome.js';
+import { isSecretRequest } from '../jobs/creation-request.js';
 import { readAttributes } from '../jobs/operation.js';
 import { isProvenByIdentity, templateOf } from '../objects/identity.js';
 import { hex, noteProofs } from '../objects/note.js';
 import { areOfOneKey, type VirtualObject } from '../objects/object.js';
-import type { AliasRecord } from '../records/record.js';
+import { type AliasRecord, FIRST_FORMAT } from '../records/record.js';
 import { useIn, useTypes } from '../replicas/copies.js';
 import { establishReference } from '../replicas/reference.js';
 import type { OriginalObject } from './original-reader.js';
@@ -19,14 +20,20 @@ interface NamedObject {
 }
 
 /**
- * Gives an object that is about to be made its handle (Rule 11), which follows from its identity. If the group has
- * objects of that identity already, the object gets a random handle, and aliases tell all of them apart.
+ * Gives an object that is about to be made its handle (Rule 27). That of a key is drawn at random and stands in its key
+ * record. That of any other object follows from its identity, which holds its public material or value. If the group
+ * has objects of that identity already, the object gets a random handle, and aliases tell all of them apart.
  */
 export function* nameObject(group: Group, original: OriginalObject, deadline: number): Task<NamedObject> {
   const { objects } = group;
   const { identity, description, proofs, request } = original;
   if (!request.token)
     return { object: complete(objects.addSessionObject(identity, description), original), aliases: [] };
+  if (hasRecordedHandle(group, request)) {
+    const drawn = objects.addRecorded(identity, description, () => group.port.randomBytes(6));
+    drawn.use = useIn(original.template);
+    return { object: complete(drawn, original), aliases: [] };
+  }
   let others = objects.withIdentity(identity);
   if (original.hasTwins || others.length > 0) {
     // Another process may have destroyed objects that this process knows.
@@ -64,6 +71,7 @@ export function* nameObject(group: Group, original: OriginalObject, deadline: nu
 export function* renameAmong(group: Group, renamed: VirtualObject, deadline: number): Task<readonly AliasRecord[]> {
   const { objects } = group;
   const { identity, description, handle } = renamed;
+  if (renamed.isRecorded) return [];
   // Another process may have made an object of that identity.
   const found = new Set(yield* findObjects(group, templateOf(description), deadline));
   const others = objects.withIdentity(identity).filter((other) => other.handle !== handle && found.has(other));
@@ -82,6 +90,11 @@ export function* renameAmong(group: Group, renamed: VirtualObject, deadline: num
     aliasOf(group, renamed),
     ...others.map((other) => aliasOf(group, other)).filter((alias) => !isKnown(group, alias)),
   ];
+}
+
+/** Returns true if the handle of a requested token object stands in its key record. */
+export function hasRecordedHandle({ ledger }: Group, request: { readonly class: number }): boolean {
+  return ledger.format > FIRST_FORMAT && isSecretRequest(request);
 }
 
 /** Reads the usage flags of an object: one digit for each of `useTypes`. */

@@ -9,6 +9,7 @@ import { runOnMember } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import { PendingWork } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
+import { knownAliasRecord } from '../group/record-learning.js';
 import { isSecretRequest } from '../jobs/creation-request.js';
 import { Installation, type PlannedReplica } from '../jobs/installation.js';
 import { JobBuilder } from '../jobs/job-builder.js';
@@ -45,6 +46,8 @@ const publicTypes: readonly number[] = [
  */
 export function* copyReplicaTo(group: Group, object: VirtualObject, target: Member, deadline: number): Task<boolean> {
   yield* learnKeyRecord(group, object);
+  // Without its record the copy would be another object.
+  if (object.isRecorded && (object.record === undefined || object.record === null)) return false;
   if (!object.referenced) yield* establishReference(group, object, new PendingWork());
   const planned = isSecretRequest(object.description)
     ? yield* planSecretReplica(group, object, deadline)
@@ -54,10 +57,10 @@ export function* copyReplicaTo(group: Group, object: VirtualObject, target: Memb
   const twins = group.objects.aliasesOf(object.identity).map(({ handle }) => handle);
   const aliases = [...new Set([object.handle, ...twins])]
     .filter((handle) => target.connection?.hasAlias(handle) !== true)
-    .flatMap((handle) => group.ledger.aliasOf(handle) ?? []);
+    .flatMap((handle) => knownAliasRecord(group, handle) ?? []);
   // If the handle does not follow from the identity, other processes need an alias to find it.
-  if (group.ledger.aliasOf(object.handle) === undefined && !group.objects.isOwnHandle(object))
-    aliases.push(aliasOf(group, object));
+  const isNamed = object.isRecorded || knownAliasRecord(group, object.handle) !== undefined;
+  if (!isNamed && !group.objects.isOwnHandle(object)) aliases.push(aliasOf(group, object));
   const records = [...[object.record].flatMap((record) => record ?? []), ...aliases];
   const installation = new Installation(group, target, 'C_CreateObject', [planned], records);
   const memberJob = installation.memberJob();

@@ -103,7 +103,7 @@ function* publishOnce(group: Group, change: RecordChange, deadline: number): Tas
     ...change(ledger.record),
     revision: revision + 1,
     time: group.nextTimestamp(),
-    writer: port.writer,
+    writer: group.coordinator.writer,
   };
   let written = 0;
   for (const member of group.members) {
@@ -117,6 +117,7 @@ function* publishOnce(group: Group, change: RecordChange, deadline: number): Tas
   if (written === 0) return 'untaken';
   yield* tellLeaving(group, record, deadline);
   group.adopt(record);
+  group.coordinator.announce();
   // If two processes write at the same time, the one whose record is not the later one tries again.
   yield* learnFromEach(group, deadline);
   const { record: latest } = group.ledger;

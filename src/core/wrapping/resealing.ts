@@ -150,7 +150,7 @@ function* resealOne(group: Group, member: Member, handle: number, deadline: numb
     return false;
   }
   if (sealed === undefined) return false;
-  const next: KeyRecord = { ...record, sealed, writer: group.port.writer, time: group.nextTimestamp() };
+  const next: KeyRecord = { ...record, sealed, writer: group.coordinator.writer, time: group.nextTimestamp() };
   const known = group.objects.get(handle);
   if (known?.record !== undefined && known.record !== null) known.record = next;
   let isReplaced = true;

@@ -11,6 +11,7 @@ import { type RestoreReport, restoreBackup } from '../../core/backup/restore.js'
 import { withFunctionName } from '../../core/base/error.js';
 import type {
   ConfigurationEvent,
+  CoordinationEvent,
   FailoverEvent,
   MemberEvent,
   MembershipEvent,
@@ -48,6 +49,7 @@ interface TokenEvents {
   pin: [PinEvent];
   progress: [ProgressEvent];
   configuration: [ConfigurationEvent];
+  coordination: [CoordinationEvent];
   output: [OutputEvent];
 }
 

@@ -4,7 +4,7 @@ import type { VirtualObject } from '../../core/objects/object.js';
 import type { OpenGroup } from '../../runtime/groups/open-group.js';
 import type { Attribute } from '../../spec/attribute.js';
 import { CKR } from '../../spec/codes.js';
-import { bytesOf, InputError, integerOf } from '../../spec/input.js';
+import { bytesOf, checkSignal, InputError, integerOf } from '../../spec/input.js';
 import { encodeTemplate } from '../../spec/template.js';
 import { TokenObject } from './object.js';
 
@@ -35,8 +35,11 @@ export function tokenObject(object: VirtualObject | undefined): TokenObject {
   return new TokenObject(object);
 }
 
-/** Returns a call's budget (ms), or the default if the options have none; InputError for a bad one. */
-export function budgetOf({ deadline }: CallOptions, otherwise: number): number {
+/** Checks a call's options and returns its budget (ms), or the default if they state none. Throws InputError. */
+export function budgetOf(options: CallOptions, otherwise: number): number {
+  if (typeof options !== 'object' || options === null) throw new InputError('options', 'an object', options);
+  const { deadline, signal } = options;
+  checkSignal('options.signal', signal);
   return deadline === undefined ? otherwise : integerOf('options.deadline', deadline, 1, LONGEST_DEADLINE);
 }
 

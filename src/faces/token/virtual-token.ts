@@ -35,7 +35,7 @@ export type Data = Uint8Array | string;
  * or, before any member is touched, with an `InputError` (a TypeError) for bad input.
  *
  * Events: `failover`, `member`, `misaligned`, `missing`, `sync`, `membership`, `pin`, `progress`, `configuration`,
- * `output`.
+ * `coordination`, `output`.
  */
 export class VirtualToken extends ObjectToken {
   readonly #open: OpenGroup;

@@ -12,7 +12,7 @@ import { withFunctionName } from '../../core/base/error.js';
 import type { Task } from '../../core/base/task.js';
 import type { Group } from '../../core/group/group.js';
 import { removeOwn } from '../../core/wrapping/removal.js';
-import { integerOf } from '../../spec/input.js';
+import { checkSignal, integerOf } from '../../spec/input.js';
 import { type ConfigurationSource, OpenGroup, readConfiguration } from './open-group.js';
 
 /** Default deadline of these calls (ms). */
@@ -87,6 +87,7 @@ export async function undrainMember(
 ): Promise<void> {
   const config = readConfiguration(source);
   const budget = integerOf('options.deadline', deadline, 1, LONGEST_DEADLINE);
+  checkSignal('options.signal', signal);
   signal?.throwIfAborted();
   const open = new OpenGroup(config);
   try {
@@ -104,6 +105,7 @@ async function withAllMembers<T>(
 ): Promise<T> {
   const config = readConfiguration(source);
   const budget = integerOf('options.deadline', deadline, 1, LONGEST_DEADLINE);
+  checkSignal('options.signal', signal);
   signal?.throwIfAborted();
   const open = new OpenGroup(config);
   open.group.isBeingCreated = true;

@@ -12,10 +12,10 @@ import { awaitService } from '../../core/health/opening.js';
 import { keepPins } from '../../core/pin/pin-keeper.js';
 import { keepSessionObjects } from '../../core/replication/session-keeper.js';
 import { type Job, step } from '../../spec/job.js';
-import { addon, type NativeSecret } from '../hosts/addon.js';
+import { LocalCoordinator } from '../coordination/local/local-coordinator.js';
+import type { NativeSecret } from '../hosts/addon.js';
 import { HostProcess } from '../hosts/host.js';
 import { HaLog } from '../log/ha-log.js';
-import { isWriterGone, makeWriter } from '../processes/writer.js';
 import { monotonicNow } from '../scheduling/clock.js';
 import { Driver } from '../scheduling/driver.js';
 import { sha256, verifySignature } from '../secrets/crypto.js';
@@ -62,6 +62,7 @@ export class OpenGroup {
   readonly #background: readonly Running<void>[];
   #hidden: readonly string[];
   readonly #log: HaLog | undefined;
+  readonly #coordinator: LocalCoordinator;
   #closing: Promise<void> | undefined;
 
   /**
@@ -73,7 +74,8 @@ export class OpenGroup {
     this.secrets = new Secrets(config.pin, () => this.#driver.move());
     const pin = config.pin === undefined ? undefined : this.secrets.hold(readPin(config.pin));
     this.#log = config.log === undefined ? undefined : new HaLog(config.log, config.label);
-    this.group = new Group(config, this.#port(), pin);
+    this.#coordinator = this.#coordinate(config);
+    this.group = new Group(config, this.#port(), this.#coordinator, pin);
     keepAll(this.group);
     this.#background = [keepPins(this.group), keepSessionObjects(this.group)].map((task) => this.#driver.start(task));
     if (path !== undefined) this.#file = new ConfigurationFile(path, () => this.#reconfigure(path));
@@ -207,6 +209,7 @@ export class OpenGroup {
       host.close();
     }
     this.#driver.stop();
+    this.#coordinator.close();
     this.secrets.wipeAll();
     this.#log?.close();
   }
@@ -238,6 +241,18 @@ export class OpenGroup {
     }).unref();
   }
 
+  #coordinate({ locks, label, policy }: GroupConfig): LocalCoordinator {
+    const report = (problem: string): void => this.#emit({ type: 'coordination', problem });
+    const coordinator = new LocalCoordinator(locks, label, {
+      start: (task) => this.#driver.start(task),
+      moved: () => this.#driver.move(),
+      longestWrite: () => (this.group ?? { policy }).policy.writeHangAfter,
+      report,
+    });
+    if (coordinator.problem !== undefined) report(coordinator.problem);
+    return coordinator;
+  }
+
   #startHost(options: HostOptions, listener: HostListener): HostLink {
     const host = new HostProcess(options, listener, {
       hidden: this.#hidden,
@@ -262,12 +277,6 @@ export class OpenGroup {
       randomBytes: (size) => randomBytes(size),
       verifySignature,
       wallNow: () => Date.now(),
-      writer: makeWriter(),
-      isWriterGone,
-      claim: (name) => {
-        const descriptor = addon.claim(name);
-        return descriptor < 0 ? undefined : () => addon.releaseClaim(descriptor);
-      },
       secrets: this.secrets,
       emit: (event) => this.#emit(event),
       warn: (error) => process.emitWarning(error instanceof Error ? error : String(error)),

@@ -53,6 +53,16 @@ interface Addon {
    */
   claim(name: string): number;
   releaseClaim(descriptor: number): void;
+  /**
+   * Takes a lock on one byte of a file, without waiting; see native/addon/file_lock.h. Returns false if another open
+   * file description holds a lock that excludes this one. The lock ends when the last descriptor of the open file
+   * description is closed. Throws for an error of the system.
+   */
+  lockByte(descriptor: number, byte: number, exclusive: boolean): boolean;
+  /** Returns true if another open file description holds any lock on that byte of the file. */
+  isByteLocked(descriptor: number, byte: number): boolean;
+  /** Reads CLOCK_BOOTTIME (ms, with fractions), which goes on while the machine is suspended. */
+  bootTime(): number;
   /** Waits up to `within` ms (100 at most) for a child to end, and tells how; null if the child still runs. */
   processEnd(pid: number, within: number): { code: number | null; signal: number | null } | null;
 }

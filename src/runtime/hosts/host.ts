@@ -4,6 +4,7 @@ import { isMainThread } from 'node:worker_threads';
 import type { BegunJob, HostEnd, HostLink, HostListener, HostOptions } from '../../core/base/port.js';
 import { type Job, writeJob } from '../../spec/job.js';
 import { Writer } from '../../spec/wire.js';
+import { bootOffset } from '../scheduling/clock.js';
 import { addon, hostExecutable, type NativeChannel, type NativeSecret } from './addon.js';
 import { environmentFor } from './environment.js';
 import { receiveAll } from './inbox.js';
@@ -72,7 +73,8 @@ export class HostProcess implements HostLink {
 
   send(id: number, deadline: number, job: Job, epoch: number): boolean {
     if (this.#hasEnded) return true;
-    writeJob(writer, id, deadline, job, epoch);
+    // Gives the host a time of CLOCK_BOOTTIME: a machine that was suspended begins no job whose deadline has passed.
+    writeJob(writer, id, deadline + bootOffset(), job, epoch);
     // Casts safely: only this runtime makes the secrets of jobs.
     return this.channel.send(writer.bytes, writer.length, job.secret as NativeSecret | undefined) !== 1;
   }

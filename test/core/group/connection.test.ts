@@ -16,6 +16,7 @@ function connect(): { connection: Connection; sent: number[] } {
   const connection = new Connection(port, {
     timeoutOf: () => 100,
     longWriteTimeoutOf: () => 100,
+    beginBy: ({ deadline }) => deadline,
     took: () => undefined,
   });
   const sent: number[] = [];

@@ -2,12 +2,13 @@ import { createHash } from 'node:crypto';
 import { describe, expect, test } from '@jest/globals';
 import type { Port } from '../../../src/core/base/port.js';
 import { Connection } from '../../../src/core/group/connection.js';
+import { aliasIn } from '../../../src/core/group/record-learning.js';
 import { describedTypes, describe as describeObject, identityOf } from '../../../src/core/objects/identity.js';
 import type { ProofKind } from '../../../src/core/objects/key-note.js';
 import { noteObject, objectOf } from '../../../src/core/objects/note.js';
 import { areOfOneKey } from '../../../src/core/objects/object.js';
 import { ObjectTable } from '../../../src/core/objects/object-table.js';
-import { Ledger, recordsIn } from '../../../src/core/records/ledger.js';
+import { recordsIn } from '../../../src/core/records/ledger.js';
 import { type AliasRecord, readRecord, recordTemplate } from '../../../src/core/records/record.js';
 import { ulongBytes } from '../../../src/spec/attribute.js';
 import type { ReadAttribute } from '../../../src/spec/calls.js';
@@ -48,7 +49,7 @@ describe('records', () => {
     const record = alias(7, 'x', 1);
     const value = recordTemplate(record, true).find(({ type }) => type === ck('CKA_VALUE'))?.value ?? Buffer.alloc(0);
     expect(readRecord(value)).toMatchObject(record);
-    expect(readRecord(Buffer.from(JSON.stringify({ version: 2, kind: 'alias' })))).toBe('newer');
+    expect(readRecord(Buffer.from(JSON.stringify({ version: 3, kind: 'alias' })))).toBe('newer');
     for (const other of ['', 'text', '{}', '[1]', '{"version":1}'])
       expect(readRecord(Buffer.from(other))).toBeUndefined();
     const found = [value, Buffer.from('{"version":9,"kind":"x"}'), Buffer.from('no record')].map((bytes) => ({
@@ -76,10 +77,9 @@ describe('aliases', () => {
       [3, 2, 1],
       [2, 3, 1],
     ]) {
-      const ledger = new Ledger();
-      for (const time of order) ledger.addAlias(alias(7, `name ${time}`, time));
       const table = new ObjectTable(sha256);
-      table.learnAliases(ledger.addAlias(alias(8, 'other', 1)));
+      for (const time of order) table.addAlias(aliasIn(alias(7, `name ${time}`, time)));
+      table.addAlias(aliasIn(alias(8, 'other', 1)));
       expect(table.intern(identity('name 3'), description('name 3')).handle).toBe(7);
       for (const old of ['name 1', 'name 2']) expect(table.intern(identity(old), description(old)).handle).not.toBe(7);
     }
@@ -122,7 +122,12 @@ describe('twins', () => {
 describe('[Rule 9] the watch over a host', () => {
   function connectionWith(begun: readonly { since: number; longWrite: boolean }[], now: number): Connection {
     const port = { now: () => now, alarm: () => ({ ringAt: () => {}, stop: () => {} }) } as unknown as Port;
-    const connection = new Connection(port, { timeoutOf: () => 100, longWriteTimeoutOf: () => 100, took: () => {} });
+    const connection = new Connection(port, {
+      timeoutOf: () => 100,
+      longWriteTimeoutOf: () => 100,
+      beginBy: ({ deadline }) => deadline,
+      took: () => {},
+    });
     connection.attachHost({
       pid: 1,
       send: () => true,

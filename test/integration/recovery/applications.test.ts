@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import type { VirtualToken } from '../../../src/index.js';
+import { TokenError, type VirtualToken } from '../../../src/index.js';
 import { Cluster, pidOf, untilState } from '../../support/cluster.js';
 import { until } from '../../support/waiting.js';
 
@@ -125,7 +125,7 @@ describe('two applications', () => {
     expect(await later.encrypt('AES_ECB', handle, data)).toEqual(result);
   });
 
-  test('destroy a key and make another one of its name: the other application uses the new one, also while a member is away', async () => {
+  test('[Rule 27] destroy a key and make another one of its name: the old handle is void in both, the new one is the new key, also while a member is away', async () => {
     const [one, other] = await openTwice();
     const attributes = { ...aes, label: 'rotated', id: Buffer.from([3]) };
     const { handle } = await one.generateKey('AES_KEY_GEN', attributes);
@@ -133,10 +133,12 @@ describe('two applications', () => {
     await lose('hsm2', one, other);
     await one.destroyObject(handle);
     const successor = await one.generateKey('AES_KEY_GEN', attributes);
-    expect(successor.handle).toBe(handle);
-    const result = await one.encrypt('AES_ECB', handle, data);
+    const result = await one.encrypt('AES_ECB', successor, data);
     expect(result).not.toEqual(old);
-    expect(await other.encrypt('AES_ECB', handle, data, { deadline: 5000 })).toEqual(result);
+    for (const token of [one, other])
+      await expect(token.encrypt('AES_ECB', handle, data, { deadline: 2000 })).rejects.toBeInstanceOf(TokenError);
+    expect(await other.encrypt('AES_ECB', successor.handle, data, { deadline: 5000 })).toEqual(result);
+    expect((await other.find({ label: 'rotated' })).map((found) => found.handle)).toEqual([successor.handle]);
     await bringBack('hsm2', one, other);
     expect(await cluster.read('hsm2')).toEqual(await cluster.read('hsm1'));
   });

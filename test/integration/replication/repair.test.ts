@@ -247,10 +247,12 @@ describe('a member that returns', () => {
     cluster.heal();
     await active(token);
     expect(await labels()).toEqual([['key'], ['key']]);
-    // Expects no change of state: the member has nothing left to undo.
+    // Expects no new host: the member has nothing left to undo. A busy machine may make a member suspect for a moment.
     const { length } = token.status().members;
     const moves: string[] = [];
-    token.on('member', ({ member, to }) => moves.push(`${member} ${to}`));
+    token.on('member', ({ member, to }) => {
+      if (to === 'down' || to === 'joining') moves.push(`${member} ${to}`);
+    });
     for (let i = 0; i < 5; i += 1) {
       expect((await token.find()).length).toBe(1);
       await token.encrypt('AES_ECB', made, Buffer.alloc(16));

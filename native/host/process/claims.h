@@ -1,0 +1,47 @@
+// Claims that the host holds together with its application: locks on a byte of files. A claim so lasts as long as the
+// host's work, even after the application has ended.
+#pragma once
+
+#include <cstdint>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "common/descriptor.h"
+#include "host/pkcs11.h"
+
+namespace pkcs11ha {
+
+class Claims {
+ public:
+  Claims();
+
+  // Opens the file and takes a shared lock on its byte 1, without waiting; does nothing if the claim is held already.
+  // Returns CKR_FUNCTION_FAILED if the file cannot be opened or locked, CKR_HOST_MEMORY if the table is full.
+  CK_RV hold(const std::string& path);
+  // Gives the claim up, if it is held.
+  void drop(const std::string& path);
+  // Gives up the claims that expired before `now` (ns of CLOCK_BOOTTIME). The first eight bytes of a claim's file are
+  // the time of its expiry, little-endian; a claim whose file has 0 there or is shorter never expires.
+  void dropExpired(std::uint64_t now);
+  bool isEmpty() const;
+
+  // Descriptor that becomes readable when a claim is added, for poll.
+  int additions() const { return additions_.get(); }
+  // Makes that descriptor unreadable again.
+  void takeAdditions();
+
+ private:
+  struct Claim {
+    std::string path;
+    Descriptor file;
+  };
+
+  std::vector<Claim>::const_iterator find(const std::string& path) const;
+
+  mutable std::mutex mutex_;
+  std::vector<Claim> claims_;
+  Descriptor additions_;
+};
+
+}  // namespace pkcs11ha

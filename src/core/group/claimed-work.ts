@@ -1,0 +1,124 @@
+import { CKR } from '../../spec/codes.js';
+import { type Job, optional, step } from '../../spec/job.js';
+import { refuse } from '../base/error.js';
+import type { Signal, Task } from '../base/task.js';
+import { awaitCompletion, awaitResult, race, runTogether } from '../base/waiting.js';
+import type { Claim, HeldClaim } from '../coordination/coordinator.js';
+import { FIRST_FORMAT } from '../records/record.js';
+import type { Connection } from './connection.js';
+import type { Group } from './group.js';
+
+/** Work that one process at a time does: changes of the PIN or the membership, the journal, a member's recovery. */
+export type ClaimedWork = 'pin' | 'membership' | 'journal' | `member ${string}`;
+
+/** Names of a claim: its own, and the one that former versions take for the same work. */
+interface ClaimNames {
+  readonly name: string;
+  readonly formerName: string | undefined;
+}
+
+function namesOf({ ledger }: Group, work: ClaimedWork): ClaimNames {
+  const id = ledger.record?.id ?? '';
+  const formerName = work === 'pin' ? `pkcs11-ha pin ${id}` : `pkcs11-ha ${id} ${work.replace(/^member /u, '')}`;
+  // Former versions do not write in groups of a later format, and any user of the machine can take their claims.
+  return { name: `${id} ${work}`, formerName: ledger.format > FIRST_FORMAT ? undefined : formerName };
+}
+
+/** Builds the job with which a host holds files' claims: they then last until the host has ended its work. */
+export function holdingJob(paths: readonly string[]): Job {
+  return { steps: paths.map((path) => step('X_HoldClaim', path)), sessionless: true };
+}
+
+function droppingJob(path: string): Job {
+  return { steps: [optional(step('X_DropClaim', path))], sessionless: true };
+}
+
+/** Claim that this process and its hosts hold. */
+class ClaimWithHosts implements HeldClaim {
+  readonly #group: Group;
+  readonly #claim: Claim;
+  #isReleased = false;
+
+  constructor(group: Group, claim: Claim) {
+    this.#group = group;
+    this.#claim = claim;
+    group.claims.add(claim);
+    claim.lost.add({ wake: () => this.release() });
+  }
+
+  get lost(): Signal {
+    return this.#claim.lost;
+  }
+
+  get isHeld(): boolean {
+    return !this.#isReleased;
+  }
+
+  /** Has the hosts hold the claim too. Waits for each as long as a call may hang: a host that hangs is ended anyway. */
+  *holdOnHosts(): Task<void> {
+    const group = this.#group;
+    const until = group.port.now() + group.policy.hangAfter;
+    const job = holdingJob([this.#claim.path]);
+    const hold = function* (connection: Connection): Task<void> {
+      yield* awaitCompletion(group.port, connection.submit(job, 'claim', until), until);
+    };
+    const connections = group.members.flatMap(({ connection }) => connection ?? []);
+    yield* runTogether(
+      group,
+      connections.filter(({ end }) => end === undefined).map((connection) => hold(connection)),
+    );
+  }
+
+  release(): void {
+    if (this.#isReleased) return;
+    this.#isReleased = true;
+    const group = this.#group;
+    group.claims.delete(this.#claim);
+    const until = group.port.now() + group.policy.hangAfter;
+    for (const { connection } of group.members) connection?.submit(droppingJob(this.#claim.path), 'claim', until);
+    this.#claim.release();
+  }
+}
+
+/** Takes the claim of some work; undefined if another process has it at the deadline, or if the caller gives up. */
+export function* takeClaim(
+  group: Group,
+  work: ClaimedWork,
+  deadline: number,
+  isGivenUp?: () => boolean,
+): Task<HeldClaim | undefined> {
+  const { name, formerName } = namesOf(group, work);
+  const claim = yield* group.coordinator.claim(name, { deadline, isGivenUp, formerName });
+  if (claim === undefined) return undefined;
+  const held = new ClaimWithHosts(group, claim);
+  let isTaken = false;
+  try {
+    yield* held.holdOnHosts();
+    isTaken = true;
+    return held;
+  } finally {
+    if (!isTaken) held.release();
+  }
+}
+
+/** Describes the process that does some work; undefined if none does. */
+export function holderOf(group: Group, work: ClaimedWork): string | undefined {
+  const { name, formerName } = namesOf(group, work);
+  return group.coordinator.holderOf(name, formerName);
+}
+
+/** Runs a task while a claim lasts. If the claim is lost, ends the task and refuses with CKR_FUNCTION_FAILED. */
+export function* whileClaimed<T>({ port }: Group, claim: HeldClaim, task: Task<T>): Task<T> {
+  const running = port.start(task);
+  try {
+    while (!running.completed && !claim.lost.completed) yield* race([running, claim.lost]);
+    if (!running.completed)
+      refuse(
+        CKR.functionFailed,
+        'this process stood still for so long that another one may have taken over; try again',
+      );
+    return yield* awaitResult(running);
+  } finally {
+    if (!running.completed) running.cancel(undefined);
+  }
+}

@@ -1,0 +1,193 @@
+import { closeSync, constants, existsSync, type FSWatcher, openSync, watch, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Running, Signal, type Task } from '../../../core/base/task.js';
+import { race, sleepUntil } from '../../../core/base/waiting.js';
+import type { Claim, ClaimOptions, Coordinator } from '../../../core/coordination/coordinator.js';
+import { addon } from '../../hosts/addon.js';
+import { monotonicNow } from '../../scheduling/clock.js';
+import { type ClaimFile, ClaimFolder, LIFETIME } from './claim-file.js';
+import { fileNameOf, LockFolder } from './lock-folder.js';
+import { WriterFile } from './writer-file.js';
+
+/** Interval between tries to take a claim that another process holds (ms); news make it shorter. */
+const CLAIM_POLL = 50;
+/** Interval between renewals of the claims that this process holds (ms). */
+const RENEWAL_INTERVAL = LIFETIME / 3;
+/** Time beyond the longest write for which hosts are waited for after their claim has expired (ms). */
+const WORK_GRACE = 5000;
+
+/** Services of the process around a coordinator. */
+interface CoordinatorSurroundings {
+  start<T>(task: Task<T>): Running<T>;
+  /** Steps the tasks. */
+  moved(): void;
+  /** Longest time that a host's write may take (ms). */
+  longestWrite(): number;
+  /** Reports a problem that an operator must know. */
+  report(problem: string): void;
+}
+
+/** Claim of a name by lock files. */
+class LocalClaim implements Claim {
+  readonly lost: Signal = new Signal();
+
+  constructor(
+    readonly name: string,
+    readonly file: ClaimFile,
+    /** Descriptor of the claim that former versions take; undefined without one. */
+    readonly former: number | undefined,
+    readonly released: (claim: LocalClaim) => void,
+  ) {}
+
+  get fence(): number {
+    return this.file.fence;
+  }
+
+  get path(): string {
+    return this.file.path;
+  }
+
+  // Reckoned anew each time: while the machine is suspended, only CLOCK_BOOTTIME goes on.
+  get expiresAt(): number {
+    return this.lost.completed ? Number.NEGATIVE_INFINITY : monotonicNow() + this.file.expires - addon.bootTime();
+  }
+
+  release(): void {
+    this.released(this);
+  }
+}
+
+/** Coordinator of the processes of one machine, by lock files in a folder of the group. */
+export class LocalCoordinator implements Coordinator {
+  readonly news: Signal = new Signal();
+  readonly locks: LockFolder;
+  readonly #writerFile: WriterFile;
+  readonly #surroundings: CoordinatorSurroundings;
+  readonly #claims = new Set<LocalClaim>();
+  readonly #newsPath: string;
+  #watcher: FSWatcher | undefined;
+  #renewing: Running<void> | undefined;
+  #problem: string | undefined;
+
+  /** Opens the lock folder of a group; throws ConfigurationError if the folder that is configured cannot be used. */
+  constructor(setting: string | undefined, label: string, surroundings: CoordinatorSurroundings) {
+    this.locks = LockFolder.open(setting, label);
+    this.#surroundings = surroundings;
+    this.#problem = this.locks.problem;
+    this.#writerFile = new WriterFile(this.locks);
+    this.#newsPath = join(this.locks.path, 'news');
+    this.#watch();
+  }
+
+  get writer(): string {
+    return this.#writerFile.writer;
+  }
+
+  get writerPath(): string {
+    return this.#writerFile.path;
+  }
+
+  get problem(): string | undefined {
+    return this.#problem;
+  }
+
+  *claim(name: string, { deadline, isGivenUp, formerName }: ClaimOptions): Task<Claim | undefined> {
+    for (;;) {
+      const claim = this.#take(name, formerName);
+      if (claim !== undefined || monotonicNow() >= deadline || isGivenUp?.() === true) return claim;
+      yield* race([this.news], Math.min(deadline, monotonicNow() + CLAIM_POLL));
+    }
+  }
+
+  holderOf(name: string, formerName?: string): string | undefined {
+    const holder = new ClaimFolder(this.locks, fileNameOf(name)).holder();
+    if (holder !== undefined || formerName === undefined) return holder;
+    const descriptor = addon.claim(formerName);
+    if (descriptor < 0) return 'a process of a former version';
+    addon.releaseClaim(descriptor);
+    return undefined;
+  }
+
+  isWriterGone(writer: string): boolean | undefined {
+    if (this.#writerFile.isRival(writer) && this.#problem === undefined) {
+      this.#problem = `another process of this machine uses another lock folder than ${this.locks.path}: give both the same setting locks`;
+      this.#surroundings.report(this.#problem);
+    }
+    return this.#writerFile.isGone(writer);
+  }
+
+  isWriterEnding(writer: string): boolean {
+    return this.#writerFile.isEnding(writer);
+  }
+
+  announce(): void {
+    try {
+      const descriptor = openSync(this.#newsPath, constants.O_WRONLY | constants.O_NOFOLLOW);
+      writeSync(descriptor, '\n', 0);
+      closeSync(descriptor);
+    } catch {
+      // Without news other processes look at intervals.
+    }
+  }
+
+  /** Releases all claims and ends the liveness of this writer; call it after the hosts have ended. */
+  close(): void {
+    for (const claim of [...this.#claims]) claim.release();
+    this.#renewing?.cancel(undefined);
+    this.#watcher?.close();
+    this.#writerFile.close();
+  }
+
+  #take(name: string, formerName: string | undefined): LocalClaim | undefined {
+    const workLimit = this.#surroundings.longestWrite() + WORK_GRACE;
+    const file = new ClaimFolder(this.locks, fileNameOf(name)).take(workLimit);
+    if (file === undefined) return undefined;
+    const former = formerName === undefined ? undefined : addon.claim(formerName);
+    if (former !== undefined && former < 0) {
+      file.close();
+      return undefined;
+    }
+    const claim = new LocalClaim(name, file, former, (each) => this.#release(each));
+    this.#claims.add(claim);
+    if (this.#renewing === undefined || this.#renewing.completed)
+      this.#renewing = this.#surroundings.start(this.#renewAll());
+    return claim;
+  }
+
+  #release(claim: LocalClaim): void {
+    if (!this.#claims.delete(claim)) return;
+    claim.file.close();
+    if (claim.former !== undefined) addon.releaseClaim(claim.former);
+    this.announce();
+  }
+
+  /** Renews the claims while there are any. */
+  *#renewAll(): Task<void> {
+    while (this.#claims.size > 0) {
+      yield* sleepUntil(monotonicNow() + RENEWAL_INTERVAL);
+      for (const claim of [...this.#claims]) {
+        if (claim.file.renew()) continue;
+        this.#release(claim);
+        claim.lost.complete();
+      }
+    }
+  }
+
+  #watch(): void {
+    try {
+      if (!existsSync(this.#newsPath)) closeSync(this.locks.create(this.#newsPath));
+    } catch (error) {
+      // Another process may have made it just now.
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') return;
+    }
+    try {
+      this.#watcher = watch(this.#newsPath, { persistent: false }, () => {
+        this.news.fire();
+        this.#surroundings.moved();
+      });
+      this.#watcher.on('error', () => this.#watcher?.close());
+    } catch {
+      // Without a watcher (the system allows a limited number) this process looks at intervals.
+    }
+  }
+}
