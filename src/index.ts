@@ -4,9 +4,10 @@ export type { Existing, FormationReport } from './core/administration/create-gro
 export type { Difference, DifferenceKind } from './core/administration/difference-repair.js';
 export type { RemovalReport } from './core/administration/remove-member.js';
 export type { SynchronizationReport } from './core/administration/synchronization.js';
+export type { UpgradeReport } from './core/administration/upgrade-group.js';
 export type { BackupReport } from './core/backup/backup.js';
 export type { RestoreReport } from './core/backup/restore.js';
-export { TokenError } from './core/base/error.js';
+export { TokenError, UnknownOutcomeError } from './core/base/error.js';
 export type {
   AttemptRecord,
   ConfigurationEvent,
@@ -32,6 +33,7 @@ export type {
   TokenSelector,
 } from './core/configuration/configuration.js';
 export { ConfigurationError } from './core/configuration/validation.js';
+export type { Outcome } from './core/group/outcomes.js';
 export type { ReplicaStatus as Standing } from './core/objects/object.js';
 export type { PinReport } from './core/pin/pin-change.js';
 export type { DriftStatus, GroupStatus, MemberStatus } from './core/status/status.js';

@@ -229,6 +229,7 @@ function loneCoordinator(): Coordinator {
     writerPath: '/world',
     problem: undefined,
     news: new Signal(),
+    releases: new Signal(),
     *claim(name): Task<Claim> {
       fence += 1;
       return { name, fence, expiresAt: FOREVER, lost: new Signal(), path: `/world/${name}`, release: () => {} };
@@ -335,6 +336,7 @@ export class World {
       random: () => this.#random(),
       start: (task) => this.scheduler.start(task),
       alarm: () => this.scheduler.alarm(),
+      deferAbort: (decide) => this.scheduler.deferAbort(decide),
       startHost: ({ name }, listener) => {
         const token = this.tokens[name];
         if (token === undefined) throw new Error(`no token ${name}`);

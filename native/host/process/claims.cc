@@ -10,7 +10,7 @@ namespace pkcs11ha {
 namespace {
 
 // Maximum number of claims that a host holds: many more than an application makes at a time.
-constexpr std::size_t kMaxClaims = 64;
+constexpr std::size_t kMaxClaims = 256;
 // Byte of a claim's file that hosts lock; the other bytes are the application's.
 constexpr off_t kHostByte = 1;
 
@@ -39,38 +39,47 @@ std::uint64_t expiryOf(const Descriptor& file) {
 
 Claims::Claims() : additions_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
 
-std::vector<Claims::Claim>::const_iterator Claims::find(const std::string& path) const {
+std::vector<Claims::Claim>::iterator Claims::find(const std::string& path) {
   return std::find_if(claims_.begin(), claims_.end(), [&path](const Claim& claim) { return claim.path == path; });
+}
+
+bool Claims::keep(const std::string& path) {
+  const auto claim = find(path);
+  if (claim == claims_.end()) return false;
+  claim->isUnwanted = false;
+  return true;
 }
 
 CK_RV Claims::hold(const std::string& path) {
   {
     const std::lock_guard lock(mutex_);
-    if (find(path) != claims_.end()) return CKR_OK;
+    if (keep(path)) return CKR_OK;
   }
   // Opens the file without the mutex: a slow file system must not delay the watchdog.
   Descriptor file = lockedFile(path);
   if (!file) return CKR_FUNCTION_FAILED;
   const std::lock_guard lock(mutex_);
-  if (find(path) != claims_.end()) return CKR_OK;
+  if (keep(path)) return CKR_OK;
   if (claims_.size() >= kMaxClaims) return CKR_HOST_MEMORY;
   // Refuses a claim if the watchdog cannot be woken for it: the claim would never expire.
   if (::eventfd_write(additions_.get(), 1) != 0) return CKR_FUNCTION_FAILED;
-  claims_.push_back({path, std::move(file)});
+  claims_.push_back({path, std::move(file), false});
   return CKR_OK;
 }
 
 void Claims::drop(const std::string& path) {
   const std::lock_guard lock(mutex_);
   const auto claim = find(path);
-  if (claim != claims_.end()) claims_.erase(claim);
+  if (claim == claims_.end()) return;
+  claim->isUnwanted = true;
+  ::eventfd_write(additions_.get(), 1);
 }
 
-void Claims::dropExpired(std::uint64_t now) {
+void Claims::dropEnded(std::uint64_t now) {
   const std::lock_guard lock(mutex_);
   std::erase_if(claims_, [now](const Claim& claim) {
     const std::uint64_t expiry = expiryOf(claim.file);
-    return expiry != 0 && expiry < now;
+    return claim.isUnwanted || (expiry != 0 && expiry < now);
   });
 }
 

@@ -19,14 +19,15 @@ class Claims {
   // Opens the file and takes a shared lock on its byte 1, without waiting; does nothing if the claim is held already.
   // Returns CKR_FUNCTION_FAILED if the file cannot be opened or locked, CKR_HOST_MEMORY if the table is full.
   CK_RV hold(const std::string& path);
-  // Gives the claim up, if it is held.
+  // Has the claim given up by the next `dropEnded`, if it is held: not before the writes under way have ended.
   void drop(const std::string& path);
-  // Gives up the claims that expired before `now` (ns of CLOCK_BOOTTIME). The first eight bytes of a claim's file are
-  // the time of its expiry, little-endian; a claim whose file has 0 there or is shorter never expires.
-  void dropExpired(std::uint64_t now);
+  // Gives up the claims that were dropped, and those that expired before `now` (ns of CLOCK_BOOTTIME). The first eight
+  // bytes of a claim's file are the time of its expiry, little-endian; a claim whose file has 0 there or is shorter
+  // never expires.
+  void dropEnded(std::uint64_t now);
   bool isEmpty() const;
 
-  // Descriptor that becomes readable when a claim is added, for poll.
+  // Descriptor that becomes readable when a claim is added or dropped, for poll.
   int additions() const { return additions_.get(); }
   // Makes that descriptor unreadable again.
   void takeAdditions();
@@ -35,9 +36,12 @@ class Claims {
   struct Claim {
     std::string path;
     Descriptor file;
+    bool isUnwanted;
   };
 
-  std::vector<Claim>::const_iterator find(const std::string& path) const;
+  std::vector<Claim>::iterator find(const std::string& path);
+  // Keeps a claim that is held already; returns false if it is not held.
+  bool keep(const std::string& path);
 
   mutable std::mutex mutex_;
   std::vector<Claim> claims_;

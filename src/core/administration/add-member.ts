@@ -73,11 +73,15 @@ function* admit(group: Group, member: Member, { existing }: AddOptions, deadline
   if (namesake !== undefined)
     refuse(CKR.actionProhibited, `the group already has a member ${member.name} (serial ${namesake.serial})`);
   yield* checkBelonging(group, member, record, existing, deadline);
-  yield* checkStorage(group, member, deadline);
+  const scans = !(yield* checkStorage(group, member, deadline));
   const note = yield* makeTransport(group, member, group.port.randomBytes(8), deadline);
   yield* renewDomainKey(
     group,
-    (now) => ({ members: [...now.members, note], filling: [...(now.filling ?? []), serial] }),
+    (now) => ({
+      members: [...now.members, note],
+      filling: [...(now.filling ?? []), serial],
+      ...(scans ? { scansKeyRecords: true } : {}),
+    }),
     deadline,
   );
   member.ordersChanged.fire();

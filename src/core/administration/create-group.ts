@@ -127,14 +127,21 @@ export function* createGroupOn(group: Group, existing: Existing, deadline: numbe
     return id;
   };
   try {
-    for (const member of members) yield* checkStorage(group, member, deadline);
+    let scansKeyRecords = false;
+    for (const member of members) if (!(yield* checkStorage(group, member, deadline))) scansKeyRecords = true;
     const notes: MemberNote[] = [];
     for (const member of members) notes.push(yield* makeTransport(group, member, newId(8), deadline));
     const salt = group.port.randomBytes(32);
     const record = yield* makeDomainKey(group, { group: newId(16), domain: newId(8) }, salt, notes, deadline);
     group.adopt(record);
     const { wrap, travels, wrapsOddLengths } = yield* probeWrapping(group, deadline);
-    const final: GroupRecord = { ...record, revision: 1, wrap, wrapsOddLengths };
+    const final: GroupRecord = {
+      ...record,
+      ...(scansKeyRecords ? { scansKeyRecords } : {}),
+      revision: 1,
+      wrap,
+      wrapsOddLengths,
+    };
     group.adopt(final);
     for (const member of members) yield* writeGroupRecord(group, member, final, deadline);
     return { report: reportOf(final, travels, false), made };

@@ -39,7 +39,7 @@ export function* runClaimed<T>(group: Group, deadline: number, task: () => Task<
   if (claim === undefined)
     refuse(CKR.actionProhibited, `${holderOf(group, 'membership') ?? 'another process'} is changing the membership`);
   try {
-    return yield* whileClaimed(group, claim, task());
+    return yield* whileClaimed(group, [claim], task());
   } finally {
     claim.release();
   }

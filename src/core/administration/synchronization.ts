@@ -1,5 +1,6 @@
 import type { Task } from '../base/task.js';
 import type { HeldClaim } from '../coordination/coordinator.js';
+import { whileClaimed } from '../group/claimed-work.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import { learnSomeRecords } from '../group/record-learning.js';
@@ -32,7 +33,7 @@ export function* synchronize(
     // Claim in the order of serials, so that two processes cannot block each other.
     const inOrder = [...present].sort((a, b) => ((a.serial ?? '') < (b.serial ?? '') ? -1 : 1));
     for (const member of inOrder) claims.push(yield* awaitRecoveryClaim(group, member, deadline));
-    return yield* compareAll(group, present, options, deadline);
+    return yield* whileClaimed(group, claims, compareAll(group, present, options, deadline));
   } finally {
     for (const claim of claims) claim.release();
   }

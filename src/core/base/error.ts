@@ -1,4 +1,5 @@
 import pkcs11js from '#pkcs11js';
+import { CKR } from '../../spec/codes.js';
 import { codeName } from '../../spec/constants.js';
 import type { AttemptRecord } from './event.js';
 import type { Task } from './task.js';
@@ -25,6 +26,26 @@ export class TokenError extends pkcs11js.Pkcs11Error {
     this.message = messageOf(code, functionName, explanation, attempts);
     this.member = member;
     this.attempts = attempts;
+  }
+}
+
+/**
+ * Error of a change whose outcome is unknown: it may have happened, or may still be undone (Rule 20). `outcomeOf` tells
+ * what became of it.
+ */
+export class UnknownOutcomeError extends TokenError {
+  constructor(
+    functionName: string,
+    explanation: string,
+    attempts: readonly AttemptRecord[],
+    /** Id of the change, for `outcomeOf`. */
+    readonly operation: string,
+    /** Handles of the objects that the change is about. */
+    readonly handles: readonly number[],
+  ) {
+    const text = `${explanation}; whether the change has happened is unknown, ask for the outcome of ${operation}`;
+    super(CKR.functionFailed, functionName, text, attempts);
+    this.name = 'UnknownOutcomeError';
   }
 }
 

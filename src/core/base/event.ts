@@ -97,7 +97,7 @@ export interface PinEvent {
 export interface ProgressEvent {
   readonly type: 'progress';
   readonly member: string;
-  readonly what: 'catching up' | 'copying' | 'comparing' | 'sealing' | 'backing up' | 'restoring';
+  readonly what: 'catching up' | 'copying' | 'comparing' | 'sealing' | 'backing up' | 'restoring' | 'upgrading';
   /** Number of objects that are done, and of all. */
   readonly done: number;
   readonly total: number;

@@ -86,6 +86,11 @@ export interface Port {
   /** Starts a task; runs it until it first waits. */
   start<T>(task: Task<T>): Running<T>;
   alarm(): Alarm;
+  /**
+   * Has the task that runs now decide what follows when its caller gives up: if `decide` returns true, the task goes on
+   * and ends by itself. Returns the function that ends this.
+   */
+  deferAbort(decide: () => boolean): () => void;
   startHost(options: HostOptions, listener: HostListener): HostLink;
   /** Keeps the process alive until `release`: work runs that no caller waits for. */
   hold(): void;

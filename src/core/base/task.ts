@@ -63,6 +63,8 @@ export abstract class Running<T> extends Signal {
   abstract readonly ended: Ended<T> | undefined;
   /** Ends the task at its current wait; its `finally` blocks run. */
   abstract cancel(reason: unknown): void;
+  /** Asks the task to end for a caller that gives up: cancels the task, unless it defers that (see `Port.deferAbort`). */
+  abstract abort(reason: unknown): void;
 }
 
 /** Signal that fires at a time. If several times are set, the earliest counts. */

@@ -85,7 +85,14 @@ export function* runOnMember(group: Group, member: Member, memberJob: MemberJob,
     const attempt = new Attempt(member, connection, group);
     attempt.epoch = memberJob.login?.epoch;
     attempt.start(operation, deadline);
-    yield* awaitAttempt(group, member, attempt, memberJob, deadline);
+    let isAwaited = false;
+    try {
+      yield* awaitAttempt(group, member, attempt, memberJob, deadline);
+      isAwaited = true;
+    } finally {
+      // A job that is still queued must not be sent after its task has been ended.
+      if (!isAwaited) attempt.cancel();
+    }
     const end = takeAttempt(group, attempt, memberJob, deadline);
     if (end.kind !== 'retry') return end;
     yield* race([connection.ended], end.until);

@@ -1,5 +1,4 @@
 import type { Attribute } from '../../spec/attribute.js';
-import type { FoundObject } from '../../spec/calls.js';
 import { step } from '../../spec/job.js';
 import { sameBytes } from '../base/bytes.js';
 import type { Task } from '../base/task.js';
@@ -8,17 +7,16 @@ import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
 import { type Failure, failureOf, isFailure, PendingWork } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
-import { aliasIn, keyAliasIn, learnMissedChanges, learnSomeRecords } from '../group/record-learning.js';
+import { aliasIn, keyAliasesIn, learnMissedChanges, learnSomeRecords } from '../group/record-learning.js';
 import { isSecretRequest } from '../jobs/creation-request.js';
 import { noCodes, type Operation } from '../jobs/operation.js';
 import { renewLogin } from '../joining/login-renewal.js';
-import type { Alias } from '../objects/alias-table.js';
 import type { FoundReplica } from '../objects/found-object.js';
 import { isReserved } from '../objects/identity.js';
 import { hex } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
 import { findRecords, foundIn, type RecordsFound, recordsIn } from '../records/ledger.js';
-import { FIRST_FORMAT, keyRecordsOfIdentity, keyRecordTemplate, readRecord, recordTypes } from '../records/record.js';
+import { FIRST_FORMAT, keyRecordsOfIdentity, keyRecordTemplate, recordTypes } from '../records/record.js';
 import { completeInventory, findJob, readInventory } from '../replicas/inventory.js';
 import { Attempt } from './attempt.js';
 import type { AttemptEnd } from './attempt-end.js';
@@ -132,7 +130,7 @@ export class MemberSearch extends PendingWork {
     const { group, connection, mapping } = this;
     const identities = newKeysIn(group, connection, found);
     const reads =
-      identities.length > MOST_NAMES
+      identities.length > MOST_NAMES || group.ledger.record?.scansKeyRecords === true
         ? [step('X_Find', keyRecordTemplate(), MOST_OBJECTS, recordTypes)]
         : identities.map((identity) => step('X_Find', keyRecordsOfIdentity(identity), MOST_OBJECTS, recordTypes));
     const outcome = yield* connection.run({ steps: [findRecords, ...reads] }, 'find', deadline, this);
@@ -141,7 +139,7 @@ export class MemberSearch extends PendingWork {
     mapping.records = recordsIn(foundIn(outcome.reply, 0));
     learnSomeRecords(group, [mapping.records]);
     const { reply } = outcome;
-    mapping.keyAliases = reads.flatMap((_read, index) => foundIn(reply, index + 1).flatMap(keyAliasesIn));
+    mapping.keyAliases = reads.flatMap((_read, index) => keyAliasesIn(foundIn(reply, index + 1)));
     for (const identity of identities)
       group.objects.replaceKeyAliases(
         identity,
@@ -160,13 +158,6 @@ export class MemberSearch extends PendingWork {
         found.filter((each) => group.objects.digestOf(each.identity) === identity).length,
     );
   }
-}
-
-/** Returns the aliases that a key record gives. */
-function keyAliasesIn({ attributes: [value] }: FoundObject): readonly Alias[] {
-  const record = readRecord(value?.value ?? new Uint8Array());
-  const alias = typeof record === 'object' && record.kind === 'key' ? keyAliasIn(record) : undefined;
-  return alias === undefined ? [] : [alias];
 }
 
 /** Returns the digests of the identities of keys whose real handle was not met on a connection with that identity. */

@@ -46,8 +46,10 @@ export interface Coordinator {
   readonly writerPath: string;
   /** Problem that an operator must know, such as a lock folder that other users cannot share; undefined without one. */
   readonly problem: string | undefined;
-  /** Fires when another process announced a change, or released a claim. */
+  /** Fires when a process announced a change. */
   readonly news: Signal;
+  /** Fires when a process released a claim. */
+  readonly releases: Signal;
   /** Claims a name; undefined if another process still holds it at the deadline, or when the caller gives up. */
   claim(name: string, options: ClaimOptions): Task<Claim | undefined>;
   /** Describes the holder of a name, or of its former name, for people; undefined if nobody holds it. */

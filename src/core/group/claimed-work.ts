@@ -5,11 +5,15 @@ import type { Signal, Task } from '../base/task.js';
 import { awaitCompletion, awaitResult, race, runTogether } from '../base/waiting.js';
 import type { Claim, HeldClaim } from '../coordination/coordinator.js';
 import { FIRST_FORMAT } from '../records/record.js';
-import type { Connection } from './connection.js';
 import type { Group } from './group.js';
+import { failureOf } from './job-outcome.js';
+import type { Member } from './member.js';
 
-/** Work that one process at a time does: changes of the PIN or the membership, the journal, a member's recovery. */
-export type ClaimedWork = 'pin' | 'membership' | 'journal' | `member ${string}`;
+/**
+ * Work that one process at a time does: changes of the PIN or the membership, the journal, a member's recovery, the
+ * making of a key that must be there once.
+ */
+export type ClaimedWork = 'pin' | 'membership' | 'journal' | `member ${string}` | `key ${number}`;
 
 /** Names of a claim: its own, and the one that former versions take for the same work. */
 interface ClaimNames {
@@ -54,18 +58,24 @@ class ClaimWithHosts implements HeldClaim {
     return !this.#isReleased;
   }
 
-  /** Has the hosts hold the claim too. Waits for each as long as a call may hang: a host that hangs is ended anyway. */
+  /**
+   * Has the hosts hold the claim too. Waits for each as long as a call may hang: a host that hangs is ended anyway.
+   * Refuses if a host cannot lock the claim's file.
+   */
   *holdOnHosts(): Task<void> {
     const group = this.#group;
     const until = group.port.now() + group.policy.hangAfter;
     const job = holdingJob([this.#claim.path]);
-    const hold = function* (connection: Connection): Task<void> {
-      yield* awaitCompletion(group.port, connection.submit(job, 'claim', until), until);
+    const hold = function* ({ name, connection }: Member): Task<void> {
+      if (connection === undefined || connection.end !== undefined) return;
+      const ticket = connection.submit(job, 'claim', until);
+      yield* awaitCompletion(group.port, ticket, until);
+      if (ticket.outcome?.kind === 'reply' && failureOf(ticket.outcome) !== undefined)
+        refuse(CKR.functionFailed, `the host of ${name} cannot lock the files in the lock folder`);
     };
-    const connections = group.members.flatMap(({ connection }) => connection ?? []);
     yield* runTogether(
       group,
-      connections.filter(({ end }) => end === undefined).map((connection) => hold(connection)),
+      group.members.map((member) => hold(member)),
     );
   }
 
@@ -107,11 +117,12 @@ export function holderOf(group: Group, work: ClaimedWork): string | undefined {
   return group.coordinator.holderOf(name, formerName);
 }
 
-/** Runs a task while a claim lasts. If the claim is lost, ends the task and refuses with CKR_FUNCTION_FAILED. */
-export function* whileClaimed<T>({ port }: Group, claim: HeldClaim, task: Task<T>): Task<T> {
+/** Runs a task while claims last. If one is lost, ends the task and refuses with CKR_FUNCTION_FAILED. */
+export function* whileClaimed<T>({ port }: Group, claims: readonly HeldClaim[], task: Task<T>): Task<T> {
   const running = port.start(task);
+  const lost = claims.map((claim) => claim.lost);
   try {
-    while (!running.completed && !claim.lost.completed) yield* race([running, claim.lost]);
+    while (!running.completed && !lost.some(({ completed }) => completed)) yield* race([running, ...lost]);
     if (!running.completed)
       refuse(
         CKR.functionFailed,

@@ -18,6 +18,7 @@ import type { PendingWork } from './job-outcome.js';
 import { LatencyTable } from './latency.js';
 import { LoginGate } from './login-gate.js';
 import { type GroupTiming, Member } from './member.js';
+import { Outcomes } from './outcomes.js';
 import { Pins } from './pins.js';
 
 /** Group: the members behind one virtual slot, and the state that they share in this process. */
@@ -78,6 +79,8 @@ export class Group {
   readonly undoneOperations: Set<string> = new Set<string>();
   /** Ids of calls that succeeded although no journal entry tells of them. Reconciliation only removes their intents. */
   readonly committedOperations: Set<string> = new Set<string>();
+  /** Outcomes of this process's changes. */
+  readonly outcomes: Outcomes = new Outcomes();
   /** Mutex of members that recover. */
   readonly recoveryMutex: Mutex = new Mutex();
   /** True while the group is being created or checked: members need not belong to it yet. */

@@ -1,8 +1,9 @@
+import type { FoundObject } from '../../spec/calls.js';
 import type { Alias } from '../objects/alias-table.js';
 import type { KeyRecord } from '../objects/key-note.js';
 import { noteProofs, proofsIn } from '../objects/note.js';
 import type { RecordsFound } from '../records/ledger.js';
-import type { AliasRecord, ChangeRecord } from '../records/record.js';
+import { type AliasRecord, type ChangeRecord, readRecord } from '../records/record.js';
 import type { Group } from './group.js';
 import type { Member } from './member.js';
 
@@ -16,6 +17,14 @@ export function keyAliasIn({ note, identity, time }: KeyRecord): Alias | undefin
   if (identity === undefined) return undefined;
   const { handle, proofs, use } = note;
   return { handle, identity, proofs: proofsIn(proofs), use: use ?? undefined, time, isOfKey: true };
+}
+
+/** Returns the aliases that key records give, whose values were read. */
+export function keyAliasesIn(found: readonly FoundObject[]): readonly Alias[] {
+  return found.flatMap(({ attributes: [value] }) => {
+    const record = readRecord(value?.value ?? new Uint8Array());
+    return typeof record === 'object' && record.kind === 'key' ? (keyAliasIn(record) ?? []) : [];
+  });
 }
 
 /** Takes the aliases that all key records of a member give. */

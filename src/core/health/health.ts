@@ -44,7 +44,6 @@ function* keepComing(group: Group, member: Member): Task<void> {
     }
     if (member.state.name !== 'joining') member.move({ name: 'joining', since: port.now() });
     const startedAt = port.now();
-    yield* claimReturning(group, member);
     const { cause, code, lasting, hasJoined } = yield* serveOnce(group, member);
     // Keep the claim only if the member goes on catching up on a fresh host.
     if (cause.kind !== 'needsFreshHost' && cause.kind !== 'notCompared') member.recovery.releaseClaim();
@@ -113,6 +112,7 @@ function* serveOnce(group: Group, member: Member): Task<Lost> {
   const lost = (cause: RecoveryFailure): Lost => ({ cause, code: undefined, lasting: false, hasJoined });
   let hasJoined = false;
   try {
+    yield* claimReturning(group, member);
     const joined = yield* join(group, member, port.now() + policy.hangAfter * JOIN_MULTIPLE);
     if (!joined.ok) {
       const { reason, code, lasting } = joined;
@@ -126,7 +126,7 @@ function* serveOnce(group: Group, member: Member): Task<Lost> {
     if (group.orderFor(member) === undefined) {
       const { claim } = member.recovery;
       const recovering = recover(group, member);
-      const recovery = claim === undefined ? yield* recovering : yield* whileClaimed(group, claim, recovering);
+      const recovery = claim === undefined ? yield* recovering : yield* whileClaimed(group, [claim], recovering);
       if (recovery.kind !== 'recovered') return lost(recovery);
       member.recovery.releaseClaim();
       member.suspectedFor = undefined;

@@ -6,7 +6,7 @@ import { TokenError } from '../base/error.js';
 import type { Task } from '../base/task.js';
 import { awaitResult } from '../base/waiting.js';
 import type { HeldClaim } from '../coordination/coordinator.js';
-import { takeClaim, whileClaimed } from '../group/claimed-work.js';
+import { holderOf, takeClaim, whileClaimed } from '../group/claimed-work.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import type { PinPair } from '../group/pins.js';
@@ -82,7 +82,7 @@ class PinChange {
     const claim = yield* this.#claim();
     pins.isBusy = true;
     try {
-      return yield* whileClaimed(group, claim, this.#carryOut());
+      return yield* whileClaimed(group, [claim], this.#carryOut());
     } finally {
       pins.isBusy = false;
       // Keep the current PIN only: later logins use that one.
@@ -99,7 +99,8 @@ class PinChange {
     if (group.pin === undefined) refuse(CKR.userNotLoggedIn, 'the configuration has no PIN');
     const isGivenUp = (): boolean => this.#isGivenUp();
     const claim = yield* takeClaim(group, 'pin', this.#deadline, isGivenUp);
-    return claim ?? refuse(CKR.actionProhibited, 'another process is changing the PIN');
+    const holder = holderOf(group, 'pin') ?? 'another process';
+    return claim ?? refuse(CKR.actionProhibited, `${holder} is changing the PIN`);
   }
 
   *#carryOut(): Task<PinReport> {

@@ -74,7 +74,7 @@ function* claimed(group: Group, task: Task<void>): Task<void> {
   if (claim === undefined) return;
   pins.isBusy = true;
   try {
-    yield* whileClaimed(group, claim, task);
+    yield* whileClaimed(group, [claim], task);
   } finally {
     pins.isBusy = false;
     claim.release();

@@ -14,6 +14,8 @@ export interface MemberNote {
   /** Serial of the token. */
   readonly serial: string;
   readonly name: string;
+  /** Id that tells the member from others, also of equal serials; undefined in groups of record format 1. */
+  readonly id?: string | undefined;
   /** Public key of the pair, in hexadecimal. */
   readonly modulus: string;
   readonly publicExponent: string;
@@ -58,6 +60,8 @@ export interface GroupRecord {
   /** Timestamp; decides between records of one revision, before `writer` does (see `isLater`). */
   readonly time?: number;
   readonly writer?: string;
+  /** True if a member does not find data objects by CKA_OBJECT_ID: all key records are then read to find one. */
+  readonly scansKeyRecords?: boolean | undefined;
   /** Wrapping mechanism (CKM) that was proven on all members. */
   readonly wrap: number;
   /** True if the mechanism also wraps secrets whose length is no multiple of eight bytes. */

@@ -76,7 +76,7 @@ function* shortenExclusively(group: Group): Task<void> {
   const claim = yield* takeClaim(group, 'journal', FOREVER);
   if (claim === undefined) return;
   try {
-    yield* whileClaimed(group, claim, shorten(group));
+    yield* whileClaimed(group, [claim], shorten(group));
   } finally {
     claim.release();
   }

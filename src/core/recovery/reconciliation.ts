@@ -1,5 +1,5 @@
 import type { Task } from '../base/task.js';
-import { awaitCompletion, race, waitUntil } from '../base/waiting.js';
+import { awaitCompletion, sleepUntil, waitUntil } from '../base/waiting.js';
 import { isReachable, readingRecords, runOnMember } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
@@ -38,7 +38,7 @@ function* awaitEndingWriters(group: Group, member: Member): Task<void> {
     if (record.kind !== 'intent') continue;
     while (coordinator.isWriterEnding(record.writer) && port.now() < until) {
       member.explain('a host of an application that has ended still writes');
-      yield* race([coordinator.news], port.now() + ENDING_POLL);
+      yield* sleepUntil(port.now() + ENDING_POLL);
     }
   }
 }

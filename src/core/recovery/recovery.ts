@@ -118,7 +118,7 @@ function* awaitClaimOrRecovery(group: Group, member: Member): Task<RecoveryFailu
     const holder = holderOf(group, recoveryOf(member));
     if (holder === undefined) break;
     member.explain(`${holder} is bringing the member up to date`);
-    yield* race([connection.ended, coordinator.news], port.now() + LOOK_INTERVAL);
+    yield* race([connection.ended, coordinator.releases], port.now() + LOOK_INTERVAL);
   }
   return { kind: 'recoveredElsewhere' };
 }

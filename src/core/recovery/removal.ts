@@ -5,19 +5,24 @@ import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
 import { isFailure, PendingWork } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
+import { aliasIn, keyAliasesIn } from '../group/record-learning.js';
+import { isSecretRequest } from '../jobs/creation-request.js';
 import { JobBuilder } from '../jobs/job-builder.js';
 import type { MemberJob } from '../jobs/member-job.js';
+import type { Alias } from '../objects/alias-table.js';
 import type { FoundReplica } from '../objects/found-object.js';
 import { isProvenByIdentity } from '../objects/identity.js';
-import { hex, proofsIn } from '../objects/note.js';
 import { areOfOneKey, type VirtualObject } from '../objects/object.js';
-import { foundIn, recordsIn } from '../records/ledger.js';
-import type { ChangeRecord } from '../records/record.js';
+import { findRecords, foundIn, recordsIn } from '../records/ledger.js';
+import { type ChangeRecord, FIRST_FORMAT, keyRecordsOfIdentity, recordTypes } from '../records/record.js';
 import { pickCopy, readUses } from '../replicas/copies.js';
 import { compare } from '../replicas/fingerprint.js';
 import { candidatesOn } from '../replicas/inventory.js';
 import { readKeyRecord } from '../replicas/key-record.js';
 import { addRecordRemoval } from '../replication/destruction.js';
+
+/** Maximum number of key records of an identity that are read. */
+const MOST_RECORDS = 64;
 
 /** Removal of objects from members, for a change that destroys them or undoes their creation. */
 export class Removal {
@@ -49,13 +54,13 @@ export class Removal {
     const isUncertain = record.undoes === true && !record.alone;
     const going = isUncertain ? yield* this.#surplus(record, object, member, candidates.list.length, matches) : matches;
     if (going === undefined) return false;
-    const mayGo = isUncertain
-      ? going.length > 0
-      : record.undoes !== true || (yield* isRecordedBy(record, object, member));
+    const isOwnRecord = record.undoes !== true || (yield* isRecordedBy(record, object, member));
+    const mayGo = isUncertain ? going.length > 0 : isOwnRecord;
     const match = yield* pickCopy(connection, object, going, work);
     if (match !== undefined && 'kind' in match) return false;
     if (match !== undefined && mayGo) builder.add(step('C_DestroyObject', match.handle));
-    if (mayGo) addRecordRemoval(group, object, builder);
+    // The record of a key that is not there would make others look for the key again and again.
+    if (mayGo || (isUncertain && isOwnRecord && isKeyed(group, object))) addRecordRemoval(group, object, builder);
     if (builder.steps.length === 0) return true;
     const login = { connection, epoch: work.epoch };
     const memberJob: MemberJob = {
@@ -108,18 +113,32 @@ export class Removal {
     const uses = yield* readUses(connection, matches, new PendingWork());
     if (isFailure(uses)) return undefined;
     const alike = matches.filter((_match, index) => object.use === undefined || uses[index] === object.use);
-    const end = yield* runOnMember(this.group, member, readingRecords, this.#limit());
-    if (end.kind !== 'done') return undefined;
-    const digest = hex(this.group.port.sha256(object.identity));
-    const named = recordsIn(foundIn(end.reply, 0)).aliases.filter(
-      ({ record }) =>
-        record.identity === digest &&
-        record.handle !== object.handle &&
-        (object.use === undefined || record.use === object.use) &&
-        areOfOneKey(proofsIn(record.proofs), object.reference),
+    const aliases = yield* this.#aliasesOn(member, object);
+    if (aliases === undefined) return undefined;
+    const named = aliases.filter(
+      ({ handle, use, proofs }) =>
+        handle !== object.handle &&
+        (object.use === undefined || use === object.use) &&
+        areOfOneKey(proofs, object.reference),
     );
-    return alike.length > new Set(named.map(({ record }) => record.handle)).size ? alike : [];
+    return alike.length > new Set(named.map(({ handle }) => handle)).size ? alike : [];
   }
+
+  /** Reads the aliases that alias records and key records on a member give to objects of the identity. */
+  *#aliasesOn(member: Member, { identity }: VirtualObject): Task<readonly Alias[] | undefined> {
+    const digest = this.group.objects.digestOf(identity);
+    const steps = [findRecords, step('X_Find', keyRecordsOfIdentity(digest), MOST_RECORDS, recordTypes)];
+    const reading: MemberJob = { ...readingRecords, job: () => ({ steps }) };
+    const end = yield* runOnMember(this.group, member, reading, this.#limit());
+    if (end.kind !== 'done') return undefined;
+    const recorded = recordsIn(foundIn(end.reply, 0)).aliases.map(({ record }) => aliasIn(record));
+    return [...recorded, ...keyAliasesIn(foundIn(end.reply, 1))].filter((alias) => alias.identity === digest);
+  }
+}
+
+/** Returns true if the handle of the object stands in its key record. */
+function isKeyed({ ledger }: Group, { description }: VirtualObject): boolean {
+  return ledger.format > FIRST_FORMAT && isSecretRequest(description);
 }
 
 /** Returns true if the object's key record on a member is of that call, or if the member has no key record. */

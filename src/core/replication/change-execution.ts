@@ -1,29 +1,41 @@
 import { CKR } from '../../spec/codes.js';
 import type { Task } from '../base/task.js';
-import { awaitCompletion } from '../base/waiting.js';
+import { race } from '../base/waiting.js';
 import type { ReplicatedChange } from './replicated-change.js';
 
 /**
- * Runs a change to its end, also when its caller leaves. A caller whose deadline passes, or who gives up, gets the
- * error at once; the change is then undone in the background. A committed change succeeds even then.
+ * Runs a change to its end, also when its caller leaves. A caller whose deadline passes, or who gives up, hears the
+ * outcome (Rule 20): if the change is decided, its result; if it is being undone, the error at once. If a member is just
+ * doing what cannot be undone, a caller that gives up waits for the answer, and at the deadline the outcome is unknown.
  */
 export function* carryOut<T>(change: ReplicatedChange, body: Task<T>): Task<T> {
   const { group } = change;
-  const running = group.port.start(tracked(change, body));
+  const { port } = group;
+  const running = port.start(tracked(change, body));
   group.keepAlive(running);
+  const release = port.deferAbort(() => change.deferAbort());
   try {
-    const { port } = group;
-    yield* awaitCompletion(port, running, change.deadline);
-    // After the commit the caller has its result; the remaining records are written in the background.
-    if (!running.completed && change.committed !== undefined) return change.committed.value as T;
-    const { ended } = running;
-    if (ended?.ok === true) return ended.value;
-    if (ended?.ok === false) throw ended.error;
-    const explanation = `not all members answered in time: ${group.describeMembers()}; the call is undone`;
-    throw change.failure(change.records.at(-1)?.code ?? CKR.functionFailed, explanation);
+    for (;;) {
+      // After the commit the caller has its result; the remaining records are written in the background.
+      const isOver = change.isUnwanted || port.now() >= change.deadline;
+      if (!running.completed && isOver && change.committed !== undefined) return change.committed.value as T;
+      const { ended } = running;
+      if (ended?.ok === true) return ended.value;
+      if (ended?.ok === false) throw ended.error;
+      if (port.now() >= change.deadline) throw lateError(change);
+      yield* race([running, change.moved], change.deadline);
+    }
   } finally {
     change.givenUp = true;
+    release();
   }
+}
+
+function lateError(change: ReplicatedChange): unknown {
+  const { group } = change;
+  const explanation = `not all members answered in time: ${group.describeMembers()}`;
+  if (change.isIrrevocable) return change.unknownOutcome(explanation);
+  return change.failure(change.records.at(-1)?.code ?? CKR.functionFailed, `${explanation}; the call is undone`);
 }
 
 /** Lists the change among those that this process works on while the body runs. */

@@ -46,13 +46,14 @@ function* destroy(change: ReplicatedChange, object: VirtualObject): Task<void> {
       yield* change.abandon([], doubtful);
       throw change.failure(CKR.functionFailed, 'the deadline passed before any member had destroyed the object');
     }
-    // After the first member has destroyed the object the call is committed, and the others get the cleanup time.
-    const until = done.length === 0 ? change.deadline : change.cleanupBy;
-    const end = yield* change.run(member, destroyingOn(group, object), until);
+    // Nothing brings back for sure what a member has destroyed: from here on the caller must hear the outcome.
+    change.isIrrevocable = done.length === 0;
+    const end = yield* change.run(member, destroyingOn(group, object), change.cleanupBy);
     if (end.kind === 'done') {
       done.push(member);
       change.markCommitted(undefined);
     } else if (end.kind === 'refused' && done.length === 0) {
+      change.isIrrevocable = false;
       yield* change.abandon([], doubtful);
       throw change.refusalError(end);
     } else if (end.kind === 'gone' && end.begun) {
@@ -64,7 +65,12 @@ function* destroy(change: ReplicatedChange, object: VirtualObject): Task<void> {
   }
   if (done.length === 0) {
     yield* change.abandon([], doubtful);
-    throw change.failure(CKR.deviceRemoved, `no member destroyed the object: ${group.describeMembers()}`);
+    const explanation = `no member destroyed the object: ${group.describeMembers()}`;
+    // A member that was lost in the middle may have destroyed it; another one gives the object back, if there is one.
+    const isKept = going.some((member) => isReachable(member) && !doubtful.includes(member));
+    throw doubtful.length === 0 || isKept
+      ? change.failure(CKR.deviceRemoved, explanation)
+      : change.unknownOutcome(explanation);
   }
   group.objects.remove(object);
   group.objects.dropAlias(object.handle);

@@ -1,9 +1,9 @@
 import type { Attribute } from '../../spec/attribute.js';
 import { CKR } from '../../spec/codes.js';
 import { resultOf } from '../../spec/job.js';
-import { TokenError } from '../base/error.js';
+import { TokenError, UnknownOutcomeError } from '../base/error.js';
 import type { AttemptRecord } from '../base/event.js';
-import type { Task } from '../base/task.js';
+import { Signal, type Task } from '../base/task.js';
 import { race, runTogether } from '../base/waiting.js';
 import { rereadAliases } from '../call/lookup.js';
 import { isReachable, type MemberJobEnd, runOnMember } from '../call/member-job-run.js';
@@ -14,8 +14,9 @@ import type { MemberJob } from '../jobs/member-job.js';
 import { hex } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
 import { type ChangeRecord, reversalOf } from '../records/record.js';
+import { missedBy, writeJournal } from './change-journal.js';
 import { type IntendedChange, intentOf } from './intent.js';
-import { removingRecord, writingRecords } from './record-job.js';
+import { removingRecord } from './record-job.js';
 import { destroyingHandles, type WrittenObjects } from './written-objects.js';
 
 /** Time beyond the call's deadline for undoing the change or noting it for other members (ms). */
@@ -38,6 +39,12 @@ export class ReplicatedChange {
   #record: ChangeRecord | undefined;
   /** Result of the call, set when the change can no longer be undone. */
   committed: { readonly value: unknown } | undefined;
+  /** True while a member does what cannot be undone, so that the caller must wait for the outcome. */
+  isIrrevocable: boolean = false;
+  /** True if the caller has given up and waits for the outcome only. */
+  isUnwanted: boolean = false;
+  /** Fires when the caller has given up, or the change was decided. */
+  readonly moved: Signal = new Signal();
 
   constructor(
     readonly group: Group,
@@ -60,9 +67,8 @@ export class ReplicatedChange {
         (member) => isReachable(member) && (member.isActive || member.state.name === 'standby'),
       );
       if (present.length > 0) return present;
-      if (group.isHopeless || group.port.now() >= this.deadline || this.givenUp) {
+      if (group.isHopeless || group.port.now() >= this.deadline || this.givenUp)
         throw this.failure(CKR.deviceRemoved, `no member could be reached: ${group.describeMembers()}`);
-      }
       yield* race([group.changed], this.deadline);
     }
   }
@@ -168,26 +174,24 @@ export class ReplicatedChange {
     let left = done;
     const intent = this.#intent;
     if (intent !== undefined && left.includes(intent.member)) {
-      left = yield* this.#noteMissed(left, this.#missedBy(left));
+      left = yield* this.#noteMissed(left, missedBy(group, left));
       const removed = left.includes(intent.member) ? yield* this.#removeIntent(intent) : false;
       if (removed) return;
       left = left.filter((member) => member !== intent.member);
     }
     // If the intent's holder is lost, the journal entry on the others proves that the call succeeded.
-    const noted = yield* this.#noteMissed(left, this.#missedBy(left));
+    const noted = yield* this.#noteMissed(left, missedBy(group, left));
     if (noted.length > 0) return;
-    if (this.givenUp && this.committed !== undefined) {
-      // Callers that left after the commit were told of success, so the change stands.
-      group.committedOperations.add(this.operation);
-      return;
-    }
+    // Callers that left after the commit were told of success, so the change stands.
+    if (this.givenUp && this.committed !== undefined) return void group.committedOperations.add(this.operation);
     this.committed = undefined;
+    group.outcomes.note(this.operation, 'unknown');
     group.undoneOperations.add(this.operation);
-    const reversal = this.#reversal(this.#serials());
+    const reversal = this.#reversal(missedBy(group, []));
     if (reversal !== undefined) group.oweReversal(reversal);
     // Members that are back already must undo the change too.
     for (const member of done) this.#markForRecovery(member);
-    throw this.failure(CKR.functionFailed, 'the last member was lost before the change was committed');
+    throw this.unknownOutcome('the last member was lost before the change was committed');
   }
 
   /** Destroys the written objects, notes the reversal for members that cannot be reached, and ends the change. */
@@ -214,15 +218,15 @@ export class ReplicatedChange {
    * recover, by a journal entry on the other members.
    */
   *abandon(reached: readonly Member[], doubtful: readonly Member[]): Task<void> {
-    const serials = doubtful.flatMap(({ serial }) => serial ?? []);
+    this.group.outcomes.note(this.operation, 'not done');
     for (const member of doubtful) this.#markForRecovery(member);
-    const reversal = this.#reversal(serials);
-    if (reversal !== undefined && serials.length > 0) {
+    const reversal = this.#reversal(doubtful.flatMap(({ serial }) => serial ?? []));
+    if (reversal !== undefined && reversal.missed.length > 0) {
       // Members that the change did not come to hold the entry too: another process may recover the doubtful ones.
       const untouched = this.group.members.filter(
         (member) => member.isActive && isReachable(member) && !reached.includes(member) && !doubtful.includes(member),
       );
-      const noted = yield* this.#writeJournal([...reached, ...untouched], reversal);
+      const noted = yield* writeJournal(this, [...reached, ...untouched], reversal);
       // Without a member that took the entry, this process remembers the reversal.
       if (noted.length === 0) this.group.oweReversal(reversal);
     }
@@ -255,43 +259,37 @@ export class ReplicatedChange {
   /** Notes on members which others missed the change; returns the members that have the note, all if none is needed. */
   *#noteMissed(members: readonly Member[], missed: readonly string[]): Task<readonly Member[]> {
     if (missed.length === 0 || this.#record === undefined) return members;
-    return yield* this.#writeJournal(members, { ...this.#record, kind: 'journal', missed });
+    return yield* writeJournal(this, members, { ...this.#record, kind: 'journal', missed });
   }
 
-  /** Writes a journal entry on members; returns those that took it. */
-  *#writeJournal(members: readonly Member[], record: ChangeRecord): Task<readonly Member[]> {
-    const until = this.cleanupBy;
-    const memberJob = writingRecords([record], this.functionName);
-    const ends = yield* runTogether(
-      this.group,
-      members.map((member) => this.run(member, memberJob, until)),
-    );
-    const holders = members.filter((_member, index) => ends[index]?.kind === 'done');
-    const serials = holders.flatMap(({ serial }) => serial ?? []);
-    this.group.missed.note(record, serials);
-    return holders;
-  }
-
-  #serials(): readonly string[] {
-    return this.group.ledger.record?.members.map(({ serial }) => serial) ?? [];
-  }
-
-  #missedBy(done: readonly Member[]): readonly string[] {
-    return this.#serials().filter((serial) => !done.some((member) => member.serial === serial));
-  }
-
-  /** Returns the error of a member that refused. */
-  refusalError(end: MemberJobEnd & { readonly kind: 'refused' }): TokenError {
-    return new TokenError(end.code, end.record.function, '', this.records, end.record.member);
+  refusalError({ code, record }: MemberJobEnd & { readonly kind: 'refused' }): TokenError {
+    return new TokenError(code, record.function, '', this.records, record.member);
   }
 
   failure(code: number, explanation: string): TokenError {
     return new TokenError(code, this.functionName, explanation, this.records);
   }
 
-  /** Marks the change as one that can no longer be undone; a caller whose deadline passes gets this value. */
+  /** Returns true if the caller that gives up must hear the outcome: the change is decided, or cannot be undone. */
+  deferAbort(): boolean {
+    if (this.committed === undefined && !this.isIrrevocable) return false;
+    this.isUnwanted = true;
+    this.moved.fire();
+    return true;
+  }
+
+  /** Makes the error of a change that may or may not have happened. */
+  unknownOutcome(explanation: string): UnknownOutcomeError {
+    const handles = (this.#record?.notes ?? []).map(({ handle }) => handle);
+    return new UnknownOutcomeError(this.functionName, explanation, this.records, this.operation, handles);
+  }
+
+  /** Marks the change as decided; a caller whose deadline passes gets this value. */
   markCommitted(value: unknown): void {
     this.committed = { value };
+    this.group.outcomes.note(this.operation, 'done');
+    this.isIrrevocable = false;
+    this.moved.fire();
   }
 }
 

@@ -65,6 +65,7 @@ export function* makeTransport(
   return {
     serial: member.serial ?? '',
     name: member.name,
+    id: hex(group.port.randomBytes(16)),
     modulus: hex(modulus?.value ?? new Uint8Array()),
     publicExponent: hex(publicExponent?.value ?? exponent),
     transport: hex(id),

@@ -167,7 +167,7 @@ function* resealOne(group: Group, member: Member, handle: number, deadline: numb
  * Writes the new record on a member, then destroys the old one. Writes nothing and returns false if the member has no
  * record, or a newer one than was read: another process has changed the key, and the next resealing sees it.
  */
-function* replaceKeyRecord(
+export function* replaceKeyRecord(
   group: Group,
   member: Member,
   record: KeyRecord,

@@ -6,6 +6,7 @@ import { importChrystoki } from './commands/import-chrystoki.js';
 import { keyCommands } from './commands/key.js';
 import { memberCommands } from './commands/member.js';
 import { objects } from './commands/objects.js';
+import { outcome } from './commands/outcome.js';
 import { pinCommands } from './commands/pin.js';
 import { recover } from './commands/recover.js';
 import { status } from './commands/status.js';
@@ -22,6 +23,7 @@ export const commands: readonly CommandSpec[] = [
   synchronize,
   recover,
   ...keyCommands,
+  outcome,
   ...pinCommands,
   ...backupCommands,
   importChrystoki,

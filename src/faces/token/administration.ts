@@ -5,6 +5,7 @@ import { recoverMember } from '../../core/administration/recover-member.js';
 import { type RemovalReport, removeMember } from '../../core/administration/remove-member.js';
 import { assignRole } from '../../core/administration/role.js';
 import { type SynchronizationReport, synchronize } from '../../core/administration/synchronization.js';
+import { type UpgradeReport, upgradeGroup } from '../../core/administration/upgrade-group.js';
 import { type BackupReport, backUp } from '../../core/backup/backup.js';
 import type { BackupLocation } from '../../core/backup/backup-token.js';
 import { type RestoreReport, restoreBackup } from '../../core/backup/restore.js';
@@ -236,6 +237,14 @@ export class AdministeredToken extends EventEmitter<TokenEvents> {
       within,
       options.signal,
     );
+  }
+
+  /**
+   * Raises the group's records to the current format. Rejects with CKR_DEVICE_REMOVED unless every member is in service.
+   * Earlier versions of this library then change nothing in the group any more.
+   */
+  async upgradeGroup(options: CallOptions = {}): Promise<UpgradeReport> {
+    return await this.#administer('upgradeGroup', upgradeGroup, options);
   }
 
   async #assign(name: string, role: 'active' | 'standby', options: CallOptions): Promise<void> {

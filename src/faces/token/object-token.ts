@@ -9,8 +9,6 @@ import {
   requestCopy,
   requestCreate,
   requestDerive,
-  requestGenerate,
-  requestGeneratePair,
   requestUnwrap,
 } from '../../core/jobs/creation-request.js';
 import { wrapKey } from '../../core/jobs/operation.js';
@@ -25,12 +23,12 @@ import { CKO, CKR } from '../../spec/codes.js';
 import { InputError } from '../../spec/input.js';
 import { encodeMechanism, type MechanismInput } from '../../spec/mechanism.js';
 import { encodeTemplate, type Template } from '../../spec/template.js';
-import { AdministeredToken } from './administration.js';
 import { type CallOptions, copyOf, copyOfTemplate, runWithin, tokenObject } from './input.js';
+import { KeyToken } from './key-token.js';
 import { handleOf, type ObjectInput, TokenObject } from './object.js';
 
 /** Calls on a token's objects: finding, reading, creating, changing and destroying them (sections 5.7 and 5.13). */
-export class ObjectToken extends AdministeredToken {
+export class ObjectToken extends KeyToken {
   readonly #open: OpenGroup;
 
   protected constructor(open: OpenGroup) {
@@ -94,35 +92,6 @@ export class ObjectToken extends AdministeredToken {
       values[name] = decodeAttribute(definition, attribute.value);
     }
     return values as Record<N, AttributeValue>;
-  }
-
-  /**
-   * Generates a secret key. C_GenerateKey, section 5.13. With `token: true` all serving members have the key when the
-   * call resolves; otherwise the key is a session object, which lives until `close()`.
-   */
-  async generateKey(mechanism: MechanismInput, template: Template, options?: CallOptions): Promise<TokenObject> {
-    const encoded = encodeMechanism('mechanism', mechanism);
-    const attributes = copyOfTemplate('template', template);
-    return await this.#create(() => requestGenerate(encoded, attributes), options);
-  }
-
-  /** Generates a key pair. C_GenerateKeyPair, section 5.13. */
-  async generateKeyPair(
-    mechanism: MechanismInput,
-    publicTemplate: Template,
-    privateTemplate: Template,
-    options?: CallOptions,
-  ): Promise<{ publicKey: TokenObject; privateKey: TokenObject }> {
-    const encoded = encodeMechanism('mechanism', mechanism);
-    const ofPublic = copyOfTemplate('publicTemplate', publicTemplate);
-    const ofPrivate = copyOfTemplate('privateTemplate', privateTemplate);
-    const { group } = this.#open;
-    const [publicKey, privateKey] = await runWithin(
-      this.#open,
-      (deadline) => createObjects(group, requestGeneratePair(encoded, ofPublic, ofPrivate), deadline),
-      options,
-    );
-    return { publicKey: tokenObject(publicKey), privateKey: tokenObject(privateKey) };
   }
 
   /** Creates a key from its value, a certificate or a data object. C_CreateObject, section 5.7. */

@@ -8,6 +8,7 @@ import type { GroupConfig, GroupConfigInput, PinReference } from '../../core/con
 import { ConfigurationError, checkConfiguration, parseConfiguration } from '../../core/configuration/validation.js';
 import { Group } from '../../core/group/group.js';
 import { applyConfiguration, keepAll } from '../../core/health/member-list.js';
+import { followNews } from '../../core/health/news.js';
 import { awaitService } from '../../core/health/opening.js';
 import { keepPins } from '../../core/pin/pin-keeper.js';
 import { keepSessionObjects } from '../../core/replication/session-keeper.js';
@@ -72,12 +73,20 @@ export class OpenGroup {
   constructor(config: GroupConfig, path?: string, hidden: readonly string[] = []) {
     this.#hidden = config.pin?.env === undefined ? hidden : [...hidden, config.pin.env];
     this.secrets = new Secrets(config.pin, () => this.#driver.move());
-    const pin = config.pin === undefined ? undefined : this.secrets.hold(readPin(config.pin));
     this.#log = config.log === undefined ? undefined : new HaLog(config.log, config.label);
     this.#coordinator = this.#coordinate(config);
+    let pin: NativeSecret | undefined;
+    try {
+      pin = config.pin === undefined ? undefined : this.secrets.hold(readPin(config.pin));
+    } catch (error) {
+      this.#coordinator.close();
+      this.#log?.close();
+      throw error;
+    }
     this.group = new Group(config, this.#port(), this.#coordinator, pin);
     keepAll(this.group);
-    this.#background = [keepPins(this.group), keepSessionObjects(this.group)].map((task) => this.#driver.start(task));
+    const tasks = [keepPins(this.group), keepSessionObjects(this.group), followNews(this.group)];
+    this.#background = tasks.map((task) => this.#driver.start(task));
     if (path !== undefined) this.#file = new ConfigurationFile(path, () => this.#reconfigure(path));
     this.#driver.setTimer();
   }
@@ -94,6 +103,9 @@ export class OpenGroup {
   /** Adds a listener for the group's events; the returned function removes it. */
   onEvent(listener: Listener): () => void {
     this.#listeners.add(listener);
+    const { problem } = this.#coordinator;
+    // Told later, since nobody can listen before the group is open.
+    if (problem !== undefined) setImmediate(() => listener({ type: 'coordination', problem })).unref();
     return () => this.#listeners.delete(listener);
   }
 
@@ -249,7 +261,8 @@ export class OpenGroup {
       longestWrite: () => (this.group ?? { policy }).policy.writeHangAfter,
       report,
     });
-    if (coordinator.problem !== undefined) report(coordinator.problem);
+    if (coordinator.problem !== undefined)
+      this.#log?.write({ type: 'coordination', problem: coordinator.problem }, Date.now());
     return coordinator;
   }
 
@@ -270,6 +283,7 @@ export class OpenGroup {
       random: () => Math.random(),
       start: (task) => this.#driver.start(task),
       alarm: () => this.#driver.alarm(),
+      deferAbort: (decide) => this.#driver.deferAbort(decide),
       startHost: (options, listener) => this.#startHost(options, listener),
       hold: () => this.#driver.hold(),
       release: () => this.#driver.release(),

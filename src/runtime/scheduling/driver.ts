@@ -2,6 +2,7 @@ import { FreeList } from '../../core/base/free-list.js';
 import { type Alarm, FOREVER, type Running, type Task } from '../../core/base/task.js';
 import { addon } from '../hosts/addon.js';
 import type { HostProcess } from '../hosts/host.js';
+import { AbortListeners } from './abort-listeners.js';
 import { monotonicNow } from './clock.js';
 import { Scheduler } from './scheduler.js';
 
@@ -31,6 +32,7 @@ export class Driver {
   #shortWait: number = SHORTEST_SPIN;
   /** Started tasks that callers wait for. */
   readonly #awaited = new FreeList<Running<unknown>>();
+  readonly #aborts = new AbortListeners();
   #idle: (() => void) | undefined;
 
   get hosts(): ReadonlySet<HostProcess> {
@@ -59,6 +61,11 @@ export class Driver {
     return this.#scheduler.alarm();
   }
 
+  /** See `Port.deferAbort`. */
+  deferAbort(decide: () => boolean): () => void {
+    return this.#scheduler.deferAbort(decide);
+  }
+
   /** Resolves with the result of a started task; if the signal aborts, cancels the task and rejects with its reason. */
   resultOf<T>(running: Running<T>, signal?: AbortSignal): Promise<T> {
     // Creates one promise and no async function: every call passes through this code.
@@ -70,16 +77,16 @@ export class Driver {
         return;
       }
       const abort = (): void => {
-        running.cancel(signal?.reason);
+        running.abort(signal?.reason);
         this.move();
       };
-      signal?.addEventListener('abort', abort, { once: true });
+      const forgetSignal = signal === undefined ? undefined : this.#aborts.add(signal, abort);
       this.hold();
       const index = this.#awaited.add(running);
       const wake = (): void => {
         if (this.#awaited.at(index) !== running) return;
         this.#awaited.remove(index);
-        signal?.removeEventListener('abort', abort);
+        forgetSignal?.();
         endPromise(running, resolve, reject);
         this.release();
       };

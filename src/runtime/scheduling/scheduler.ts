@@ -21,6 +21,8 @@ class Execution<T> extends Running<T> implements Waiter, Due {
   slot: number;
   isReady: boolean;
   waitsFor: readonly Signal[];
+  /** Decides whether an abort is deferred; undefined: never. */
+  deferral: (() => boolean) | undefined;
 
   constructor(task: Task<T>, scheduler: Scheduler) {
     super();
@@ -31,6 +33,7 @@ class Execution<T> extends Running<T> implements Waiter, Due {
     this.slot = -1;
     this.isReady = false;
     this.waitsFor = NOTHING;
+    this.deferral = undefined;
   }
 
   wake(): void {
@@ -43,6 +46,10 @@ class Execution<T> extends Running<T> implements Waiter, Due {
 
   cancel(reason: unknown): void {
     this.scheduler.cancel(this as Execution<unknown>, reason);
+  }
+
+  abort(reason: unknown): void {
+    if (this.deferral?.() !== true) this.cancel(reason);
   }
 }
 
@@ -85,6 +92,8 @@ export class Scheduler {
   private readonly now: () => number;
   private readyTasks: Execution<unknown>[] = [];
   private isStepping: boolean = false;
+  /** Task that is being advanced. */
+  private current: Execution<unknown> | undefined;
 
   constructor(now: () => number) {
     this.now = now;
@@ -103,6 +112,16 @@ export class Scheduler {
 
   alarm(): Alarm {
     return new ScheduledAlarm(this.dues);
+  }
+
+  /** See `Port.deferAbort`. */
+  deferAbort(decide: () => boolean): () => void {
+    const { current } = this;
+    if (current === undefined) throw new Error('no task is running');
+    current.deferral = decide;
+    return () => {
+      if (current.deferral === decide) current.deferral = undefined;
+    };
   }
 
   ready(execution: Execution<unknown>): void {
@@ -152,6 +171,8 @@ export class Scheduler {
     this.forget(execution);
     for (;;) {
       let result: IteratorResult<Wait, unknown>;
+      const before = this.current;
+      this.current = execution;
       try {
         result = execution.task.next();
       } catch (error) {
@@ -159,6 +180,8 @@ export class Scheduler {
         execution.ended ??= { ok: false, error };
         execution.complete();
         return;
+      } finally {
+        this.current = before;
       }
       if (execution.ended !== undefined) return;
       if (result.done === true) {

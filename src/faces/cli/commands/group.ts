@@ -19,6 +19,7 @@ import { checkInput, Declined, explain, UsageError } from '../failure.js';
 import type { Shell } from '../shell.js';
 import { type Output, printable } from '../terminal/output.js';
 import { askForToken, pinOptions, pinReferenceOf, tokenOptions } from '../token-options.js';
+import { upgrade } from './group-upgrade.js';
 
 /** Mode of the configuration file: others may read it. */
 const READABLE = 0o644;
@@ -260,4 +261,4 @@ const remove: CommandSpec = {
   },
 };
 
-export const groupCommands: readonly CommandSpec[] = [create, list, showGroup, remove];
+export const groupCommands: readonly CommandSpec[] = [create, list, showGroup, upgrade, remove];

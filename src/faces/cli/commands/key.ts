@@ -1,9 +1,10 @@
 import { findObjects } from '../../../core/call/find.js';
 import { findKey } from '../../../core/call/lookup.js';
-import { requestGenerate, requestGeneratePair } from '../../../core/jobs/creation-request.js';
+import { type CreationRequest, requestGenerate, requestGeneratePair } from '../../../core/jobs/creation-request.js';
 import type { VirtualObject } from '../../../core/objects/object.js';
 import { createObjects } from '../../../core/replication/creation.js';
 import { destroyObject } from '../../../core/replication/destruction.js';
+import { ensureKey } from '../../../core/replication/ensured-key.js';
 import type { OpenGroup } from '../../../runtime/groups/open-group.js';
 import { CKO, CKR } from '../../../spec/codes.js';
 import { encodeMechanism } from '../../../spec/mechanism.js';
@@ -52,32 +53,42 @@ const kinds: Readonly<Record<string, KeyKind>> = {
   'ec-p521': ec('06052b81040023'),
 };
 
+const keyArguments = [`one of ${Object.keys(kinds).join(', ')}`, 'CKA_LABEL of the key, or of both halves'];
+const keyOptions = [
+  { flags: '--id <hex>', description: 'CKA_ID, in hexadecimal' },
+  { flags: '--extractable', description: 'let applications wrap the key' },
+];
+
+/** Returns the request for a key of a kind, from the arguments and options of a command. */
+function requestOf(
+  [kind = '', label = '']: readonly (string | undefined)[],
+  options: Parameters<CommandSpec['run']>[2],
+): CreationRequest {
+  const found = Object.hasOwn(kinds, kind) ? kinds[kind] : undefined;
+  if (found === undefined)
+    throw new UsageError(`unknown kind of key ${kind}`, `choose one of ${Object.keys(kinds).join(', ')}`);
+  const id = idOf(options);
+  const name = { token: true, label, ...(id === undefined ? {} : { id }) };
+  const secrecy = { private: true, sensitive: true, extractable: options.extractable === true };
+  const mechanism = encodeMechanism('kind', found.mechanism);
+  const own = encodeTemplate('template', { ...name, ...secrecy, ...found.template } as never);
+  const ofPublic = found.publicTemplate;
+  return ofPublic === undefined
+    ? requestGenerate(mechanism, own)
+    : requestGeneratePair(mechanism, encodeTemplate('template', { ...name, ...ofPublic } as never), own);
+}
+
 const generate: CommandSpec = {
   usage: 'key generate <kind> <label>',
   summary: 'generate a key, or a key pair, on all members',
   description:
     'The key is on every member, under one handle, or on none. The key is sensitive. Without --extractable applications cannot wrap it.',
-  arguments: [`one of ${Object.keys(kinds).join(', ')}`, 'CKA_LABEL of the key, or of both halves'],
-  options: [
-    { flags: '--id <hex>', description: 'CKA_ID, in hexadecimal' },
-    { flags: '--extractable', description: 'let applications wrap the key' },
-  ],
+  arguments: keyArguments,
+  options: keyOptions,
   examples: ['pkcs11-ha key generate aes-256 default', 'pkcs11-ha key generate ec-p256 audit --id 01'],
   shape: '{ objects: [{ handle, class, type, label, id, members }] }',
-  run: async (shell, [kind = '', label = ''], options) => {
-    const found = Object.hasOwn(kinds, kind) ? kinds[kind] : undefined;
-    if (found === undefined)
-      throw new UsageError(`unknown kind of key ${kind}`, `choose one of ${Object.keys(kinds).join(', ')}`);
-    const id = idOf(options);
-    const name = { token: true, label, ...(id === undefined ? {} : { id }) };
-    const secrecy = { private: true, sensitive: true, extractable: options.extractable === true };
-    const mechanism = encodeMechanism('kind', found.mechanism);
-    const own = encodeTemplate('template', { ...name, ...secrecy, ...found.template } as never);
-    const ofPublic = found.publicTemplate;
-    const creation =
-      ofPublic === undefined
-        ? requestGenerate(mechanism, own)
-        : requestGeneratePair(mechanism, encodeTemplate('template', { ...name, ...ofPublic } as never), own);
+  run: async (shell, given, options) => {
+    const creation = requestOf(given, options);
     return await shell.withGroup(async (open) => {
       const made = await open.run(createObjects(open.group, creation, open.now() + WORK_WITHIN), shell.signal);
       tellObjects(shell, made.map(shownObject));
@@ -86,8 +97,29 @@ const generate: CommandSpec = {
   },
 };
 
-function tellObjects({ output }: Shell, objects: readonly ShownObject[]): void {
-  output.give({ objects }, () =>
+const ensure: CommandSpec = {
+  usage: 'key ensure <kind> <label>',
+  summary: 'find a key, or a key pair, by its label; generate it if there is none',
+  description:
+    'Of all programs of this machine that do this at once, one generates the key, and the others find it. ' +
+    'The options count only if the key is generated.',
+  arguments: keyArguments,
+  options: keyOptions,
+  examples: ['pkcs11-ha key ensure aes-256 default'],
+  shape: '{ objects: [{ handle, class, type, label, id, members }], made }',
+  run: async (shell, given, options) => {
+    const creation = requestOf(given, options);
+    return await shell.withGroup(async (open) => {
+      const until = open.now() + WORK_WITHIN;
+      const { objects, isMade } = await open.run(ensureKey(open.group, creation, until), shell.signal);
+      tellObjects(shell, objects.map(shownObject), { made: isMade });
+      return shell.codeOf(open);
+    });
+  },
+};
+
+function tellObjects({ output }: Shell, objects: readonly ShownObject[], more: object = {}): void {
+  output.give({ objects, ...more }, () =>
     output.table(
       ['handle', 'class', 'type', 'label', 'id'],
       objects.map(({ handle, class: ofClass, type, label, id }) => [String(handle), ofClass, type, label, id]),
@@ -194,4 +226,4 @@ const test: CommandSpec = {
     }),
 };
 
-export const keyCommands: readonly CommandSpec[] = [generate, destroy, test];
+export const keyCommands: readonly CommandSpec[] = [generate, ensure, destroy, test];

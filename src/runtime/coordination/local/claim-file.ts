@@ -111,7 +111,7 @@ export class ClaimFolder {
 
   /** Lists the fences, in order. Two equal listings count: one alone may miss a file that replaces another. */
   fences(): readonly number[] {
-    let last = '';
+    let last: string | undefined;
     for (;;) {
       const found = this.#list().filter((name) => /^\d{1,16}$/u.test(name));
       const text = found.sort().join();

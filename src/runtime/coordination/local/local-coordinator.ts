@@ -1,4 +1,4 @@
-import { closeSync, constants, existsSync, type FSWatcher, openSync, watch, writeSync } from 'node:fs';
+import { closeSync, constants, type FSWatcher, openSync, watch, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Running, Signal, type Task } from '../../../core/base/task.js';
 import { race, sleepUntil } from '../../../core/base/waiting.js';
@@ -13,8 +13,15 @@ import { WriterFile } from './writer-file.js';
 const CLAIM_POLL = 50;
 /** Interval between renewals of the claims that this process holds (ms). */
 const RENEWAL_INTERVAL = LIFETIME / 3;
+/** Interval at which lasting files get a new time (ms): systems remove old files from folders such as /tmp. */
+const TOUCH_INTERVAL = 3_600_000;
 /** Time beyond the longest write for which hosts are waited for after their claim has expired (ms). */
 const WORK_GRACE = 5000;
+
+/** File that is touched when records have changed. */
+const NEWS = 'news';
+/** File that is touched when a claim was released. */
+const RELEASES = 'releases';
 
 /** Services of the process around a coordinator. */
 interface CoordinatorSurroundings {
@@ -60,14 +67,15 @@ class LocalClaim implements Claim {
 /** Coordinator of the processes of one machine, by lock files in a folder of the group. */
 export class LocalCoordinator implements Coordinator {
   readonly news: Signal = new Signal();
+  readonly releases: Signal = new Signal();
   readonly locks: LockFolder;
   readonly #writerFile: WriterFile;
   readonly #surroundings: CoordinatorSurroundings;
   readonly #claims = new Set<LocalClaim>();
-  readonly #newsPath: string;
   #watcher: FSWatcher | undefined;
   #renewing: Running<void> | undefined;
   #problem: string | undefined;
+  readonly #touching: NodeJS.Timeout;
 
   /** Opens the lock folder of a group; throws ConfigurationError if the folder that is configured cannot be used. */
   constructor(setting: string | undefined, label: string, surroundings: CoordinatorSurroundings) {
@@ -75,8 +83,8 @@ export class LocalCoordinator implements Coordinator {
     this.#surroundings = surroundings;
     this.#problem = this.locks.problem;
     this.#writerFile = new WriterFile(this.locks);
-    this.#newsPath = join(this.locks.path, 'news');
     this.#watch();
+    this.#touching = setInterval(() => this.#writerFile.touch(), TOUCH_INTERVAL).unref();
   }
 
   get writer(): string {
@@ -95,7 +103,7 @@ export class LocalCoordinator implements Coordinator {
     for (;;) {
       const claim = this.#take(name, formerName);
       if (claim !== undefined || monotonicNow() >= deadline || isGivenUp?.() === true) return claim;
-      yield* race([this.news], Math.min(deadline, monotonicNow() + CLAIM_POLL));
+      yield* race([this.releases], Math.min(deadline, monotonicNow() + CLAIM_POLL));
     }
   }
 
@@ -121,8 +129,13 @@ export class LocalCoordinator implements Coordinator {
   }
 
   announce(): void {
+    this.#touch(NEWS);
+  }
+
+  /** Touches a file that all processes watch. */
+  #touch(name: string): void {
     try {
-      const descriptor = openSync(this.#newsPath, constants.O_WRONLY | constants.O_NOFOLLOW);
+      const descriptor = openSync(join(this.locks.path, name), constants.O_WRONLY | constants.O_NOFOLLOW);
       writeSync(descriptor, '\n', 0);
       closeSync(descriptor);
     } catch {
@@ -135,16 +148,17 @@ export class LocalCoordinator implements Coordinator {
     for (const claim of [...this.#claims]) claim.release();
     this.#renewing?.cancel(undefined);
     this.#watcher?.close();
+    clearInterval(this.#touching);
     this.#writerFile.close();
   }
 
   #take(name: string, formerName: string | undefined): LocalClaim | undefined {
     const workLimit = this.#surroundings.longestWrite() + WORK_GRACE;
-    const file = new ClaimFolder(this.locks, fileNameOf(name)).take(workLimit);
-    if (file === undefined) return undefined;
     const former = formerName === undefined ? undefined : addon.claim(formerName);
-    if (former !== undefined && former < 0) {
-      file.close();
+    if (former !== undefined && former < 0) return undefined;
+    const file = new ClaimFolder(this.locks, fileNameOf(name)).take(workLimit);
+    if (file === undefined) {
+      if (former !== undefined) addon.releaseClaim(former);
       return undefined;
     }
     const claim = new LocalClaim(name, file, former, (each) => this.#release(each));
@@ -158,7 +172,7 @@ export class LocalCoordinator implements Coordinator {
     if (!this.#claims.delete(claim)) return;
     claim.file.close();
     if (claim.former !== undefined) addon.releaseClaim(claim.former);
-    this.announce();
+    this.#touch(RELEASES);
   }
 
   /** Renews the claims while there are any. */
@@ -166,23 +180,34 @@ export class LocalCoordinator implements Coordinator {
     while (this.#claims.size > 0) {
       yield* sleepUntil(monotonicNow() + RENEWAL_INTERVAL);
       for (const claim of [...this.#claims]) {
-        if (claim.file.renew()) continue;
+        if (this.#isRenewed(claim)) continue;
         this.#release(claim);
         claim.lost.complete();
       }
     }
   }
 
-  #watch(): void {
+  #isRenewed({ file }: LocalClaim): boolean {
     try {
-      if (!existsSync(this.#newsPath)) closeSync(this.locks.create(this.#newsPath));
-    } catch (error) {
-      // Another process may have made it just now.
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') return;
+      return file.renew();
+    } catch {
+      // A lack of descriptors, for example, may pass before the claim expires.
+      return addon.bootTime() < file.expires;
+    }
+  }
+
+  #watch(): void {
+    for (const name of [NEWS, RELEASES]) {
+      try {
+        closeSync(this.locks.create(join(this.locks.path, name)));
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') return;
+      }
     }
     try {
-      this.#watcher = watch(this.#newsPath, { persistent: false }, () => {
-        this.news.fire();
+      this.#watcher = watch(this.locks.path, { persistent: false }, (_change, name) => {
+        if (name !== NEWS && name !== RELEASES) return;
+        (name === NEWS ? this.news : this.releases).fire();
         this.#surroundings.moved();
       });
       this.#watcher.on('error', () => this.#watcher?.close());

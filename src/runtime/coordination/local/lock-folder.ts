@@ -23,6 +23,10 @@ const BASE_VARIABLE = 'PKCS11_HA_LOCKS';
 const OTHERS_WRITE = 0o002;
 const GROUP_WRITE = 0o020;
 const SET_GROUP = 0o2000;
+/** Time within which a new folder gets its mode (ms). */
+const MAKING_TIME = 200;
+/** Number of looks within that time. */
+const MAKING_TRIES = 10;
 
 /** Returns a file name for a text: no separator, and no name that begins with a dot. */
 export function fileNameOf(text: string): string {
@@ -37,9 +41,21 @@ function dangerOf(stat: Stats): string | undefined {
   const groups = [process.getegid?.() ?? 0, ...(process.getgroups?.() ?? [])];
   if (!stat.isDirectory()) return 'is not a folder';
   if ((stat.mode & OTHERS_WRITE) !== 0) return 'can be written by every user';
+  // Without that bit the files would be of each user's own Unix group.
+  if ((stat.mode & GROUP_WRITE) !== 0 && (stat.mode & SET_GROUP) === 0) return 'lacks the set-group-ID bit';
   if (stat.uid === 0 || stat.uid === own) return undefined;
   const isOfOwnGroup = (stat.mode & GROUP_WRITE) !== 0 && groups.includes(stat.gid);
   return isOfOwnGroup ? undefined : `belongs to another user (uid ${stat.uid})`;
+}
+
+/** Returns the folder's status; waits a moment for another user who is just making the folder. */
+function settledStat(path: string): Stats {
+  for (let tries = 1; ; tries += 1) {
+    const stat = lstatSync(path);
+    const isNew = Date.now() - stat.ctimeMs < MAKING_TIME;
+    if (dangerOf(stat) === undefined || !isNew || tries === MAKING_TRIES) return stat;
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, MAKING_TIME / MAKING_TRIES);
+  }
 }
 
 /** Makes a folder unless it exists; if the folder above passes on its Unix group, the group may write. */
@@ -49,7 +65,9 @@ function makeFolder(path: string): void {
     mkdirSync(path, 0o700);
   } catch (error) {
     if (codeOf(error) !== 'EEXIST') throw error;
-    return;
+    // A process that was ended may have left the folder without its mode.
+    const { uid, mode } = lstatSync(path);
+    if (uid !== process.geteuid?.() || (mode & GROUP_WRITE) !== 0) return;
   }
   // Sets the mode again, since the umask may have taken bits away.
   if ((above.mode & SET_GROUP) !== 0) chmodSync(path, 0o2770);
@@ -70,7 +88,7 @@ export class LockFolder {
     readonly problem: string | undefined,
   ) {
     makeFolder(path);
-    const stat = lstatSync(path);
+    const stat = settledStat(path);
     const danger = dangerOf(stat);
     if (danger !== undefined) throw new Error(danger);
     this.fileMode = (stat.mode & GROUP_WRITE) === 0 ? 0o600 : 0o660;

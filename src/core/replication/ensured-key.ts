@@ -1,0 +1,80 @@
+import { ulongBytes } from '../../spec/attribute.js';
+import { CKA, CKR } from '../../spec/codes.js';
+import { attributeIn } from '../../spec/rules.js';
+import { TokenError } from '../base/error.js';
+import type { Task } from '../base/task.js';
+import { findObjects } from '../call/find.js';
+import { holderOf, takeClaim, whileClaimed } from '../group/claimed-work.js';
+import type { Group } from '../group/group.js';
+import type { CreationRequest, ObjectRequest } from '../jobs/creation-request.js';
+import type { VirtualObject } from '../objects/object.js';
+import { createObjects } from './creation.js';
+
+/** Number of claims that the labels share: two keys of one claim are made one after the other. */
+const CLAIMS = 64;
+
+/** Returns the template that finds the requested object by its class, key type and label. */
+function templateFor({ class: objectClass, type, asked }: ObjectRequest): { type: number; value: Uint8Array }[] {
+  const label = attributeIn(asked, CKA.label) ?? new Uint8Array();
+  const template = [
+    { type: CKA.class, value: ulongBytes(objectClass) },
+    { type: CKA.label, value: label },
+  ];
+  return Number.isNaN(type) ? template : [...template, { type: CKA.keyType, value: ulongBytes(type) }];
+}
+
+/**
+ * Finds the key, or the pair, that a request would make, by class, key type and label; makes it if there is none. Of all
+ * processes that share the coordinator one makes the key, and the others find it. Throws CKR_TEMPLATE_INCOMPLETE if
+ * several keys match.
+ */
+export function* ensureKey(
+  group: Group,
+  creation: CreationRequest,
+  deadline: number,
+): Task<{ readonly objects: readonly VirtualObject[]; readonly isMade: boolean }> {
+  const found = yield* findAll(group, creation, deadline);
+  if (found !== undefined) return { objects: found, isMade: false };
+  const labels = creation.requests.map(({ asked }) => attributeIn(asked, CKA.label) ?? new Uint8Array());
+  const work = `key ${(group.port.sha256(Buffer.concat(labels))[0] ?? 0) % CLAIMS}` as const;
+  const claim = yield* takeClaim(group, work, deadline);
+  if (claim === undefined) {
+    const holder = holderOf(group, work) ?? 'another process';
+    throw new TokenError(CKR.functionFailed, creation.function, `${holder} is making a key; try again later`);
+  }
+  try {
+    return yield* whileClaimed(group, [claim], findOrMake(group, creation, deadline));
+  } finally {
+    claim.release();
+  }
+}
+
+function* findOrMake(
+  group: Group,
+  creation: CreationRequest,
+  deadline: number,
+): Task<{ readonly objects: readonly VirtualObject[]; readonly isMade: boolean }> {
+  const found = yield* findAll(group, creation, deadline);
+  if (found !== undefined) return { objects: found, isMade: false };
+  return { objects: yield* createObjects(group, creation, deadline), isMade: true };
+}
+
+/** Finds all requested objects; undefined if none is there. Throws if only one half of a pair is, or several match. */
+function* findAll(
+  group: Group,
+  creation: CreationRequest,
+  deadline: number,
+): Task<readonly VirtualObject[] | undefined> {
+  const found: VirtualObject[] = [];
+  for (const request of creation.requests) {
+    const matching = yield* findObjects(group, templateFor(request), deadline);
+    const ofToken = matching.filter(({ session }) => session === undefined);
+    if (ofToken.length > 1)
+      throw new TokenError(CKR.templateIncomplete, creation.function, `${ofToken.length} keys have the label`);
+    found.push(...ofToken);
+  }
+  if (found.length === 0) return undefined;
+  if (found.length < creation.requests.length)
+    throw new TokenError(CKR.templateInconsistent, creation.function, 'only one half of the pair is there');
+  return found;
+}
