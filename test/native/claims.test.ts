@@ -142,7 +142,10 @@ describe('a claim of a host', () => {
     expect(new Set(paths.map((name) => hold(host, name)))).toEqual(new Set([ok]));
     expect([hold(host, last), hold(host, first)]).toEqual([ck('CKR_HOST_MEMORY'), ok]);
     expect(drop(host, first)).toBe(ok);
-    await until(() => hold(host, last) === ok, () => 'the host has given up a claim');
+    await until(
+      () => hold(host, last) === ok,
+      () => 'the host has given up a claim',
+    );
   });
 
   test('is dropped after its expiry, and can be held again', async () => {

@@ -24,6 +24,8 @@ export function makeHsm(
   label: string,
   options?: { readonly pin?: string; readonly soPin?: string; readonly objects?: readonly ObjectSpec[] },
 ): Promise<Hsm>;
+/** Returns the token in a directory that holds one already. */
+export function hsmIn(directory: string, token: Pick<Hsm, 'label' | 'serial' | 'pin' | 'soPin'>): Hsm;
 export function copyHsm(hsm: Hsm, folder: string): Hsm;
 export function provision(
   hsm: Hsm,

@@ -44,6 +44,11 @@ export function copyHsm(hsm, folder) {
   return { ...hsm, directory, env: configure(directory) };
 }
 
+/** Returns the token in a directory that holds one already. */
+export function hsmIn(directory, { label, serial, pin, soPin }) {
+  return { label, directory, module: softhsmModule(), env: configure(directory), pin, soPin, serial };
+}
+
 /** Makes and initialises one token in `folder`, and creates `objects` (see keys.js) on it. */
 export async function makeHsm(folder, label, { pin = '648219', soPin = '12345678', objects = [] } = {}) {
   const directory = mkdtempSync(join(folder, `${label}-`));

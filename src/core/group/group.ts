@@ -120,7 +120,7 @@ export class Group {
         .toUpperCase()}`;
     this.policy = config.policy;
     this.isLoggedIn = pin !== undefined;
-    this.objects = new ObjectTable(hash);
+    this.objects = new ObjectTable(hash, () => this.members.some(({ login }) => login.pin !== undefined));
     this.timing = {
       latency: this.latency,
       hangAfter: config.policy.hangAfter,

@@ -24,18 +24,21 @@ export class ObjectTable {
   readonly #byIdentity = new Map<string, Set<VirtualObject>>();
   readonly #aliases = new AliasTable();
   readonly #hash: Hash;
-  #sessionObjects = 0;
+  readonly #seesAll: () => boolean;
+  #ownHandles = 0;
 
-  constructor(hash: Hash) {
+  /** `seesAll` returns true once records can be read, so that an object's handle is known for good. */
+  constructor(hash: Hash, seesAll: () => boolean = () => true) {
     this.#hash = hash;
+    this.#seesAll = seesAll;
   }
 
   get(handle: number): VirtualObject | undefined {
     return this.#byHandle.get(handle);
   }
 
-  values(): IterableIterator<VirtualObject> {
-    return this.#byHandle.values();
+  values(): Iterable<VirtualObject> {
+    return new Set(this.#byHandle.values());
   }
 
   /** Adds an alias, unless one of that handle is as new. */
@@ -68,7 +71,6 @@ export class ObjectTable {
     if (isOfKey) object.isRecorded = true;
   }
 
-  /** Returns the alias of a handle; undefined if this process knows none. */
   aliasOf(handle: number): Alias | undefined {
     return this.#aliases.get(handle);
   }
@@ -116,13 +118,14 @@ export class ObjectTable {
     const known = same.find(
       ({ handle, isRecorded }) => !isRecorded || aliases.some((alias) => alias.handle === handle),
     );
-    return known ?? this.#intern(identity, identity, description, aliases[0]?.handle);
+    if (known !== undefined) return this.#makeLasting(known, identity, aliases[0]?.handle);
+    return this.#intern(identity, identity, description, aliases[0]?.handle);
   }
 
   /** Returns the object of an identity that no record names; makes it if it is new. */
   internUnrecorded(identity: Uint8Array, description: Description): VirtualObject {
     const known = this.#byName.get(keyOf(identity));
-    if (known !== undefined && !known.isAliased) return known;
+    if (known !== undefined && !known.isAliased) return this.#makeLasting(known, identity, undefined);
     return this.#intern(Buffer.concat([identity]), identity, description, undefined);
   }
 
@@ -151,7 +154,8 @@ export class ObjectTable {
     const known =
       (handle === undefined ? undefined : this.#byHandle.get(handle)) ??
       this.#copiesOf(identity, proofs, use).find((object) => object.ordinal === ordinal);
-    const object = known ?? this.#intern(twinName(identity, proofs, use, ordinal), identity, description, handle);
+    const name = twinName(identity, proofs, use, ordinal);
+    const object = this.#makeLasting(known ?? this.#intern(name, identity, description, handle), name, handle);
     if (!sameBytes(object.identity, identity)) this.rename(object, identity, description);
     object.ordinal = ordinal;
     object.use ??= use;
@@ -193,13 +197,30 @@ export class ObjectTable {
 
   /** Adds a session object; its handle is valid in this process only. */
   addSessionObject(identity: Uint8Array, description: Description): VirtualObject {
+    const object = new VirtualObject(this.#ownHandle(), identity, description);
+    this.#byHandle.set(object.handle, object);
+    return object;
+  }
+
+  /** Returns a handle that is valid in this process only. */
+  #ownHandle(): number {
     let handle: number;
     do {
-      this.#sessionObjects += 1;
-      handle = LAST_HANDLE - (this.#sessionObjects % MOST_SESSION_OBJECTS);
+      this.#ownHandles += 1;
+      handle = LAST_HANDLE - (this.#ownHandles % MOST_SESSION_OBJECTS);
     } while (this.#byHandle.has(handle));
-    const object = new VirtualObject(handle, identity, description);
-    this.#byHandle.set(handle, object);
+    return handle;
+  }
+
+  /** Gives an object that was met before the login its lasting handle; the former one names it too in this process. */
+  #makeLasting(object: VirtualObject, name: Uint8Array, handle: number | undefined): VirtualObject {
+    if (!object.isProvisional || !this.#seesAll()) return object;
+    object.isProvisional = false;
+    object.formerHandle = object.handle;
+    object.handle = handle ?? this.#freeHandle(name);
+    object.isAliased = handle !== undefined;
+    object.isRecorded = handle !== undefined && this.#aliases.get(handle)?.isOfKey === true;
+    this.#byHandle.set(object.handle, object);
     return object;
   }
 
@@ -219,7 +240,8 @@ export class ObjectTable {
   remove(object: VirtualObject): void {
     object.isDestroyed = true;
     this.#unname(object);
-    if (this.#byHandle.get(object.handle) === object) this.#byHandle.delete(object.handle);
+    for (const handle of [object.handle, object.formerHandle])
+      if (handle !== undefined && this.#byHandle.get(handle) === object) this.#byHandle.delete(handle);
   }
 
   #name(name: Uint8Array, object: VirtualObject): void {
@@ -246,9 +268,12 @@ export class ObjectTable {
     if (known !== undefined) {
       // Another process has renamed the object.
       if (!sameBytes(known.identity, identity)) this.rename(known, identity, description);
-      return known;
+      return this.#makeLasting(known, name, handle);
     }
-    const object = new VirtualObject(handle ?? this.#freeHandle(name), identity, description);
+    const isProvisional = handle === undefined && !this.#seesAll();
+    const own = isProvisional ? this.#ownHandle() : this.#freeHandle(name);
+    const object = new VirtualObject(handle ?? own, identity, description);
+    object.isProvisional = isProvisional;
     object.isAliased = handle !== undefined;
     object.isRecorded = handle !== undefined && this.#aliases.get(handle)?.isOfKey === true;
     this.#byHandle.set(object.handle, object);

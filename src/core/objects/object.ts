@@ -39,13 +39,17 @@ export class VirtualObject {
   isAliased: boolean = false;
   /** True if the handle stands in the object's key record. */
   isRecorded: boolean = false;
+  /** True until the members are logged in: the handle is valid in this process only. */
+  isProvisional: boolean = false;
+  /** Handle of the object before the login; it still names the object in this process. */
+  formerHandle: number | undefined;
   /** True once no member has the object; its handle is then void. */
   isDestroyed: boolean = false;
 
   constructor(
     /**
-     * Virtual handle: 48 bits, the same in every process and after every restart (Rule 11). Changes once for an object
-     * that was met before the members were logged in: until then its handle is valid in this process only.
+     * Virtual handle: 48 bits, the same in every process and after every restart (Rule 11). Changes once, at the login,
+     * for an object that was met before (`isProvisional`).
      */
     public handle: number,
     /** Identity; changes with the description when the object is renamed. */

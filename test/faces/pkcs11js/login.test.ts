@@ -35,6 +35,35 @@ describe('the PIN', () => {
     await group.untilActive();
   });
 
+  test('[Rule 27] before the login handles are of this process only, and name the same objects afterwards', async () => {
+    const own = await Cluster.form('before the login');
+    const token = await own.open();
+    const value = { class: 'DATA', token: true, private: false, label: 'first', value: Buffer.from('data') } as const;
+    const made = await token.createObject(value);
+    await token.setAttributes(made, { label: 'renamed' });
+    await token.close();
+    const { pin: _pin, ...configuration } = own.configuration();
+    group = new LoadedGroup(own, configuration);
+    try {
+      const { lib } = group;
+      const session = group.session(false);
+      const handleOf = (): bigint => group.find(session, 'renamed').readBigUInt64LE();
+      const labelOf = (handle: bigint): string => {
+        const bytes = Buffer.alloc(8);
+        bytes.writeBigUInt64LE(handle);
+        return String(lib.C_GetAttributeValue(session, bytes, [{ type: pkcs11.CKA_LABEL }])[0]?.value);
+      };
+      const before = handleOf();
+      expect([Number(before) === made.handle, labelOf(before)]).toEqual([false, 'renamed']);
+      lib.C_Login(session, pkcs11.CKU_USER, group.pin);
+      expect(Number(handleOf())).toBe(made.handle);
+      expect([labelOf(before), labelOf(handleOf())]).toEqual(['renamed', 'renamed']);
+    } finally {
+      group.close();
+      await own.close();
+    }
+  });
+
   test('[Rule 6] a wrong PIN never reaches a member whose PIN is known', () => {
     group = new LoadedGroup(cluster);
     for (const { name } of cluster.members) cluster.fault(name, 'C_Login trace');

@@ -39,6 +39,13 @@ if (mode.startsWith('change:')) {
   await run(token, operation, label, prepared);
   process.exit(0);
 }
+if (mode === 'upgrade') {
+  // Upgrades the group on a signal.
+  tell({ ready: true });
+  await new Promise((resolve) => process.stdin.once('data', resolve));
+  await token.upgradeGroup();
+  process.exit(0);
+}
 if (mode === 'pin') {
   // Changes the PIN to the one that it reads.
   tell({ ready: true });
