@@ -14,6 +14,8 @@ export interface Program {
   readonly child: ChildProcess;
   /** First line of its output, parsed as JSON. */
   readonly told: Promise<Record<string, unknown>>;
+  /** Lines of its output so far. */
+  readonly lines: readonly string[];
   readonly ended: Promise<{ readonly code: number | null; readonly signal: string | null }>;
 }
 
@@ -28,10 +30,12 @@ export function startService(
     // Passes process.env, because jest's is a copy that children do not inherit.
     env: process.env,
   });
-  const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream });
-  const told = Promise.race([once(lines, 'line'), once(lines, 'close')]).then(([line]) => JSON.parse(line as string));
+  const reader = createInterface({ input: child.stdout as NodeJS.ReadableStream });
+  const lines: string[] = [];
+  reader.on('line', (line) => lines.push(line));
+  const told = Promise.race([once(reader, 'line'), once(reader, 'close')]).then(([line]) => JSON.parse(line as string));
   const ended = once(child, 'exit').then(([code, signal]) => ({ code, signal }));
-  return { child, told, ended };
+  return { child, told, lines, ended };
 }
 
 /** Returns the processes that still have an entry in /proc; an ended child without one has been reaped. */

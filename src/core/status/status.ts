@@ -37,6 +37,8 @@ export interface GroupStatus {
   readonly label: string;
   readonly serial: string;
   readonly members: readonly MemberStatus[];
+  /** Problem of the coordination among processes that an operator must mend; undefined if there is none. */
+  readonly problem: string | undefined;
   /** Objects known to this process that some member lacks, or has another key for. */
   readonly drift: readonly DriftStatus[];
   /** Objects whose replica on some member could not be proven. */
@@ -81,6 +83,7 @@ export function statusOf(group: Group): GroupStatus {
       behind: group.missed.count(serialOf(group, member) ?? ''),
       retryIn: member.state.name === 'down' ? Math.max(0, member.state.retryAt - now) : 0,
     })),
+    problem: group.coordinator.problem,
     drift,
     unproven,
     counters: { ...group.counters },

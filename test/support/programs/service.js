@@ -39,6 +39,17 @@ if (mode.startsWith('change:')) {
   await run(token, operation, label, prepared);
   process.exit(0);
 }
+if (mode === 'ensure') {
+  // Ensures three keys on a signal, and tells their handles.
+  tell({ ready: true });
+  await new Promise((resolve) => process.stdin.once('data', resolve));
+  const handles = [];
+  for (const label of ['a', 'b', 'c'])
+    handles.push((await token.ensureKey(label, 'AES_KEY_GEN', { valueLen: 32, encrypt: true })).handle);
+  tell({ handles });
+  await token.close();
+  process.exit(0);
+}
 if (mode === 'upgrade') {
   // Upgrades the group on a signal.
   tell({ ready: true });

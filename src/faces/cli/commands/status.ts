@@ -36,6 +36,8 @@ interface GroupSnapshot {
   readonly members: readonly MemberSnapshot[];
   /** Members in the group's record that the configuration does not name. */
   readonly unconfigured: readonly { readonly name: string; readonly serial: string }[];
+  /** Problem of the coordination among processes; null if there is none. */
+  readonly problem: string | null;
 }
 
 async function latencyOf(open: OpenGroup, member: Member): Promise<number | undefined> {
@@ -105,6 +107,7 @@ async function takeSnapshot(open: OpenGroup): Promise<GroupSnapshot> {
     objects: objects?.total,
     members,
     unconfigured,
+    problem: status.problem ?? null,
   };
 }
 
@@ -127,7 +130,7 @@ function inStep({ behind, objects }: MemberSnapshot, total: number | undefined):
   return objects === total ? 'in step' : `lacks ${total - objects}`;
 }
 
-function show(output: Output, { label, serial, state, objects, members, unconfigured }: GroupSnapshot): void {
+function show(output: Output, { label, serial, state, objects, members, unconfigured, problem }: GroupSnapshot): void {
   const painted = (text: string): string => output.paint(colours[text] ?? 'bold', text);
   output.line(
     `${printable(label)} (serial ${serial}): ${painted(state)}, ${objects === undefined ? 'objects unknown' : `${objects} objects`}`,
@@ -150,6 +153,7 @@ function show(output: Output, { label, serial, state, objects, members, unconfig
     output.line(
       `\n${output.paint('yellow', 'warning')} ${printable(name)} (serial ${serial}) is a member, but not in this configuration; add it there, or run \`pkcs11-ha member remove ${printable(name)}\``,
     );
+  if (problem !== null) output.line(`\n${output.paint('yellow', 'warning')} ${problem}`);
 }
 
 function codeOf({ state }: GroupSnapshot): ExitCode {
@@ -194,7 +198,7 @@ export const status: CommandSpec = {
   ],
   examples: ['pkcs11-ha status', 'pkcs11-ha status --watch', 'pkcs11-ha status --json'],
   shape:
-    '{ label, serial, state: "good" | "degraded" | "down", objects, members: [{ name, state, reason, since, serial, pid, outstanding, lanes, slowness, behind, retryIn, latency, objects }], unconfigured: [{ name, serial }] }; times in ms',
+    '{ label, serial, state: "good" | "degraded" | "down", objects, members: [{ name, state, reason, since, serial, pid, outstanding, lanes, slowness, behind, retryIn, latency, objects }], unconfigured: [{ name, serial }], problem }; times in ms',
   run: async (shell, _args, options) => {
     const interval = Number(textOf(options, 'interval') ?? 2);
     if (!(interval >= 0.1 && interval <= 3600))
