@@ -12,8 +12,9 @@ import { JobBuilder } from '../jobs/job-builder.js';
 import type { MemberJob } from '../jobs/member-job.js';
 import { isProvenByIdentity, keyOf, templateOf } from '../objects/identity.js';
 import type { KeyRecord } from '../objects/key-note.js';
-import { objectOf } from '../objects/note.js';
+import { objectOf, proofsIn } from '../objects/note.js';
 import { areOfOneKey, type VirtualObject } from '../objects/object.js';
+import { FIRST_FORMAT } from '../records/record.js';
 import { removePartialObjects } from '../recovery/partial-object.js';
 import { relearnKeyRecord } from '../replicas/key-record.js';
 import { establishReference } from '../replicas/reference.js';
@@ -117,12 +118,19 @@ export class DifferenceRepair {
   }
 
   /**
-   * Returns true if a member saw the key destroyed: the member has neither the key nor its record, but newer records.
-   * A member that still has the key then holds an old state, as after a token was restored.
+   * Returns true if a member saw the key destroyed. A member that still has the key then holds an old state, as after a
+   * token was restored. A tombstone shows that. In groups of record format 1, which have none, a member has seen it that
+   * has neither the key nor its record, but newer records.
    */
   #isDestroyed(identity: string, { entry, counts }: KeyCopies, lacking: readonly MemberSnapshot[]): boolean {
     const record = this.#recordOf(identity, entry);
     if (record === undefined) return false;
+    const { handle, proofs } = record.note;
+    if (this.group.ledger.format > FIRST_FORMAT)
+      return lacking.some(({ gone }) => {
+        const tombstone = gone.get(handle);
+        return tombstone !== undefined && areOfOneKey(proofsIn(tombstone.note.proofs), proofsIn(proofs));
+      });
     return lacking.some(
       (snapshot) =>
         !counts.has(snapshot) && !snapshot.keyRecords.has(record.note.handle) && snapshot.newest > record.time,

@@ -14,7 +14,7 @@ import type { KeyRecord, ProofKind } from '../objects/key-note.js';
 import { areOfOneKey } from '../objects/object.js';
 import { foundIn, type RecordsFound, recordsIn } from '../records/ledger.js';
 import { proofsOf } from '../replicas/fingerprint.js';
-import { surveyKeyRecords, surveyMember } from '../replicas/survey.js';
+import { surveyAllKeyRecords, surveyMember } from '../replicas/survey.js';
 
 /** Object on a member, with its proofs. */
 export interface SnapshotEntry {
@@ -31,6 +31,8 @@ export interface MemberSnapshot {
   readonly records: RecordsFound;
   /** Key records by virtual handle. */
   readonly keyRecords: ReadonlyMap<number, KeyRecord>;
+  /** Tombstones by virtual handle: the records of keys that were destroyed. */
+  readonly gone: ReadonlyMap<number, KeyRecord>;
   /** Number of partial objects. */
   readonly hollow: number;
   /** Time of the newest record on the token. */
@@ -46,8 +48,9 @@ export function* takeSnapshot(group: Group, member: Member, deadline: number): T
     const { connection } = spare;
     if (connection === undefined) return undefined;
     const survey = yield* surveyMember(connection);
-    const keyRecords = yield* surveyKeyRecords(connection);
-    if (isFailure(survey) || isFailure(keyRecords)) return undefined;
+    const all = yield* surveyAllKeyRecords(connection);
+    if (isFailure(survey) || isFailure(all)) return undefined;
+    const { live: keyRecords, gone } = all;
     const records = recordsIn(foundIn(yield* runOnMemberOrThrow(group, spare, readingRecords, deadline), 0));
     const hollow = resultOf(
       yield* runOnMemberOrThrow(group, spare, findPartialObjects, deadline),
@@ -65,7 +68,7 @@ export function* takeSnapshot(group: Group, member: Member, deadline: number): T
     progress.finish();
     const times = [...keyRecords.values(), ...records.aliases.map(({ record }) => record)].map(({ time }) => time);
     const newest = Math.max(records.group?.record.time ?? 0, ...times);
-    return { member, byIdentity, count: survey.objects.length, records, keyRecords, hollow, newest };
+    return { member, byIdentity, count: survey.objects.length, records, keyRecords, gone, hollow, newest };
   } finally {
     endSpareHost(spare);
   }

@@ -16,7 +16,8 @@ import { isReserved } from '../objects/identity.js';
 import { hex } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
 import { findRecords, foundIn, type RecordsFound, recordsIn } from '../records/ledger.js';
-import { FIRST_FORMAT, keyRecordsOfIdentity, keyRecordTemplate, recordTypes } from '../records/record.js';
+import { FIRST_FORMAT, keyRecordsOfIdentity, keyRecordTemplate } from '../records/record.js';
+import { keyRecordTypes } from '../records/tombstone.js';
 import { completeInventory, findJob, readInventory } from '../replicas/inventory.js';
 import { Attempt } from './attempt.js';
 import type { AttemptEnd } from './attempt-end.js';
@@ -131,8 +132,8 @@ export class MemberSearch extends PendingWork {
     const identities = newKeysIn(group, connection, found);
     const reads =
       identities.length > MOST_NAMES || group.ledger.record?.scansKeyRecords === true
-        ? [step('X_Find', keyRecordTemplate(), MOST_OBJECTS, recordTypes)]
-        : identities.map((identity) => step('X_Find', keyRecordsOfIdentity(identity), MOST_OBJECTS, recordTypes));
+        ? [step('X_Find', keyRecordTemplate(), MOST_OBJECTS, keyRecordTypes)]
+        : identities.map((identity) => step('X_Find', keyRecordsOfIdentity(identity), MOST_OBJECTS, keyRecordTypes));
     const outcome = yield* connection.run({ steps: [findRecords, ...reads] }, 'find', deadline, this);
     const failure = failureOf(outcome);
     if (failure !== undefined || outcome.kind !== 'reply') return failure ?? { kind: 'withdrawn' };

@@ -59,6 +59,8 @@ export class Group {
   hasTraces: boolean = false;
   /** Handler of records that a find has read: removes the entries that no member needs. Set by `keepAll`. */
   onRecordsRead: (records: readonly RecordsFound[]) => void = () => undefined;
+  /** Handler of a key's destroy: removes old tombstones now and then. Set by `keepAll`. */
+  onDestroyed: () => void = () => undefined;
   /** Removal of journal entries and done records that is running. */
   shortening: Running<void> | undefined;
   /** True if a member came into step, or records were read, after the removal has looked last. */

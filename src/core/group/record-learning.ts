@@ -4,6 +4,7 @@ import type { KeyRecord } from '../objects/key-note.js';
 import { noteProofs, proofsIn } from '../objects/note.js';
 import type { RecordsFound } from '../records/ledger.js';
 import { type AliasRecord, type ChangeRecord, readRecord } from '../records/record.js';
+import { destroyedAt } from '../records/tombstone.js';
 import type { Group } from './group.js';
 import type { Member } from './member.js';
 
@@ -19,9 +20,10 @@ export function keyAliasIn({ note, identity, time }: KeyRecord): Alias | undefin
   return { handle, identity, proofs: proofsIn(proofs), use: use ?? undefined, time, isOfKey: true };
 }
 
-/** Returns the aliases that key records give, whose values were read. */
+/** Returns the aliases that key records give, of which `keyRecordTypes` were read. */
 export function keyAliasesIn(found: readonly FoundObject[]): readonly Alias[] {
-  return found.flatMap(({ attributes: [value] }) => {
+  return found.flatMap(({ attributes: [value, label] }) => {
+    if (destroyedAt(label?.value) !== undefined) return [];
     const record = readRecord(value?.value ?? new Uint8Array());
     return typeof record === 'object' && record.kind === 'key' ? (keyAliasIn(record) ?? []) : [];
   });

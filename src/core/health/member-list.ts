@@ -2,6 +2,7 @@ import type { MemberConfig } from '../configuration/configuration.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import { hasUnneeded, shortenJournals } from '../recovery/journal.js';
+import { removeOldTombstones } from '../recovery/tombstone-removal.js';
 import { keepMember } from './health.js';
 
 /** Starts to keep all members in service and their journals short. */
@@ -9,6 +10,7 @@ export function keepAll(group: Group): void {
   group.onRecordsRead = (records) => {
     if (hasUnneeded(group, records)) shortenJournals(group);
   };
+  group.onDestroyed = () => removeOldTombstones(group);
   for (const member of group.members) keep(group, member);
 }
 

@@ -10,7 +10,7 @@ import { Pace } from '../group/pace.js';
 import { Progress } from '../group/progress.js';
 import { knownAliasRecord, learnKeyAliases, learnSomeRecords } from '../group/record-learning.js';
 import { isSecretRequest } from '../jobs/creation-request.js';
-import type { Survey } from '../objects/found-object.js';
+import type { FoundReplica, Survey } from '../objects/found-object.js';
 import type { KeyRecord } from '../objects/key-note.js';
 import type { VirtualObject } from '../objects/object.js';
 import { foundIn, recordsIn } from '../records/ledger.js';
@@ -20,12 +20,13 @@ import { candidatesOn } from '../replicas/inventory.js';
 import { learnKeyRecord } from '../replicas/key-record.js';
 import { establishReference } from '../replicas/reference.js';
 import { resolveKey } from '../replicas/resolve.js';
-import { surveyKeyRecords, surveyMember } from '../replicas/survey.js';
+import { surveyAllKeyRecords, surveyKeyRecords, surveyMember } from '../replicas/survey.js';
 import { changingAttributesTo } from '../replication/attribute-change-job.js';
 import { writingRecords } from '../replication/record-job.js';
 import { copyReplicaTo } from '../replication/replica-copy.js';
 import { failedBecause, type RecoveryFailure } from './recovery-result.js';
 import { RenamedObjects } from './renamed-object.js';
+import { destroyGone, isGoneOn } from './tombstone-spread.js';
 
 /** Time limit for copying one object besides its write, as a multiple of `hangAfter`. */
 const COPY_MULTIPLE = 2;
@@ -83,18 +84,22 @@ function* compareWith(
   if (target === undefined || giving === undefined) return undefined;
   const pace = new Pace(group);
   const theirs = yield* surveyMember(giving, pace);
-  const own = yield* surveyMember(target, pace);
+  let own = yield* surveyMember(target, pace);
   if (isFailure(own) || isFailure(theirs)) return undefined;
-  const differing = theirs.objects.filter(({ identity }) => own.of(identity).length < theirs.of(identity).length);
-  const foreign = own.objects.filter(({ identity }) => theirs.of(identity).length < own.of(identity).length);
-  if (foreign.length > 0) {
-    const objects = foreign.map(({ description }) => ({
+  const beyond = (one: Survey, other: Survey): readonly FoundReplica[] =>
+    one.objects.filter(({ identity }) => other.of(identity).length < one.of(identity).length);
+  if (beyond(own, theirs).length > 0) {
+    // The member may come from the past: what the others have destroyed since goes here too.
+    if (yield* destroyGone(group, member, target, giving)) own = yield* surveyMember(target, pace);
+    if (isFailure(own)) return undefined;
+    const objects = beyond(own, theirs).map(({ description }) => ({
       handle: 0,
       label: Buffer.from(description.label).toString(),
       id: Buffer.from(description.id).toString('hex'),
     }));
-    group.emit({ type: 'sync', member: member.name, what: 'foreign', objects });
+    if (objects.length > 0) group.emit({ type: 'sync', member: member.name, what: 'foreign', objects });
   }
+  const differing = beyond(theirs, own);
   if (differing.length === 0 && what === 'comparing') return [];
   target.survey = { found: own, isWhole: true };
   giving.survey = { found: theirs, isWhole: false };
@@ -135,7 +140,8 @@ class Copying {
     if (read.kind === 'done') learnSomeRecords(group, [recordsIn(foundIn(read.reply, 0))]);
     const pace = new Pace(group);
     const records = yield* surveyKeyRecords(giving, pace);
-    const ownRecords = yield* surveyKeyRecords(this.target, pace);
+    const allOwn = yield* surveyAllKeyRecords(this.target, pace);
+    const ownRecords = isFailure(allOwn) ? allOwn : allOwn.live;
     if (!isFailure(records)) learnKeyAliases(group, [...records.values()]);
     const objects = yield* toVirtualObjects(group, source, giving, theirs.epoch, wanted);
     if (isFailure(objects)) return undefined;
@@ -144,6 +150,8 @@ class Copying {
     const lacking: VirtualObject[] = [];
     for (const object of objects) {
       if (this.target.end !== undefined) break;
+      // If this member saw the key destroyed, the other one comes from the past: the key must not come back.
+      if (!isFailure(allOwn) && isGoneOn(allOwn, object)) continue;
       // The surveyed record replaces the known one, which may be older than a change by another process.
       object.record = isFailure(records) ? undefined : records.get(object.handle);
       const outcome = yield* this.#copy(object, isFailure(ownRecords) ? undefined : ownRecords);

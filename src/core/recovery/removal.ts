@@ -14,12 +14,13 @@ import type { FoundReplica } from '../objects/found-object.js';
 import { isProvenByIdentity } from '../objects/identity.js';
 import { areOfOneKey, type VirtualObject } from '../objects/object.js';
 import { findRecords, foundIn, recordsIn } from '../records/ledger.js';
-import { type ChangeRecord, FIRST_FORMAT, keyRecordsOfIdentity, recordTypes } from '../records/record.js';
+import { type ChangeRecord, FIRST_FORMAT, keyRecordsOfIdentity } from '../records/record.js';
+import { keyRecordTypes } from '../records/tombstone.js';
 import { pickCopy, readUses } from '../replicas/copies.js';
 import { compare } from '../replicas/fingerprint.js';
 import { candidatesOn } from '../replicas/inventory.js';
 import { readKeyRecord } from '../replicas/key-record.js';
-import { addRecordRemoval } from '../replication/destruction.js';
+import { addRecordRemoval, addTombstone } from '../replication/destruction.js';
 
 /** Maximum number of key records of an identity that are read. */
 const MOST_RECORDS = 64;
@@ -60,7 +61,10 @@ export class Removal {
     if (match !== undefined && 'kind' in match) return false;
     if (match !== undefined && mayGo) builder.add(step('C_DestroyObject', match.handle));
     // The record of a key that is not there would make others look for the key again and again.
-    if (mayGo || (isUncertain && isOwnRecord && isKeyed(group, object))) addRecordRemoval(group, object, builder);
+    const mayGoRecord = mayGo || (isUncertain && isOwnRecord && isKeyed(group, object));
+    // A creation that is undone leaves no tombstone: the key has never been there.
+    if (mayGoRecord && record.undoes === true) addRecordRemoval(group, object, builder);
+    else if (mayGoRecord) addTombstone(group, object, builder);
     if (builder.steps.length === 0) return true;
     const login = { connection, epoch: work.epoch };
     const memberJob: MemberJob = {
@@ -127,7 +131,7 @@ export class Removal {
   /** Reads the aliases that alias records and key records on a member give to objects of the identity. */
   *#aliasesOn(member: Member, { identity }: VirtualObject): Task<readonly Alias[] | undefined> {
     const digest = this.group.objects.digestOf(identity);
-    const steps = [findRecords, step('X_Find', keyRecordsOfIdentity(digest), MOST_RECORDS, recordTypes)];
+    const steps = [findRecords, step('X_Find', keyRecordsOfIdentity(digest), MOST_RECORDS, keyRecordTypes)];
     const reading: MemberJob = { ...readingRecords, job: () => ({ steps }) };
     const end = yield* runOnMember(this.group, member, reading, this.#limit());
     if (end.kind !== 'done') return undefined;

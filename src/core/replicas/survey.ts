@@ -9,7 +9,8 @@ import { retryAfterRenewal } from '../group/repeated-reading.js';
 import { type FoundReplica, Survey } from '../objects/found-object.js';
 import { describe, describedTypes, hasPublicValue, isHollow, isReserved } from '../objects/identity.js';
 import type { KeyRecord } from '../objects/key-note.js';
-import { keyRecordTemplate, readRecord, recordTypes } from '../records/record.js';
+import { keyRecordTemplate, readRecord } from '../records/record.js';
+import { destroyedAt, keyRecordTypes } from '../records/tombstone.js';
 import { type BulkRead, type DescribedObject, foundByDescription, identifyByValue, readMany } from './inventory.js';
 
 /** Maximum number of objects that one job reads: short jobs let others run in between (Rule 17). */
@@ -69,27 +70,40 @@ function* readObjects(connection: Connection, pace: Pace | undefined): Task<Surv
   return isFailure(identified) ? identified : new Survey([...objects, ...identified], epoch);
 }
 
-/** Reads the key records on a member, by the keys' virtual handles; while a record is replaced, the newest. */
+/** Key records on a member, by the keys' virtual handles. */
+export interface KeyRecordSurvey {
+  /** Records of keys that were not destroyed; while a record is replaced, the newest. */
+  readonly live: ReadonlyMap<number, KeyRecord>;
+  /** Tombstones: the records of destroyed keys. */
+  readonly gone: ReadonlyMap<number, KeyRecord>;
+}
+
+/** Reads the key records on a member, without tombstones. */
 export function* surveyKeyRecords(connection: Connection, pace?: Pace): Task<ReadonlyMap<number, KeyRecord> | Failure> {
+  const records = yield* surveyAllKeyRecords(connection, pace);
+  return isFailure(records) ? records : records.live;
+}
+
+/** Reads the key records and the tombstones on a member. */
+export function* surveyAllKeyRecords(connection: Connection, pace?: Pace): Task<KeyRecordSurvey | Failure> {
   return yield* retryAfterRenewal(connection, () => readKeyRecords(connection, pace));
 }
 
-function* readKeyRecords(
-  connection: Connection,
-  pace: Pace | undefined,
-): Task<ReadonlyMap<number, KeyRecord> | Failure> {
+function* readKeyRecords(connection: Connection, pace: Pace | undefined): Task<KeyRecordSurvey | Failure> {
   const work = workOn(connection);
   const found = yield* findAll(connection, keyRecordTemplate(), work);
   if (isFailure(found)) return found;
   const bulkRead: BulkRead = { kind: 'survey', deadline: FOREVER, work, pace, batch: BATCH };
-  const read = yield* readMany(connection, found, recordTypes, bulkRead);
+  const read = yield* readMany(connection, found, keyRecordTypes, bulkRead);
   if (isFailure(read)) return read;
-  const records = new Map<number, KeyRecord>();
-  for (const [, [value]] of read) {
+  const live = new Map<number, KeyRecord>();
+  const gone = new Map<number, KeyRecord>();
+  for (const [, [value, label]] of read) {
     const record = readRecord(value?.value ?? nothing);
     if (typeof record !== 'object' || record.kind !== 'key') continue;
+    const records = destroyedAt(label?.value) === undefined ? live : gone;
     const known = records.get(record.note.handle);
     if (known === undefined || known.time < record.time) records.set(record.note.handle, record);
   }
-  return records;
+  return { live, gone };
 }

@@ -18,6 +18,7 @@ import { nameAll, objectsOf, plannedReplicaOf, recordsOf } from './creation-plan
 import { installAndCommit } from './installation-on-all.js';
 import { makeOriginal, originalJobOn, pairProofs } from './original.js';
 import type { OriginalObject } from './original-reader.js';
+import { removeTombstones } from './replica-copy.js';
 import { ReplicatedChange } from './replicated-change.js';
 import { installInSessions } from './session-installation.js';
 import { destroyingHandles, type WrittenObjects } from './written-objects.js';
@@ -174,6 +175,7 @@ function* placeOnAll(
     const participants = yield* change.participants();
     const before = yield* countAlike(change, participants, objects);
     const going = yield* change.writeIntent(participants, 'create', objects, [], [], before);
+    for (const member of going) yield* removeTombstones(change.group, planned.object, member, change.deadline);
     const records = recordsFor(change.operation);
     yield* installAndCommit(
       change,

@@ -10,13 +10,17 @@ import { JobBuilder } from '../jobs/job-builder.js';
 import type { MemberJob } from '../jobs/member-job.js';
 import { hex } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
-import { aliasTemplate, keyRecordTemplate } from '../records/record.js';
+import { aliasTemplate, FIRST_FORMAT, keyRecordTemplate } from '../records/record.js';
+import { tombstoneLabel } from '../records/tombstone.js';
 import { relearnKeyRecord } from '../replicas/key-record.js';
 import { refreshForChange } from '../wrapping/group-record-reading.js';
 import { carryOut } from './change-execution.js';
 import { checkWritable } from './creation.js';
 import { copyReplicaTo, describeObject } from './replica-copy.js';
 import { ReplicatedChange } from './replicated-change.js';
+
+/** Maximum number of records of one kind that a member holds for an object: while one is replaced, it holds two. */
+const MOST_RECORDS = 2;
 
 /**
  * Destroys an object on one member after the other. Members that are away destroy it when they recover: a destroyed key
@@ -46,7 +50,7 @@ function* destroy(change: ReplicatedChange, object: VirtualObject): Task<void> {
       yield* change.abandon([], doubtful);
       throw change.failure(CKR.functionFailed, 'the deadline passed before any member had destroyed the object');
     }
-    // Nothing brings back for sure what a member has destroyed: from here on the caller must hear the outcome.
+    // From here on the caller must hear the outcome: the object may not come back once a member has destroyed it.
     change.isIrrevocable = done.length === 0;
     const end = yield* change.run(member, destroyingOn(group, object), change.cleanupBy);
     if (end.kind === 'done') {
@@ -74,6 +78,7 @@ function* destroy(change: ReplicatedChange, object: VirtualObject): Task<void> {
   }
   group.objects.remove(object);
   group.objects.dropAlias(object.handle);
+  if (isSecretRequest(object.description)) group.onDestroyed();
   yield* change.commit(done);
 }
 
@@ -107,20 +112,39 @@ function destroyingOn(group: Group, object: VirtualObject): MemberJob {
     job: ([handle = new Uint8Array(8)]) => {
       const builder = new JobBuilder();
       builder.add(step('C_DestroyObject', handle));
-      addRecordRemoval(group, object, builder);
+      addTombstone(group, object, builder);
       return { steps: builder.steps };
     },
   };
 }
 
+/**
+ * Adds the steps that make the key record of a destroyed key its tombstone, and remove the object's other records.
+ * Without a tombstone a member that comes back in an earlier state would spread the key again.
+ */
+export function addTombstone(group: Group, object: VirtualObject, builder: JobBuilder): void {
+  const isKept = group.ledger.format > FIRST_FORMAT && isSecretRequest(object.description);
+  if (isKept) {
+    const at = builder.add(optional(step('X_Find', keyRecordTemplate(object.handle), 1, [])));
+    const label = tombstoneLabel(object.handle, group.nextTimestamp());
+    builder.add(optional(step('C_SetAttributeValue', { step: at }, [label])));
+  }
+  // Removes what is left: the record of a token that does not let labels change, or a record that was being replaced.
+  addRecordRemoval(group, object, builder, isKept ? 1 : MOST_RECORDS);
+}
+
 /** Adds the steps that remove the records of an object from a member. */
-export function addRecordRemoval(group: Group, object: VirtualObject, builder: JobBuilder): void {
+export function addRecordRemoval(
+  group: Group,
+  object: VirtualObject,
+  builder: JobBuilder,
+  rounds: number = MOST_RECORDS,
+): void {
   const templates = [];
   if (isSecretRequest(object.description)) templates.push(keyRecordTemplate(object.handle));
   if (knownAliasRecord(group, object.handle) !== undefined) templates.push(aliasTemplate(object.handle));
   for (const template of templates) {
-    // Two rounds: while a record is being replaced, the member holds two of them.
-    for (let i = 0; i < 2; i += 1) {
+    for (let i = 0; i < rounds; i += 1) {
       const at = builder.add(optional(step('X_Find', template, 1, [])));
       builder.add(optional(step('C_DestroyObject', { step: at })));
     }

@@ -2,6 +2,7 @@ import type { Attribute } from '../../spec/attribute.js';
 import type { ReadAttribute } from '../../spec/calls.js';
 import { CKA } from '../../spec/codes.js';
 import { ck } from '../../spec/constants.js';
+import { resultOf, step } from '../../spec/job.js';
 import { attributeIn } from '../../spec/rules.js';
 import type { Task } from '../base/task.js';
 import { runCall } from '../call/call.js';
@@ -14,17 +15,23 @@ import { isSecretRequest } from '../jobs/creation-request.js';
 import { Installation, type PlannedReplica } from '../jobs/installation.js';
 import { JobBuilder } from '../jobs/job-builder.js';
 import { addWrapping, wrapMethodOf } from '../jobs/key-wrapping.js';
+import { findingJob, type MemberJob } from '../jobs/member-job.js';
 import { noCodes, type Operation, readAttributes } from '../jobs/operation.js';
 import { materialTypes, statedTypes } from '../objects/attribute-sets.js';
 import { describedTypes } from '../objects/identity.js';
 import type { KeyRecord, Wrapped } from '../objects/key-note.js';
 import { attributesOf } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
+import { FIRST_FORMAT, keyRecordsOfIdentity, readRecord } from '../records/record.js';
+import { destroyedAt, keyRecordTypes } from '../records/tombstone.js';
 import { learnKeyRecord } from '../replicas/key-record.js';
 import { establishReference } from '../replicas/reference.js';
 import { isCurrent, rewrapSealed } from '../wrapping/resealing.js';
 import { aliasOf } from './naming.js';
 import { destroyingHandles } from './written-objects.js';
+
+/** Maximum number of tombstones of one identity that are read. */
+const MOST_TOMBSTONES = 64;
 
 /** Attributes of public objects besides those that keys have too. */
 const publicTypes: readonly number[] = [
@@ -62,6 +69,7 @@ export function* copyReplicaTo(group: Group, object: VirtualObject, target: Memb
   const isNamed = object.isRecorded || knownAliasRecord(group, object.handle) !== undefined;
   if (!isNamed && !group.objects.isOwnHandle(object)) aliases.push(aliasOf(group, object));
   const records = [...[object.record].flatMap((record) => record ?? []), ...aliases];
+  yield* removeTombstones(group, object, target, deadline);
   const installation = new Installation(group, target, 'C_CreateObject', [planned], records);
   const memberJob = installation.memberJob();
   if (memberJob === undefined) return false;
@@ -88,6 +96,24 @@ export function* copyReplicaTo(group: Group, object: VirtualObject, target: Memb
     });
   }
   return true;
+}
+
+/** Removes the tombstones of a key that comes back: a destroy was undone, or a backup restored. */
+export function* removeTombstones(group: Group, object: VirtualObject, target: Member, deadline: number): Task<void> {
+  const { ledger, objects } = group;
+  if (ledger.format <= FIRST_FORMAT || !isSecretRequest(object.description)) return;
+  const identity = objects.digestOf(object.identity);
+  const finding = findingJob(keyRecordsOfIdentity(identity), MOST_TOMBSTONES, keyRecordTypes);
+  const found = yield* runOnMember(group, target, finding, deadline);
+  if (found.kind !== 'done') return;
+  const steps = resultOf(found.reply, 0, 'X_Find').flatMap(({ handle, attributes: [value, label] }) => {
+    const record = readRecord(value?.value ?? new Uint8Array());
+    const isOwn = typeof record === 'object' && record.kind === 'key' && record.note.handle === object.handle;
+    return isOwn && destroyedAt(label?.value) !== undefined ? [step('C_DestroyObject', new Uint8Array(handle))] : [];
+  });
+  if (steps.length === 0) return;
+  const removing: MemberJob = { function: 'C_DestroyObject', objects: [], login: found.login, job: () => ({ steps }) };
+  yield* runOnMember(group, target, removing, deadline);
 }
 
 /** Returns the attributes that are present and not empty. */

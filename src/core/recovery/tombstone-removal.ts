@@ -1,0 +1,73 @@
+import { CKA } from '../../spec/codes.js';
+import { optional, resultOf, step } from '../../spec/job.js';
+import type { Task } from '../base/task.js';
+import { sleepUntil } from '../base/waiting.js';
+import { runOnMember } from '../call/member-job-run.js';
+import { takeClaim, whileClaimed } from '../group/claimed-work.js';
+import type { Group } from '../group/group.js';
+import type { Member } from '../group/member.js';
+import { findingJob, type MemberJob } from '../jobs/member-job.js';
+import { FIRST_FORMAT, keyRecordTemplate } from '../records/record.js';
+import { destroyedAt } from '../records/tombstone.js';
+
+/** Number of tombstones that stay on a member: a member that was away for longer is compared with less certainty. */
+const KEPT = 512;
+/** Share of destroys after which a process looks for old tombstones: many programs destroy one key only. */
+const LOOK_SHARE = 1 / 64;
+/** Maximum number of tombstones that one job removes. */
+const BATCH = 8;
+/** Rest after a removal, as a multiple of its duration (Rule 17). */
+const REST_MULTIPLE = 50;
+/** Maximum number of key records on a member: no limit. */
+const MOST_RECORDS = 0x7fff_ffff;
+/** Time limit of a search or a removal besides its write, as a multiple of `hangAfter`. */
+const WAIT_MULTIPLE = 5;
+
+/** Starts to remove the oldest tombstones now and then, beside the application's calls. */
+export function removeOldTombstones(group: Group): void {
+  const { port, ledger } = group;
+  if (ledger.format <= FIRST_FORMAT || port.random() >= LOOK_SHARE) return;
+  group.port.start(removeExclusively(group));
+}
+
+function* removeExclusively(group: Group): Task<void> {
+  try {
+    const claim = yield* takeClaim(group, 'journal', group.port.now());
+    if (claim === undefined) return;
+    try {
+      yield* whileClaimed(group, [claim], removeFromAll(group));
+    } finally {
+      claim.release();
+    }
+  } catch {
+    // Left to a later look.
+  }
+}
+
+function* removeFromAll(group: Group): Task<void> {
+  for (const member of group.members) if (member.isActive) yield* removeFrom(group, member);
+}
+
+function* removeFrom(group: Group, member: Member): Task<void> {
+  const { port, policy } = group;
+  const limit = (): number => port.now() + policy.hangAfter * WAIT_MULTIPLE + policy.writeHangAfter;
+  const found = yield* runOnMember(group, member, findingJob(keyRecordTemplate(), MOST_RECORDS, [CKA.label]), limit());
+  if (found.kind !== 'done') return;
+  const tombstones = resultOf(found.reply, 0, 'X_Find').flatMap(({ handle, attributes: [label] }) => {
+    const time = destroyedAt(label?.value);
+    return time === undefined ? [] : [{ handle: new Uint8Array(handle), time }];
+  });
+  const old = tombstones.sort((a, b) => b.time - a.time).slice(KEPT);
+  for (let at = 0; at < old.length; at += BATCH) {
+    const steps = old.slice(at, at + BATCH).map(({ handle }) => optional(step('C_DestroyObject', handle)));
+    const memberJob: MemberJob = {
+      function: 'C_DestroyObject',
+      objects: [],
+      login: found.login,
+      job: () => ({ steps }),
+    };
+    const startedAt = port.now();
+    if ((yield* runOnMember(group, member, memberJob, limit())).kind !== 'done') return;
+    yield* sleepUntil(port.now() + (port.now() - startedAt) * REST_MULTIPLE);
+  }
+}
