@@ -1,5 +1,4 @@
 import type { Attribute } from '../../spec/attribute.js';
-import { step } from '../../spec/job.js';
 import { sameBytes } from '../base/bytes.js';
 import type { Task } from '../base/task.js';
 import { race } from '../base/waiting.js';
@@ -7,26 +6,24 @@ import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
 import { type Failure, failureOf, isFailure, PendingWork } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
-import { aliasIn, keyAliasesIn, learnMissedChanges, learnSomeRecords } from '../group/record-learning.js';
-import { isSecretRequest } from '../jobs/creation-request.js';
+import { aliasIn, learnMissedChanges, learnSomeRecords } from '../group/record-learning.js';
 import { noCodes, type Operation } from '../jobs/operation.js';
 import { renewLogin } from '../joining/login-renewal.js';
+import type { Alias } from '../objects/alias-table.js';
 import type { FoundReplica } from '../objects/found-object.js';
 import { isReserved } from '../objects/identity.js';
 import { hex } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
 import { findRecords, foundIn, type RecordsFound, recordsIn } from '../records/ledger.js';
-import { FIRST_FORMAT, keyRecordsOfIdentity, keyRecordTemplate } from '../records/record.js';
-import { keyRecordTypes } from '../records/tombstone.js';
+import { FIRST_FORMAT } from '../records/record.js';
 import { completeInventory, findJob, readInventory } from '../replicas/inventory.js';
 import { Attempt } from './attempt.js';
 import type { AttemptEnd } from './attempt-end.js';
+import { countByDigest, newKeysIn, readKeyAliases } from './key-alias-reading.js';
 import { ObjectMapping } from './object-mapping.js';
 
 /** Maximum number of objects of an inventory: no limit. */
 const MOST_OBJECTS = 0x7fff_ffff;
-/** Number of identities up to which their key records are searched one by one; beyond, all key records are read. */
-const MOST_NAMES = 16;
 /** Maximum number of times that aliases are read while names change. */
 const MOST_READINGS = 3;
 
@@ -129,23 +126,18 @@ export class MemberSearch extends PendingWork {
   /** Reads the aliases, and the key records of found objects whose real handle is new on this connection. */
   *#readAliases(found: readonly FoundReplica[], deadline: number): Task<Failure | undefined> {
     const { group, connection, mapping } = this;
-    const identities = newKeysIn(group, connection, found);
-    const reads =
-      identities.length > MOST_NAMES || group.ledger.record?.scansKeyRecords === true
-        ? [step('X_Find', keyRecordTemplate(), MOST_OBJECTS, keyRecordTypes)]
-        : identities.map((identity) => step('X_Find', keyRecordsOfIdentity(identity), MOST_OBJECTS, keyRecordTypes));
-    const outcome = yield* connection.run({ steps: [findRecords, ...reads] }, 'find', deadline, this);
+    const outcome = yield* connection.run({ steps: [findRecords] }, 'find', deadline, this);
     const failure = failureOf(outcome);
     if (failure !== undefined || outcome.kind !== 'reply') return failure ?? { kind: 'withdrawn' };
     mapping.records = recordsIn(foundIn(outcome.reply, 0));
     learnSomeRecords(group, [mapping.records]);
-    const { reply } = outcome;
-    mapping.keyAliases = reads.flatMap((_read, index) => keyAliasesIn(foundIn(reply, index + 1)));
-    for (const identity of identities)
-      group.objects.replaceKeyAliases(
-        identity,
-        mapping.keyAliases.filter((alias) => alias.identity === identity),
-      );
+    const identities = newKeysIn(group, connection, found);
+    const aliases = yield* readKeyAliases(group, connection, identities, deadline, this);
+    if (isFailure(aliases)) return aliases;
+    mapping.keyAliases = aliases;
+    const byIdentity = new Map<string, Alias[]>(identities.map((identity) => [identity, []]));
+    for (const alias of aliases) byIdentity.get(alias.identity)?.push(alias);
+    for (const [identity, own] of byIdentity) group.objects.replaceKeyAliases(identity, own);
     return undefined;
   }
 
@@ -153,23 +145,12 @@ export class MemberSearch extends PendingWork {
   #areAllNamed(found: readonly FoundReplica[]): boolean {
     const { group, connection, mapping } = this;
     if ((mapping.records?.aliases.length ?? 0) > 0) return false;
-    return newKeysIn(group, connection, found).every(
-      (identity) =>
-        mapping.keyAliases.filter((alias) => alias.identity === identity).length ===
-        found.filter((each) => group.objects.digestOf(each.identity) === identity).length,
-    );
+    const counts = countByDigest(group, found);
+    const named = new Map<string, Set<number>>();
+    for (const { identity, handle } of mapping.keyAliases)
+      named.set(identity, (named.get(identity) ?? new Set()).add(handle));
+    return newKeysIn(group, connection, found).every((identity) => named.get(identity)?.size === counts.get(identity));
   }
-}
-
-/** Returns the digests of the identities of keys whose real handle was not met on a connection with that identity. */
-function newKeysIn(group: Group, connection: Connection, found: readonly FoundReplica[]): readonly string[] {
-  if (group.ledger.format <= FIRST_FORMAT) return [];
-  const isNew = ({ handle, identity, description }: FoundReplica): boolean => {
-    if (!description.token || !isSecretRequest(description) || isReserved(description.label)) return false;
-    const known = connection.named.get(hex(handle));
-    return known === undefined || known.isDestroyed || !sameBytes(known.identity, identity);
-  };
-  return [...new Set(found.filter(isNew).map(({ identity }) => group.objects.digestOf(identity)))];
 }
 
 /**

@@ -196,6 +196,12 @@ function keyLabel(handle: number): string {
   return `${RESERVED_LABEL}key ${handleText(handle)}`;
 }
 
+/** Returns the handle that the label of a key record tells; undefined for another label. */
+export function handleInLabel(label: Uint8Array | undefined): number | undefined {
+  const digits = /^pkcs11-ha:key ([0-9a-f]{12})$/u.exec(Buffer.from(label ?? []).toString('latin1'))?.[1];
+  return digits === undefined ? undefined : Number.parseInt(digits, 16);
+}
+
 const dataClass: Attribute = { type: CKA.class, value: ulongBytes(CKO.data) };
 
 /** Template that finds the groupwide records. */
@@ -217,7 +223,7 @@ export function keyRecordTemplate(handle?: number): readonly Attribute[] {
 }
 
 /** Length of the part of an identity's digest that a key record shows (characters). */
-const SHOWN_DIGEST = 32;
+export const SHOWN_DIGEST = 32;
 
 function shownDigest(identity: string): Attribute {
   return { type: CKA.objectId, value: Buffer.from(identity.slice(0, SHOWN_DIGEST), 'hex') };
