@@ -169,7 +169,8 @@ test('[Rule 16] a change that a member has caught up with is not applied again, 
     await token.setAttributes(key, { decrypt: false });
     const moves: string[] = [];
     token.on('member', ({ member, to, reason }) => {
-      if (member !== 'hsm3') moves.push(`${member} ${to} ${reason}`);
+      // A busy machine may make a member suspect for a moment; a new host would apply the change again.
+      if (member !== 'hsm3' && (to === 'down' || to === 'joining')) moves.push(`${member} ${to} ${reason}`);
     });
     three.heal();
     await untilState(token, 'hsm3', 'active');
