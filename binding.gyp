@@ -19,7 +19,8 @@
       "target_name": "pkcs11_ha",
       "sources": ["native/addon/unity.cc"],
       "include_dirs": ["native", "<!(node -p \"require('node-addon-api').include_dir\")"],
-      "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_DISABLE_DEPRECATED"],
+      # Without the last one, an exception in a worker that is being terminated would end the process.
+      "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_DISABLE_DEPRECATED", "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS"],
       "cflags_cc": ["-fvisibility=hidden"],
       "ldflags": ["-Wl,-Bsymbolic"]
     },

@@ -21,6 +21,7 @@ export type {
   OutputEvent,
   PinEvent,
   ProgressEvent,
+  RecordsEvent,
   SyncEvent,
 } from './core/base/event.js';
 export type { StateName } from './core/base/state.js';

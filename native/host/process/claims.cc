@@ -4,6 +4,7 @@
 #include <array>
 #include <fcntl.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 namespace pkcs11ha {
@@ -35,6 +36,12 @@ std::uint64_t expiryOf(const Descriptor& file) {
   return expiry;
 }
 
+// Returns true if the file has room for an expiry, which the application may write at any time.
+bool hasExpiry(const Descriptor& file) {
+  struct stat status {};
+  return ::fstat(file.get(), &status) == 0 && status.st_size >= static_cast<off_t>(sizeof(std::uint64_t));
+}
+
 }  // namespace
 
 Claims::Claims() : additions_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
@@ -63,7 +70,8 @@ CK_RV Claims::hold(const std::string& path) {
   if (claims_.size() >= kMaxClaims) return CKR_HOST_MEMORY;
   // Refuses a claim if the watchdog cannot be woken for it: the claim would never expire.
   if (::eventfd_write(additions_.get(), 1) != 0) return CKR_FUNCTION_FAILED;
-  claims_.push_back({path, std::move(file), false});
+  const bool expires = hasExpiry(file);
+  claims_.push_back({path, std::move(file), false, expires});
   return CKR_OK;
 }
 
@@ -83,9 +91,10 @@ void Claims::dropEnded(std::uint64_t now) {
   });
 }
 
-bool Claims::isEmpty() const {
+bool Claims::mayEnd() const {
   const std::lock_guard lock(mutex_);
-  return claims_.empty();
+  return std::any_of(claims_.begin(), claims_.end(),
+                     [](const Claim& claim) { return claim.expires || claim.isUnwanted; });
 }
 
 void Claims::takeAdditions() {

@@ -25,7 +25,8 @@ class Claims {
   // bytes of a claim's file are the time of its expiry, little-endian; a claim whose file has 0 there or is shorter
   // never expires.
   void dropEnded(std::uint64_t now);
-  bool isEmpty() const;
+  // Returns true if a claim may end by itself: it has an expiry, or was dropped.
+  bool mayEnd() const;
 
   // Descriptor that becomes readable when a claim is added or dropped, for poll.
   int additions() const { return additions_.get(); }
@@ -37,6 +38,7 @@ class Claims {
     std::string path;
     Descriptor file;
     bool isUnwanted;
+    bool expires;
   };
 
   std::vector<Claim>::iterator find(const std::string& path);

@@ -21,7 +21,7 @@ namespace {
 constexpr auto kGrace = std::chrono::seconds(3);
 // Interval between checks for writes.
 constexpr auto kPollInterval = std::chrono::milliseconds(1);
-// Interval between checks for expired claims (ms); without claims there are no checks.
+// Interval between checks for expired claims (ms); without a claim that can expire there are no checks.
 constexpr int kClaimInterval = 250;
 
 std::atomic<bool> leaving{false};
@@ -71,7 +71,7 @@ void startWatchdog(int socket, const ChannelPage& page, Claims& claims) {
     ::prctl(PR_SET_PDEATHSIG, SIGCONT);
     for (;;) {
       pollfd watched[] = {{socket, POLLRDHUP, 0}, {claims.additions(), POLLIN, 0}};
-      const int ready = ::poll(watched, 2, claims.isEmpty() ? -1 : kClaimInterval);
+      const int ready = ::poll(watched, 2, claims.mayEnd() ? kClaimInterval : -1);
       if (ready < 0 && errno != EINTR) leave(page);
       // Shuts down as well if a library has closed the host's descriptors.
       if (ready > 0 && (watched[0].revents != 0 || (watched[1].revents & ~POLLIN) != 0)) leave(page);

@@ -8,9 +8,9 @@ import type { MemberConfig } from '../configuration/configuration.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import { addToList, removeFromList } from '../health/member-list.js';
-import { foundIn, recordsIn } from '../records/ledger.js';
+import { refreshTokens } from '../joining/token-refresh.js';
+import { recordsAt } from '../records/ledger.js';
 import type { GroupRecord } from '../records/record.js';
-import { refreshTokens } from '../recovery/token-refresh.js';
 import { makeTransport } from '../wrapping/domain-key.js';
 import { learnLatest } from '../wrapping/group-record-reading.js';
 import { removeOwn, wipeObjects } from '../wrapping/removal.js';
@@ -143,7 +143,7 @@ function* checkBelonging(
   existing: AddOptions['existing'],
   deadline: number,
 ): Task<void> {
-  const found = recordsIn(foundIn(yield* runOnMemberOrThrow(group, member, readingRecords, deadline), 0));
+  const found = recordsAt(yield* runOnMemberOrThrow(group, member, readingRecords, deadline), 0);
   if (found.newer) refuse(CKR.actionProhibited, `a later version of pkcs11-ha has written records on ${member.name}`);
   const own = found.group?.record;
   if (own !== undefined && own.id !== record.id && existing !== 'remove') {

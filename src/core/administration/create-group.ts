@@ -1,6 +1,6 @@
 import { CKR } from '../../spec/codes.js';
 import { mechanismName } from '../../spec/constants.js';
-import { resultOf, step } from '../../spec/job.js';
+import { step } from '../../spec/job.js';
 import { refuse, TokenError } from '../base/error.js';
 import type { Task } from '../base/task.js';
 import { waitUntil } from '../base/waiting.js';
@@ -9,15 +9,10 @@ import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import type { MemberJob } from '../jobs/member-job.js';
 import { hex } from '../objects/note.js';
-import { findRecords, foundIn } from '../records/ledger.js';
-import {
-  FORMAT,
-  type GroupRecord,
-  keyRecordTemplate,
-  type MemberNote,
-  membersBeyond,
-  readRecord,
-} from '../records/record.js';
+import { findGroupwide, foundIn } from '../records/ledger.js';
+import { FORMAT, type GroupRecord, type MemberNote, membersBeyond } from '../records/record.js';
+import { readRecord } from '../records/record-schema.js';
+import { keyRecordTemplate } from '../records/record-template.js';
 import { generateDomainKey, installDomainKey, makeTransport } from '../wrapping/domain-key.js';
 import { writeGroupRecord } from '../wrapping/group-record-publication.js';
 import { removeOwn } from '../wrapping/removal.js';
@@ -195,10 +190,10 @@ function* checkUnused(group: Group, member: Member, deadline: number): Task<void
     function: 'C_FindObjects',
     objects: [],
     isReading: true,
-    job: () => ({ steps: [findRecords, step('X_Find', keyRecordTemplate(), 1, [])] }),
+    job: () => ({ steps: [findGroupwide, step('X_Find', keyRecordTemplate(), 1, [])] }),
   };
   const reply = yield* runOnMemberOrThrow(group, member, find, deadline);
-  const isUsed = foundIn(reply, 0).length > 0 || resultOf(reply, 1, 'X_Find').length > 0;
+  const isUsed = foundIn(reply, 0).length > 0 || foundIn(reply, 1).length > 0;
   if (isUsed)
     refuse(
       CKR.actionProhibited,
@@ -210,7 +205,7 @@ function* checkUnused(group: Group, member: Member, deadline: number): Task<void
 function* checkOnlyOne(group: Group, member: Member, id: string, deadline: number): Task<void> {
   for (const { attributes } of foundIn(yield* runOnMemberOrThrow(group, member, readingRecords, deadline), 0)) {
     const found = readRecord(attributes[0]?.value ?? new Uint8Array());
-    if (found === 'newer' || (found?.kind === 'group' && found.id !== id))
+    if (found === 'newer' || (typeof found === 'object' && found.kind === 'group' && found.id !== id))
       refuse(CKR.actionProhibited, `another process created a group on ${member.name} at the same time`);
   }
 }

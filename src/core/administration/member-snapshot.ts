@@ -12,7 +12,7 @@ import type { FoundReplica } from '../objects/found-object.js';
 import { isProvenByIdentity, keyOf } from '../objects/identity.js';
 import type { KeyRecord, ProofKind } from '../objects/key-note.js';
 import { areOfOneKey } from '../objects/object.js';
-import { foundIn, type RecordsFound, recordsIn } from '../records/ledger.js';
+import { type RecordsFound, recordsAt } from '../records/ledger.js';
 import { proofsOf } from '../replicas/fingerprint.js';
 import { surveyAllKeyRecords, surveyMember } from '../replicas/survey.js';
 
@@ -51,7 +51,8 @@ export function* takeSnapshot(group: Group, member: Member, deadline: number): T
     const all = yield* surveyAllKeyRecords(connection);
     if (isFailure(survey) || isFailure(all)) return undefined;
     const { live: keyRecords, gone } = all;
-    const records = recordsIn(foundIn(yield* runOnMemberOrThrow(group, spare, readingRecords, deadline), 0));
+    group.invalidRecords.note(member, 'keys', all.invalid);
+    const records = recordsAt(yield* runOnMemberOrThrow(group, spare, readingRecords, deadline), 0);
     const hollow = resultOf(
       yield* runOnMemberOrThrow(group, spare, findPartialObjects, deadline),
       0,

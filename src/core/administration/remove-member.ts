@@ -8,8 +8,8 @@ import type { MemberConfig } from '../configuration/configuration.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import { addToList, removeFromList } from '../health/member-list.js';
-import { foundIn, recordsIn } from '../records/ledger.js';
-import { refreshTokens } from '../recovery/token-refresh.js';
+import { refreshTokens } from '../joining/token-refresh.js';
+import { recordsAt } from '../records/ledger.js';
 import { learnLatest } from '../wrapping/group-record-reading.js';
 import { removeOwn, wipeObjects } from '../wrapping/removal.js';
 import { visit } from './add-member.js';
@@ -170,7 +170,7 @@ function* awaitRest(group: Group, member: Member, deadline: number): Task<void> 
 function* forgetMissed(group: Group, serial: string, deadline: number): Task<void> {
   for (const holder of group.members) {
     if (!holder.isServing || !isReachable(holder)) continue;
-    const { changes } = recordsIn(foundIn(yield* runOnMemberOrThrow(group, holder, readingRecords, deadline), 0));
+    const { changes } = recordsAt(yield* runOnMemberOrThrow(group, holder, readingRecords, deadline), 0);
     const done = changes.filter(
       ({ record }) => record.kind === 'journal' && record.missed.every((missed) => missed === serial),
     );

@@ -15,6 +15,7 @@ import { surveyKeyRecords } from '../replicas/survey.js';
 import { publish } from '../wrapping/group-record-publication.js';
 import { learnLatest } from '../wrapping/group-record-reading.js';
 import { replaceKeyRecord } from '../wrapping/resealing.js';
+import { checkStorage } from '../wrapping/storage-check.js';
 import { recordOf, runClaimed } from './membership.js';
 
 /** Result of `upgradeGroup`. */
@@ -41,8 +42,11 @@ function* upgradeExclusively(group: Group, deadline: number): Task<UpgradeReport
   const from = record.format ?? FIRST_FORMAT;
   const members = checkAllServe(group);
   for (const member of members) yield* checkNoneWrites(group, member, deadline);
+  let scansKeyRecords = record.scansKeyRecords === true;
+  for (const member of members) if (!(yield* checkStorage(group, member, deadline))) scansKeyRecords = true;
+  const raised = { format: FORMAT, ...(scansKeyRecords ? { scansKeyRecords } : {}) };
   // The format comes first: a group of the new format may have key records that do not show their identity yet.
-  if (from < FORMAT) yield* publish(group, () => ({ format: FORMAT }), deadline);
+  if (from < FORMAT) yield* publish(group, () => raised, deadline);
   const rewritten: Record<string, number> = {};
   for (const member of members) rewritten[member.name] = yield* rewriteKeyRecords(group, member, deadline);
   return { from, to: FORMAT, rewritten };

@@ -1,8 +1,24 @@
-import { type Attribute, ulongBytes } from '../../spec/attribute.js';
-import { CKA, CKO } from '../../spec/codes.js';
+import type { Attribute } from '../../spec/attribute.js';
+import { CKA, CKR } from '../../spec/codes.js';
+import { refuse } from '../base/error.js';
 import { RESERVED_LABEL } from '../objects/identity.js';
 import type { NotedAttribute, ObjectNote, Wrapped } from '../objects/key-note.js';
-import { type DomainNote, FORMAT, type GroupRecord, type MemberNote, readRecord } from '../records/record.js';
+import { type DomainNote, FORMAT, type GroupRecord, type MemberNote } from '../records/record.js';
+import {
+  anyText,
+  attributes,
+  count,
+  digest,
+  domainNote,
+  memberNote,
+  objectNote,
+  type ReadRecord,
+  readAs,
+  time,
+  wrappedKey,
+} from '../records/record-schema.js';
+import { dataClass, recordAttributes } from '../records/record-template.js';
+import { type Check, fields, flag, oneOf, optional } from '../records/shape.js';
 import type { KeyLabels } from '../wrapping/domain-key.js';
 
 /**
@@ -59,17 +75,18 @@ const HEAD_APPLICATION = 'pkcs11-ha backup head';
 const HEAD_LABEL = `${RESERVED_LABEL}backup head`;
 const RECORD_LABEL = `${RESERVED_LABEL}backup `;
 
-const dataClass: Attribute = { type: CKA.class, value: ulongBytes(CKO.data) };
+/** Maximum size of a record's CKA_VALUE (bytes): the record of a public object holds the object's value. */
+const MOST_VALUE = 16 * 1_048_576;
 
 /** Template that finds the records of all backups on a token, also of unfinished ones. */
 export const backupTemplate: readonly Attribute[] = [
-  dataClass,
+  ...recordAttributes,
   { type: CKA.application, value: Buffer.from(APPLICATION) },
 ];
 
 /** Template that finds the heads. */
 export const headTemplate: readonly Attribute[] = [
-  dataClass,
+  ...recordAttributes,
   { type: CKA.application, value: Buffer.from(HEAD_APPLICATION) },
 ];
 
@@ -79,23 +96,57 @@ export function runOf(label: Uint8Array): string {
   return run;
 }
 
-/** Template that creates a record as a session object, which becomes a token object once it is complete. */
+/**
+ * Returns the template that creates a record as a session object, which becomes a token object once it is complete.
+ * Refuses a record that no process would read again, since it is over a limit.
+ */
 export function backupRecordTemplate(run: string, record: BackupRecord | BackupHead): readonly Attribute[] {
   const isHead = record.kind === 'backup head';
   const label = isHead ? HEAD_LABEL : `${RECORD_LABEL}${run} ${record.note.handle.toString(16).padStart(12, '0')}`;
+  const value = Buffer.from(JSON.stringify({ version: FORMAT, ...record }));
+  if (typeof readBackupRecord(value) !== 'object')
+    refuse(CKR.attributeValueInvalid, `an object is too large for a backup, or has too many attributes`);
   return [
     dataClass,
     { type: CKA.token, value: Uint8Array.of(0) },
     { type: CKA.private, value: Uint8Array.of(1) },
     { type: CKA.label, value: Buffer.from(label) },
     { type: CKA.application, value: Buffer.from(isHead ? HEAD_APPLICATION : APPLICATION) },
-    { type: CKA.value, value: Buffer.from(JSON.stringify({ version: FORMAT, ...record })) },
+    { type: CKA.value, value },
   ];
 }
 
-/** Reads a record of a backup; `newer` for a later format, undefined for any other value. */
-export function readBackupRecord(value: Uint8Array): BackupRecord | BackupHead | 'newer' | undefined {
-  const record = readRecord(value) as BackupRecord | BackupHead | 'newer' | undefined;
-  if (record === undefined || record === 'newer') return record;
-  return record.kind === 'backup' || record.kind === 'backup head' ? record : undefined;
+const recordForm = fields<BackupRecord>({
+  kind: oneOf('backup'),
+  note: objectNote,
+  template: attributes,
+  answers: attributes,
+  wrapped: optional(wrappedKey),
+  sealed: flag,
+  alias: flag,
+});
+
+const headForm = fields<BackupHead>({
+  kind: oneOf('backup head'),
+  group: anyText,
+  label: anyText,
+  salt: digest,
+  domain: domainNote,
+  wrap: count,
+  wrapsOddLengths: flag,
+  transport: memberNote,
+  count,
+  time,
+});
+
+const schema: ReadonlyMap<string, Check<BackupRecord | BackupHead>> = new Map<string, Check<BackupRecord | BackupHead>>(
+  [
+    ['backup', recordForm],
+    ['backup head', headForm],
+  ],
+);
+
+/** Reads a record of a backup from its CKA_VALUE. */
+export function readBackupRecord(value: Uint8Array): ReadRecord<BackupRecord | BackupHead> {
+  return readAs(schema, value, MOST_VALUE);
 }

@@ -13,11 +13,11 @@ import { JobBuilder } from '../jobs/job-builder.js';
 import { oaep, wrapMechanism } from '../jobs/key-wrapping.js';
 import type { Login, MemberJob } from '../jobs/member-job.js';
 import { endSpareHost, joinOnSpareHost } from '../joining/spare-host.js';
-import { RESERVED_LABEL } from '../objects/identity.js';
 import type { Wrapped } from '../objects/key-note.js';
 import { fromHex, hex } from '../objects/note.js';
-import { findRecords, foundIn, ownKeyTemplate, recordsIn } from '../records/ledger.js';
-import { keyRecordTemplate, type MemberNote, recordTypes } from '../records/record.js';
+import { findGroupwide, foundIn, ownKeyTemplate, probeTemplate, recordsIn } from '../records/ledger.js';
+import type { MemberNote } from '../records/record.js';
+import { keyRecordTemplate, recordTypes } from '../records/record-template.js';
 import { domainTemplate, makeTransport, ownTransportTemplate } from '../wrapping/domain-key.js';
 import { removeOwn } from '../wrapping/removal.js';
 import { openTemplate } from '../wrapping/resealing.js';
@@ -113,11 +113,11 @@ export class BackupToken {
   /** Throws if the token holds records of a group or a backup of another group; with `remove` removes them. */
   *clearFor(groupId: string, existing: 'remove' | undefined): Task<void> {
     const { group, member, deadline } = this;
-    const reply = yield* this.#read([findRecords, step('X_Find', keyRecordTemplate(), 1, [])]);
+    const reply = yield* this.#read([findGroupwide, step('X_Find', keyRecordTemplate(), 1, [])]);
     const records = recordsIn(foundIn(reply, 0));
     if (records.newer)
       this.refuse(CKR.actionProhibited, 'a later version of pkcs11-ha has written records on the token');
-    const isOfGroup = foundIn(reply, 0).length > 0 || resultOf(reply, 1, 'X_Find').length > 0;
+    const isOfGroup = foundIn(reply, 0).length > 0 || foundIn(reply, 1).length > 0;
     const others = (yield* this.heads()).filter(({ head }) => head.group !== groupId);
     if (existing !== 'remove') {
       if (isOfGroup) {
@@ -145,7 +145,7 @@ export class BackupToken {
       const head = readBackupRecord(attributes[0]?.value ?? new Uint8Array());
       if (head === 'newer')
         this.refuse(CKR.actionProhibited, 'a later version of pkcs11-ha has written a backup on the token');
-      if (head?.kind === 'backup head') heads.push({ handle: new Uint8Array(handle), head });
+      if (typeof head === 'object' && head.kind === 'backup head') heads.push({ handle: new Uint8Array(handle), head });
     }
     return heads.sort((a, b) => b.head.time - a.head.time);
   }
@@ -196,7 +196,7 @@ export class BackupToken {
     const records = yield* this.#find(backupTemplate, [CKA.label]);
     const keys = yield* this.#find(ownKeyTemplate(backupLabels.domain), [CKA.id]);
     const pairs = yield* this.#find(ownKeyTemplate(backupLabels.transport), [CKA.id]);
-    const probes = yield* this.#find(ownKeyTemplate(`${RESERVED_LABEL}probe`), []);
+    const probes = yield* this.#find(probeTemplate, []);
     const old = [
       ...records.filter(({ attributes: [label] }) => !runs.has(runOf(label?.value ?? new Uint8Array()))),
       ...keys.filter((key) => !runs.has(idOf(key))),

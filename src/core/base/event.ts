@@ -118,6 +118,14 @@ export interface CoordinationEvent {
   readonly problem: string;
 }
 
+/** Event: values on a member's token do not have the form of records. The group ignores and keeps them (Rule 18). */
+export interface RecordsEvent {
+  readonly type: 'records';
+  readonly member: string;
+  /** Number of the records, as a text. */
+  readonly problem: string;
+}
+
 /** Event: a member's host or its library printed a text. Handle with care: vendors may print secrets. */
 export interface OutputEvent {
   readonly type: 'output';
@@ -137,4 +145,5 @@ export type GroupEvent =
   | ProgressEvent
   | ConfigurationEvent
   | CoordinationEvent
+  | RecordsEvent
   | OutputEvent;

@@ -88,7 +88,7 @@ export interface Port {
   alarm(): Alarm;
   /**
    * Has the task that runs now decide what follows when its caller gives up: if `decide` returns true, the task goes on
-   * and ends by itself. Returns the function that ends this.
+   * and ends by itself. Returns the function that ends this. Throws the reason of an abort that was deferred before.
    */
   deferAbort(decide: () => boolean): () => void;
   startHost(options: HostOptions, listener: HostListener): HostLink;

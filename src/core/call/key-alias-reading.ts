@@ -13,13 +13,8 @@ import type { FoundReplica } from '../objects/found-object.js';
 import { isReserved } from '../objects/identity.js';
 import { hex } from '../objects/note.js';
 import { foundIn } from '../records/ledger.js';
-import {
-  FIRST_FORMAT,
-  handleInLabel,
-  keyRecordsOfIdentity,
-  keyRecordTemplate,
-  SHOWN_DIGEST,
-} from '../records/record.js';
+import { FIRST_FORMAT } from '../records/record.js';
+import { handleInLabel, keyRecordsOfIdentity, keyRecordTemplate, SHOWN_DIGEST } from '../records/record-template.js';
 import { keyRecordTypes } from '../records/tombstone.js';
 
 /** Number of identities up to which their key records are searched one by one, each in a search of the token. */
@@ -53,13 +48,15 @@ export function countByDigest({ objects }: Group, found: readonly FoundReplica[]
 }
 
 /**
- * Reads the aliases that key records on a member give to keys of identities, given by their digests. For a few keys
- * their records are searched; for many, the names of all records are read, and the values only of keys of one identity.
+ * Reads the aliases that key records on a member give to keys of identities, given by their digests, with the numbers of
+ * objects that were found. For a few keys their records are searched; for many, the names of all records are read, and
+ * values only of keys of one identity.
  */
 export function* readKeyAliases(
   group: Group,
   connection: Connection,
   identities: readonly string[],
+  counts: ReadonlyMap<string, number>,
   deadline: number,
   work: PendingWork,
 ): Task<readonly Alias[] | Failure> {
@@ -77,7 +74,10 @@ export function* readKeyAliases(
   const aliases: Alias[] = [];
   for (const identity of identities) {
     const [handle, other] = handles.get(identity.slice(0, SHOWN_DIGEST)) ?? [];
-    if (other !== undefined) shared.push(identity);
+    const known = handle === undefined ? undefined : group.objects.aliasOf(handle);
+    const isNews = known !== undefined && known.identity !== identity;
+    // Proofs tell keys of one identity apart, and the time tells which name of a key is the newer one.
+    if (other !== undefined || isNews || (counts.get(identity) ?? 0) > 1) shared.push(identity);
     // The record's own proofs are read when the key is used; until then any record that was read counts as newer.
     else if (handle !== undefined)
       aliases.push({ handle, identity, proofs: new Map(), use: undefined, time: 0, isOfKey: true });

@@ -21,7 +21,7 @@ export const readingRecords: MemberJob = {
   function: 'C_FindObjects',
   objects: [],
   isReading: true,
-  job: () => ({ steps: [findRecords] }),
+  job: () => ({ steps: findRecords }),
 };
 
 /** End of a member job. */

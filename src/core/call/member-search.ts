@@ -14,7 +14,7 @@ import type { FoundReplica } from '../objects/found-object.js';
 import { isReserved } from '../objects/identity.js';
 import { hex } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
-import { findRecords, foundIn, type RecordsFound, recordsIn } from '../records/ledger.js';
+import { findGroupwide, findRecords, foundIn, type RecordsFound, recordsAt, recordsIn } from '../records/ledger.js';
 import { FIRST_FORMAT } from '../records/record.js';
 import { completeInventory, findJob, readInventory } from '../replicas/inventory.js';
 import { Attempt } from './attempt.js';
@@ -82,11 +82,13 @@ export class MemberSearch extends PendingWork {
     // The attempt may have renewed the login.
     this.epoch = attempt.executedIn;
     if (attempt.end.reply.results.length > 1) {
-      this.records = recordsIn(foundIn(attempt.end.reply, 1));
-      learnMissedChanges(group, this.member, this.records);
-      const seen = this.records.group?.record.revision ?? -1;
+      const records = recordsAt(attempt.end.reply, 1);
+      this.records = records;
+      group.invalidRecords.note(this.member, 'groupwide', records.invalid);
+      learnMissedChanges(group, this.member, records);
+      const seen = records.group?.record.revision ?? -1;
       if (seen > this.member.recovery.revision) this.member.recovery.noteRevision(seen);
-      for (const { record } of this.records.aliases) group.objects.addAlias(aliasIn(record));
+      for (const { record } of records.aliases) group.objects.addAlias(aliasIn(record));
     }
     const inventory = yield* completeInventory(connection, attempt.end.reply, deadline, this);
     const objects =
@@ -118,26 +120,29 @@ export class MemberSearch extends PendingWork {
       if (again.kind !== 'objects') return again;
       const before = objects;
       objects = again.objects;
-      if (areNamedAlike(before, objects)) break;
+      // A record that was being replaced shows at the second reading.
+      if (areNamedAlike(before, objects) && (!isKeyed || tries > 1)) break;
     }
     return yield* mapping.toVirtual(objects);
   }
 
   /** Reads the aliases, and the key records of found objects whose real handle is new on this connection. */
-  *#readAliases(found: readonly FoundReplica[], deadline: number): Task<Failure | undefined> {
+  *#readAliases(objects: readonly FoundReplica[], deadline: number): Task<Failure | undefined> {
     const { group, connection, mapping } = this;
-    const outcome = yield* connection.run({ steps: [findRecords] }, 'find', deadline, this);
+    const outcome = yield* connection.run({ steps: [findGroupwide] }, 'find', deadline, this);
     const failure = failureOf(outcome);
     if (failure !== undefined || outcome.kind !== 'reply') return failure ?? { kind: 'withdrawn' };
-    mapping.records = recordsIn(foundIn(outcome.reply, 0));
-    learnSomeRecords(group, [mapping.records]);
-    const identities = newKeysIn(group, connection, found);
-    const aliases = yield* readKeyAliases(group, connection, identities, deadline, this);
+    const records = recordsIn(foundIn(outcome.reply, 0));
+    mapping.records = records;
+    group.invalidRecords.note(this.member, 'groupwide', records.invalid);
+    learnSomeRecords(group, [records]);
+    const identities = newKeysIn(group, connection, objects);
+    const aliases = yield* readKeyAliases(group, connection, identities, countByDigest(group, objects), deadline, this);
     if (isFailure(aliases)) return aliases;
     mapping.keyAliases = aliases;
     const byIdentity = new Map<string, Alias[]>(identities.map((identity) => [identity, []]));
     for (const alias of aliases) byIdentity.get(alias.identity)?.push(alias);
-    for (const [identity, own] of byIdentity) group.objects.replaceKeyAliases(identity, own);
+    for (const [identity, own] of byIdentity) group.objects.replaceAliases(own, identity);
     return undefined;
   }
 
@@ -200,7 +205,7 @@ function findOperation(template: readonly Attribute[], readsRecords: boolean): O
     results: noCodes,
     job: () => {
       const job = findJob(template, MOST_OBJECTS);
-      return readsRecords ? { steps: [...job.steps, findRecords] } : job;
+      return readsRecords ? { steps: [...job.steps, ...findRecords] } : job;
     },
     read: () => undefined,
   };

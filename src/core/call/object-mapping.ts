@@ -124,7 +124,7 @@ export class ObjectMapping {
   #noticeSuccession({ identity, description }: FoundReplica): void {
     const { objects, members } = this.group;
     const former = objects.formerOf(identity);
-    if (former === undefined || this.records === undefined) return;
+    if (former === undefined || former.isRecorded || this.records === undefined) return;
     if (this.records.aliases.some(({ record }) => record.handle === former.handle)) return;
     objects.rename(former, identity, description);
     former.reference.clear();

@@ -84,9 +84,23 @@ class ClaimWithHosts implements HeldClaim {
     this.#isReleased = true;
     const group = this.#group;
     group.claims.delete(this.#claim);
-    const until = group.port.now() + group.policy.hangAfter;
-    for (const { connection } of group.members) connection?.submit(droppingJob(this.#claim.path), 'claim', until);
-    this.#claim.release();
+    // A write that waits in a host may begin until the claim would have expired. Hosts give a lost claim up by then.
+    if (this.#claim.lost.completed) this.#claim.release();
+    else group.port.start(this.#releaseAfterWrites());
+  }
+
+  /** Releases the claim when the writes that are out at the hosts have ended. */
+  *#releaseAfterWrites(): Task<void> {
+    const group = this.#group;
+    const connections = group.members.flatMap(({ connection }) => connection ?? []);
+    try {
+      for (const write of connections.flatMap((connection) => connection.writesOut()))
+        yield* awaitCompletion(group.port, write);
+    } finally {
+      const until = group.port.now() + group.policy.hangAfter;
+      for (const connection of connections) connection.submit(droppingJob(this.#claim.path), 'claim', until);
+      this.#claim.release();
+    }
   }
 }
 

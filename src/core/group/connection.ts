@@ -106,12 +106,6 @@ export class Connection {
     return found.length > 0 || this.survey.isWhole ? found : undefined;
   }
 
-  /** Returns true if the alias record of a handle was read or written on the token. */
-  hasAlias(handle: number): boolean {
-    if (this.aliased.has(handle)) return true;
-    return this.records?.aliases.some(({ record }) => record.handle === handle) ?? false;
-  }
-
   forgetSurvey(): void {
     this.survey = undefined;
   }
@@ -175,6 +169,11 @@ export class Connection {
     this.withdrawQueued();
     this.#link?.close();
     this.ended.complete();
+  }
+
+  /** Lists the writes that are out at the host. */
+  writesOut(): readonly Ticket[] {
+    return [...this.#outstanding.all()].filter(({ job }) => job.longWrite === true);
   }
 
   /** Withdraws all queued jobs, so that they can go elsewhere. */

@@ -14,6 +14,7 @@ import { Missed } from '../records/missed.js';
 import type { ChangeRecord, GroupRecord } from '../records/record.js';
 import { HedgeBudget } from './hedge.js';
 import { InitChecks } from './init-checks.js';
+import { InvalidRecords } from './invalid-records.js';
 import type { PendingWork } from './job-outcome.js';
 import { LatencyTable } from './latency.js';
 import { LoginGate } from './login-gate.js';
@@ -83,6 +84,8 @@ export class Group {
   readonly committedOperations: Set<string> = new Set<string>();
   /** Outcomes of this process's changes. */
   readonly outcomes: Outcomes = new Outcomes();
+  /** Values on tokens that do not have the form of records (Rule 18). */
+  readonly invalidRecords: InvalidRecords = new InvalidRecords((event) => this.emit(event));
   /** Mutex of members that recover. */
   readonly recoveryMutex: Mutex = new Mutex();
   /** True while the group is being created or checked: members need not belong to it yet. */
@@ -182,8 +185,11 @@ export class Group {
   adopt(record: GroupRecord): void {
     if (this.ledger.record === undefined) this.#salt = undefined;
     const before = this.ledger.record?.revision;
+    const { format } = this.ledger;
     this.observeClock(record.time ?? 0);
     if (!this.ledger.adopt(record)) return;
+    // Handles now stand in the key records, which finds have not read yet.
+    if (this.ledger.format > format) for (const { connection } of this.members) connection?.named.clear();
     if (before !== undefined && !this.isBeingCreated)
       this.emit({ type: 'membership', revision: record.revision, members: record.members.map(({ name }) => name) });
     for (const member of this.members) {

@@ -2,8 +2,8 @@ import type { FoundObject } from '../../spec/calls.js';
 import type { Alias } from '../objects/alias-table.js';
 import type { KeyRecord } from '../objects/key-note.js';
 import { noteProofs, proofsIn } from '../objects/note.js';
-import type { RecordsFound } from '../records/ledger.js';
-import { type AliasRecord, type ChangeRecord, readRecord } from '../records/record.js';
+import { keyRecordIn, type RecordsFound } from '../records/ledger.js';
+import type { AliasRecord, ChangeRecord } from '../records/record.js';
 import { destroyedAt } from '../records/tombstone.js';
 import type { Group } from './group.js';
 import type { Member } from './member.js';
@@ -22,11 +22,17 @@ export function keyAliasIn({ note, identity, time }: KeyRecord): Alias | undefin
 
 /** Returns the aliases that key records give, of which `keyRecordTypes` were read. */
 export function keyAliasesIn(found: readonly FoundObject[]): readonly Alias[] {
-  return found.flatMap(({ attributes: [value, label] }) => {
-    if (destroyedAt(label?.value) !== undefined) return [];
-    const record = readRecord(value?.value ?? new Uint8Array());
-    return typeof record === 'object' && record.kind === 'key' ? (keyAliasIn(record) ?? []) : [];
+  return found.flatMap((object) => {
+    if (destroyedAt(object.attributes[1]?.value) !== undefined) return [];
+    const record = keyRecordIn(object);
+    return typeof record === 'object' ? (keyAliasIn(record) ?? []) : [];
   });
+}
+
+/** Returns true if the alias record of a handle was read or written on a member's token. */
+export function hasAliasRecord({ connection }: Member, handle: number): boolean {
+  if (connection?.aliased.has(handle) === true) return true;
+  return connection?.records?.aliases.some(({ record }) => record.handle === handle) ?? false;
 }
 
 /** Takes the aliases that all key records of a member give. */

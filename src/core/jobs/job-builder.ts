@@ -3,7 +3,8 @@ import type { ObjectRef } from '../../spec/calls.js';
 import { CKA } from '../../spec/codes.js';
 import { ck } from '../../spec/constants.js';
 import { type Step, step } from '../../spec/job.js';
-import { type AnyRecord, recordTemplate } from '../records/record.js';
+import type { AnyRecord } from '../records/record.js';
+import { recordTemplate } from '../records/record-template.js';
 
 /** CKA_TOKEN of a token object. */
 export const onToken: Attribute = { type: CKA.token, value: Uint8Array.of(1) };
@@ -54,8 +55,10 @@ export class JobBuilder {
   }
 
   /** Adds the steps that write a record; returns the index of the step that makes its token object. */
-  addRecord(record: AnyRecord): number {
-    const made = this.add(step('C_CreateObject', recordTemplate(record, false)));
+  addRecord(record: AnyRecord, label?: Attribute): number {
+    const template = recordTemplate(record, false);
+    const labelled = label === undefined ? template : withAttribute(template, label);
+    const made = this.add(step('C_CreateObject', labelled));
     return this.persist({ step: made });
   }
 }

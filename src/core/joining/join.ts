@@ -9,7 +9,7 @@ import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import { aliasIn } from '../group/record-learning.js';
 import { retryAfterRenewal } from '../group/repeated-reading.js';
-import { findRecords, foundIn, recordsIn } from '../records/ledger.js';
+import { findRecords, recordsAt } from '../records/ledger.js';
 import { isLater } from '../records/record.js';
 import { JoinFailure } from './join-failure.js';
 import { findToken, perform, replyIn, startLibrary, tryJob } from './library.js';
@@ -91,11 +91,12 @@ function* learnRecords(
   token: TokenInfo,
   deadline: number,
 ): Task<void> {
-  const job: Job = { steps: [findRecords] };
+  const job: Job = { steps: findRecords };
   const end = yield* retryAfterRenewal(connection, () => tryJob(connection, job, deadline), deadline);
-  const records = recordsIn(foundIn(replyIn(connection, job, end), 0));
+  const records = recordsAt(replyIn(connection, job, end), 0);
   const own = records.group?.record;
   connection.records = records;
+  group.invalidRecords.note(member, 'groupwide', records.invalid);
   member.recovery.setOfGroup(false);
   // If the member is being added, its records are not yet those of this group.
   if (records.newer && !member.role.isBeingAdded) group.ledger.isNewer = true;

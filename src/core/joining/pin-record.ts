@@ -1,6 +1,6 @@
-import { type Attribute, ulongBytes } from '../../spec/attribute.js';
+import type { Attribute } from '../../spec/attribute.js';
 import type { FoundObject } from '../../spec/calls.js';
-import { CKA, CKO } from '../../spec/codes.js';
+import { CKA } from '../../spec/codes.js';
 import { type Job, resultOf, type Step, step } from '../../spec/job.js';
 import type { SecretStore } from '../base/port.js';
 import type { Task } from '../base/task.js';
@@ -10,37 +10,44 @@ import { isFailure, replyOrFailure } from '../group/job-outcome.js';
 import type { PinPair } from '../group/pins.js';
 import { JobBuilder } from '../jobs/job-builder.js';
 import { RESERVED_LABEL } from '../objects/identity.js';
-import { FORMAT, type PinNote, readRecord } from '../records/record.js';
+import { findNotes, noteIn } from '../records/ledger.js';
+import { FORMAT, type PinNote } from '../records/record.js';
+import { anyText } from '../records/record-schema.js';
+import { dataClass, PIN_NOTE_LABEL, recordAttributes } from '../records/record-template.js';
+import { fields, integer, oneOf } from '../records/shape.js';
 
-/** Maximum number of notes or PIN records read from a token; normally there is one, and two while one is replaced. */
+/** Maximum number of PIN records read from a token; normally there is one, and two while one is replaced. */
 const MOST_FOUND = 16;
+/** Maximum length of a PIN in a record (bytes); the configuration's limit is lower. */
+const LONGEST_PIN = 4096;
+/** Maximum length of the head of a PIN record (bytes). */
+const MOST_HEAD = 65_536;
 /** Byte code of the line feed between head and PINs. */
 const LINE_END = 0x0a;
 
 const APPLICATION = 'pkcs11-ha';
 /** CKA_APPLICATION of PIN records; a search for other records does not read the PINs. */
 const PAIR_APPLICATION = 'pkcs11-ha pin';
-const NOTE_LABEL = `${RESERVED_LABEL}pin-change`;
-
-const dataClass: Attribute = { type: CKA.class, value: ulongBytes(CKO.data) };
-const yes = Uint8Array.of(1);
 const no = Uint8Array.of(0);
-
-/** Finds the PIN notes, which are public: no login is needed. */
-const noteTemplate: readonly Attribute[] = [dataClass, { type: CKA.label, value: Buffer.from(NOTE_LABEL) }];
 
 /** Finds the private records that hold the PINs of a change. */
 export const pairTemplate: readonly Attribute[] = [
-  dataClass,
+  ...recordAttributes,
   { type: CKA.application, value: Buffer.from(PAIR_APPLICATION) },
 ];
+
+/** Check of the head of a PIN record: the operation, and the lengths of both PINs (bytes). */
+const pairHead = fields({
+  version: oneOf(FORMAT),
+  operation: anyText,
+  former: integer(1, LONGEST_PIN),
+  next: integer(1, LONGEST_PIN),
+});
 
 function pairLabel(operation: string): string {
   return `${RESERVED_LABEL}pin ${operation}`;
 }
 
-/** Step that reads the PIN notes. */
-export const findNotes: Step = step('X_Find', noteTemplate, MOST_FOUND, [CKA.value]);
 /** Step that reads the labels of the PIN records, without the PINs. */
 export const findPairLabels: Step = step('X_Find', pairTemplate, MOST_FOUND, [CKA.label]);
 const findPairs: Step = step('X_Find', pairTemplate, MOST_FOUND, [CKA.value]);
@@ -51,7 +58,7 @@ function writeNote(builder: JobBuilder, note: PinNote): void {
       dataClass,
       { type: CKA.token, value: no },
       { type: CKA.private, value: no },
-      { type: CKA.label, value: Buffer.from(NOTE_LABEL) },
+      { type: CKA.label, value: Buffer.from(PIN_NOTE_LABEL) },
       { type: CKA.application, value: Buffer.from(APPLICATION) },
       { type: CKA.value, value: Buffer.from(JSON.stringify({ version: FORMAT, ...note })) },
     ]),
@@ -71,21 +78,13 @@ export function writingJob(note: PinNote, pair: PinPair | undefined, joined: Job
   const head = JSON.stringify({ version: FORMAT, kind: 'pin', operation, former: former.length, next: next.length });
   builder.add(
     step('C_CreateObject', [
-      dataClass,
-      { type: CKA.token, value: yes },
-      { type: CKA.private, value: yes },
+      ...recordAttributes,
       { type: CKA.label, value: Buffer.from(pairLabel(operation)) },
       { type: CKA.application, value: Buffer.from(PAIR_APPLICATION) },
       { type: CKA.value, value: Buffer.from(`${head}\n`), secretLength: joined.length },
     ]),
   );
   return { steps: builder.steps, secret: joined };
-}
-
-/** Returns the PIN note in a found object; undefined if it is none. */
-export function noteIn({ attributes: [value] }: FoundObject): PinNote | undefined {
-  const record = readRecord(value?.value ?? new Uint8Array());
-  return typeof record === 'object' && record.kind === 'pin' ? record : undefined;
 }
 
 /** Returns the operation of a PIN record, from its label. */
@@ -100,15 +99,11 @@ function pairIn({ attributes: [value] }: FoundObject, store: SecretStore): PinPa
   const bytes = value?.value ?? new Uint8Array();
   try {
     const end = bytes.indexOf(LINE_END);
-    const head = JSON.parse(Buffer.from(bytes.subarray(0, Math.max(0, end))).toString('utf8')) as Record<
-      string,
-      unknown
-    >;
-    const { version, operation, former, next } = head;
-    if (version !== FORMAT || typeof operation !== 'string') return undefined;
-    if (typeof former !== 'number' || typeof next !== 'number') return undefined;
+    if (end > MOST_HEAD) return undefined;
+    const head: unknown = JSON.parse(Buffer.from(bytes.subarray(0, Math.max(0, end))).toString('utf8'));
+    const { operation, former, next } = pairHead(head);
     const secrets = bytes.subarray(end + 1);
-    if (former < 1 || next < 1 || secrets.length !== former + next) return undefined;
+    if (secrets.length !== former + next) return undefined;
     return { operation, former: store.make(secrets.subarray(0, former)), next: store.make(secrets.subarray(former)) };
   } catch {
     return undefined;

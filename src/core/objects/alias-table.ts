@@ -37,6 +37,8 @@ export class AliasTable {
   add(alias: Alias): void {
     const known = this.#byHandle.get(alias.handle);
     if (known !== undefined && known.time >= alias.time) return;
+    // The record of a key says more than an alias record that is left from an earlier format.
+    if (known?.isOfKey === true && !alias.isOfKey && known.identity === alias.identity) return;
     this.drop(alias.handle);
     this.#byHandle.set(alias.handle, alias);
     const same = this.#byIdentity.get(alias.identity);

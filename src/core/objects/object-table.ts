@@ -52,15 +52,10 @@ export class ObjectTable {
     this.#aliases.drop(handle);
   }
 
-  /** Replaces the aliases of all alias records. */
-  replaceAliases(aliases: readonly Alias[]): void {
-    this.#aliases.replaceRecorded(aliases);
-    for (const alias of aliases) this.#noteAliased(alias);
-  }
-
-  /** Replaces the aliases that key records give to objects of an identity, given by its digest in hexadecimal. */
-  replaceKeyAliases(identity: string, aliases: readonly Alias[]): void {
-    this.#aliases.replaceKeys(identity, aliases);
+  /** Replaces the aliases of all alias records, or those that key records give to an identity, named by its digest. */
+  replaceAliases(aliases: readonly Alias[], identity?: string): void {
+    if (identity === undefined) this.#aliases.replaceRecorded(aliases);
+    else this.#aliases.replaceKeys(identity, aliases);
     for (const alias of aliases) this.#noteAliased(alias);
   }
 
@@ -153,7 +148,10 @@ export class ObjectTable {
     const handle = [...here, ...all.filter((each) => !here.includes(each))][ordinal];
     const known =
       (handle === undefined ? undefined : this.#byHandle.get(handle)) ??
-      this.#copiesOf(identity, proofs, use).find((object) => object.ordinal === ordinal);
+      this.#copiesOf(identity, proofs, use).find((object) => {
+        const mayBe = handle === undefined || object.isProvisional;
+        return object.ordinal === ordinal && mayBe && (!object.isRecorded || all.includes(object.handle));
+      });
     const name = twinName(identity, proofs, use, ordinal);
     const object = this.#makeLasting(known ?? this.#intern(name, identity, description, handle), name, handle);
     if (!sameBytes(object.identity, identity)) this.rename(object, identity, description);
@@ -264,20 +262,23 @@ export class ObjectTable {
   }
 
   #intern(name: Uint8Array, identity: Uint8Array, description: Description, handle: number | undefined): VirtualObject {
-    const known = (handle === undefined ? undefined : this.#byHandle.get(handle)) ?? this.#byName.get(keyOf(name));
+    const isOfKey = handle !== undefined && this.#aliases.get(handle)?.isOfKey === true;
+    // The name of a key with a record has its handle in it: others of its identity have names of their own.
+    const own = isOfKey ? Buffer.concat([identity, Buffer.from(String(handle))]) : name;
+    const known = (handle === undefined ? undefined : this.#byHandle.get(handle)) ?? this.#byName.get(keyOf(own));
     if (known !== undefined) {
       // Another process has renamed the object.
       if (!sameBytes(known.identity, identity)) this.rename(known, identity, description);
       return this.#makeLasting(known, name, handle);
     }
     const isProvisional = handle === undefined && !this.#seesAll();
-    const own = isProvisional ? this.#ownHandle() : this.#freeHandle(name);
-    const object = new VirtualObject(handle ?? own, identity, description);
+    const free = isProvisional ? this.#ownHandle() : this.#freeHandle(name);
+    const object = new VirtualObject(handle ?? free, identity, description);
     object.isProvisional = isProvisional;
     object.isAliased = handle !== undefined;
-    object.isRecorded = handle !== undefined && this.#aliases.get(handle)?.isOfKey === true;
+    object.isRecorded = isOfKey;
     this.#byHandle.set(object.handle, object);
-    this.#name(name, object);
+    this.#name(own, object);
     return object;
   }
 

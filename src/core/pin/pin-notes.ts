@@ -5,7 +5,8 @@ import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import type { PinPair } from '../group/pins.js';
 import type { MemberJob } from '../jobs/member-job.js';
-import { findNotes, findPairLabels, noteIn, operationIn, writingJob } from '../joining/pin-record.js';
+import { findPairLabels, operationIn, writingJob } from '../joining/pin-record.js';
+import { findNotes, noteIn } from '../records/ledger.js';
 import type { PinNote } from '../records/record.js';
 
 /** Multiple of `hangAfter` that reading or writing a note may take, besides its write. */
@@ -62,7 +63,7 @@ export function* clearNotes(group: Group, member: Member, isOver: IsOver): Task<
   if (read.kind !== 'done') return false;
   const notes = resultOf(read.reply, 0, 'X_Find').filter((found) => {
     const note = noteIn(found);
-    return note === undefined || isOver(note.operation, note.time);
+    return note !== undefined && isOver(note.operation, note.time);
   });
   const pairs = resultOf(read.reply, 1, 'X_Find').filter((found) => isOver(operationIn(found)));
   if (notes.length + pairs.length === 0) return true;

@@ -1,9 +1,9 @@
 import { type Attribute, ulongBytes } from '../../spec/attribute.js';
 import type { FoundObject } from '../../spec/calls.js';
 import { CKA, CKK, CKO } from '../../spec/codes.js';
-import type { JobReply } from '../../spec/job.js';
-import { resultOf, step } from '../../spec/job.js';
+import { type JobReply, resultOf, type Step, step } from '../../spec/job.js';
 import { describedTypes, describeValues, identityOf, RESERVED_LABEL } from '../objects/identity.js';
+import type { KeyRecord } from '../objects/key-note.js';
 import { fromHex, proofsIn } from '../objects/note.js';
 import { VirtualObject } from '../objects/object.js';
 import {
@@ -14,12 +14,11 @@ import {
   FIRST_FORMAT,
   type GroupRecord,
   type GroupwideRecord,
-  groupwideTemplate,
   isLater,
   type PinNote,
-  readRecord,
-  recordTypes,
 } from './record.js';
+import { readRecord } from './record-schema.js';
+import { groupwideTemplate, pinNoteTemplate, privateOnToken, recordTypes } from './record-template.js';
 
 /** Label of domain keys. */
 export const DOMAIN_LABEL: string = `${RESERVED_LABEL}domain`;
@@ -27,6 +26,8 @@ export const DOMAIN_LABEL: string = `${RESERVED_LABEL}domain`;
 export const TRANSPORT_LABEL: string = `${RESERVED_LABEL}transport`;
 /** Maximum number of groupwide records that are read from a member. */
 const MOST_RECORDS = 100_000;
+/** Maximum number of PIN notes read from a token; normally there is one, and two while one is replaced. */
+const MOST_NOTES = 16;
 
 /** Record found on a member. */
 export interface FoundRecord<R extends GroupwideRecord = GroupwideRecord> {
@@ -49,39 +50,72 @@ export interface RecordsFound {
   readonly pins: readonly PinNote[];
   /** True if a record has a later format. */
   readonly newer: boolean;
+  /** Number of values that do not have the form of records and are ignored (Rule 18). */
+  readonly invalid: number;
   /** True if older group records stand beside the newest, since a process ended before it removed them. */
   readonly hasOlder: boolean;
 }
 
-/** Returns the template that finds the group's own keys of a label. */
+/** Returns the template that finds the group's own keys of a label; all are private. */
 export function ownKeyTemplate(label: string): readonly Attribute[] {
-  return [{ type: CKA.label, value: Buffer.from(label) }];
+  return [...privateOnToken, { type: CKA.label, value: Buffer.from(label) }];
 }
 
-/** Step that reads the groupwide records. */
-export const findRecords: ReturnType<typeof step> = step('X_Find', groupwideTemplate, MOST_RECORDS, recordTypes);
+/** Template that finds what a test of a token left behind, private or not: no record and no key of the group. */
+export const probeTemplate: readonly Attribute[] = [
+  { type: CKA.token, value: Uint8Array.of(1) },
+  { type: CKA.label, value: Buffer.from(`${RESERVED_LABEL}probe`) },
+];
 
-/** Sorts the objects that `findRecords` found into records by kind. */
-export function recordsIn(found: readonly FoundObject[]): RecordsFound {
+/** Step that reads the PIN notes, for which no login is needed. */
+export const findNotes: Step = step('X_Find', pinNoteTemplate, MOST_NOTES, recordTypes);
+
+/** Step that reads the groupwide records, without the PIN notes. */
+export const findGroupwide: Step = step('X_Find', groupwideTemplate, MOST_RECORDS, recordTypes);
+
+/** Steps that read the groupwide records and the PIN notes. */
+export const findRecords: readonly Step[] = [findGroupwide, findNotes];
+
+/** Returns the records that the steps `findRecords` found; `index` is that of the first step. */
+export function recordsAt(reply: JobReply, index: number): RecordsFound {
+  return recordsIn(foundIn(reply, index), foundIn(reply, index + 1));
+}
+
+/** Returns the PIN note in a found object; undefined if it is none. */
+export function noteIn({ attributes: [value] }: FoundObject): PinNote | undefined {
+  const record = readRecord(value?.value ?? new Uint8Array());
+  return typeof record === 'object' && record.kind === 'pin' ? record : undefined;
+}
+
+/** Returns the key record in a found object; undefined if there is none, or one of a later format. */
+export function keyRecordIn({ attributes: [value] }: FoundObject): KeyRecord | 'invalid' | undefined {
+  const record = readRecord(value?.value ?? new Uint8Array());
+  if (record === 'invalid') return record;
+  return typeof record === 'object' && record.kind === 'key' ? record : undefined;
+}
+
+/** Sorts found objects into records by kind; `notes` are the PIN notes. */
+export function recordsIn(found: readonly FoundObject[], notes: readonly FoundObject[] = []): RecordsFound {
   let group: FoundRecord<GroupRecord> | undefined;
   const aliases: FoundRecord<AliasRecord>[] = [];
   const changes: FoundRecord<ChangeRecord>[] = [];
   const done: FoundRecord<DoneRecord>[] = [];
-  const pins: PinNote[] = [];
+  const pins = notes.map(noteIn).filter((note) => note !== undefined);
+  let invalid = 0;
   let newer = false;
   let hasOlder = false;
   for (const { handle, attributes } of found) {
     const record = readRecord(attributes[0]?.value ?? new Uint8Array());
     if (record === 'newer') newer = true;
+    else if (record === 'invalid') invalid += 1;
     else if (record?.kind === 'group') {
       if (group !== undefined && group.record.id === record.id) hasOlder = true;
       if (group === undefined || isLater(record, group.record)) group = { handle, record };
     } else if (record?.kind === 'alias') aliases.push({ handle, record });
     else if (record?.kind === 'intent' || record?.kind === 'journal') changes.push({ handle, record });
     else if (record?.kind === 'done') done.push({ handle, record });
-    else if (record?.kind === 'pin') pins.push(record);
   }
-  return { kind: 'records', group, aliases, changes, done, pins, newer, hasOlder };
+  return { kind: 'records', group, aliases, changes, done, pins, newer, invalid, hasOlder };
 }
 
 /** Returns the objects that the X_Find step at an index of a job found. */

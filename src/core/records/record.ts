@@ -1,7 +1,6 @@
-import { type Attribute, ulongBytes } from '../../spec/attribute.js';
-import { CKA, CKO } from '../../spec/codes.js';
+import { CKA } from '../../spec/codes.js';
 import type { ObjectSummary } from '../base/event.js';
-import { describedTypes, RESERVED_LABEL } from '../objects/identity.js';
+import { describedTypes } from '../objects/identity.js';
 import type { KeyRecord, NotedAttribute, ObjectNote, ProofKind } from '../objects/key-note.js';
 
 /** Latest format of records (number); a process that reads a later one does not write. */
@@ -123,6 +122,27 @@ export interface AliasRecord {
   readonly time: number;
 }
 
+/**
+ * PIN note: tells of a change of the PIN, holds no secret, and can be read before a login. While `changing`, each
+ * participant has the former or the new PIN. While `pending`, all members but those in `missed` have the new PIN.
+ */
+export interface PinNote {
+  readonly kind: 'pin';
+  /** Id of the change. */
+  readonly operation: string;
+  readonly state: 'changing' | 'pending';
+  /** Serials of the members whose PIN is changed. */
+  readonly participants: readonly string[];
+  /** Serials of the members that were away. */
+  readonly missed: readonly string[];
+  /** Process that wrote the note (see `Coordinator.writer`). */
+  readonly writer: string;
+  /** Timestamp; the newest note counts. */
+  readonly time: number;
+  /** Time by which the writer has certainly given up (ms of the wall clock). */
+  readonly expires: number;
+}
+
 /** Returns the members of a group whose serials are not among those given. */
 export function membersBeyond(
   record: Pick<GroupRecord, 'members'> | undefined,
@@ -161,143 +181,4 @@ export function summariesOf({ notes }: ChangeRecord): readonly ObjectSummary[] {
     label: Buffer.from(described[labelAt] ?? '', 'hex').toString(),
     id: described[idAt] ?? '',
   }));
-}
-
-/** CKA_APPLICATION of groupwide records. */
-const APPLICATION = 'pkcs11-ha';
-/** CKA_APPLICATION of key records. */
-const KEY_APPLICATION = 'pkcs11-ha key';
-
-function handleText(handle: number): string {
-  return handle.toString(16).padStart(12, '0');
-}
-
-/** Returns the label of a record: its kind, and the handle, id or call that tells it from others. */
-function labelOf(record: AnyRecord): string {
-  switch (record.kind) {
-    case 'key':
-      return keyLabel(record.note.handle);
-    case 'alias':
-      return aliasLabel(record.handle);
-    case 'group':
-      return `${RESERVED_LABEL}group`;
-    case 'done':
-      return `${RESERVED_LABEL}done ${record.id}`;
-    default:
-      return `${RESERVED_LABEL}${record.kind} ${record.operation}`;
-  }
-}
-
-function aliasLabel(handle: number): string {
-  return `${RESERVED_LABEL}alias ${handleText(handle)}`;
-}
-
-function keyLabel(handle: number): string {
-  return `${RESERVED_LABEL}key ${handleText(handle)}`;
-}
-
-/** Returns the handle that the label of a key record tells; undefined for another label. */
-export function handleInLabel(label: Uint8Array | undefined): number | undefined {
-  const digits = /^pkcs11-ha:key ([0-9a-f]{12})$/u.exec(Buffer.from(label ?? []).toString('latin1'))?.[1];
-  return digits === undefined ? undefined : Number.parseInt(digits, 16);
-}
-
-const dataClass: Attribute = { type: CKA.class, value: ulongBytes(CKO.data) };
-
-/** Template that finds the groupwide records. */
-export const groupwideTemplate: readonly Attribute[] = [
-  dataClass,
-  { type: CKA.application, value: Buffer.from(APPLICATION) },
-];
-
-/** Template that finds the group record. */
-export const groupTemplate: readonly Attribute[] = [
-  dataClass,
-  { type: CKA.label, value: Buffer.from(`${RESERVED_LABEL}group`) },
-];
-
-/** Returns the template that finds all key records, or those of one handle. */
-export function keyRecordTemplate(handle?: number): readonly Attribute[] {
-  const template = [dataClass, { type: CKA.application, value: Buffer.from(KEY_APPLICATION) }];
-  return handle === undefined ? template : [...template, { type: CKA.label, value: Buffer.from(keyLabel(handle)) }];
-}
-
-/** Length of the part of an identity's digest that a key record shows (characters). */
-export const SHOWN_DIGEST = 32;
-
-function shownDigest(identity: string): Attribute {
-  return { type: CKA.objectId, value: Buffer.from(identity.slice(0, SHOWN_DIGEST), 'hex') };
-}
-
-/** Returns the template that finds the key records of an identity, given by its digest in hexadecimal. */
-export function keyRecordsOfIdentity(identity: string): readonly Attribute[] {
-  return [...keyRecordTemplate(), shownDigest(identity)];
-}
-
-/** Returns the template that finds the alias record of a handle. */
-export function aliasTemplate(handle: number): readonly Attribute[] {
-  return [dataClass, { type: CKA.label, value: Buffer.from(aliasLabel(handle)) }];
-}
-
-/** Returns the template that finds a record by its label. */
-export function labelTemplate(record: AnyRecord): readonly Attribute[] {
-  return [dataClass, { type: CKA.label, value: Buffer.from(labelOf(record)) }];
-}
-
-/** Attributes that are read of a record. */
-export const recordTypes: readonly number[] = [CKA.value];
-
-/** Returns the template that creates a record, as a token object or session object. */
-export function recordTemplate(record: AnyRecord, token: boolean): readonly Attribute[] {
-  const application = record.kind === 'key' ? KEY_APPLICATION : APPLICATION;
-  const isShown = record.kind === 'key' && record.identity !== undefined;
-  return [
-    dataClass,
-    { type: CKA.token, value: Uint8Array.of(token ? 1 : 0) },
-    { type: CKA.private, value: Uint8Array.of(1) },
-    { type: CKA.label, value: Buffer.from(labelOf(record)) },
-    { type: CKA.application, value: Buffer.from(application) },
-    ...(isShown ? [shownDigest(record.identity)] : []),
-    { type: CKA.value, value: Buffer.from(JSON.stringify({ version: versionOf(record), ...record })) },
-  ];
-}
-
-/**
- * Returns the version that a record states. The group record states the group's format, so that former versions write
- * nothing there; they ignore fields that they do not know in other records.
- */
-function versionOf(record: AnyRecord): number {
-  return record.kind === 'group' ? (record.format ?? FIRST_FORMAT) : FIRST_FORMAT;
-}
-
-/** Reads a record from its CKA_VALUE. Returns `newer` for a later format, undefined if the value is no record. */
-export function readRecord(value: Uint8Array): AnyRecord | 'newer' | undefined {
-  try {
-    const parsed = JSON.parse(Buffer.from(value).toString('utf8')) as { version?: unknown; kind?: unknown };
-    if (typeof parsed.version !== 'number' || typeof parsed.kind !== 'string') return undefined;
-    return parsed.version > FORMAT ? 'newer' : (parsed as unknown as AnyRecord);
-  } catch {
-    return undefined;
-  }
-}
-
-/**
- * PIN note: tells of a change of the PIN, holds no secret, and can be read before a login. While `changing`, each
- * participant has the former or the new PIN. While `pending`, all members but those in `missed` have the new PIN.
- */
-export interface PinNote {
-  readonly kind: 'pin';
-  /** Id of the change. */
-  readonly operation: string;
-  readonly state: 'changing' | 'pending';
-  /** Serials of the members whose PIN is changed. */
-  readonly participants: readonly string[];
-  /** Serials of the members that were away. */
-  readonly missed: readonly string[];
-  /** Process that wrote the note (see `Coordinator.writer`). */
-  readonly writer: string;
-  /** Timestamp; the newest note counts. */
-  readonly time: number;
-  /** Time by which the writer has certainly given up (ms of the wall clock). */
-  readonly expires: number;
 }

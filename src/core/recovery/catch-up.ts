@@ -23,6 +23,9 @@ const DONE_BATCH = 32;
 /** Number of journal entries for other members that one job writes. */
 const NOTE_BATCH = 16;
 
+/** Maximum number of changes in one done record, which must not be over the limits of records. */
+const MOST_DEEDS = 1024;
+
 /** Change that the member has missed, and the members that hold its journal entry. */
 interface CatchUpEntry {
   readonly record: ChangeRecord;
@@ -220,10 +223,13 @@ export class CatchUp {
   *#noteDone(serial: string): Task<boolean> {
     const { group } = this.reconciliation;
     if (this.#done.length === 0) return true;
-    const id = hex(group.port.randomBytes(8));
-    const record: DoneRecord = { kind: 'done', id, serial, deeds: this.#done.map(changeIdOf) };
-    if (!(yield* this.reconciliation.run(this.#member, writingRecords([record])))) return false;
-    group.missed.learnDone(record);
+    const records: DoneRecord[] = [];
+    for (let from = 0; from < this.#done.length; from += MOST_DEEDS) {
+      const deeds = this.#done.slice(from, from + MOST_DEEDS).map(changeIdOf);
+      records.push({ kind: 'done', id: hex(group.port.randomBytes(8)), serial, deeds });
+    }
+    if (!(yield* this.reconciliation.run(this.#member, writingRecords(records)))) return false;
+    for (const record of records) group.missed.learnDone(record);
     this.#done = [];
     return true;
   }

@@ -8,12 +8,12 @@ import { isFailure, PendingWork } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
 import { Pace } from '../group/pace.js';
 import { Progress } from '../group/progress.js';
-import { knownAliasRecord, learnKeyAliases, learnSomeRecords } from '../group/record-learning.js';
+import { hasAliasRecord, knownAliasRecord, learnKeyAliases, learnSomeRecords } from '../group/record-learning.js';
 import { isSecretRequest } from '../jobs/creation-request.js';
 import type { FoundReplica, Survey } from '../objects/found-object.js';
 import type { KeyRecord } from '../objects/key-note.js';
 import type { VirtualObject } from '../objects/object.js';
-import { foundIn, recordsIn } from '../records/ledger.js';
+import { recordsAt } from '../records/ledger.js';
 import type { AnyRecord } from '../records/record.js';
 import { isShortOfCopies } from '../replicas/copies.js';
 import { candidatesOn } from '../replicas/inventory.js';
@@ -137,11 +137,12 @@ class Copying {
     const { group, source, giving } = this;
     // Other processes may have renamed objects; reread the aliases.
     const read = yield* runOnMember(group, source, readingRecords, group.port.now() + group.policy.hangAfter);
-    if (read.kind === 'done') learnSomeRecords(group, [recordsIn(foundIn(read.reply, 0))]);
+    if (read.kind === 'done') learnSomeRecords(group, [recordsAt(read.reply, 0)]);
     const pace = new Pace(group);
     const records = yield* surveyKeyRecords(giving, pace);
     const allOwn = yield* surveyAllKeyRecords(this.target, pace);
     const ownRecords = isFailure(allOwn) ? allOwn : allOwn.live;
+    if (!isFailure(allOwn)) group.invalidRecords.note(this.member, 'keys', allOwn.invalid);
     if (!isFailure(records)) learnKeyAliases(group, [...records.values()]);
     const objects = yield* toVirtualObjects(group, source, giving, theirs.epoch, wanted);
     if (isFailure(objects)) return undefined;
@@ -205,6 +206,8 @@ class Copying {
     if (!object.referenced) yield* establishReference(group, object, new PendingWork());
     const renamed = yield* this.#renamedObjects.find(object, false);
     if (renamed === undefined) return false;
+    renamed.record = object.record;
+    renamed.isRecorded = object.isRecorded;
     const { label, id } = object.description;
     const changes = [
       { type: CKA.label, value: label },
@@ -226,7 +229,7 @@ class Copying {
     for (const each of [source, member]) {
       const end = yield* runOnMember(group, each, readingRecords, group.port.now() + group.policy.hangAfter);
       if (end.kind !== 'done') return false;
-      const { changes } = recordsIn(foundIn(end.reply, 0));
+      const { changes } = recordsAt(end.reply, 0);
       const isOpen = changes.some(
         ({ record }) =>
           record.notes.some(({ handle }) => handle === object.handle) &&
@@ -248,7 +251,7 @@ class Copying {
     const { record } = object;
     if (record !== undefined && record !== null && ownRecords?.has(object.handle) === false) missing.push(record);
     const alias = knownAliasRecord(group, object.handle);
-    if (alias !== undefined && member.connection?.hasAlias(object.handle) === false) missing.push(alias);
+    if (alias !== undefined && !hasAliasRecord(member, object.handle)) missing.push(alias);
     if (missing.length === 0) return;
     const until = group.port.now() + group.policy.hangAfter + group.policy.writeHangAfter;
     yield* runOnMember(group, member, writingRecords(missing), until);

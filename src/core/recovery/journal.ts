@@ -7,7 +7,7 @@ import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import { learnMissedChanges } from '../group/record-learning.js';
 import type { Login, MemberJob } from '../jobs/member-job.js';
-import { type FoundRecord, foundIn, type RecordsFound, recordsIn } from '../records/ledger.js';
+import { type FoundRecord, type RecordsFound, recordsAt } from '../records/ledger.js';
 import { type ChangeRecord, changeIdOf, type DoneRecord } from '../records/record.js';
 
 /** Longest time that one removal may keep callers waiting, unless a single entry takes longer (ms). */
@@ -132,7 +132,8 @@ function* journalsOf(group: Group): Task<readonly MemberJournal[] | undefined> {
   for (const member of inStep(group)) {
     const end = yield* runOnMember(group, member, readingRecords, port.now() + policy.hangAfter * WAIT_MULTIPLE);
     if (end.kind !== 'done') return undefined;
-    const records = recordsIn(foundIn(end.reply, 0));
+    const records = recordsAt(end.reply, 0);
+    group.invalidRecords.note(member, 'groupwide', records.invalid);
     journals.push({ member, records, login: end.login });
   }
   for (const { member, records } of journals) learnMissedChanges(group, member, records);

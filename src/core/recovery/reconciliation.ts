@@ -6,7 +6,7 @@ import type { Member } from '../group/member.js';
 import { learnAllButChanges, learnMissedChanges } from '../group/record-learning.js';
 import type { MemberJob } from '../jobs/member-job.js';
 import { History } from '../records/history.js';
-import { type FoundRecord, foundIn, type RecordsFound, recordsIn } from '../records/ledger.js';
+import { type FoundRecord, type RecordsFound, recordsAt } from '../records/ledger.js';
 import { type ChangeRecord, reversalOf, summariesOf } from '../records/record.js';
 import { removingRecord, writingRecords } from '../replication/record-job.js';
 import { CatchUp } from './catch-up.js';
@@ -107,7 +107,8 @@ function* awaitOwnChanges(group: Group, deadline: number): Task<void> {
 function* recordsOn(group: Group, member: Member, deadline: number): Task<RecordsFound | undefined> {
   const end = yield* runOnMember(group, member, readingRecords, deadline);
   if (end.kind !== 'done') return undefined;
-  const records = recordsIn(foundIn(end.reply, 0));
+  const records = recordsAt(end.reply, 0);
+  group.invalidRecords.note(member, 'groupwide', records.invalid);
   for (const { record } of records.changes) group.observeClock(record.time);
   return records;
 }

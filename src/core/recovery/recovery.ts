@@ -9,6 +9,7 @@ import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
 import { PendingWork } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
+import { refreshTokens } from '../joining/token-refresh.js';
 import { resolveKey } from '../replicas/resolve.js';
 import { announceFilled, bringUpToDate } from '../wrapping/group-record-publication.js';
 import { learnRecord } from '../wrapping/group-record-reading.js';
@@ -17,7 +18,6 @@ import { removePartialObjects } from './partial-object.js';
 import { reconcile } from './reconciliation.js';
 import { notReconciled, type ReconciliationResult, stepLimit } from './reconciling.js';
 import { failedBecause, type RecoveryFailure, type RecoveryResult } from './recovery-result.js';
-import { refreshTokens } from './token-refresh.js';
 
 /** Interval between looks at a claim that another process holds, or at a call that is late (ms). */
 const LOOK_INTERVAL = 25;

@@ -12,7 +12,7 @@ import type { VirtualObject } from '../objects/object.js';
 import { History } from '../records/history.js';
 import type { ChangeRecord } from '../records/record.js';
 import { isShortOfCopies } from '../replicas/copies.js';
-import { learnKeyRecord, readKeyRecord } from '../replicas/key-record.js';
+import { keepRecord, learnKeyRecord, readKeyRecord } from '../replicas/key-record.js';
 import { resolveKey } from '../replicas/resolve.js';
 import { changingAttributesTo, readingValues } from '../replication/attribute-change-job.js';
 import { copyReplicaTo } from '../replication/replica-copy.js';
@@ -94,7 +94,7 @@ export class Redo {
       const object = objectOf(note);
       switch (record.what) {
         case 'create':
-          isDone = (yield* this.#install(object, member)) && isDone;
+          isDone = (yield* this.#install(object, member, record.undoes === true)) && isDone;
           break;
         case 'destroy':
           isDone = (yield* this.#destroy({ ...record, notes: [note] }, member)) && isDone;
@@ -142,7 +142,7 @@ export class Redo {
   }
 
   /** Installs an object on a member; returns true if the member has it, or if it was destroyed everywhere. */
-  *#install(object: VirtualObject, member: Member): Task<boolean> {
+  *#install(object: VirtualObject, member: Member, isGivenBack = false): Task<boolean> {
     // With policy.replication: external the vendor's own tool copies keys.
     if (this.group.policy.replication === 'external' && isSecretRequest(object.description)) return true;
     const location = yield* this.#locate(object, member);
@@ -157,7 +157,7 @@ export class Redo {
     if (yield* this.#isGoneElsewhere(known, member)) return true;
     try {
       const until = Math.min(this.#limit(), group.port.now() + group.policy.hangAfter * INSTALL_MULTIPLE);
-      return yield* copyReplicaTo(group, known, member, until);
+      return yield* copyReplicaTo(group, known, member, until, isGivenBack);
     } catch {
       // An error means that no member could give the object now.
       return false;
@@ -169,13 +169,13 @@ export class Redo {
     const { group } = this;
     const known = group.objects.get(object.handle) ?? object;
     known.described = object.described;
-    known.record = this.keyRecords?.get(known.handle);
+    keepRecord(known, this.keyRecords?.get(known.handle));
     yield* learnKeyRecord(group, known);
     const { record } = known;
     if (record === undefined || record === null) return known;
     const recorded = objectOf(record.note);
     if (sameBytes(recorded.identity, object.identity)) return known;
-    recorded.record = record;
+    keepRecord(recorded, record);
     return sameBytes(known.identity, recorded.identity) ? known : recorded;
   }
 

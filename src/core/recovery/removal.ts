@@ -13,17 +13,18 @@ import type { Alias } from '../objects/alias-table.js';
 import type { FoundReplica } from '../objects/found-object.js';
 import { isProvenByIdentity } from '../objects/identity.js';
 import { areOfOneKey, type VirtualObject } from '../objects/object.js';
-import { findRecords, foundIn, recordsIn } from '../records/ledger.js';
-import { type ChangeRecord, FIRST_FORMAT, keyRecordsOfIdentity } from '../records/record.js';
+import { findGroupwide, foundIn, recordsIn } from '../records/ledger.js';
+import { type ChangeRecord, FIRST_FORMAT } from '../records/record.js';
+import { keyRecordSearch } from '../records/record-template.js';
 import { keyRecordTypes } from '../records/tombstone.js';
 import { pickCopy, readUses } from '../replicas/copies.js';
 import { compare } from '../replicas/fingerprint.js';
 import { candidatesOn } from '../replicas/inventory.js';
-import { readKeyRecord } from '../replicas/key-record.js';
+import { keepRecord, readKeyRecord } from '../replicas/key-record.js';
 import { addRecordRemoval, addTombstone } from '../replication/destruction.js';
 
-/** Maximum number of key records of an identity that are read. */
-const MOST_RECORDS = 64;
+/** Maximum number of key records of an identity that are read: no limit. */
+const MOST_RECORDS = 0x7fff_ffff;
 
 /** Removal of objects from members, for a change that destroys them or undoes their creation. */
 export class Removal {
@@ -53,7 +54,9 @@ export class Removal {
     if (matches === undefined) return false;
     const builder = new JobBuilder();
     const isUncertain = record.undoes === true && !record.alone;
-    const going = isUncertain ? yield* this.#surplus(record, object, member, candidates.list.length, matches) : matches;
+    const going = isUncertain
+      ? yield* this.#surplus(record, object, member, candidates.list.length, matches)
+      : yield* this.#ownAmong(object, member, matches);
     if (going === undefined) return false;
     const isOwnRecord = record.undoes !== true || (yield* isRecordedBy(record, object, member));
     const mayGo = isUncertain ? going.length > 0 : isOwnRecord;
@@ -63,6 +66,7 @@ export class Removal {
     // The record of a key that is not there would make others look for the key again and again.
     const mayGoRecord = mayGo || (isUncertain && isOwnRecord && isKeyed(group, object));
     // A creation that is undone leaves no tombstone: the key has never been there.
+    if (mayGoRecord && record.undoes !== true) yield* this.#learnRecord(object, connection);
     if (mayGoRecord && record.undoes === true) addRecordRemoval(group, object, builder);
     else if (mayGoRecord) addTombstone(group, object, builder);
     if (builder.steps.length === 0) return true;
@@ -76,6 +80,13 @@ export class Removal {
     const end = yield* runOnMember(group, member, memberJob, this.#limit());
     if (end.kind === 'done' && match !== undefined) connection.survey?.found.remove(object.identity, match.handle);
     return end.kind === 'done';
+  }
+
+  /** Reads the key record that becomes the tombstone. */
+  *#learnRecord(object: VirtualObject, connection: Connection): Task<void> {
+    if (object.record !== undefined && object.record !== null) return;
+    const read = yield* readKeyRecord(connection, object.handle);
+    if (read.kind === 'record') keepRecord(object, read.record);
   }
 
   /** Returns the candidates that are replicas of the object; undefined if one of them could not be compared. */
@@ -128,10 +139,28 @@ export class Removal {
     return alike.length > new Set(named.map(({ handle }) => handle)).size ? alike : [];
   }
 
+  /** Returns the matches, or none if other records name all of them; undefined if the member could not be asked. */
+  *#ownAmong(
+    object: VirtualObject,
+    member: Member,
+    matches: readonly FoundReplica[],
+  ): Task<readonly FoundReplica[] | undefined> {
+    if (!isKeyed(this.group, object) || matches.length === 0) return matches;
+    const aliases = yield* this.#aliasesOn(member, object);
+    const others = aliases?.filter(
+      ({ handle, proofs }) => handle !== object.handle && areOfOneKey(proofs, object.reference),
+    );
+    if (others === undefined) return undefined;
+    return matches.length > new Set(others.map(({ handle }) => handle)).size ? matches : [];
+  }
+
   /** Reads the aliases that alias records and key records on a member give to objects of the identity. */
   *#aliasesOn(member: Member, { identity }: VirtualObject): Task<readonly Alias[] | undefined> {
     const digest = this.group.objects.digestOf(identity);
-    const steps = [findRecords, step('X_Find', keyRecordsOfIdentity(digest), MOST_RECORDS, keyRecordTypes)];
+    const steps = [
+      findGroupwide,
+      step('X_Find', keyRecordSearch(this.group.ledger.record, digest), MOST_RECORDS, keyRecordTypes),
+    ];
     const reading: MemberJob = { ...readingRecords, job: () => ({ steps }) };
     const end = yield* runOnMember(this.group, member, reading, this.#limit());
     if (end.kind !== 'done') return undefined;

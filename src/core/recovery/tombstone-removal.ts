@@ -7,7 +7,8 @@ import { takeClaim, whileClaimed } from '../group/claimed-work.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import { findingJob, type MemberJob } from '../jobs/member-job.js';
-import { FIRST_FORMAT, keyRecordTemplate } from '../records/record.js';
+import { FIRST_FORMAT } from '../records/record.js';
+import { keyRecordTemplate } from '../records/record-template.js';
 import { destroyedAt } from '../records/tombstone.js';
 
 /** Number of tombstones that stay on a member: a member that was away for longer is compared with less certainty. */

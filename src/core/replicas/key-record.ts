@@ -6,27 +6,37 @@ import { type Failure, isFailure, type PendingWork, replyOrFailure } from '../gr
 import type { KeyRecord } from '../objects/key-note.js';
 import { proofsIn } from '../objects/note.js';
 import { areOfOneKey, type VirtualObject } from '../objects/object.js';
-import { keyRecordTemplate, readRecord, recordTypes } from '../records/record.js';
+import { keyRecordIn } from '../records/ledger.js';
+import { keyRecordTemplate, recordTypes } from '../records/record-template.js';
 
 /** Maximum number of records read for one key; normally there is one, and two while one is replaced. */
 const MOST_RECORDS = 16;
+
+/** Key record of a member; undefined if the member has none. */
+interface KeyRecordRead {
+  readonly kind: 'record';
+  readonly record: KeyRecord | undefined;
+  /** Number of values that do not have the form of records. */
+  readonly invalid: number;
+}
 
 /** Reads the record of a key on one member; while one is replaced, the newest. */
 export function* readKeyRecord(
   connection: Connection,
   handle: number,
   work?: PendingWork,
-): Task<{ readonly kind: 'record'; readonly record: KeyRecord | undefined } | Failure> {
+): Task<KeyRecordRead | Failure> {
   const steps = [step('X_Find', keyRecordTemplate(handle), MOST_RECORDS, recordTypes)];
   const reply = replyOrFailure(yield* connection.run({ steps }, 'key record', FOREVER, work));
   if (isFailure(reply)) return reply;
   let newest: KeyRecord | undefined;
-  for (const { attributes } of resultOf(reply, 0, 'X_Find')) {
-    const record = readRecord(attributes[0]?.value ?? new Uint8Array());
-    if (record === undefined || record === 'newer' || record.kind !== 'key') continue;
-    if (newest === undefined || record.time > newest.time) newest = record;
+  let invalid = 0;
+  for (const object of resultOf(reply, 0, 'X_Find')) {
+    const record = keyRecordIn(object);
+    if (record === 'invalid') invalid += 1;
+    if (typeof record === 'object' && (newest === undefined || record.time > newest.time)) newest = record;
   }
-  return { kind: 'record', record: newest };
+  return { kind: 'record', record: newest, invalid };
 }
 
 /**
@@ -39,19 +49,27 @@ export function* learnKeyRecord(group: Group, object: VirtualObject, work?: Pend
   let answers = 0;
   const active = group.members.filter(({ isActive }) => isActive);
   // Before the first member is active, the others that have joined are asked.
-  for (const { connection, state } of active.length > 0 ? active : group.members) {
+  for (const member of active.length > 0 ? active : group.members) {
+    const { connection, state } = member;
     if (connection === undefined || connection.end !== undefined || state.name === 'joining') continue;
     const read = yield* readKeyRecord(connection, object.handle, work);
     if (read.kind !== 'record') continue;
     answers += 1;
+    group.invalidRecords.note(member, 'keys', read.invalid, false);
     if (read.record === undefined) continue;
     // A later record must have a later time, even if this process's clock is behind.
     group.observeClock(read.record.time);
-    object.record = read.record;
+    keepRecord(object, read.record);
     return true;
   }
   if (answers > 0) object.record = null;
   return answers > 0;
+}
+
+/** Keeps the record of a key, which tells that the key's handle stands in it. */
+export function keepRecord(object: VirtualObject, record: KeyRecord | undefined): void {
+  object.record = record;
+  if (record?.identity !== undefined) object.isRecorded = true;
 }
 
 /** Reads the record of a key anew, since other processes may change it; keeps the old one if no member answers. */

@@ -1,15 +1,26 @@
-import type { Task } from '../base/task.js';
+import { step } from '../../spec/job.js';
+import { FOREVER, type Task } from '../base/task.js';
 import { race } from '../base/waiting.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
-import { isFailure, PendingWork } from '../group/job-outcome.js';
+import { isFailure, PendingWork, replyOrFailure } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
+import { keyAliasesIn } from '../group/record-learning.js';
+import { isSecretRequest } from '../jobs/creation-request.js';
 import { proves } from '../jobs/proof.js';
-import type { VirtualObject } from '../objects/object.js';
+import type { ProofKind } from '../objects/key-note.js';
+import { areOfOneKey, type VirtualObject } from '../objects/object.js';
+import { foundIn } from '../records/ledger.js';
+import { FIRST_FORMAT } from '../records/record.js';
+import { keyRecordSearch } from '../records/record-template.js';
+import { keyRecordTypes } from '../records/tombstone.js';
 import { proofsOf } from './fingerprint.js';
 import { candidatesOn } from './inventory.js';
 import { learnKeyRecord, referTo } from './key-record.js';
 import { remember } from './replica.js';
+
+/** Maximum number of key records of an identity that are read: no limit. */
+const MOST_RECORDS = 0x7fff_ffff;
 
 /**
  * Takes the reference of an object: from its key record, or else from the first active member, in the configuration's
@@ -76,6 +87,23 @@ class PartOfWork extends PendingWork {
   }
 }
 
+/** Returns true if a key record says that the key on a member has another handle: it is not the object's then. */
+function* isOfAnother(
+  { ledger, objects }: Group,
+  connection: Connection,
+  { handle, identity, description }: VirtualObject,
+  proofs: ReadonlyMap<ProofKind, Uint8Array>,
+  work: PendingWork,
+): Task<boolean> {
+  if (ledger.format <= FIRST_FORMAT || !isSecretRequest(description)) return false;
+  const template = keyRecordSearch(ledger.record, objects.digestOf(identity));
+  const steps = [step('X_Find', template, MOST_RECORDS, keyRecordTypes)];
+  const reply = replyOrFailure(yield* connection.run({ steps }, 'key record', FOREVER, work));
+  if (isFailure(reply)) return true;
+  const aliases = keyAliasesIn(foundIn(reply, 0));
+  return aliases.some((alias) => alias.handle !== handle && areOfOneKey(alias.proofs, proofs));
+}
+
 function* takeReferenceFrom(
   group: Group,
   member: Member,
@@ -91,6 +119,7 @@ function* takeReferenceFrom(
   if (candidate === undefined || candidates.list.length > 1) return 'absent';
   const proofs = yield* proofsOf(group, connection, candidate, work);
   if (isFailure(proofs)) return 'failed';
+  if (yield* isOfAnother(group, connection, object, proofs, work)) return 'absent';
   for (const [kind, proof] of proofs) object.reference.set(kind, proof);
   object.referenced = true;
   const proven = [...proofs.keys()].some(proves);

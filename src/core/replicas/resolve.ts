@@ -11,6 +11,7 @@ import type { VirtualObject } from '../objects/object.js';
 import { pickCopy } from './copies.js';
 import { compare } from './fingerprint.js';
 import { candidatesOn } from './inventory.js';
+import { relearnKeyRecord } from './key-record.js';
 import { establishReference } from './reference.js';
 import { remember } from './replica.js';
 import { restoreSessionObject } from './session-object.js';
@@ -86,6 +87,9 @@ function* search(
   if (matches.length > 0) return yield* usable(connection, object, matches, work);
   // If nothing can be proven of several candidates, none of them is used.
   const [only] = unproven;
+  // If the record is gone, the key was destroyed, and the candidate is another one.
+  if (object.isRecorded) yield* relearnKeyRecord(group, object);
+  if (object.isRecorded && object.record === null) return { kind: 'absent', until };
   if (only !== undefined && unproven.length === 1) return { kind: 'usable', handle: only.handle, proven: false };
   return { kind: 'misaligned', until };
 }

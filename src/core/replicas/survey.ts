@@ -9,7 +9,8 @@ import { retryAfterRenewal } from '../group/repeated-reading.js';
 import { type FoundReplica, Survey } from '../objects/found-object.js';
 import { describe, describedTypes, hasPublicValue, isHollow, isReserved } from '../objects/identity.js';
 import type { KeyRecord } from '../objects/key-note.js';
-import { keyRecordTemplate, readRecord } from '../records/record.js';
+import { readRecord } from '../records/record-schema.js';
+import { keyRecordTemplate } from '../records/record-template.js';
 import { destroyedAt, keyRecordTypes } from '../records/tombstone.js';
 import { type BulkRead, type DescribedObject, foundByDescription, identifyByValue, readMany } from './inventory.js';
 
@@ -76,6 +77,8 @@ export interface KeyRecordSurvey {
   readonly live: ReadonlyMap<number, KeyRecord>;
   /** Tombstones: the records of destroyed keys. */
   readonly gone: ReadonlyMap<number, KeyRecord>;
+  /** Number of values that do not have the form of records (Rule 18). */
+  readonly invalid: number;
 }
 
 /** Reads the key records on a member, without tombstones. */
@@ -98,12 +101,14 @@ function* readKeyRecords(connection: Connection, pace: Pace | undefined): Task<K
   if (isFailure(read)) return read;
   const live = new Map<number, KeyRecord>();
   const gone = new Map<number, KeyRecord>();
+  let invalid = 0;
   for (const [, [value, label]] of read) {
     const record = readRecord(value?.value ?? nothing);
+    if (record === 'invalid') invalid += 1;
     if (typeof record !== 'object' || record.kind !== 'key') continue;
     const records = destroyedAt(label?.value) === undefined ? live : gone;
     const known = records.get(record.note.handle);
     if (known === undefined || known.time < record.time) records.set(record.note.handle, record);
   }
-  return { live, gone };
+  return { live, gone, invalid };
 }

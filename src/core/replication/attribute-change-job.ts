@@ -11,7 +11,8 @@ import { describedTypes, describeValues, identityOf } from '../objects/identity.
 import type { KeyRecord } from '../objects/key-note.js';
 import { noteAttributes, noteObject } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
-import { type AliasRecord, type AnyRecord, keyRecordTemplate, labelTemplate } from '../records/record.js';
+import type { AliasRecord, AnyRecord } from '../records/record.js';
+import { keyRecordTemplate, labelTemplate } from '../records/record-template.js';
 import { useTypes } from '../replicas/copies.js';
 import { shownIdentity } from './creation-plan.js';
 import { aliasOf } from './naming.js';
@@ -138,11 +139,14 @@ export function changingAttributes(
 
 /** Builds the job that restores the former values on one member and the records that belong to them. */
 export function restoringAttributes(
+  group: Group,
   object: VirtualObject,
   former: readonly Attribute[],
   { aliases, before, record }: ChangedRecords,
 ): MemberJob {
   const alias = aliases.find(({ handle }) => handle === object.handle);
+  // Other processes may have read the records that are taken back: these must be the newer ones.
+  const time = group.nextTimestamp();
   return {
     function: 'C_SetAttributeValue',
     objects: [object],
@@ -151,12 +155,12 @@ export function restoringAttributes(
       builder.add(step('C_SetAttributeValue', handle, former));
       if (alias !== undefined) {
         const at = builder.add(step('X_Find', labelTemplate(alias), 1, []));
-        if (before !== undefined) builder.addRecord(before);
+        if (before !== undefined) builder.addRecord({ ...before, time });
         builder.add(optional(step('C_DestroyObject', { step: at })));
       }
       if (record !== undefined && object.record !== undefined && object.record !== null) {
         const at = builder.add(step('X_Find', keyRecordTemplate(object.handle), 1, []));
-        builder.addRecord(object.record);
+        builder.addRecord({ ...object.record, time });
         builder.add(optional(step('C_DestroyObject', { step: at })));
       }
       return { steps: builder.steps };

@@ -69,6 +69,8 @@ export function* changeAttributes(
 function* applyChange(change: ReplicatedChange, object: VirtualObject, changes: readonly Attribute[]): Task<void> {
   const { group } = change;
   yield* refreshForChange(group, change.deadline);
+  // An object that was met before the login gets its lasting handle by a find.
+  if (object.isProvisional) yield* findObjects(group, templateOf(object.description), change.deadline);
   const types = changes.map(({ type }) => type);
   yield* describeObject(group, object, change.deadline);
   yield* noticeRename(group, object, change.deadline);
@@ -222,7 +224,7 @@ function* takeBack(
 ): Task<void> {
   const left: Member[] = [...doubtful];
   for (const member of done) {
-    const end = yield* change.run(member, restoringAttributes(object, former, records), change.cleanupBy);
+    const end = yield* change.run(member, restoringAttributes(change.group, object, former, records), change.cleanupBy);
     if (end.kind !== 'done') left.push(member);
   }
   yield* change.abandon(

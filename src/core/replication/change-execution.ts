@@ -11,9 +11,9 @@ import type { ReplicatedChange } from './replicated-change.js';
 export function* carryOut<T>(change: ReplicatedChange, body: Task<T>): Task<T> {
   const { group } = change;
   const { port } = group;
+  const release = port.deferAbort(() => change.deferAbort());
   const running = port.start(tracked(change, body));
   group.keepAlive(running);
-  const release = port.deferAbort(() => change.deferAbort());
   try {
     for (;;) {
       // After the commit the caller has its result; the remaining records are written in the background.

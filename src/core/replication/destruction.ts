@@ -1,6 +1,7 @@
 import { CKR } from '../../spec/codes.js';
 import { optional, step } from '../../spec/job.js';
 import type { Task } from '../base/task.js';
+import { findObjects } from '../call/find.js';
 import { isReachable } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
@@ -8,9 +9,11 @@ import { knownAliasRecord } from '../group/record-learning.js';
 import { isSecretRequest } from '../jobs/creation-request.js';
 import { JobBuilder } from '../jobs/job-builder.js';
 import type { MemberJob } from '../jobs/member-job.js';
+import { templateOf } from '../objects/identity.js';
 import { hex } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
-import { aliasTemplate, FIRST_FORMAT, keyRecordTemplate } from '../records/record.js';
+import { FIRST_FORMAT } from '../records/record.js';
+import { aliasTemplate, keyRecordTemplate } from '../records/record-template.js';
 import { tombstoneLabel } from '../records/tombstone.js';
 import { relearnKeyRecord } from '../replicas/key-record.js';
 import { refreshForChange } from '../wrapping/group-record-reading.js';
@@ -37,6 +40,8 @@ export function* destroyObject(group: Group, object: VirtualObject, deadline: nu
 function* destroy(change: ReplicatedChange, object: VirtualObject): Task<void> {
   const { group } = change;
   yield* refreshForChange(group, change.deadline);
+  // An object that was met before the login gets its lasting handle by a find.
+  if (object.isProvisional) yield* findObjects(group, templateOf(object.description), change.deadline);
   yield* relearnKeyRecord(group, object);
   yield* describeObject(group, object, change.deadline);
   const participants = yield* change.participants();
@@ -72,9 +77,9 @@ function* destroy(change: ReplicatedChange, object: VirtualObject): Task<void> {
     const explanation = `no member destroyed the object: ${group.describeMembers()}`;
     // A member that was lost in the middle may have destroyed it; another one gives the object back, if there is one.
     const isKept = going.some((member) => isReachable(member) && !doubtful.includes(member));
-    throw doubtful.length === 0 || isKept
-      ? change.failure(CKR.deviceRemoved, explanation)
-      : change.unknownOutcome(explanation);
+    if (doubtful.length === 0 || isKept) throw change.failure(CKR.deviceRemoved, explanation);
+    group.outcomes.note(change.operation, 'unknown');
+    throw change.unknownOutcome(explanation);
   }
   group.objects.remove(object);
   group.objects.dropAlias(object.handle);
@@ -93,7 +98,7 @@ function* restoreAll(
   const left = [...doubtful];
   for (const member of members) {
     try {
-      if (!(yield* copyReplicaTo(change.group, object, member, change.cleanupBy))) left.push(member);
+      if (!(yield* copyReplicaTo(change.group, object, member, change.cleanupBy, true))) left.push(member);
     } catch {
       left.push(member);
     }
@@ -119,18 +124,23 @@ function destroyingOn(group: Group, object: VirtualObject): MemberJob {
 }
 
 /**
- * Adds the steps that make the key record of a destroyed key its tombstone, and remove the object's other records.
- * Without a tombstone a member that comes back in an earlier state would spread the key again.
+ * Adds the steps that leave a tombstone of a destroyed key, and remove the object's other records. Without a tombstone a
+ * member that comes back in an earlier state would spread the key again. The key record becomes the tombstone; if it
+ * has the sealed form, which must go with the key, or if it is not known, a new record without that form is written.
  */
 export function addTombstone(group: Group, object: VirtualObject, builder: JobBuilder): void {
+  const { record } = object;
   const isKept = group.ledger.format > FIRST_FORMAT && isSecretRequest(object.description);
-  if (isKept) {
+  const label = tombstoneLabel(object.handle, group.nextTimestamp());
+  const isHarmless = record !== undefined && record !== null && record.sealed === undefined;
+  if (isKept && isHarmless) {
     const at = builder.add(optional(step('X_Find', keyRecordTemplate(object.handle), 1, [])));
-    const label = tombstoneLabel(object.handle, group.nextTimestamp());
     builder.add(optional(step('C_SetAttributeValue', { step: at }, [label])));
+  } else if (isKept && record !== undefined && record !== null) {
+    builder.addRecord({ ...record, sealed: undefined, template: [], answers: [] }, label);
   }
   // Removes what is left: the record of a token that does not let labels change, or a record that was being replaced.
-  addRecordRemoval(group, object, builder, isKept ? 1 : MOST_RECORDS);
+  addRecordRemoval(group, object, builder, isKept && isHarmless ? 1 : MOST_RECORDS);
 }
 
 /** Adds the steps that remove the records of an object from a member. */

@@ -3,10 +3,13 @@ import { CKA, CKR } from '../../spec/codes.js';
 import { attributeIn } from '../../spec/rules.js';
 import { TokenError } from '../base/error.js';
 import type { Task } from '../base/task.js';
+import { awaitCompletion } from '../base/waiting.js';
 import { findObjects } from '../call/find.js';
-import { holderOf, takeClaim, whileClaimed } from '../group/claimed-work.js';
+import type { HeldClaim } from '../coordination/coordinator.js';
+import { holderOf, takeClaim } from '../group/claimed-work.js';
 import type { Group } from '../group/group.js';
 import type { CreationRequest, ObjectRequest } from '../jobs/creation-request.js';
+import { refreshTokens } from '../joining/token-refresh.js';
 import type { VirtualObject } from '../objects/object.js';
 import { createObjects } from './creation.js';
 
@@ -33,17 +36,27 @@ export function* ensureKey(
   creation: CreationRequest,
   deadline: number,
 ): Task<{ readonly objects: readonly VirtualObject[]; readonly isMade: boolean }> {
-  const found = yield* findAll(group, creation, deadline);
-  if (found !== undefined) return { objects: found, isMade: false };
   const labels = creation.requests.map(({ asked }) => attributeIn(asked, CKA.label) ?? new Uint8Array());
   const work = `key ${(group.port.sha256(Buffer.concat(labels))[0] ?? 0) % CLAIMS}` as const;
+  const found = yield* findAll(group, creation, deadline);
+  // While another process has the claim, the key may be one that it is making, and may still undo.
+  if (found !== undefined && holderOf(group, work) === undefined) return { objects: found, isMade: false };
   const claim = yield* takeClaim(group, work, deadline);
   if (claim === undefined) {
     const holder = holderOf(group, work) ?? 'another process';
     throw new TokenError(CKR.functionFailed, creation.function, `${holder} is making a key; try again later`);
   }
   try {
-    return yield* whileClaimed(group, [claim], findOrMake(group, creation, deadline));
+    return yield* findOrMake(group, creation, deadline);
+  } finally {
+    group.port.start(releaseAfterWork(group, claim));
+  }
+}
+
+/** Releases a claim when the changes of this process have ended: one that failed may still be undone. */
+function* releaseAfterWork({ port, background }: Group, claim: HeldClaim): Task<void> {
+  try {
+    for (const running of [...background]) yield* awaitCompletion(port, running);
   } finally {
     claim.release();
   }
@@ -54,7 +67,13 @@ function* findOrMake(
   creation: CreationRequest,
   deadline: number,
 ): Task<{ readonly objects: readonly VirtualObject[]; readonly isMade: boolean }> {
-  const found = yield* findAll(group, creation, deadline);
+  const active = group.members.filter(({ isActive }) => isActive);
+  let found = yield* findAll(group, creation, deadline);
+  // A host of SoftHSM can be blind to what another process has made just now.
+  if (found === undefined) {
+    yield* refreshTokens(group, active);
+    found = yield* findAll(group, creation, deadline);
+  }
   if (found !== undefined) return { objects: found, isMade: false };
   return { objects: yield* createObjects(group, creation, deadline), isMade: true };
 }

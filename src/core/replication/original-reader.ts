@@ -81,6 +81,8 @@ export class OriginalReader {
     stays: boolean,
     /** Object to wrap. For a copy this is its source, which may allow wrapping when the copy does not. */
     wrappable: ObjectRef,
+    /** True if an object of equal identity may be there, so that the handle depends on it. */
+    looksForTwins: boolean,
   ) {
     this.#expected = expected(request);
     this.#attributesAt = builder.add(step('C_GetAttributeValue', key, readTypes));
@@ -100,7 +102,7 @@ export class OriginalReader {
         this.#wrapped = addWrapping(builder, record, method, domain, wrappable);
       }
     }
-    if (request.token) {
+    if (request.token && looksForTwins) {
       this.#twinsAt = builder.add(optional(step('X_Find', templateOf(this.#expected), TWIN_LIMIT, [CKA.token])));
     }
     if (!stays) builder.add(step('C_DestroyObject', key));

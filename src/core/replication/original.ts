@@ -10,6 +10,7 @@ import { inSession, JobBuilder, withAttribute, withoutLate } from '../jobs/job-b
 import type { MemberJob } from '../jobs/member-job.js';
 import { noCodes, type Operation } from '../jobs/operation.js';
 import type { VirtualObject } from '../objects/object.js';
+import { hasRecordedHandle } from './naming.js';
 import { type OriginalObject, OriginalReader } from './original-reader.js';
 
 /** Result of the job that makes a call's originals; `handles` is empty unless their session objects stay. */
@@ -56,6 +57,8 @@ function originalOperation(
             creation.isRepeatable,
             stays,
             creation.isCopy ? (handles[0] ?? { step: made }) : refOf(creation, index, made),
+            // A key's handle stands in its record, and new public material has no twin.
+            !hasRecordedHandle(group, request) && creation.function !== 'C_GenerateKeyPair',
           ),
       );
       return { steps: builder.steps, undo: true, longWrite: true, onLoginSession: stays };

@@ -1,7 +1,8 @@
 import { step } from '../../spec/job.js';
 import { JobBuilder } from '../jobs/job-builder.js';
 import type { MemberJob } from '../jobs/member-job.js';
-import { type AnyRecord, labelTemplate } from '../records/record.js';
+import type { AnyRecord } from '../records/record.js';
+import { labelTemplate } from '../records/record-template.js';
 
 /** Builds the job that writes records on one member; `functionName` is the call that the job is accounted to. */
 export function writingRecords(records: readonly AnyRecord[], functionName = 'C_CreateObject'): MemberJob {

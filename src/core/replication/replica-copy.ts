@@ -10,7 +10,7 @@ import { runOnMember } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import { PendingWork } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
-import { knownAliasRecord } from '../group/record-learning.js';
+import { hasAliasRecord, knownAliasRecord } from '../group/record-learning.js';
 import { isSecretRequest } from '../jobs/creation-request.js';
 import { Installation, type PlannedReplica } from '../jobs/installation.js';
 import { JobBuilder } from '../jobs/job-builder.js';
@@ -22,7 +22,9 @@ import { describedTypes } from '../objects/identity.js';
 import type { KeyRecord, Wrapped } from '../objects/key-note.js';
 import { attributesOf } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
-import { FIRST_FORMAT, keyRecordsOfIdentity, readRecord } from '../records/record.js';
+import { FIRST_FORMAT } from '../records/record.js';
+import { readRecord } from '../records/record-schema.js';
+import { keyRecordSearch } from '../records/record-template.js';
 import { destroyedAt, keyRecordTypes } from '../records/tombstone.js';
 import { learnKeyRecord } from '../replicas/key-record.js';
 import { establishReference } from '../replicas/reference.js';
@@ -30,8 +32,8 @@ import { isCurrent, rewrapSealed } from '../wrapping/resealing.js';
 import { aliasOf } from './naming.js';
 import { destroyingHandles } from './written-objects.js';
 
-/** Maximum number of tombstones of one identity that are read. */
-const MOST_TOMBSTONES = 64;
+/** Maximum number of tombstones of one identity that are read: no limit. */
+const MOST_TOMBSTONES = 0x7fff_ffff;
 
 /** Attributes of public objects besides those that keys have too. */
 const publicTypes: readonly number[] = [
@@ -51,7 +53,14 @@ const publicTypes: readonly number[] = [
  * Installs an object on a member that lacks it, from the members that have it. Returns false if no member has the
  * object, if the object can be neither wrapped nor unsealed, or if the member is lost meanwhile.
  */
-export function* copyReplicaTo(group: Group, object: VirtualObject, target: Member, deadline: number): Task<boolean> {
+export function* copyReplicaTo(
+  group: Group,
+  object: VirtualObject,
+  target: Member,
+  deadline: number,
+  /** True if a destroy of the object is undone: the member may have its tombstone. */
+  isGivenBack = false,
+): Task<boolean> {
   yield* learnKeyRecord(group, object);
   // Without its record the copy would be another object.
   if (object.isRecorded && (object.record === undefined || object.record === null)) return false;
@@ -63,13 +72,13 @@ export function* copyReplicaTo(group: Group, object: VirtualObject, target: Memb
   // The member may lack the aliases of its twins too.
   const twins = group.objects.aliasesOf(object.identity).map(({ handle }) => handle);
   const aliases = [...new Set([object.handle, ...twins])]
-    .filter((handle) => target.connection?.hasAlias(handle) !== true)
+    .filter((handle) => !hasAliasRecord(target, handle))
     .flatMap((handle) => knownAliasRecord(group, handle) ?? []);
   // If the handle does not follow from the identity, other processes need an alias to find it.
   const isNamed = object.isRecorded || knownAliasRecord(group, object.handle) !== undefined;
   if (!isNamed && !group.objects.isOwnHandle(object)) aliases.push(aliasOf(group, object));
   const records = [...[object.record].flatMap((record) => record ?? []), ...aliases];
-  yield* removeTombstones(group, object, target, deadline);
+  if (isGivenBack) yield* removeTombstones(group, object, target, deadline);
   const installation = new Installation(group, target, 'C_CreateObject', [planned], records);
   const memberJob = installation.memberJob();
   if (memberJob === undefined) return false;
@@ -103,7 +112,7 @@ export function* removeTombstones(group: Group, object: VirtualObject, target: M
   const { ledger, objects } = group;
   if (ledger.format <= FIRST_FORMAT || !isSecretRequest(object.description)) return;
   const identity = objects.digestOf(object.identity);
-  const finding = findingJob(keyRecordsOfIdentity(identity), MOST_TOMBSTONES, keyRecordTypes);
+  const finding = findingJob(keyRecordSearch(ledger.record, identity), MOST_TOMBSTONES, keyRecordTypes);
   const found = yield* runOnMember(group, target, finding, deadline);
   if (found.kind !== 'done') return;
   const steps = resultOf(found.reply, 0, 'X_Find').flatMap(({ handle, attributes: [value, label] }) => {

@@ -14,19 +14,19 @@ export function* outcomeOf(group: Group, operation: string, deadline: number): T
   if (group.changes.has(operation)) return 'unknown';
   const known = group.outcomes.of(operation);
   if (known !== undefined && known !== 'unknown') return known;
-  let outcome: Outcome = 'unknown';
+  let isOpen = false;
   for (const member of group.members) {
     if (!member.isServing) continue;
     const end = yield* runOnMember(group, member, readingRecords, deadline);
     if (end.kind !== 'done') continue;
     for (const { record } of recordsIn(foundIn(end.reply, 0)).changes) {
       if (record.operation !== operation) continue;
-      // An intent without a journal entry is decided by whoever recovers the member.
       if (record.kind === 'journal') return record.undoes === true ? 'not done' : 'done';
+      isOpen = true;
     }
-    if (outcome === 'unknown' && (yield* isRecorded(group, operation))) outcome = 'done';
   }
-  return outcome;
+  // An intent without a journal entry is decided by whoever recovers the member.
+  return !isOpen && (yield* isRecorded(group, operation)) ? 'done' : 'unknown';
 }
 
 /** Returns true if a key record on a serving member names the change as the one that made its key. */

@@ -19,6 +19,7 @@ import { fromHex, hex, noteProofs, proofsIn } from '../objects/note.js';
 import { flags } from '../objects/template-flags.js';
 import { DOMAIN_LABEL, TRANSPORT_LABEL } from '../records/ledger.js';
 import type { DomainNote, MemberNote } from '../records/record.js';
+import { privateOnToken } from '../records/record-template.js';
 
 /** Size of a transport key's modulus (bits). */
 const TRANSPORT_BITS = 3072;
@@ -177,7 +178,7 @@ export function* installDomainKey(
 ): Task<void> {
   if (yield* holdsDomainKey(group, member, id, deadline, labels.domain)) return;
   const template: readonly Attribute[] = [
-    ...domainTemplate(id, labels.domain),
+    ...domainIdentity(id, labels.domain),
     { type: CKA.keyType, value: ulongBytes(CKK.aes) },
     ...domainUse,
     { type: CKA.extractable, value: no },
@@ -210,6 +211,10 @@ export function* holdsDomainKey(
 
 /** Returns the template that finds a domain key on a token. */
 export function domainTemplate(id: string, label: string = DOMAIN_LABEL): readonly Attribute[] {
+  return [...privateOnToken, ...domainIdentity(id, label)];
+}
+
+function domainIdentity(id: string, label: string): readonly Attribute[] {
   return [
     { type: CKA.class, value: ulongBytes(CKO.secretKey) },
     { type: CKA.label, value: Buffer.from(label) },
@@ -220,6 +225,7 @@ export function domainTemplate(id: string, label: string = DOMAIN_LABEL): readon
 /** Returns the template that finds a token's private transport key on it. */
 export function ownTransportTemplate({ transport }: MemberNote, label: string): readonly Attribute[] {
   return [
+    ...privateOnToken,
     { type: CKA.class, value: ulongBytes(CKO.privateKey) },
     { type: CKA.label, value: Buffer.from(label) },
     { type: CKA.id, value: fromHex(transport) },

@@ -5,7 +5,7 @@ import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import { findingJob, type MemberJob } from '../jobs/member-job.js';
 import { foundIn, recordsIn } from '../records/ledger.js';
-import { groupTemplate, recordTypes } from '../records/record.js';
+import { groupTemplate, recordTypes } from '../records/record-template.js';
 
 /** Maximum number of group records read from a token; normally there is one, and two while one is replaced. */
 const MOST_RECORDS = 16;
@@ -60,7 +60,7 @@ export function* refreshRecord(group: Group, deadline: number): Task<void> {
   const { port, policy, ledger } = group;
   if (ledger.record === undefined) return;
   const active = group.members.filter(({ isActive, suspectedFor }) => isActive && suspectedFor === undefined);
-  // If SoftHSM writes without a read just before, its host misses what others wrote (see recovery/token-refresh.ts).
+  // If SoftHSM writes without a read just before, its host misses what others wrote (see joining/token-refresh.ts).
   const mayMissWrites = active.some(({ writesExclusively }) => writesExclusively);
   const pause = mayMissWrites ? Math.min(policy.freshness, group.recordReadTook * REFRESH_PAUSE) : policy.freshness;
   if (active.length === 0 || port.now() - group.recordReadAt < pause) return;

@@ -10,8 +10,9 @@ import { findingJob, type MemberJob } from '../jobs/member-job.js';
 import { pairTemplate } from '../joining/pin-record.js';
 import { isReserved, RESERVED_LABEL } from '../objects/identity.js';
 import { hex } from '../objects/note.js';
-import { DOMAIN_LABEL, ownKeyTemplate, TRANSPORT_LABEL } from '../records/ledger.js';
-import { groupwideTemplate, keyRecordTemplate, readRecord } from '../records/record.js';
+import { DOMAIN_LABEL, ownKeyTemplate, probeTemplate, TRANSPORT_LABEL } from '../records/ledger.js';
+import { readRecord } from '../records/record-schema.js';
+import { groupwideTemplate, keyRecordTemplate, pinNoteTemplate } from '../records/record-template.js';
 
 /** Maximum number of objects found: no limit. */
 const MOST_OBJECTS = 0x7fff_ffff;
@@ -30,8 +31,9 @@ export function* removeOwn(group: Group, member: Member, deadline: number, only?
     keyRecordTemplate(),
     ownKeyTemplate(DOMAIN_LABEL),
     ownKeyTemplate(TRANSPORT_LABEL),
-    ownKeyTemplate(`${RESERVED_LABEL}probe`),
+    probeTemplate,
     pairTemplate,
+    pinNoteTemplate,
     groupwideTemplate,
   ];
   let removed = 0;

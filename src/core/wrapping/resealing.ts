@@ -14,7 +14,8 @@ import { findingJob, type MemberJob } from '../jobs/member-job.js';
 import { noCodes, type Operation } from '../jobs/operation.js';
 import type { KeyRecord, Wrapped } from '../objects/key-note.js';
 import { attributesOf, fromHex, hex } from '../objects/note.js';
-import { labelTemplate, readRecord, recordTypes } from '../records/record.js';
+import { keyRecordIn } from '../records/ledger.js';
+import { labelTemplate, recordTypes } from '../records/record-template.js';
 import { readKeyRecord } from '../replicas/key-record.js';
 import { surveyKeyRecords } from '../replicas/survey.js';
 
@@ -177,13 +178,16 @@ export function* replaceKeyRecord(
   const finding = findingJob(labelTemplate(record), MOST_RECORDS, recordTypes);
   const found = yield* runOnMember(group, member, finding, deadline);
   if (found.kind !== 'done') return false;
-  const olds = resultOf(found.reply, 0, 'X_Find').map(({ handle, attributes: [value] }) => ({
-    handle: new Uint8Array(handle),
-    record: readRecord(value?.value ?? new Uint8Array()),
-  }));
-  const isNewer = olds.some(({ record: old }) => typeof old === 'object' && old.kind === 'key' && old.time > readAt);
+  const olds = resultOf(found.reply, 0, 'X_Find').flatMap((object) => {
+    const old = keyRecordIn(object);
+    return typeof old === 'object' ? [{ handle: new Uint8Array(object.handle), time: old.time }] : [];
+  });
+  const isNewer = olds.some(({ time }) => time > readAt);
   if (olds.length === 0 || isNewer) return false;
   const builder = new JobBuilder();
+  // Fails if the key was destroyed meanwhile: its record is a tombstone then, and must not be replaced.
+  const there = builder.add(step('X_Find', labelTemplate(record), 1, []));
+  builder.add(step('C_GetAttributeValue', { step: there }, [CKA.label]));
   builder.addRecord(record);
   for (const { handle } of olds) builder.add(optional(step('C_DestroyObject', handle)));
   const replacing: MemberJob = { function: 'C_CreateObject', objects: [], login: found.login, job: () => builder };

@@ -21,6 +21,7 @@ import type {
   OutputEvent,
   PinEvent,
   ProgressEvent,
+  RecordsEvent,
   SyncEvent,
 } from '../../core/base/event.js';
 import type { Task } from '../../core/base/task.js';
@@ -51,6 +52,7 @@ interface TokenEvents {
   progress: [ProgressEvent];
   configuration: [ConfigurationEvent];
   coordination: [CoordinationEvent];
+  records: [RecordsEvent];
   output: [OutputEvent];
 }
 

@@ -23,6 +23,8 @@ class Execution<T> extends Running<T> implements Waiter, Due {
   waitsFor: readonly Signal[];
   /** Decides whether an abort is deferred; undefined: never. */
   deferral: (() => boolean) | undefined;
+  /** Abort that was deferred; the task begins no further work that could defer another one. */
+  deferred: { readonly reason: unknown } | undefined;
 
   constructor(task: Task<T>, scheduler: Scheduler) {
     super();
@@ -34,6 +36,7 @@ class Execution<T> extends Running<T> implements Waiter, Due {
     this.isReady = false;
     this.waitsFor = NOTHING;
     this.deferral = undefined;
+    this.deferred = undefined;
   }
 
   wake(): void {
@@ -49,7 +52,8 @@ class Execution<T> extends Running<T> implements Waiter, Due {
   }
 
   abort(reason: unknown): void {
-    if (this.deferral?.() !== true) this.cancel(reason);
+    if (this.deferral?.() === true) this.deferred = { reason };
+    else this.cancel(reason);
   }
 }
 
@@ -118,6 +122,7 @@ export class Scheduler {
   deferAbort(decide: () => boolean): () => void {
     const { current } = this;
     if (current === undefined) throw new Error('no task is running');
+    if (current.deferred !== undefined) throw current.deferred.reason;
     current.deferral = decide;
     return () => {
       if (current.deferral === decide) current.deferral = undefined;

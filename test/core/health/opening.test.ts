@@ -1,6 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import { awaitService } from '../../../src/core/health/opening.js';
-import { type GroupRecord, type MemberNote, recordTemplate } from '../../../src/core/records/record.js';
+import type { GroupRecord, MemberNote } from '../../../src/core/records/record.js';
+import { recordTemplate } from '../../../src/core/records/record-template.js';
 import { refreshForChange } from '../../../src/core/wrapping/group-record-reading.js';
 import { type Behaviour, ScriptedToken, World } from '../../support/world.js';
 

@@ -9,7 +9,9 @@ import { noteObject, objectOf } from '../../../src/core/objects/note.js';
 import { areOfOneKey } from '../../../src/core/objects/object.js';
 import { ObjectTable } from '../../../src/core/objects/object-table.js';
 import { recordsIn } from '../../../src/core/records/ledger.js';
-import { type AliasRecord, readRecord, recordTemplate } from '../../../src/core/records/record.js';
+import type { AliasRecord } from '../../../src/core/records/record.js';
+import { readRecord } from '../../../src/core/records/record-schema.js';
+import { recordTemplate } from '../../../src/core/records/record-template.js';
 import { ulongBytes } from '../../../src/spec/attribute.js';
 import type { ReadAttribute } from '../../../src/spec/calls.js';
 import { CKK, CKO } from '../../../src/spec/codes.js';
@@ -50,13 +52,13 @@ describe('records', () => {
     const value = recordTemplate(record, true).find(({ type }) => type === ck('CKA_VALUE'))?.value ?? Buffer.alloc(0);
     expect(readRecord(value)).toMatchObject(record);
     expect(readRecord(Buffer.from(JSON.stringify({ version: 3, kind: 'alias' })))).toBe('newer');
-    for (const other of ['', 'text', '{}', '[1]', '{"version":1}'])
-      expect(readRecord(Buffer.from(other))).toBeUndefined();
+    for (const other of ['', '{"version":1,"kind":"later"}']) expect(readRecord(Buffer.from(other))).toBeUndefined();
+    for (const other of ['text', '{}', '[1]', '{"version":1}']) expect(readRecord(Buffer.from(other))).toBe('invalid');
     const found = [value, Buffer.from('{"version":9,"kind":"x"}'), Buffer.from('no record')].map((bytes) => ({
       handle: new Uint8Array(8),
       attributes: [{ presence: 'present' as const, value: Buffer.from(bytes) }],
     }));
-    expect(recordsIn(found)).toMatchObject({ newer: true, aliases: [{ record }], changes: [] });
+    expect(recordsIn(found)).toMatchObject({ newer: true, aliases: [{ record }], changes: [], invalid: 1 });
   });
 
   test('name an object by handle, identity and proofs', () => {

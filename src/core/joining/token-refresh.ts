@@ -6,8 +6,8 @@ import { awaitCompletion, runTogether } from '../base/waiting.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import { onToken } from '../jobs/job-builder.js';
-import { endSpareHost, startSpareHost } from '../joining/spare-host.js';
 import { RESERVED_LABEL } from '../objects/identity.js';
+import { endSpareHost, startSpareHost } from './spare-host.js';
 
 /** Time limit of a token refresh, as a multiple of `hangAfter`. Afterwards the token is read as it is. */
 const REFRESH_MULTIPLE = 5;
