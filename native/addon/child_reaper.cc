@@ -10,7 +10,7 @@ namespace {
 
 // Maximum number of attempts to reap the hosts. A host usually ends within a few milliseconds; a host that writes for
 // longer ends on its own and is not reaped.
-constexpr int kMaxReapTries = 50;
+constexpr int kMaxReapTries = 500;
 // Pause between attempts (ns).
 constexpr timespec kReapPause{0, 1'000'000};
 

@@ -44,7 +44,7 @@ export function zombies(pids: readonly number[]): readonly number[] {
 }
 
 /** Returns true if a process exists; a zombie does not count, since it holds no resources. */
-function isThere(pid: number): boolean {
+export function isThere(pid: number): boolean {
   try {
     return !/^State:\s+Z/mu.test(readFileSync(`/proc/${pid}/status`, 'latin1'));
   } catch {

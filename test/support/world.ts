@@ -230,6 +230,7 @@ function loneCoordinator(): Coordinator {
     problem: undefined,
     news: new Signal(),
     releases: new Signal(),
+    changes: new Signal(),
     *claim(name): Task<Claim> {
       fence += 1;
       return { name, fence, expiresAt: FOREVER, lost: new Signal(), path: `/world/${name}`, release: () => {} };
@@ -238,6 +239,7 @@ function loneCoordinator(): Coordinator {
     isWriterGone: () => undefined,
     isWriterEnding: () => false,
     announce: () => {},
+    announceChange: () => {},
   };
 }
 

@@ -46,8 +46,10 @@ export interface Coordinator {
   readonly writerPath: string;
   /** Problem that an operator must know, such as a lock folder that other users cannot share; undefined without one. */
   readonly problem: string | undefined;
-  /** Fires when a process announced a change. */
+  /** Fires when a process announced a change of the group record. */
   readonly news: Signal;
+  /** Fires when another process has changed objects. */
+  readonly changes: Signal;
   /** Fires when a process released a claim. */
   readonly releases: Signal;
   /** Claims a name; undefined if another process still holds it at the deadline, or when the caller gives up. */
@@ -58,6 +60,8 @@ export interface Coordinator {
   isWriterGone(writer: string): boolean | undefined;
   /** Returns true if a writer has ended, and a host of it still finishes a write. */
   isWriterEnding(writer: string): boolean;
-  /** Tells the other processes that something has changed on the tokens. */
+  /** Tells all processes that the group record has changed. */
   announce(): void;
+  /** Tells the other processes that this one has changed objects. */
+  announceChange(): void;
 }

@@ -21,7 +21,7 @@ export function reasonOf(failure: RecoveryFailure): string {
     case 'needsFreshHost':
       return 'the member catches up on a fresh host';
     case 'recoveredElsewhere':
-      return 'another process has brought the member up to date';
+      return "another process has let go of the member's recovery";
     case 'notCompared':
       return 'the member could not be compared with the others';
     case 'failed':

@@ -124,8 +124,8 @@ function destroyingOn(group: Group, object: VirtualObject): MemberJob {
 }
 
 /**
- * Adds the steps that leave a tombstone of a destroyed key, and remove the object's other records. Without a tombstone a
- * member that comes back in an earlier state would spread the key again. The key record becomes the tombstone; if it
+ * Adds the steps that leave a tombstone of a destroyed key, and remove the object's other records. Without a tombstone,
+ * a member that comes back in an earlier state would spread the key again. The key record becomes the tombstone. If it
  * has the sealed form, which must go with the key, or if it is not known, a new record without that form is written.
  */
 export function addTombstone(group: Group, object: VirtualObject, builder: JobBuilder): void {

@@ -7,12 +7,13 @@ import { attributeIn } from '../../spec/rules.js';
 import type { Task } from '../base/task.js';
 import { runCall } from '../call/call.js';
 import { runOnMember } from '../call/member-job-run.js';
+import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
 import { PendingWork } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
 import { hasAliasRecord, knownAliasRecord } from '../group/record-learning.js';
 import { isSecretRequest } from '../jobs/creation-request.js';
-import { Installation, type PlannedReplica } from '../jobs/installation.js';
+import { Installation, type InstalledReplica, type PlannedReplica } from '../jobs/installation.js';
 import { JobBuilder } from '../jobs/job-builder.js';
 import { addWrapping, wrapMethodOf } from '../jobs/key-wrapping.js';
 import { findingJob, type MemberJob } from '../jobs/member-job.js';
@@ -22,7 +23,7 @@ import { describedTypes } from '../objects/identity.js';
 import type { KeyRecord, Wrapped } from '../objects/key-note.js';
 import { attributesOf } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
-import { FIRST_FORMAT } from '../records/record.js';
+import { type AliasRecord, FIRST_FORMAT } from '../records/record.js';
 import { readRecord } from '../records/record-schema.js';
 import { keyRecordSearch } from '../records/record-template.js';
 import { destroyedAt, keyRecordTypes } from '../records/tombstone.js';
@@ -69,14 +70,7 @@ export function* copyReplicaTo(
     ? yield* planSecretReplica(group, object, deadline)
     : yield* planPublicReplica(group, object, deadline);
   if (planned === undefined) return false;
-  // The member may lack the aliases of its twins too.
-  const twins = group.objects.aliasesOf(object.identity).map(({ handle }) => handle);
-  const aliases = [...new Set([object.handle, ...twins])]
-    .filter((handle) => !hasAliasRecord(target, handle))
-    .flatMap((handle) => knownAliasRecord(group, handle) ?? []);
-  // If the handle does not follow from the identity, other processes need an alias to find it.
-  const isNamed = object.isRecorded || knownAliasRecord(group, object.handle) !== undefined;
-  if (!isNamed && !group.objects.isOwnHandle(object)) aliases.push(aliasOf(group, object));
+  const aliases = missingAliases(group, object, target);
   const records = [...[object.record].flatMap((record) => record ?? []), ...aliases];
   if (isGivenBack) yield* removeTombstones(group, object, target, deadline);
   const installation = new Installation(group, target, 'C_CreateObject', [planned], records);
@@ -91,20 +85,36 @@ export function* copyReplicaTo(
   }
   for (const { handle } of aliases) end.login.connection.aliased.add(handle);
   const [replica] = installed;
-  if (replica !== undefined && end.login.epoch === end.login.connection.epoch) {
-    end.login.connection.replicas.set(object, { kind: 'usable', handle: replica.handle, proven: replica.proven });
-    group.noteReplicaStatus(target, object, replica.proven ? 'proven' : 'unproven');
-    const { identity, description, valueDigest } = object;
-    const handle = new Uint8Array(replica.handle);
-    end.login.connection.survey?.found.add({
-      handle,
-      description,
-      identity,
-      valueDigest,
-      publicPoint: description.ecPoint,
-    });
-  }
+  if (replica !== undefined && end.login.epoch === end.login.connection.epoch)
+    noteCopy(group, object, target, end.login.connection, replica);
   return true;
+}
+
+/** Lists the aliases of an object, and of its twins, that a member lacks. */
+function missingAliases(group: Group, object: VirtualObject, target: Member): AliasRecord[] {
+  const twins = group.objects.aliasesOf(object.identity).map(({ handle }) => handle);
+  const aliases = [...new Set([object.handle, ...twins])]
+    .filter((handle) => !hasAliasRecord(target, handle))
+    .flatMap((handle) => knownAliasRecord(group, handle) ?? []);
+  // If the handle does not follow from the identity, other processes need an alias to find it.
+  const isNamed = object.isRecorded || knownAliasRecord(group, object.handle) !== undefined;
+  if (!isNamed && !group.objects.isOwnHandle(object)) aliases.push(aliasOf(group, object));
+  return aliases;
+}
+
+/** Notes a copy that a member has got. */
+function noteCopy(
+  group: Group,
+  object: VirtualObject,
+  target: Member,
+  connection: Connection,
+  { handle, proven }: InstalledReplica,
+): void {
+  const { identity, description, valueDigest } = object;
+  const found = { handle: new Uint8Array(handle), description, identity, valueDigest };
+  connection.replicas.set(object, { kind: 'usable', handle, proven });
+  connection.survey?.found.add({ ...found, publicPoint: description.ecPoint });
+  group.noteReplicaStatus(target, object, proven ? 'proven' : 'unproven');
 }
 
 /** Removes the tombstones of a key that comes back: a destroy was undone, or a backup restored. */

@@ -242,8 +242,8 @@ export class AdministeredToken extends EventEmitter<TokenEvents> {
   }
 
   /**
-   * Raises the group's records to the current format. Rejects with CKR_DEVICE_REMOVED unless every member is in service.
-   * Earlier versions of this library then change nothing in the group any more.
+   * Raises the group's records to the current format. Earlier versions of this library then change nothing in the
+   * group any more. Rejects with CKR_DEVICE_REMOVED unless every member is in service.
    */
   async upgradeGroup(options: CallOptions = {}): Promise<UpgradeReport> {
     return await this.#administer('upgradeGroup', upgradeGroup, options);

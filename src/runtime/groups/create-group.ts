@@ -13,7 +13,8 @@ import type { Task } from '../../core/base/task.js';
 import type { Group } from '../../core/group/group.js';
 import { removeOwn } from '../../core/wrapping/removal.js';
 import { checkSignal, integerOf } from '../../spec/input.js';
-import { type ConfigurationSource, OpenGroup, readConfiguration } from './open-group.js';
+import { type ConfigurationSource, readConfiguration } from './configuration-source.js';
+import { OpenGroup } from './open-group.js';
 
 /** Default deadline of these calls (ms). */
 const FORM_WITHIN = 120_000;

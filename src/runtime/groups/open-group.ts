@@ -1,14 +1,12 @@
 import { randomBytes } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import type { GroupEvent } from '../../core/base/event.js';
 import type { HostLink, HostListener, HostOptions, Port } from '../../core/base/port.js';
 import { FOREVER, type Running, type Task } from '../../core/base/task.js';
 import { race, sleepUntil } from '../../core/base/waiting.js';
-import type { GroupConfig, GroupConfigInput, PinReference } from '../../core/configuration/configuration.js';
-import { ConfigurationError, checkConfiguration, parseConfiguration } from '../../core/configuration/validation.js';
+import type { GroupConfig, PinReference } from '../../core/configuration/configuration.js';
 import { Group } from '../../core/group/group.js';
 import { applyConfiguration, keepAll } from '../../core/health/member-list.js';
-import { followNews } from '../../core/health/news.js';
+import { followChanges, followNews } from '../../core/health/news.js';
 import { awaitService } from '../../core/health/opening.js';
 import { keepPins } from '../../core/pin/pin-keeper.js';
 import { keepSessionObjects } from '../../core/replication/session-keeper.js';
@@ -23,6 +21,7 @@ import { sha256, verifySignature } from '../secrets/crypto.js';
 import { readPin } from '../secrets/pin.js';
 import { Secrets } from '../secrets/secrets.js';
 import { ConfigurationFile } from './configuration-file.js';
+import { readConfiguration } from './configuration-source.js';
 
 /** Time that a closing group gives its hosts to finalize their libraries (ms). */
 const FINALIZE_WITHIN = 500;
@@ -34,21 +33,6 @@ const LOOK_AGAIN = 2;
 
 /** Job that finalizes a library. Runs alone: an abandoned call may still run in the library. */
 const FINALIZE: Job = { steps: [step('C_Finalize')], sessionless: true, exclusive: true };
-
-/** Configuration, or path of its YAML file. */
-export type ConfigurationSource = string | GroupConfigInput;
-
-/** Reads and checks a configuration, without starting anything. Throws ConfigurationError. */
-export function readConfiguration(source: ConfigurationSource): GroupConfig {
-  if (typeof source !== 'string') return checkConfiguration(source);
-  let text: string;
-  try {
-    text = readFileSync(source, 'utf8');
-  } catch (error) {
-    throw new ConfigurationError(source, [`cannot be read (${(error as NodeJS.ErrnoException).code ?? 'unknown'})`]);
-  }
-  return parseConfiguration(text, source);
-}
 
 type Listener = (event: GroupEvent) => void;
 
@@ -85,7 +69,12 @@ export class OpenGroup {
     }
     this.group = new Group(config, this.#port(), this.#coordinator, pin);
     keepAll(this.group);
-    const tasks = [keepPins(this.group), keepSessionObjects(this.group), followNews(this.group)];
+    const tasks = [
+      keepPins(this.group),
+      keepSessionObjects(this.group),
+      followNews(this.group),
+      followChanges(this.group),
+    ];
     this.#background = tasks.map((task) => this.#driver.start(task));
     if (path !== undefined) this.#file = new ConfigurationFile(path, () => this.#reconfigure(path));
     this.#driver.setTimer();

@@ -4,7 +4,8 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/gl
 import { runCall } from '../../../src/core/call/call.js';
 import { random } from '../../../src/core/jobs/operation.js';
 import type { TokenObject, VirtualToken } from '../../../src/index.js';
-import { OpenGroup, readConfiguration } from '../../../src/runtime/groups/open-group.js';
+import { readConfiguration } from '../../../src/runtime/groups/configuration-source.js';
+import { OpenGroup } from '../../../src/runtime/groups/open-group.js';
 import { Cluster, pidOf, stateOf, untilState } from '../../support/cluster.js';
 import { rsaPair, secretKey } from '../../support/keys.js';
 import { startService } from '../../support/process.js';

@@ -1,5 +1,5 @@
 import { closeSync, constants, type FSWatcher, openSync, watch, writeSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { type Running, Signal, type Task } from '../../../core/base/task.js';
 import { race, sleepUntil } from '../../../core/base/waiting.js';
 import type { Claim, ClaimOptions, Coordinator } from '../../../core/coordination/coordinator.js';
@@ -68,11 +68,12 @@ class LocalClaim implements Claim {
 export class LocalCoordinator implements Coordinator {
   readonly news: Signal = new Signal();
   readonly releases: Signal = new Signal();
+  readonly changes: Signal = new Signal();
   readonly locks: LockFolder;
   readonly #writerFile: WriterFile;
   readonly #surroundings: CoordinatorSurroundings;
   readonly #claims = new Set<LocalClaim>();
-  #watcher: FSWatcher | undefined;
+  #watchers: readonly FSWatcher[] = [];
   #renewing: Running<void> | undefined;
   #problem: string | undefined;
   readonly #touching: NodeJS.Timeout;
@@ -132,6 +133,10 @@ export class LocalCoordinator implements Coordinator {
     this.#touch(NEWS);
   }
 
+  announceChange(): void {
+    this.#writerFile.touch();
+  }
+
   /** Touches a file that all processes watch. */
   #touch(name: string): void {
     try {
@@ -147,7 +152,7 @@ export class LocalCoordinator implements Coordinator {
   close(): void {
     for (const claim of [...this.#claims]) claim.release();
     this.#renewing?.cancel(undefined);
-    this.#watcher?.close();
+    for (const watcher of this.#watchers) watcher.close();
     clearInterval(this.#touching);
     this.#writerFile.close();
   }
@@ -204,15 +209,27 @@ export class LocalCoordinator implements Coordinator {
         if ((error as NodeJS.ErrnoException).code !== 'EEXIST') return;
       }
     }
+    const own = basename(this.writerPath);
+    const signals: Readonly<Record<string, Signal>> = { [NEWS]: this.news, [RELEASES]: this.releases };
     try {
-      this.#watcher = watch(this.locks.path, { persistent: false }, (_change, name) => {
-        if (name !== NEWS && name !== RELEASES) return;
-        (name === NEWS ? this.news : this.releases).fire();
-        this.#surroundings.moved();
-      });
-      this.#watcher.on('error', () => this.#watcher?.close());
+      this.#watchers = [
+        this.#watcherOf(this.locks.path, (name) => signals[name]),
+        this.#watcherOf(join(this.locks.path, 'writers'), (name) => (name === own ? undefined : this.changes)),
+      ];
     } catch {
       // Without a watcher (the system allows a limited number) this process looks at intervals.
     }
+  }
+
+  /** Watches the files of a folder; fires the signal of each that is touched. */
+  #watcherOf(folder: string, signalOf: (name: string) => Signal | undefined): FSWatcher {
+    const watcher = watch(folder, { persistent: false }, (_change, name) => {
+      const signal = name === null ? undefined : signalOf(name);
+      if (signal === undefined) return;
+      signal.fire();
+      this.#surroundings.moved();
+    });
+    watcher.on('error', () => watcher.close());
+    return watcher;
   }
 }

@@ -30,7 +30,8 @@ const MAKING_TRIES = 10;
 
 /** Returns a file name for a text: no separator, and no name that begins with a dot. */
 export function fileNameOf(text: string): string {
-  return encodeURIComponent(text).replace(/^\./u, '%2E');
+  // Half a surrogate pair, which JSON can hold, has no encoding.
+  return encodeURIComponent(text.replace(/\p{Surrogate}/gu, '_')).replace(/^\./u, '%2E');
 }
 
 const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? String(error);
