@@ -119,8 +119,8 @@ export class DifferenceRepair {
 
   /**
    * Returns true if a member saw the key destroyed. A member that still has the key then holds an old state, as after a
-   * token was restored. A tombstone shows that. In groups of record format 1, which have none, a member has seen it that
-   * has neither the key nor its record, but newer records.
+   * token was restored. A tombstone shows that. In groups of record format 1, which have none, a member has seen it
+   * that has neither the key nor its record, but newer records.
    */
   #isDestroyed(identity: string, { entry, counts }: KeyCopies, lacking: readonly MemberSnapshot[]): boolean {
     const record = this.#recordOf(identity, entry);

@@ -62,7 +62,7 @@ function checkAllServe(group: Group): readonly Member[] {
   });
 }
 
-/** Throws if a member holds the intent of a process that may still work, or entries for members that missed a change. */
+/** Throws if a member holds the intent of a process that may still work, or notes of members that missed a change. */
 function* checkNoneWrites(group: Group, member: Member, deadline: number): Task<void> {
   const end = yield* runOnMember(group, member, readingRecords, deadline);
   if (end.kind !== 'done') refuse(CKR.deviceRemoved, `the records of ${member.name} could not be read; try again`);

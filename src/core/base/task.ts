@@ -63,7 +63,7 @@ export abstract class Running<T> extends Signal {
   abstract readonly ended: Ended<T> | undefined;
   /** Ends the task at its current wait; its `finally` blocks run. */
   abstract cancel(reason: unknown): void;
-  /** Asks the task to end for a caller that gives up: cancels the task, unless it defers that (see `Port.deferAbort`). */
+  /** Asks the task to end for a caller that gives up: cancels it, unless the task defers that (`Port.deferAbort`). */
   abstract abort(reason: unknown): void;
 }
 

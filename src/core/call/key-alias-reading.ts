@@ -48,9 +48,9 @@ export function countByDigest({ objects }: Group, found: readonly FoundReplica[]
 }
 
 /**
- * Reads the aliases that key records on a member give to keys of identities, given by their digests, with the numbers of
- * objects that were found. For a few keys their records are searched; for many, the names of all records are read, and
- * values only of keys of one identity.
+ * Reads the aliases that key records on a member give to keys of identities, given by their digests, with the numbers
+ * of objects that were found. For a few keys their records are searched; for many, the names of all records are read,
+ * and values only of keys of one identity.
  */
 export function* readKeyAliases(
   group: Group,

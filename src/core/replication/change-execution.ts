@@ -5,8 +5,9 @@ import type { ReplicatedChange } from './replicated-change.js';
 
 /**
  * Runs a change to its end, also when its caller leaves. A caller whose deadline passes, or who gives up, hears the
- * outcome (Rule 20): if the change is decided, its result; if it is being undone, the error at once. If a member is just
- * doing what cannot be undone, a caller that gives up waits for the answer, and at the deadline the outcome is unknown.
+ * outcome (Rule 20): if the change is decided, its result; if it is being undone, the error at once. If a member is
+ * just doing what cannot be undone, a caller that gives up waits for the answer, and at the deadline the outcome is
+ * unknown.
  */
 export function* carryOut<T>(change: ReplicatedChange, body: Task<T>): Task<T> {
   const { group } = change;
