@@ -4,6 +4,7 @@ export default {
   testMatch: ['**/*.test.ts'],
   testEnvironment: 'node',
   globalSetup: '<rootDir>/test/support/global-setup.js',
+  setupFiles: ['<rootDir>/test/support/worker-setup.js'],
   globalTeardown: '<rootDir>/test/support/global-teardown.js',
   // The sources import each other as '.js', which is what they are once built.
   moduleNameMapper: { '^(\\.{1,2}/.*)\\.js$': ['$1.ts', '$1.js'] },

@@ -39,12 +39,6 @@ bool isUndone(const job::Header& header, JobContext& context) {
   return isClean;
 }
 
-// Returns true if a claim that may guard a writing job has expired while a step was under way: the host or the machine
-// stood still, and another process may have taken over.
-bool isOvertaken(const job::Header& header, const JobContext& context) {
-  return (header.flags & job::kLongWrite) != 0 && context.claims.hasExpired(bootNanoseconds());
-}
-
 // Runs a step and writes its result: the step's call number, its CKR, and after CKR_OK the call's output.
 CK_RV runStep(std::uint32_t number, JobContext& context, Reader& reader, Writer& writer) {
   const std::uint32_t index = number & ~job::kOptional;
@@ -148,10 +142,6 @@ void runJob(const job::Header& header, Reader& reader, JobContext& context, std:
       }
     }
     while (count < header.steps) {
-      if (count > 0 && isOvertaken(header, context)) {
-        writeStatus(header.id, isUndone(header, context) ? job::Status::expired : job::Status::unclean, reply);
-        break;
-      }
       const std::uint32_t number = reader.u32();
       const CK_RV rv = runStep(number, context, reader, writer);
       writer.patch32(countAt, ++count);

@@ -31,5 +31,4 @@ export default function globalSetup() {
   });
   // Made last: without a set-up that succeeds there is no teardown.
   process.env.PKCS11_HA_TEST_RUN = mkdtempSync(join(tmpdir(), 'pkcs11-ha-run-'));
-  process.env.PKCS11_HA_LOCKS = join(process.env.PKCS11_HA_TEST_RUN, 'locks');
 }

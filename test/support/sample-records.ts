@@ -7,6 +7,7 @@ import type {
   ChangeRecord,
   DoneRecord,
   GroupRecord,
+  OutcomeRecord,
   PinNote,
 } from '../../src/core/records/record.js';
 
@@ -75,8 +76,9 @@ export const key: KeyRecord = {
   writer: 'writer',
   time: 1,
 };
+const outcome: OutcomeRecord = { kind: 'outcome', operation: 'o', isDone: true, time: 1 };
 const keyOfTransports: KeyRecord = { ...key, sealed: { transports: { A: 'ff' } } };
-export const records: readonly AnyRecord[] = [group, intent, journal, done, alias, pin, key, keyOfTransports];
+export const records: readonly AnyRecord[] = [group, intent, journal, done, alias, pin, key, keyOfTransports, outcome];
 
 export const head: BackupHead = {
   kind: 'backup head',

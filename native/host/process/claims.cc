@@ -91,14 +91,6 @@ void Claims::dropEnded(std::uint64_t now) {
   });
 }
 
-bool Claims::hasExpired(std::uint64_t now) const {
-  const std::lock_guard lock(mutex_);
-  return std::any_of(claims_.begin(), claims_.end(), [now](const Claim& claim) {
-    const std::uint64_t expiry = claim.expires ? expiryOf(claim.file) : 0;
-    return expiry != 0 && expiry < now;
-  });
-}
-
 bool Claims::mayEnd() const {
   const std::lock_guard lock(mutex_);
   return std::any_of(claims_.begin(), claims_.end(),

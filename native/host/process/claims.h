@@ -25,8 +25,6 @@ class Claims {
   // bytes of a claim's file are the time of its expiry, little-endian; a claim whose file has 0 there or is shorter
   // never expires.
   void dropEnded(std::uint64_t now);
-  // Returns true if a claim expired before `now` (ns of CLOCK_BOOTTIME).
-  bool hasExpired(std::uint64_t now) const;
   // Returns true if a claim may end by itself: it has an expiry, or was dropped.
   bool mayEnd() const;
 

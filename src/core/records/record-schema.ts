@@ -9,6 +9,7 @@ import {
   FORMAT,
   type GroupRecord,
   type MemberNote,
+  type OutcomeRecord,
   type PinNote,
 } from './record.js';
 import {
@@ -166,6 +167,8 @@ const pin = fields<PinNote>({
   expires: time,
 });
 
+const outcome = fields<OutcomeRecord>({ kind: oneOf('outcome'), operation: anyText, isDone: flag, time });
+
 const key = fields<KeyRecord>({
   kind: oneOf('key'),
   note: objectNote,
@@ -189,6 +192,7 @@ const schema: Schema<AnyRecord> = new Map<string, Check<AnyRecord>>([
   ['alias', alias],
   ['pin', pin],
   ['key', key],
+  ['outcome', outcome],
 ]);
 
 /**

@@ -9,6 +9,14 @@ import { readRecord } from './record-schema.js';
 const APPLICATION = 'pkcs11-ha';
 /** CKA_APPLICATION of key records. */
 const KEY_APPLICATION = 'pkcs11-ha key';
+/** CKA_APPLICATION of outcome records: only who asks for an outcome reads them. */
+const OUTCOME_APPLICATION = 'pkcs11-ha outcome';
+
+/** CKA_APPLICATION of the records that are not groupwide, by kind. */
+const applications: ReadonlyMap<AnyRecord['kind'], string> = new Map<AnyRecord['kind'], string>([
+  ['key', KEY_APPLICATION],
+  ['outcome', OUTCOME_APPLICATION],
+]);
 
 function handleText(handle: number): string {
   return handle.toString(16).padStart(12, '0');
@@ -23,11 +31,17 @@ function labelOf(record: AnyRecord): string {
       return aliasLabel(record.handle);
     case 'group':
       return `${RESERVED_LABEL}group`;
+    case 'outcome':
+      return outcomeLabel(record.operation);
     case 'done':
       return `${RESERVED_LABEL}done ${record.id}`;
     default:
       return `${RESERVED_LABEL}${record.kind} ${record.operation}`;
   }
+}
+
+function outcomeLabel(operation: string): string {
+  return `${RESERVED_LABEL}outcome ${operation}`;
 }
 
 function aliasLabel(handle: number): string {
@@ -102,6 +116,13 @@ export function keyRecordSearch(record: GroupRecord | undefined, identity: strin
   return record?.scansKeyRecords === true ? keyRecordTemplate() : keyRecordsOfIdentity(identity);
 }
 
+/** Returns the template that finds all outcome records, or that of one change. */
+export function outcomeTemplate(operation?: string): readonly Attribute[] {
+  const template = [...recordAttributes, { type: CKA.application, value: Buffer.from(OUTCOME_APPLICATION) }];
+  if (operation === undefined) return template;
+  return [...template, { type: CKA.label, value: Buffer.from(outcomeLabel(operation)) }];
+}
+
 /** Returns the template that finds the alias record of a handle. */
 export function aliasTemplate(handle: number): readonly Attribute[] {
   return [...recordAttributes, { type: CKA.label, value: Buffer.from(aliasLabel(handle)) }];
@@ -120,7 +141,7 @@ export const recordTypes: readonly number[] = [CKA.value];
  * would read again, since it is over a limit.
  */
 export function recordTemplate(record: AnyRecord, token: boolean): readonly Attribute[] {
-  const application = record.kind === 'key' ? KEY_APPLICATION : APPLICATION;
+  const application = applications.get(record.kind) ?? APPLICATION;
   const isShown = record.kind === 'key' && record.identity !== undefined;
   const value = Buffer.from(JSON.stringify({ version: versionOf(record), ...record }));
   if (typeof readRecord(value) !== 'object')

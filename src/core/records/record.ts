@@ -143,6 +143,20 @@ export interface PinNote {
   readonly expires: number;
 }
 
+/**
+ * Outcome record: what became of a change whose caller was told that the outcome is unknown, or whose process ended in
+ * the middle (Rule 20).
+ */
+export interface OutcomeRecord {
+  readonly kind: 'outcome';
+  /** Id of the call. */
+  readonly operation: string;
+  /** True if the change is done, false if it is not. */
+  readonly isDone: boolean;
+  /** Time at which the outcome was written (ms of the wall clock). */
+  readonly time: number;
+}
+
 /** Returns the members of a group whose serials are not among those given. */
 export function membersBeyond(
   record: Pick<GroupRecord, 'members'> | undefined,
@@ -158,10 +172,10 @@ export function isLater(record: GroupRecord, other: GroupRecord): boolean {
   return (record.writer ?? '') > (other.writer ?? '');
 }
 
-/** Records of the whole group: all kinds but key records. */
+/** Records of the whole group: all kinds but key records and outcome records. */
 export type GroupwideRecord = GroupRecord | ChangeRecord | DoneRecord | AliasRecord | PinNote;
 /** Every kind of record. */
-export type AnyRecord = GroupwideRecord | KeyRecord;
+export type AnyRecord = GroupwideRecord | KeyRecord | OutcomeRecord;
 
 /** Returns the change that undoes a change. */
 export function reversalOf(record: ChangeRecord): ChangeRecord {

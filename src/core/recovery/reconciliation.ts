@@ -8,6 +8,7 @@ import type { MemberJob } from '../jobs/member-job.js';
 import { History } from '../records/history.js';
 import { type FoundRecord, type RecordsFound, recordsAt } from '../records/ledger.js';
 import { type ChangeRecord, reversalOf, summariesOf } from '../records/record.js';
+import { recordOutcome } from '../replication/outcome-record.js';
 import { removingRecord, writingRecords } from '../replication/record-job.js';
 import { CatchUp } from './catch-up.js';
 import { notReconciled, type ReconciliationResult, type Reconciling, stepLimit } from './reconciling.js';
@@ -152,6 +153,7 @@ class Reconciliation implements Reconciling {
     const { group } = this;
     const { operation } = record;
     const { fate, journals } = yield* this.#fateOf(record);
+    if (fate === 'committed') yield* recordOutcome(group, operation, true);
     // A call that was undone or committed is only removed here: later calls may have succeeded, and undoing the call a
     // second time could destroy their objects.
     if (fate === 'open' && !(yield* this.#resolveOpen(record, new History(journals))))
@@ -183,6 +185,7 @@ class Reconciliation implements Reconciling {
       if (isBegun && left.length > 0 && !(yield* this.#write({ ...task, kind: 'journal', missed: left }))) return false;
     }
     const what = isForward && isBegun ? 'finished' : 'undone';
+    yield* recordOutcome(this.group, record.operation, what === 'finished');
     group.emit({ type: 'sync', member: this.member.name, what, objects: summariesOf(record) });
     return true;
   }

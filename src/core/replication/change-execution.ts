@@ -1,6 +1,7 @@
 import { CKR } from '../../spec/codes.js';
-import type { Task } from '../base/task.js';
+import type { Running, Task } from '../base/task.js';
 import { race } from '../base/waiting.js';
+import { recordLateOutcome } from './outcome-record.js';
 import type { ReplicatedChange } from './replicated-change.js';
 
 /**
@@ -23,7 +24,7 @@ export function* carryOut<T>(change: ReplicatedChange, body: Task<T>): Task<T> {
       const { ended } = running;
       if (ended?.ok === true) return ended.value;
       if (ended?.ok === false) throw ended.error;
-      if (port.now() >= change.deadline) throw lateError(change);
+      if (port.now() >= change.deadline) throw lateError(change, running);
       yield* race([running, change.moved], change.deadline);
     }
   } finally {
@@ -32,10 +33,13 @@ export function* carryOut<T>(change: ReplicatedChange, body: Task<T>): Task<T> {
   }
 }
 
-function lateError(change: ReplicatedChange): unknown {
+function lateError(change: ReplicatedChange, running: Running<unknown>): unknown {
   const { group } = change;
   const explanation = `not all members answered in time: ${group.describeMembers()}`;
-  if (change.isIrrevocable) return change.unknownOutcome(explanation);
+  if (change.isIrrevocable) {
+    group.keepAlive(group.port.start(recordLateOutcome(group, change.operation, running)));
+    return change.unknownOutcome(explanation);
+  }
   return change.failure(change.records.at(-1)?.code ?? CKR.functionFailed, `${explanation}; the call is undone`);
 }
 

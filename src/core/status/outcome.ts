@@ -5,6 +5,7 @@ import { isFailure } from '../group/job-outcome.js';
 import type { Outcome } from '../group/outcomes.js';
 import { foundIn, recordsIn } from '../records/ledger.js';
 import { surveyKeyRecords } from '../replicas/survey.js';
+import { recordedOutcome } from '../replication/outcome-record.js';
 
 /**
  * Tells what became of a change, given by its operation: of any process, as far as this process remembers it or the
@@ -25,6 +26,8 @@ export function* outcomeOf(group: Group, operation: string, deadline: number): T
       isOpen = true;
     }
   }
+  const told = yield* recordedOutcome(group, operation, deadline);
+  if (told !== undefined) return told;
   // An intent without a journal entry is decided by whoever recovers the member.
   return !isOpen && (yield* isRecorded(group, operation)) ? 'done' : 'unknown';
 }

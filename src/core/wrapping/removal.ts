@@ -12,7 +12,7 @@ import { isReserved, RESERVED_LABEL } from '../objects/identity.js';
 import { hex } from '../objects/note.js';
 import { DOMAIN_LABEL, ownKeyTemplate, probeTemplate, TRANSPORT_LABEL } from '../records/ledger.js';
 import { readRecord } from '../records/record-schema.js';
-import { groupwideTemplate, keyRecordTemplate, pinNoteTemplate } from '../records/record-template.js';
+import { groupwideTemplate, keyRecordTemplate, outcomeTemplate, pinNoteTemplate } from '../records/record-template.js';
 
 /** Maximum number of objects found: no limit. */
 const MOST_OBJECTS = 0x7fff_ffff;
@@ -34,6 +34,7 @@ export function* removeOwn(group: Group, member: Member, deadline: number, only?
     probeTemplate,
     pairTemplate,
     pinNoteTemplate,
+    outcomeTemplate(),
     groupwideTemplate,
   ];
   let removed = 0;

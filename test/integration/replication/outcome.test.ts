@@ -1,6 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { InputError, type TokenObject, UnknownOutcomeError, type VirtualToken } from '../../../src/index.js';
+import { CKO } from '../../../src/spec/codes.js';
 import { Cluster, untilState } from '../../support/cluster.js';
+import { provision } from '../../support/softhsm.js';
 import { until } from '../../support/waiting.js';
 
 let cluster: Cluster;
@@ -10,6 +12,12 @@ beforeEach(async () => {
   token = await cluster.open();
 });
 afterEach(() => cluster.close());
+
+/** Parsed record, as it stands on a token. */
+interface Parsed {
+  readonly kind?: unknown;
+  readonly note?: unknown;
+}
 
 const key = (label: string): Promise<TokenObject> =>
   token.generateKey('AES_KEY_GEN', { token: true, label, valueLen: 32, encrypt: true });
@@ -76,9 +84,14 @@ describe('[Rule 20] a change whose caller gives up', () => {
     cluster.heal();
     await Promise.all(['hsm1', 'hsm2'].map((name) => untilState(token, name, 'active')));
     // The member may have answered in time for the change to go on; if not, the key is given back.
-    const isDone = (await token.outcomeOf(operation)) === 'done';
+    const outcome = await token.outcomeOf(operation);
+    const isDone = outcome === 'done';
     await cluster.untilTidy();
     expect(await labels()).toEqual(isDone ? [] : ['late']);
+    // Also where the process that made the change has ended.
+    await token.close();
+    token = await cluster.open();
+    expect(await token.outcomeOf(operation)).toBe(outcome);
   });
 });
 
@@ -86,5 +99,36 @@ describe('outcomeOf', () => {
   test('knows the changes of other processes by their records, and no others', async () => {
     expect(await token.outcomeOf('0123456789abcdef')).toBe('unknown');
     await expect(token.outcomeOf('')).rejects.toBeInstanceOf(InputError);
+  });
+
+  test.each([
+    ['begun', 'done', []],
+    ['not begun', 'not done', ['K']],
+  ])('tells what became of a destroy that was %s when its process ended', async (begun, outcome, left) => {
+    await key('K');
+    await token.close();
+    const { values } = await provision(cluster.member('hsm1').hsm, { values: true });
+    const records = values.map((value) => JSON.parse(Buffer.from(value, 'hex').toString()) as Parsed);
+    const note = records.find(({ kind }) => kind === 'key')?.note;
+    const intent = { version: 1, kind: 'intent', operation: 'ended', what: 'destroy', notes: [note], changes: [] };
+    const ended = { ...intent, former: [], alone: false, writer: 'nobody', time: 1, expires: 0, missed: [] };
+    const intended = {
+      CLASS: CKO.data,
+      TOKEN: true,
+      PRIVATE: true,
+      LABEL: 'pkcs11-ha:intent ended',
+      APPLICATION: 'pkcs11-ha',
+      VALUE: JSON.stringify(ended),
+    };
+    await provision(cluster.member('hsm1').hsm, { objects: [intended] });
+    if (begun === 'begun') await provision(cluster.member('hsm2').hsm, { destroy: ['K'] });
+    token = await cluster.open();
+    for (const name of ['hsm1', 'hsm2']) await untilState(token, name, 'active');
+    await cluster.untilTidy();
+    expect(await labels()).toEqual(left);
+    expect(await token.outcomeOf('ended')).toBe(outcome);
+    await token.close();
+    token = await cluster.open();
+    expect(await token.outcomeOf('ended')).toBe(outcome);
   });
 });

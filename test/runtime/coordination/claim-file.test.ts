@@ -19,7 +19,7 @@ const WORK_LIMIT = 3000;
 /** Limit of a wait for a claim (ms): longer than any test takes. */
 const LONG = 60_000;
 /** Number of claims that each of three processes takes. */
-const TURNS = 20;
+const TURNS = 200;
 
 let folder: Folder;
 let path: string;

@@ -78,8 +78,9 @@ export class ClaimFolder {
       const expires = addon.bootTime() + LIFETIME;
       writeTimes(descriptor, expires, expires + workLimit);
       linkSync(temporary, path);
-      // A process that was slow may have made a file that others have used and removed already.
-      if (this.fences().at(-1) === fence) {
+      // A process that was slow may have made a file that others have used and removed already, or may have missed a
+      // file that was replaced while it listed. From here on others see this file, and take no claim beside it.
+      if (this.#isOnlyOne(fence)) {
         for (const former of fences) rmSync(join(this.#path, String(former)), { force: true });
         return new ClaimFile(this, path, fence, descriptor, expires, workLimit);
       }
@@ -94,6 +95,11 @@ export class ClaimFolder {
     }
     closeSync(descriptor);
     return undefined;
+  }
+
+  /** Returns true if a fence is the highest, and all others are over. */
+  #isOnlyOne(fence: number): boolean {
+    return this.fences().every((other) => other === fence || (other < fence && this.#isOver(other)));
   }
 
   /** Describes the holder for people; undefined if nobody holds the claim. */

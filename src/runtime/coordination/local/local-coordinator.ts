@@ -223,8 +223,9 @@ export class LocalCoordinator implements Coordinator {
 
   /** Watches the files of a folder; fires the signal of each that is touched. */
   #watcherOf(folder: string, signalOf: (name: string) => Signal | undefined): FSWatcher {
-    const watcher = watch(folder, { persistent: false }, (_change, name) => {
-      const signal = name === null ? undefined : signalOf(name);
+    const watcher = watch(folder, { persistent: false }, (change, name) => {
+      // A file that comes or goes is no message.
+      const signal = name === null || change !== 'change' ? undefined : signalOf(name);
       if (signal === undefined) return;
       signal.fire();
       this.#surroundings.moved();
