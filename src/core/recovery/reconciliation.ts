@@ -153,7 +153,7 @@ class Reconciliation implements Reconciling {
     const { group } = this;
     const { operation } = record;
     const { fate, journals } = yield* this.#fateOf(record);
-    if (fate === 'committed') yield* recordOutcome(group, operation, true);
+    if (fate === 'committed') yield* recordOutcome(group, this.reached, operation, true);
     // A call that was undone or committed is only removed here: later calls may have succeeded, and undoing the call a
     // second time could destroy their objects.
     if (fate === 'open' && !(yield* this.#resolveOpen(record, new History(journals))))
@@ -185,7 +185,7 @@ class Reconciliation implements Reconciling {
       if (isBegun && left.length > 0 && !(yield* this.#write({ ...task, kind: 'journal', missed: left }))) return false;
     }
     const what = isForward && isBegun ? 'finished' : 'undone';
-    yield* recordOutcome(this.group, record.operation, what === 'finished');
+    yield* recordOutcome(this.group, this.reached, record.operation, what === 'finished');
     group.emit({ type: 'sync', member: this.member.name, what, objects: summariesOf(record) });
     return true;
   }

@@ -25,18 +25,25 @@ const WAIT_MULTIPLE = 5;
 export function* recordLateOutcome(group: Group, operation: string, change: Running<unknown>): Task<void> {
   yield* awaitCompletion(group.port, change);
   const outcome = group.outcomes.of(operation);
-  if (outcome === 'done' || outcome === 'not done') yield* recordOutcome(group, operation, outcome === 'done');
+  if (outcome !== 'done' && outcome !== 'not done') return;
+  const serving = group.members.filter(({ isServing }) => isServing);
+  yield* recordOutcome(group, serving, operation, outcome === 'done');
 }
 
 /**
- * Writes an outcome record on the serving members, so that any process can tell what became of the change (Rule 20).
- * Former versions do not know these records, so groups of record format 1 get none.
+ * Writes an outcome record on members, so that any process can tell what became of the change (Rule 20). Former
+ * versions do not know these records, so groups of record format 1 get none.
  */
-export function* recordOutcome(group: Group, operation: string, isDone: boolean): Task<void> {
+export function* recordOutcome(
+  group: Group,
+  members: readonly Member[],
+  operation: string,
+  isDone: boolean,
+): Task<void> {
   group.outcomes.note(operation, isDone ? 'done' : 'not done');
   if (group.ledger.format <= FIRST_FORMAT) return;
   const record: OutcomeRecord = { kind: 'outcome', operation, isDone, time: group.port.wallNow() };
-  for (const member of group.members) if (member.isServing) yield* writeOn(group, member, record);
+  for (const member of members) yield* writeOn(group, member, record);
 }
 
 /** Returns the outcome of a change that a record on a serving member tells; undefined if none does. */

@@ -120,13 +120,21 @@ describe('outcomeOf', () => {
       APPLICATION: 'pkcs11-ha',
       VALUE: JSON.stringify(ended),
     };
-    await provision(cluster.member('hsm1').hsm, { objects: [intended] });
+    const longAgo = {
+      ...intended,
+      LABEL: 'pkcs11-ha:outcome old',
+      APPLICATION: 'pkcs11-ha outcome',
+      VALUE: JSON.stringify({ version: 1, kind: 'outcome', operation: 'old', isDone: true, time: 1 }),
+    };
+    await provision(cluster.member('hsm1').hsm, { objects: [intended, longAgo] });
     if (begun === 'begun') await provision(cluster.member('hsm2').hsm, { destroy: ['K'] });
     token = await cluster.open();
     for (const name of ['hsm1', 'hsm2']) await untilState(token, name, 'active');
     await cluster.untilTidy();
     expect(await labels()).toEqual(left);
     expect(await token.outcomeOf('ended')).toBe(outcome);
+    const told = (await cluster.readOwn('hsm1')).filter((label) => label.startsWith('pkcs11-ha:outcome'));
+    expect(told).toEqual(['pkcs11-ha:outcome ended']);
     await token.close();
     token = await cluster.open();
     expect(await token.outcomeOf('ended')).toBe(outcome);
