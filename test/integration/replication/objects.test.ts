@@ -261,7 +261,10 @@ describe('bad requests', () => {
       );
       expect([what, (error as { code: unknown }).code]).toEqual([what, code]);
     }
-    const touched = members.flatMap((name) => cluster.met(name)).filter((line) => line.includes('trace'));
+    // Spare hosts may still refresh the tokens, since another process has just changed objects.
+    const touched = members.flatMap((name) =>
+      cluster.met(name).filter((line) => line.startsWith(`${pidOf(token, name)} `) && line.includes('trace')),
+    );
     expect(touched).toEqual([]);
     cluster.heal();
   });
