@@ -3,6 +3,7 @@
 //
 //   npm run demo              a live view and a summary
 //   npm run demo -- --json    the summary as one line of JSON
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { VirtualToken } from 'pkcs11-ha';
 import { ecPair, rsaPair, secretKey } from '../../test/support/keys.js';
@@ -63,6 +64,7 @@ try {
   token = await VirtualToken.open({
     label: 'demo',
     pin: { env: 'DEMO_PIN' },
+    locks: join(folder.path, 'locks'),
     members: hsms.map(({ label, serial, module, env }) => ({ name: label, module, token: { serial }, env })),
     policy: { hangAfter: '1500ms' },
   });
