@@ -1,6 +1,9 @@
 import type { Attribute } from './attribute.js';
 import type { Mechanism } from './mechanism.js';
 
+/** Maximum of X_Find that sets no limit (number of objects). */
+export const NO_MAXIMUM = 0x7fff_ffff;
+
 /**
  * Object on a member: a real handle of eight bytes, or the object that an earlier step made or found. If that step made
  * a key pair, the object is the public key, or with `second` the private key.

@@ -1,5 +1,5 @@
 import type { Attribute } from '../../spec/attribute.js';
-import type { FoundObject } from '../../spec/calls.js';
+import { type FoundObject, NO_MAXIMUM } from '../../spec/calls.js';
 import { CKA, CKR } from '../../spec/codes.js';
 import { type JobReply, resultOf, type SecretRef, type Step, step } from '../../spec/job.js';
 import { TokenError } from '../base/error.js';
@@ -34,8 +34,6 @@ import {
 
 /** Time within which the token must be reached (ms). */
 const OPEN_WITHIN = 10_000;
-/** Maximum number of objects that a find returns: all. */
-const MOST_OBJECTS = 0x7fff_ffff;
 /** Maximum number of objects that one job reads or destroys. */
 const BATCH = 64;
 
@@ -210,7 +208,7 @@ export class BackupToken {
     const { connection } = this.member;
     const login = connection === undefined ? undefined : { connection, epoch: connection.epoch };
     this.#login = login;
-    return resultOf(yield* this.#read([step('X_Find', template, MOST_OBJECTS, types)]), 0, 'X_Find');
+    return resultOf(yield* this.#read([step('X_Find', template, NO_MAXIMUM, types)]), 0, 'X_Find');
   }
 
   *#read(steps: readonly Step[], login?: Login): Task<JobReply> {

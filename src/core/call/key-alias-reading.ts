@@ -1,4 +1,4 @@
-import type { FoundObject } from '../../spec/calls.js';
+import { type FoundObject, NO_MAXIMUM } from '../../spec/calls.js';
 import { CKA } from '../../spec/codes.js';
 import { step } from '../../spec/job.js';
 import { sameBytes } from '../base/bytes.js';
@@ -21,8 +21,6 @@ import { keyRecordTypes } from '../records/tombstone.js';
 const MOST_SEARCHES = 16;
 /** Number of searches in one job. */
 const BATCH = 16;
-/** Maximum number of records found: no limit. */
-const MOST_RECORDS = 0x7fff_ffff;
 /** Attributes that name the keys of all records, at less cost than their values. */
 const nameTypes: readonly number[] = [CKA.label, CKA.objectId];
 
@@ -63,11 +61,11 @@ export function* readKeyAliases(
   if (identities.length === 0) return [];
   const search = new KeyRecordSearch(connection, deadline, work);
   if (group.ledger.record?.scansKeyRecords === true) {
-    const all = yield* search.run([step('X_Find', keyRecordTemplate(), MOST_RECORDS, keyRecordTypes)]);
+    const all = yield* search.run([step('X_Find', keyRecordTemplate(), NO_MAXIMUM, keyRecordTypes)]);
     return isFailure(all) ? all : keyAliasesIn(all);
   }
   if (identities.length <= MOST_SEARCHES) return yield* search.valuesOf(identities);
-  const named = yield* search.run([step('X_Find', keyRecordTemplate(), MOST_RECORDS, nameTypes)]);
+  const named = yield* search.run([step('X_Find', keyRecordTemplate(), NO_MAXIMUM, nameTypes)]);
   if (isFailure(named)) return named;
   const handles = handlesByDigest(named);
   const shared: string[] = [];
@@ -105,7 +103,7 @@ class KeyRecordSearch {
     for (let at = 0; at < identities.length; at += BATCH) {
       const batch = identities.slice(at, at + BATCH);
       const found = yield* this.run(
-        batch.map((identity) => step('X_Find', keyRecordsOfIdentity(identity), MOST_RECORDS, keyRecordTypes)),
+        batch.map((identity) => step('X_Find', keyRecordsOfIdentity(identity), NO_MAXIMUM, keyRecordTypes)),
       );
       if (isFailure(found)) return found;
       aliases.push(...keyAliasesIn(found));

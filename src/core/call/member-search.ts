@@ -1,4 +1,5 @@
 import type { Attribute } from '../../spec/attribute.js';
+import { NO_MAXIMUM } from '../../spec/calls.js';
 import { sameBytes } from '../base/bytes.js';
 import type { Task } from '../base/task.js';
 import { race } from '../base/waiting.js';
@@ -22,8 +23,6 @@ import type { AttemptEnd } from './attempt-end.js';
 import { countByDigest, newKeysIn, readKeyAliases } from './key-alias-reading.js';
 import { ObjectMapping } from './object-mapping.js';
 
-/** Maximum number of objects of an inventory: no limit. */
-const MOST_OBJECTS = 0x7fff_ffff;
 /** Maximum number of times that aliases are read while names change. */
 const MOST_READINGS = 3;
 
@@ -116,7 +115,7 @@ export class MemberSearch extends PendingWork {
       const failure = isRead ? undefined : yield* this.#readAliases(objects, deadline);
       if (failure !== undefined) return failure;
       if (isKeyed ? this.#areAllNamed(objects) : mapping.records?.aliases.length === 0) break;
-      const again = yield* readInventory(this.connection, template, MOST_OBJECTS, deadline, this);
+      const again = yield* readInventory(this.connection, template, NO_MAXIMUM, deadline, this);
       if (again.kind !== 'objects') return again;
       const before = objects;
       objects = again.objects;
@@ -204,7 +203,7 @@ function findOperation(template: readonly Attribute[], readsRecords: boolean): O
     kind: 'find',
     results: noCodes,
     job: () => {
-      const job = findJob(template, MOST_OBJECTS);
+      const job = findJob(template, NO_MAXIMUM);
       return readsRecords ? { steps: [...job.steps, ...findRecords] } : job;
     },
     read: () => undefined,

@@ -12,6 +12,14 @@ export function limitOf(longWrite: boolean, { hangAfter, writeHangAfter }: HangL
   return longWrite ? writeHangAfter : hangAfter;
 }
 
+/** Number of calls that a step of work in the background may make, besides one write. */
+const CALLS_OF_STEP = 5;
+
+/** Returns the time limit of one step of work in the background (ms). */
+export function stepLimit({ hangAfter, writeHangAfter }: HangLimits): number {
+  return hangAfter * CALLS_OF_STEP + writeHangAfter;
+}
+
 /** Returns true if a begun job was over its limit at a time (ms of the port's clock). */
 export function isOverLimit({ longWrite, since }: BegunJob, at: number, limits: HangLimits): boolean {
   return at - since >= limitOf(longWrite, limits);

@@ -4,6 +4,7 @@ import { sleepUntil } from '../base/waiting.js';
 import { isReachable, readingRecords, runOnMember } from '../call/member-job-run.js';
 import { takeClaim, whileClaimed } from '../group/claimed-work.js';
 import type { Group } from '../group/group.js';
+import { stepLimit } from '../group/hang-limits.js';
 import type { Member } from '../group/member.js';
 import { learnMissedChanges } from '../group/record-learning.js';
 import type { Login, MemberJob } from '../jobs/member-job.js';
@@ -26,7 +27,7 @@ const QUIET = 100;
 const QUIET_MULTIPLE = 4;
 /** Number of failures in a row after which this process leaves the rest to the next occasion. */
 const MOST_FAILURES = 5;
-/** Time limit of a read or a removal besides its write, as a multiple of `hangAfter`. */
+/** Time limit of a read, as a multiple of `hangAfter`. */
 const WAIT_MULTIPLE = 5;
 
 /** Records on a member that is in step. */
@@ -189,7 +190,7 @@ function* removeAll(group: Group, removals: readonly JournalRemoval[]): Task<boo
     const { login } = journal;
     const memberJob: MemberJob = { function: 'C_DestroyObject', objects: [], login, job: () => ({ steps }) };
     const startedAt = port.now();
-    const until = startedAt + policy.hangAfter * WAIT_MULTIPLE + policy.writeHangAfter;
+    const until = startedAt + stepLimit(policy);
     if ((yield* runOnMember(group, journal.member, memberJob, until)).kind !== 'done') return false;
     const took = port.now() - startedAt;
     size = Math.max(1, Math.min(MOST_AT_ONCE, Math.floor((LONGEST_REMOVAL * batch.length) / Math.max(took, 0.01))));

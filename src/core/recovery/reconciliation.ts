@@ -2,6 +2,7 @@ import type { Task } from '../base/task.js';
 import { awaitCompletion, sleepUntil, waitUntil } from '../base/waiting.js';
 import { isReachable, readingRecords, runOnMember } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
+import { stepLimit } from '../group/hang-limits.js';
 import type { Member } from '../group/member.js';
 import { learnAllButChanges, learnMissedChanges } from '../group/record-learning.js';
 import type { MemberJob } from '../jobs/member-job.js';
@@ -11,7 +12,7 @@ import { type ChangeRecord, reversalOf, summariesOf } from '../records/record.js
 import { recordOutcome } from '../replication/outcome-record.js';
 import { removingRecord, writingRecords } from '../replication/record-job.js';
 import { CatchUp } from './catch-up.js';
-import { notReconciled, type ReconciliationResult, type Reconciling, stepLimit } from './reconciling.js';
+import { notReconciled, type ReconciliationResult, type Reconciling } from './reconciling.js';
 import { failedBecause, type RecoveryFailure } from './recovery-result.js';
 import { Redo } from './redo.js';
 
@@ -46,7 +47,7 @@ function* awaitEndingWriters(group: Group, member: Member): Task<void> {
 
 /** Returns the deadline of a step that begins now: steps have limits of their own, since their number is unknown. */
 function stepDeadline(group: Group): number {
-  return group.port.now() + stepLimit(group);
+  return group.port.now() + stepLimit(group.policy);
 }
 
 function* reconcileExclusively(

@@ -7,9 +7,6 @@ import type { ChangeRecord } from '../records/record.js';
 import type { RecoveryFailure } from './recovery-result.js';
 import type { Redo } from './redo.js';
 
-/** Time limit of a reconciliation step besides its write, as a multiple of `hangAfter`. */
-const STEP_MULTIPLE = 5;
-
 /** Result of a reconciliation. */
 export interface ReconciliationResult {
   /** Reason for which the member may not serve; undefined if it may. */
@@ -42,9 +39,4 @@ export interface Reconciling {
   run(member: Member, memberJob: MemberJob): Task<boolean>;
   /** Removes a record from a member. */
   remove(member: Member, record: ChangeRecord): Task<void>;
-}
-
-/** Returns the time limit of a reconciliation step (ms). */
-export function stepLimit({ policy }: Group): number {
-  return policy.hangAfter * STEP_MULTIPLE + policy.writeHangAfter;
 }

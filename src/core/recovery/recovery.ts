@@ -7,6 +7,7 @@ import type { HeldClaim } from '../coordination/coordinator.js';
 import { type ClaimedWork, holderOf, takeClaim } from '../group/claimed-work.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
+import { stepLimit } from '../group/hang-limits.js';
 import { PendingWork } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
 import { refreshTokens } from '../joining/token-refresh.js';
@@ -16,7 +17,7 @@ import { learnRecord } from '../wrapping/group-record-reading.js';
 import { compareWithOthers, fillMember } from './comparison.js';
 import { removePartialObjects } from './partial-object.js';
 import { reconcile } from './reconciliation.js';
-import { notReconciled, type ReconciliationResult, stepLimit } from './reconciling.js';
+import { notReconciled, type ReconciliationResult } from './reconciling.js';
 import { failedBecause, type RecoveryFailure, type RecoveryResult } from './recovery-result.js';
 
 /** Interval between looks at a claim that another process holds, or at a call that is late (ms). */
@@ -85,7 +86,7 @@ export function* recover(group: Group, member: Member): Task<RecoveryResult> {
 /** Ends the host if one of its calls does not return. */
 function* endIfHung(group: Group, connection: Connection): Task<void> {
   const { port, policy } = group;
-  const limit = stepLimit(group);
+  const limit = stepLimit(policy);
   const limits = { hangAfter: limit, writeHangAfter: limit };
   while (!connection.isHung(port.now(), limits)) {
     const hungAt = connection.hungAt(limits);

@@ -1,3 +1,4 @@
+import { NO_MAXIMUM } from '../../spec/calls.js';
 import { step } from '../../spec/job.js';
 import type { Task } from '../base/task.js';
 import { readingRecords, runOnMember } from '../call/member-job-run.js';
@@ -22,9 +23,6 @@ import { compare } from '../replicas/fingerprint.js';
 import { candidatesOn } from '../replicas/inventory.js';
 import { keepRecord, readKeyRecord } from '../replicas/key-record.js';
 import { addRecordRemoval, addTombstone } from '../replication/destruction.js';
-
-/** Maximum number of key records of an identity that are read: no limit. */
-const MOST_RECORDS = 0x7fff_ffff;
 
 /** Removal of objects from members, for a change that destroys them or undoes their creation. */
 export class Removal {
@@ -159,7 +157,7 @@ export class Removal {
     const digest = this.group.objects.digestOf(identity);
     const steps = [
       findGroupwide,
-      step('X_Find', keyRecordSearch(this.group.ledger.record, digest), MOST_RECORDS, keyRecordTypes),
+      step('X_Find', keyRecordSearch(this.group.ledger.record, digest), NO_MAXIMUM, keyRecordTypes),
     ];
     const reading: MemberJob = { ...readingRecords, job: () => ({ steps }) };
     const end = yield* runOnMember(this.group, member, reading, this.#limit());

@@ -1,3 +1,4 @@
+import { NO_MAXIMUM } from '../../spec/calls.js';
 import { CKA } from '../../spec/codes.js';
 import { optional, resultOf, step } from '../../spec/job.js';
 import type { Task } from '../base/task.js';
@@ -5,6 +6,7 @@ import { sleepUntil } from '../base/waiting.js';
 import { runOnMember } from '../call/member-job-run.js';
 import { takeClaim, whileClaimed } from '../group/claimed-work.js';
 import type { Group } from '../group/group.js';
+import { stepLimit } from '../group/hang-limits.js';
 import type { Member } from '../group/member.js';
 import { findingJob, type MemberJob } from '../jobs/member-job.js';
 import { FIRST_FORMAT } from '../records/record.js';
@@ -19,10 +21,6 @@ const LOOK_SHARE = 1 / 64;
 const BATCH = 8;
 /** Rest after a removal, as a multiple of its duration (Rule 17). */
 const REST_MULTIPLE = 50;
-/** Maximum number of key records on a member: no limit. */
-const MOST_RECORDS = 0x7fff_ffff;
-/** Time limit of a search or a removal besides its write, as a multiple of `hangAfter`. */
-const WAIT_MULTIPLE = 5;
 
 /** Starts to remove the oldest tombstones now and then, beside the application's calls. */
 export function removeOldTombstones(group: Group): void {
@@ -51,8 +49,8 @@ function* removeFromAll(group: Group): Task<void> {
 
 function* removeFrom(group: Group, member: Member): Task<void> {
   const { port, policy } = group;
-  const limit = (): number => port.now() + policy.hangAfter * WAIT_MULTIPLE + policy.writeHangAfter;
-  const found = yield* runOnMember(group, member, findingJob(keyRecordTemplate(), MOST_RECORDS, [CKA.label]), limit());
+  const limit = (): number => port.now() + stepLimit(policy);
+  const found = yield* runOnMember(group, member, findingJob(keyRecordTemplate(), NO_MAXIMUM, [CKA.label]), limit());
   if (found.kind !== 'done') return;
   const tombstones = resultOf(found.reply, 0, 'X_Find').flatMap(({ handle, attributes: [label] }) => {
     const time = destroyedAt(label?.value);

@@ -1,6 +1,7 @@
 import type { Task } from '../base/task.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
+import { stepLimit } from '../group/hang-limits.js';
 import { isFailure } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
 import type { KeyRecord } from '../objects/key-note.js';
@@ -8,7 +9,6 @@ import { objectOf, proofsIn } from '../objects/note.js';
 import { areOfOneKey, type VirtualObject } from '../objects/object.js';
 import type { ChangeRecord } from '../records/record.js';
 import { type KeyRecordSurvey, surveyAllKeyRecords } from '../replicas/survey.js';
-import { stepLimit } from './reconciling.js';
 import { Removal } from './removal.js';
 
 /** Returns true if a member has the tombstone of a key, and no record that the key was given back. */
@@ -26,7 +26,7 @@ export function* destroyGone(group: Group, member: Member, target: Connection, o
   const own = yield* surveyAllKeyRecords(target);
   const theirs = yield* surveyAllKeyRecords(other);
   if (isFailure(own) || isFailure(theirs)) return false;
-  const removal = new Removal(group, () => group.port.now() + stepLimit(group));
+  const removal = new Removal(group, () => group.port.now() + stepLimit(group.policy));
   let isAny = false;
   for (const record of own.live.values()) {
     const object = objectOf(record.note);

@@ -1,3 +1,4 @@
+import { NO_MAXIMUM } from '../../spec/calls.js';
 import { step } from '../../spec/job.js';
 import { FOREVER, type Task } from '../base/task.js';
 import { race } from '../base/waiting.js';
@@ -18,9 +19,6 @@ import { proofsOf } from './fingerprint.js';
 import { candidatesOn } from './inventory.js';
 import { learnKeyRecord, referTo } from './key-record.js';
 import { remember } from './replica.js';
-
-/** Maximum number of key records of an identity that are read: no limit. */
-const MOST_RECORDS = 0x7fff_ffff;
 
 /**
  * Takes the reference of an object: from its key record, or else from the first active member, in the configuration's
@@ -97,7 +95,7 @@ function* isOfAnother(
 ): Task<boolean> {
   if (ledger.format <= FIRST_FORMAT || !isSecretRequest(description)) return false;
   const template = keyRecordSearch(ledger.record, objects.digestOf(identity));
-  const steps = [step('X_Find', template, MOST_RECORDS, keyRecordTypes)];
+  const steps = [step('X_Find', template, NO_MAXIMUM, keyRecordTypes)];
   const reply = replyOrFailure(yield* connection.run({ steps }, 'key record', FOREVER, work));
   if (isFailure(reply)) return true;
   const aliases = keyAliasesIn(foundIn(reply, 0));

@@ -1,4 +1,5 @@
 import type { Attribute } from '../../spec/attribute.js';
+import { NO_MAXIMUM } from '../../spec/calls.js';
 import { CKA } from '../../spec/codes.js';
 import { resultOf, step } from '../../spec/job.js';
 import { FOREVER, type Task } from '../base/task.js';
@@ -18,8 +19,6 @@ import { type BulkRead, type DescribedObject, foundByDescription, identifyByValu
 const BATCH = 16;
 /** Maximum number of objects of which one job reads the label. */
 const LABEL_BATCH = 64;
-/** Maximum number of objects found: no limit. */
-const MOST_OBJECTS = 0x7fff_ffff;
 const nothing = new Uint8Array();
 
 function* findAll(
@@ -27,7 +26,7 @@ function* findAll(
   template: readonly Attribute[],
   work: PendingWork,
 ): Task<readonly { readonly handle: Uint8Array }[] | Failure> {
-  const steps = [step('X_Find', template, MOST_OBJECTS, [])];
+  const steps = [step('X_Find', template, NO_MAXIMUM, [])];
   const reply = replyOrFailure(yield* connection.run({ steps }, 'survey', FOREVER, work));
   if (isFailure(reply)) return reply;
   return resultOf(reply, 0, 'X_Find').map(({ handle }) => ({ handle: new Uint8Array(handle) }));

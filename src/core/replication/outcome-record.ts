@@ -1,8 +1,10 @@
+import { NO_MAXIMUM } from '../../spec/calls.js';
 import { optional, resultOf, step } from '../../spec/job.js';
 import type { Running, Task } from '../base/task.js';
 import { awaitCompletion } from '../base/waiting.js';
 import { runOnMember } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
+import { stepLimit } from '../group/hang-limits.js';
 import type { Member } from '../group/member.js';
 import { JobBuilder } from '../jobs/job-builder.js';
 import { findingJob, type MemberJob } from '../jobs/member-job.js';
@@ -14,12 +16,8 @@ import { outcomeTemplate, recordTypes } from '../records/record-template.js';
 const KEPT_FOR = 24 * 3_600_000;
 /** Number of outcome records that are kept on a member: of more, the oldest go first. */
 const MOST_KEPT = 10_000;
-/** Maximum number of outcome records on a member: no limit. */
-const MOST_RECORDS = 0x7fff_ffff;
 /** Maximum number of old outcome records that one job removes. */
 const BATCH = 8;
-/** Time limit of a step besides its write, as a multiple of `hangAfter`. */
-const WAIT_MULTIPLE = 5;
 
 /** Writes the outcome of a change that was told as unknown, as soon as the change has ended. */
 export function* recordLateOutcome(group: Group, operation: string, change: Running<unknown>): Task<void> {
@@ -54,7 +52,7 @@ export function* recordedOutcome(
 ): Task<'done' | 'not done' | undefined> {
   for (const member of group.members) {
     if (!member.isServing) continue;
-    const finding = findingJob(outcomeTemplate(operation), MOST_RECORDS, recordTypes);
+    const finding = findingJob(outcomeTemplate(operation), NO_MAXIMUM, recordTypes);
     const found = yield* runOnMember(group, member, finding, deadline);
     if (found.kind !== 'done') continue;
     for (const { attributes } of resultOf(found.reply, 0, 'X_Find')) {
@@ -68,8 +66,8 @@ export function* recordedOutcome(
 /** Writes an outcome record on a member, and removes some of those that are too old. */
 function* writeOn(group: Group, member: Member, record: OutcomeRecord): Task<void> {
   const { port, policy } = group;
-  const limit = (): number => port.now() + policy.hangAfter * WAIT_MULTIPLE + policy.writeHangAfter;
-  const found = yield* runOnMember(group, member, findingJob(outcomeTemplate(), MOST_RECORDS, recordTypes), limit());
+  const limit = (): number => port.now() + stepLimit(policy);
+  const found = yield* runOnMember(group, member, findingJob(outcomeTemplate(), NO_MAXIMUM, recordTypes), limit());
   if (found.kind !== 'done') return;
   const standing = resultOf(found.reply, 0, 'X_Find').flatMap(({ handle, attributes }) => {
     const each = outcomeIn(attributes[0]?.value);

@@ -1,5 +1,5 @@
 import type { Attribute } from '../../spec/attribute.js';
-import type { ReadAttribute } from '../../spec/calls.js';
+import { NO_MAXIMUM, type ReadAttribute } from '../../spec/calls.js';
 import { CKA } from '../../spec/codes.js';
 import { ck } from '../../spec/constants.js';
 import { resultOf, step } from '../../spec/job.js';
@@ -32,9 +32,6 @@ import { establishReference } from '../replicas/reference.js';
 import { isCurrent, rewrapSealed } from '../wrapping/resealing.js';
 import { aliasOf } from './naming.js';
 import { destroyingHandles } from './written-objects.js';
-
-/** Maximum number of tombstones of one identity that are read: no limit. */
-const MOST_TOMBSTONES = 0x7fff_ffff;
 
 /** Attributes of public objects besides those that keys have too. */
 const publicTypes: readonly number[] = [
@@ -122,7 +119,7 @@ export function* removeTombstones(group: Group, object: VirtualObject, target: M
   const { ledger, objects } = group;
   if (ledger.format <= FIRST_FORMAT || !isSecretRequest(object.description)) return;
   const identity = objects.digestOf(object.identity);
-  const finding = findingJob(keyRecordSearch(ledger.record, identity), MOST_TOMBSTONES, keyRecordTypes);
+  const finding = findingJob(keyRecordSearch(ledger.record, identity), NO_MAXIMUM, keyRecordTypes);
   const found = yield* runOnMember(group, target, finding, deadline);
   if (found.kind !== 'done') return;
   const steps = resultOf(found.reply, 0, 'X_Find').flatMap(({ handle, attributes: [value, label] }) => {

@@ -1,5 +1,5 @@
 import type { Attribute } from '../../spec/attribute.js';
-import type { FoundObject, ReadAttribute } from '../../spec/calls.js';
+import { type FoundObject, NO_MAXIMUM, type ReadAttribute } from '../../spec/calls.js';
 import { CKA } from '../../spec/codes.js';
 import { resultOf, step } from '../../spec/job.js';
 import type { Task } from '../base/task.js';
@@ -14,8 +14,6 @@ import { DOMAIN_LABEL, ownKeyTemplate, probeTemplate, TRANSPORT_LABEL } from '..
 import { readRecord } from '../records/record-schema.js';
 import { groupwideTemplate, keyRecordTemplate, outcomeTemplate, pinNoteTemplate } from '../records/record-template.js';
 
-/** Maximum number of objects found: no limit. */
-const MOST_OBJECTS = 0x7fff_ffff;
 /** Maximum number of domain keys found on a token. */
 const MOST_DOMAINS = 64;
 /** Maximum number of objects that one job destroys. */
@@ -72,7 +70,7 @@ function* find(
   types: readonly number[],
   deadline: number,
 ): Task<readonly FoundObject[]> {
-  const finding: MemberJob = { ...findingJob(template, MOST_OBJECTS, types), isReading: false };
+  const finding: MemberJob = { ...findingJob(template, NO_MAXIMUM, types), isReading: false };
   return resultOf(yield* runOnMemberOrThrow(group, member, finding, deadline), 0, 'X_Find');
 }
 

@@ -13,11 +13,40 @@ import { AdministeredToken } from './administration.js';
 import { type CallOptions, copyOfTemplate, runWithin, tokenObject } from './input.js';
 import type { TokenObject } from './object.js';
 
+/** Key pair that was made or found. */
+interface KeyPair {
+  publicKey: TokenObject;
+  privateKey: TokenObject;
+}
+
 /** Returns a template with the label, and as a token object. */
 function labelled(label: unknown, template: Template): Template {
   if (typeof label !== 'string' || label === '')
     throw new InputError('label', 'a text of at least one character', label);
   return { ...template, label, token: true } as Template;
+}
+
+/** Checks the input of a key to make; the returned function makes the request within the call. */
+function keyRequest(mechanism: MechanismInput, template: Template): () => CreationRequest {
+  const encoded = encodeMechanism('mechanism', mechanism);
+  const attributes = copyOfTemplate('template', template);
+  return () => requestGenerate(encoded, attributes);
+}
+
+/** Checks the input of a key pair to make; the returned function makes the request within the call. */
+function pairRequest(
+  mechanism: MechanismInput,
+  publicTemplate: Template,
+  privateTemplate: Template,
+): () => CreationRequest {
+  const encoded = encodeMechanism('mechanism', mechanism);
+  const ofPublic = copyOfTemplate('publicTemplate', publicTemplate);
+  const ofPrivate = copyOfTemplate('privateTemplate', privateTemplate);
+  return () => requestGeneratePair(encoded, ofPublic, ofPrivate);
+}
+
+function pairOf([publicKey, privateKey]: readonly VirtualObject[]): KeyPair {
+  return { publicKey: tokenObject(publicKey), privateKey: tokenObject(privateKey) };
 }
 
 /** Calls that make keys, and the outcome of changes. */
@@ -34,11 +63,9 @@ export class KeyToken extends AdministeredToken {
    * call resolves; otherwise the key is a session object, which lives until `close()`.
    */
   async generateKey(mechanism: MechanismInput, template: Template, options?: CallOptions): Promise<TokenObject> {
-    const encoded = encodeMechanism('mechanism', mechanism);
-    const attributes = copyOfTemplate('template', template);
+    const request = keyRequest(mechanism, template);
     const { group } = this.#open;
-    const make = (deadline: number): Task<readonly VirtualObject[]> =>
-      createObjects(group, requestGenerate(encoded, attributes), deadline);
+    const make = (deadline: number): Task<readonly VirtualObject[]> => createObjects(group, request(), deadline);
     return tokenObject((await runWithin(this.#open, make, options))[0]);
   }
 
@@ -54,9 +81,7 @@ export class KeyToken extends AdministeredToken {
     template: Template,
     options?: CallOptions,
   ): Promise<TokenObject> {
-    const encoded = encodeMechanism('mechanism', mechanism);
-    const attributes = copyOfTemplate('template', labelled(label, template));
-    const request = (): CreationRequest => requestGenerate(encoded, attributes);
+    const request = keyRequest(mechanism, labelled(label, template));
     const { group } = this.#open;
     const { objects } = await runWithin(this.#open, (deadline) => ensureKey(group, request(), deadline), options);
     return tokenObject(objects[0]);
@@ -69,17 +94,11 @@ export class KeyToken extends AdministeredToken {
     publicTemplate: Template,
     privateTemplate: Template,
     options?: CallOptions,
-  ): Promise<{ publicKey: TokenObject; privateKey: TokenObject }> {
-    const encoded = encodeMechanism('mechanism', mechanism);
-    const ofPublic = copyOfTemplate('publicTemplate', labelled(label, publicTemplate));
-    const ofPrivate = copyOfTemplate('privateTemplate', labelled(label, privateTemplate));
+  ): Promise<KeyPair> {
+    const request = pairRequest(mechanism, labelled(label, publicTemplate), labelled(label, privateTemplate));
     const { group } = this.#open;
-    const { objects } = await runWithin(
-      this.#open,
-      (deadline) => ensureKey(group, requestGeneratePair(encoded, ofPublic, ofPrivate), deadline),
-      options,
-    );
-    return { publicKey: tokenObject(objects[0]), privateKey: tokenObject(objects[1]) };
+    const { objects } = await runWithin(this.#open, (deadline) => ensureKey(group, request(), deadline), options);
+    return pairOf(objects);
   }
 
   /**
@@ -99,16 +118,9 @@ export class KeyToken extends AdministeredToken {
     publicTemplate: Template,
     privateTemplate: Template,
     options?: CallOptions,
-  ): Promise<{ publicKey: TokenObject; privateKey: TokenObject }> {
-    const encoded = encodeMechanism('mechanism', mechanism);
-    const ofPublic = copyOfTemplate('publicTemplate', publicTemplate);
-    const ofPrivate = copyOfTemplate('privateTemplate', privateTemplate);
+  ): Promise<KeyPair> {
+    const request = pairRequest(mechanism, publicTemplate, privateTemplate);
     const { group } = this.#open;
-    const [publicKey, privateKey] = await runWithin(
-      this.#open,
-      (deadline) => createObjects(group, requestGeneratePair(encoded, ofPublic, ofPrivate), deadline),
-      options,
-    );
-    return { publicKey: tokenObject(publicKey), privateKey: tokenObject(privateKey) };
+    return pairOf(await runWithin(this.#open, (deadline) => createObjects(group, request(), deadline), options));
   }
 }
