@@ -14,7 +14,7 @@ import type { ChangeRecord } from '../records/record.js';
 import { isShortOfCopies } from '../replicas/copies.js';
 import { keepRecord, learnKeyRecord, readKeyRecord } from '../replicas/key-record.js';
 import { resolveKey } from '../replicas/resolve.js';
-import { changingAttributesTo, readingValues } from '../replication/attribute-change-job.js';
+import { changingAttributesTo, keepingName, readingValues } from '../replication/attribute-change-job.js';
 import { copyReplicaTo } from '../replication/replica-copy.js';
 import { Removal } from './removal.js';
 import { RenamedObjects } from './renamed-object.js';
@@ -230,9 +230,20 @@ export class Redo {
     return end.kind === 'done';
   }
 
-  /** Restores what an interrupted write may have destroyed, for a change that has not begun. */
+  /** Restores what an interrupted write may have destroyed, for a change that has not begun, and the object's name. */
   *keep(record: ChangeRecord, member: Member): Task<boolean> {
-    return record.what === 'set' ? yield* this.#ensure(record, member) : true;
+    if (record.what !== 'set') return true;
+    if (!(yield* this.#ensure(record, member))) return false;
+    const values = { changes: attributesOf(record.changes), former: attributesOf(record.former) };
+    for (const note of record.notes) {
+      const object = objectOf(note);
+      if ((yield* this.#locate(object, member)) !== 'there') continue;
+      yield* learnKeyRecord(this.group, object);
+      const memberJob = keepingName(this.group, object, values);
+      if (memberJob === undefined) continue;
+      if ((yield* runOnMember(this.group, member, memberJob, this.#limit())).kind !== 'done') return false;
+    }
+    return true;
   }
 
   /** Installs the object if the member lost it: an interrupted write can destroy the whole object. */

@@ -26,8 +26,14 @@ export interface ChangedRecords {
   readonly record: KeyRecord | undefined;
 }
 
+/** Values that a change gives, and the values that they replace. */
+export interface AttributeChange {
+  readonly changes: readonly Attribute[];
+  readonly former: readonly Attribute[];
+}
+
 /** Returns the object under the identity that a change gives it; undefined if the identity stays. */
-export function renamedBy(object: VirtualObject, changes: readonly Attribute[]): VirtualObject | undefined {
+function renamedBy(object: VirtualObject, changes: readonly Attribute[]): VirtualObject | undefined {
   if (attributeIn(changes, CKA.label) === undefined && attributeIn(changes, CKA.id) === undefined) return undefined;
   const described = describedTypes.map((type, index) => attributeIn(changes, type) ?? object.described[index]);
   const description = describeValues(described);
@@ -37,8 +43,19 @@ export function renamedBy(object: VirtualObject, changes: readonly Attribute[]):
   return Object.assign(renamed, { identity, description, described });
 }
 
+/** Returns the object after a change, also as renamed if its identity changes, and whether aliases must tell that. */
+export function changedBy(
+  object: VirtualObject,
+  changes: readonly Attribute[],
+): { readonly renamed: VirtualObject | undefined; readonly after: VirtualObject; readonly needsAlias: boolean } {
+  const renamed = renamedBy(object, changes);
+  const use = useAfter(object, changes);
+  const after = withUse(renamed ?? object, use);
+  return { renamed, after, needsAlias: renamed !== undefined || use !== object.use };
+}
+
 /** Returns the usage flags of a copy after a change; undefined if the object has no copies to be told from. */
-export function useAfter({ use }: VirtualObject, changes: readonly Attribute[]): string | undefined {
+function useAfter({ use }: VirtualObject, changes: readonly Attribute[]): string | undefined {
   if (use === undefined) return undefined;
   const digit = (type: number, before: string): string => {
     const value = attributeIn(changes, type);
@@ -48,7 +65,7 @@ export function useAfter({ use }: VirtualObject, changes: readonly Attribute[]):
 }
 
 /** Returns the object with other usage flags. */
-export function withUse(object: VirtualObject, use: string | undefined): VirtualObject {
+function withUse(object: VirtualObject, use: string | undefined): VirtualObject {
   return Object.assign(Object.create(Object.getPrototypeOf(object)) as VirtualObject, object, { use });
 }
 
@@ -99,24 +116,34 @@ export function changingAttributesTo(
   object: VirtualObject,
   changes: readonly Attribute[],
 ): { readonly memberJob: MemberJob; readonly renamed: VirtualObject | undefined } {
-  const renamed = renamedBy(object, changes);
-  const use = useAfter(object, changes);
-  const needsAlias = renamed !== undefined || use !== object.use;
-  const after = withUse(renamed ?? object, use);
+  const { renamed, after, needsAlias } = changedBy(object, changes);
   const twins = group.objects.aliasesOf(after.identity).filter(({ handle }) => handle !== object.handle);
   const aliases =
     needsAlias && !object.isRecorded
       ? [aliasOf(group, after), ...twins.flatMap(({ handle }) => knownAliasRecord(group, handle) ?? [])]
       : [];
   const record = recordAfter(group, object, after, changes);
-  return { memberJob: changingAttributes(object, changes, { aliases, before: undefined, record }), renamed };
+  return { memberJob: changingAttributes(object, changes, { aliases, record }), renamed };
+}
+
+/**
+ * Builds the job that gives an object on one member its former values and name back, after a change that may have been
+ * interrupted once the records of the new name were there. Undefined if the change writes no alias.
+ */
+export function keepingName(
+  group: Group,
+  object: VirtualObject,
+  { changes, former }: AttributeChange,
+): MemberJob | undefined {
+  if (!changedBy(object, changes).needsAlias || object.isRecorded) return undefined;
+  return changingAttributes(object, former, { aliases: [aliasOf(group, object)], record: undefined });
 }
 
 /** Builds the job that changes attributes on one member, reads them back, and replaces the records of the object. */
 export function changingAttributes(
   object: VirtualObject,
   changes: readonly Attribute[],
-  { aliases, record }: ChangedRecords,
+  { aliases, record }: Pick<ChangedRecords, 'aliases' | 'record'>,
 ): MemberJob {
   const written: readonly AnyRecord[] = [...aliases, ...(record === undefined ? [] : [record])];
   return {

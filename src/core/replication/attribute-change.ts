@@ -21,13 +21,12 @@ import type { VirtualObject } from '../objects/object.js';
 import { relearnKeyRecord } from '../replicas/key-record.js';
 import { refreshForChange } from '../wrapping/group-record-reading.js';
 import {
+  type AttributeChange,
   type ChangedRecords,
+  changedBy,
   changingAttributes,
   recordAfter,
-  renamedBy,
   restoringAttributes,
-  useAfter,
-  withUse,
 } from './attribute-change-job.js';
 import { carryOut } from './change-execution.js';
 import { checkWritable } from './creation.js';
@@ -35,12 +34,6 @@ import { learnWritten } from './installation-on-all.js';
 import { renameAmong } from './naming.js';
 import { describeObject, wrapNow } from './replica-copy.js';
 import { ReplicatedChange } from './replicated-change.js';
-
-/** Values that a change gives, and the values that they replace. */
-interface AttributeChange {
-  readonly changes: readonly Attribute[];
-  readonly former: readonly Attribute[];
-}
 
 /**
  * Changes attributes on one member after the other, and verifies each, so that a write never goes wrong on all members
@@ -79,14 +72,11 @@ function* applyChange(change: ReplicatedChange, object: VirtualObject, changes: 
   const values: AttributeChange = { changes, former };
   const participants = yield* change.participants();
   const isSession = object.session !== undefined;
-  const renamed = renamedBy(object, changes);
-  const use = useAfter(object, changes);
-  const needsAlias = renamed !== undefined || use !== object.use;
-  const aliases =
-    isSession || !needsAlias ? [] : yield* renameAmong(group, withUse(renamed ?? object, use), change.deadline);
+  const { renamed, after, needsAlias } = changedBy(object, changes);
+  const aliases = isSession || !needsAlias ? [] : yield* renameAmong(group, after, change.deadline);
   const sealed = yield* sealNow(change, object, changes);
   const going = isSession ? participants : yield* change.writeIntent(participants, 'set', [object], changes, former);
-  const record = recordAfter(group, object, withUse(renamed ?? object, use), changes, sealed);
+  const record = recordAfter(group, object, after, changes, sealed);
   const before = knownAliasRecord(group, object.handle);
   const done = yield* applyToAll(change, going, object, values, { aliases, before, record });
   change.markCommitted(undefined);
@@ -94,7 +84,7 @@ function* applyChange(change: ReplicatedChange, object: VirtualObject, changes: 
     for (const each of changes) object.session.template = withAttribute(object.session.template, each);
   }
   const own = aliases.find(({ handle }) => handle === object.handle);
-  object.use = own?.use ?? use;
+  object.use = own?.use ?? after.use;
   for (const alias of aliases) {
     if (alias === own) group.objects.dropAlias(object.handle);
     learnWritten(group, alias);

@@ -169,3 +169,27 @@ describe.each(['hsm1', 'hsm2'])('the application ends at a call of %s', (where) 
     LONGEST,
   );
 });
+
+test.each([
+  ['hsm1', 'data'],
+  ['hsm2', 'data renamed'],
+])('[Rule 27] a rename that its application did not end on %s keeps the handle', async (where, label) => {
+  const service = startService('change:setData:data', cluster.configuration(), 'pipe');
+  await service.told;
+  let token = await cluster.open();
+  const [before] = await token.find({ label: 'data' });
+  await token.close();
+  cluster.fault(where, 'C_SetAttributeValue orphan times=1');
+  service.child.stdin?.write('go\n');
+  await service.ended;
+  cluster.heal();
+  token = await cluster.open();
+  await Promise.all(['hsm1', 'hsm2'].map((each) => untilState(token, each, 'active')));
+  expect(await token.find({ label })).toEqual([before && { ...before, label }]);
+  await expectSettled();
+  await token.close();
+  // In a process that has seen nothing of it too.
+  token = await cluster.open();
+  expect(await token.find({ label })).toEqual([before && { ...before, label }]);
+  await token.close();
+});

@@ -1,6 +1,6 @@
 import type { TokenObject, VirtualToken } from '../../../src/index.js';
 
-export type Operation = 'generate' | 'generatePair' | 'create' | 'set' | 'destroy';
+export type Operation = 'generate' | 'generatePair' | 'create' | 'set' | 'setData' | 'destroy';
 
 export function prepare(token: VirtualToken, operation: Operation, label: string): Promise<TokenObject | undefined>;
 export function run(

@@ -4,6 +4,8 @@ const paramsEC = Buffer.from('06082a8648ce3d030107', 'hex');
 
 /** Makes the object that the change needs. */
 export async function prepare(token, operation, label) {
+  if (operation === 'setData')
+    return await token.createObject({ class: 'DATA', token: true, private: true, label, value: Buffer.from(label) });
   if (operation !== 'set' && operation !== 'destroy') return undefined;
   return await token.generateKey('AES_KEY_GEN', { ...aes, label });
 }
@@ -22,6 +24,7 @@ export async function run(token, operation, label, prepared) {
     case 'create':
       return await token.createObject({ class: 'DATA', token: true, private: true, label, value: Buffer.from(label) });
     case 'set':
+    case 'setData':
       return await token.setAttributes(prepared, { label: `${label} renamed` });
     case 'destroy':
       return await token.destroyObject(prepared);
