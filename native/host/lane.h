@@ -14,8 +14,7 @@
 
 namespace pkcs11ha {
 
-// State that the lanes of a host share. Never destroyed, because lanes are not joined: a library may call exit() while
-// they run.
+// State that the lanes of a host share. Never destroyed, because lanes are not joined.
 struct Host {
   int socket;
   ChannelPage* page;

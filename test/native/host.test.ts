@@ -216,6 +216,20 @@ describe('a host', () => {
     }
   });
 
+  test('ends at once when its library calls exit(), without the exit handlers of the library', async () => {
+    const folder = makeFolder('exit');
+    try {
+      const control = join(folder.path, 'control');
+      writeFileSync(control, 'C_GetSlotList exit=3\n');
+      const bare = start({ SOFTHSM2_CONF: '/dev/null', FAULTY_MODULE: softhsmModule(), FAULTY_CONTROL: control });
+      bare.call({ steps: [step('X_Load', faultyModule, '')], sessionless: true });
+      bare.send({ steps: [step('C_GetSlotList', true)], sessionless: true });
+      expect(await bare.ended).toEqual([3, null]);
+    } finally {
+      folder.remove();
+    }
+  });
+
   test('ignores the signals that end its application', async () => {
     const bare = start();
     bare.call({ steps: [step('C_GetSlotList', true)], sessionless: true });

@@ -32,8 +32,8 @@ bool isWriting(const ChannelPage& page) {
   });
 }
 
-// Gives up the claims that were dropped or have expired, unless a lane writes. The clock is read before the page: a write that began
-// before its deadline, and so before a claim's expiry, is on the page by then.
+// Gives up the claims that were dropped or have expired, unless a lane writes. The clock is read before the page: a
+// write that began before its deadline, and so before a claim's expiry, is on the page by then.
 void checkClaims(Claims& claims, const ChannelPage& page) {
   const std::uint64_t now = bootNanoseconds();
   std::atomic_thread_fence(std::memory_order_seq_cst);

@@ -15,9 +15,10 @@
  *
  *   FAULTY_LOG       file that gets a line "PID FUNCTION ACTION" for every strike
  *
- * hang lasts until the rule is gone from the file. drop closes all sessions of the token and then makes the call.
- * orphan kills the application that the host belongs to, and the host. shuffle gives objects other handles in every process, so
- * that a stale handle is another object's. trace does nothing but write the line.
+ * hang lasts until the rule is gone from the file. exit registers an exit handler that never returns. drop closes all
+ * sessions of the token and then makes the call. orphan kills the application that the host belongs to, and the host.
+ * shuffle gives objects other handles in every process, so that a stale handle is another object's. trace does nothing
+ * but write the line.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -180,6 +181,11 @@ static void sleep_ms(unsigned long ms) {
   nanosleep(&time, NULL);
 }
 
+/* Stands for destructors that wait for a thread which is gone, or that free what another thread uses. */
+static void hang_at_exit(void) {
+  for (;;) pause();
+}
+
 static int still_there(const struct rule *rule) {
   int found = 0;
   pthread_mutex_lock(&lock);
@@ -209,6 +215,7 @@ static int harm(const char *function, const unsigned char *data, size_t size, in
       raise(SIGSEGV);
       return 0;
     case EXIT:
+      atexit(hang_at_exit);
       exit((int)rule.value);
     case PRINT:
       for (unsigned long line = 0; line < rule.value; ++line) {
