@@ -1,17 +1,15 @@
-import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, renameSync, rmSync, watch, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { GroupConfigInput, GroupStatus, MemberEvent, StateName } from '../../src/index.js';
 import { createGroup, VirtualToken } from '../../src/index.js';
 import { faultyModule } from './faulty/build.js';
+import { unpackFixture } from './fixture.js';
 import { formedGroup } from './formed-groups.js';
 import type { ObjectSpec } from './keys.js';
 import {
   copyHsm,
   type Folder,
   type Hsm,
-  hsmIn,
   makeFolder,
   makeHsm,
   provision,
@@ -30,23 +28,6 @@ export interface TestMember {
 
 /** Policy that notices faults quickly, for tests that wait for that. */
 export const quickPolicy = { hangAfter: 400, writeHangAfter: 1500, deadline: 20_000 } as const;
-
-const fixtures = fileURLToPath(new URL('../fixtures/', import.meta.url));
-
-/** Group of a fixture: its tokens, and what it had when it was made. */
-export interface FixtureGroup {
-  readonly pin: string;
-  readonly soPin: string;
-  readonly tokens: readonly { readonly label: string; readonly serial: string }[];
-  /** Secret keys, with 16 zero bytes encrypted in hexadecimal. */
-  readonly keys: readonly { readonly label: string; readonly handle: number; readonly result: string }[];
-  readonly objects: readonly { readonly label: string; readonly class: string; readonly handle: number }[];
-}
-
-/** Reads the description of a fixture. */
-export function readFixture(name: string): FixtureGroup {
-  return JSON.parse(readFileSync(join(fixtures, `${name}.json`), 'utf8')) as FixtureGroup;
-}
 
 let pinCount = 0;
 
@@ -132,10 +113,7 @@ export class Cluster {
   /** Takes the tokens of a group that an earlier version made, from an archive in test/fixtures. */
   static ofFixture(name: string): Cluster {
     const folder = makeFolder(name);
-    const { pin, soPin, tokens } = readFixture(name);
-    execFileSync('tar', ['xzf', join(fixtures, `${name}.tar.gz`), '-C', folder.path]);
-    const hsms = tokens.map(({ label, serial }) => hsmIn(join(folder.path, label), { label, serial, pin, soPin }));
-    return Cluster.of(folder, hsms);
+    return Cluster.of(folder, unpackFixture(name, folder.path));
   }
 
   private static async formEmpty(tokens: number, count: number, folder: Folder): Promise<Cluster> {

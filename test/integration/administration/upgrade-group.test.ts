@@ -1,7 +1,8 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
 import type { VirtualToken } from '../../../src/index.js';
 import { makeWriter } from '../../../src/runtime/processes/writer.js';
-import { Cluster, pidOf, readFixture, untilState } from '../../support/cluster.js';
+import { Cluster, pidOf, untilState } from '../../support/cluster.js';
+import { readFixture } from '../../support/fixture.js';
 import { startService } from '../../support/process.js';
 import { provision } from '../../support/softhsm.js';
 
