@@ -1,24 +1,12 @@
-// Templates and attribute values on the wire.
+// Attribute values on the wire.
 #pragma once
 
 #include <vector>
 
 #include "host/job.h"
+#include "host/template.h"
 
 namespace pkcs11ha {
-
-// Template with its values. The values are aligned for libraries that cast them to CK_ULONG*.
-class Template {
- public:
-  static Template read(Reader& reader);
-
-  CK_ATTRIBUTE* data() { return attributes_.empty() ? nullptr : attributes_.data(); }
-  CK_ULONG size() const { return attributes_.size(); }
-
- private:
-  std::vector<CK_ATTRIBUTE> attributes_;
-  std::vector<CK_ULONG> storage_;
-};
 
 std::vector<CK_ATTRIBUTE_TYPE> readTypes(Reader& reader);
 

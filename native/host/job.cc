@@ -140,6 +140,8 @@ void runJob(const job::Header& header, Reader& reader, JobContext& context, std:
         writer.patch32(countAt, 1);
         return;
       }
+      CK_FUNCTION_LIST* functions = context.module.functions();
+      if (context.locksToken && functions != nullptr) context.tokenLock.look(*functions, context.session.handle());
     }
     while (count < header.steps) {
       const std::uint32_t number = reader.u32();

@@ -8,6 +8,7 @@
 #include "host/mechanism.h"
 #include "host/module.h"
 #include "host/process/claims.h"
+#include "host/process/token_lock.h"
 #include "host/session.h"
 #include "host/wire.h"
 
@@ -24,11 +25,12 @@ constexpr std::uint32_t kLongWrite = 16;       // Writes token objects or makes 
 constexpr std::uint32_t kUndo = 32;            // Destroys the objects of earlier steps if a step fails
 constexpr std::uint32_t kOnLoginSession = 64;  // Makes objects on the anchor session, which lives as long as the login
 constexpr std::uint32_t kLogin = 128;          // Logs in, and so begins an epoch
+constexpr std::uint32_t kLockToken = 256;      // Holds the token's lock and looks at the token first
 // Bit in a step's call number: the step may fail, and the job then continues with the next step.
 constexpr std::uint32_t kOptional = 0x80000000;
 // Number of bits below the epoch in the flags. The epoch is that of the login which the job's handles belong to. A job
 // of another epoch does not begin.
-constexpr std::uint32_t kEpochShift = 8;
+constexpr std::uint32_t kEpochShift = 9;
 
 // Outcome of a job. unclean: a step failed, and not all objects of earlier steps could be destroyed.
 enum class Status : std::uint32_t { done = 0, expired = 1, malformed = 2, unsendable = 3, unclean = 4 };
@@ -49,6 +51,7 @@ struct JobContext {
   Session& session;
   HeldSessions& heldSessions;
   Claims& claims;
+  TokenLock& tokenLock;
   CK_FUNCTION_LIST* functions;
   // Object that each step created or found, for later steps. Of a key pair, `objects` has the public key and
   // `privateKeys` the private key.
@@ -57,6 +60,8 @@ struct JobContext {
   // Objects that the steps created and did not destroy, in the order of their creation.
   std::vector<CK_OBJECT_HANDLE> created{};
   bool onLoginSession = false;
+  // True while the job holds the token's lock.
+  bool locksToken = false;
   // Parameters of the operations begun; a token may write to them until the operation ends.
   std::vector<Mechanism> mechanisms{};
   // Index in `mechanisms` of the parameter that was kept last.

@@ -236,6 +236,9 @@ bool serve(Host& host, LaneSlot& slot, Session& session, std::vector<std::uint8_
       return true;
     }
     wiped.isSecret = (header.flags & job::kSecret) != 0;
+    const bool locksToken = (header.flags & job::kLockToken) != 0;
+    // Waits for other processes before the gate, so that readers go on meanwhile.
+    const TokenLock::Held held(host.tokenLock, locksToken);
     const WriteGate::Pass pass(host.gate, (header.flags & job::kExclusive) != 0);
     // A session serves one thread at a time. While a job waits for the anchor session, it has not begun.
     std::unique_lock<std::mutex> anchor;
@@ -249,8 +252,9 @@ bool serve(Host& host, LaneSlot& slot, Session& session, std::vector<std::uint8_
     if (!mayBegin(host, header)) {
       writeStatus(header.id, job::Status::expired, reply);
     } else {
-      JobContext context{host.module, session, host.held, host.claims, nullptr};
+      JobContext context{host.module, session, host.held, host.claims, host.tokenLock, nullptr};
       context.onLoginSession = isOnLoginSession;
+      context.locksToken = locksToken;
       runJob(header, reader, context, reply);
       lanesWanted = context.lanesWanted;
     }

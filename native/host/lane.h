@@ -11,6 +11,7 @@
 #include "host/module.h"
 #include "host/pace.h"
 #include "host/process/claims.h"
+#include "host/process/token_lock.h"
 
 namespace pkcs11ha {
 
@@ -21,6 +22,7 @@ struct Host {
   Module module{};
   HeldSessions held{module};
   Claims claims{};
+  TokenLock tokenLock{};
   WriteGate gate{};
   std::atomic<std::uint32_t> lanes{0};
   std::atomic<std::uint32_t> epoch{0};

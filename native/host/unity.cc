@@ -10,6 +10,7 @@
 #include "host/process/claims.cc"
 #include "host/process/hardening.cc"
 #include "host/process/shutdown.cc"
+#include "host/process/token_lock.cc"
 #include "host/held.cc"
 #include "host/job.cc"
 #include "host/lane.cc"
@@ -19,4 +20,5 @@
 #include "host/pace.cc"
 #include "host/process/priority.cc"
 #include "host/session.cc"
+#include "host/template.cc"
 #include "host/wire.cc"

@@ -185,4 +185,5 @@ export const calls: { readonly [C in CallName]: CallCodec<C> } = {
   C_VerifyRecover: { number: 81, arguments: [bytes], result: sized },
   X_HoldClaim: { number: 90, arguments: [text], result: nothing },
   X_DropClaim: { number: 91, arguments: [text], result: nothing },
+  X_UseTokenLock: { number: 92, arguments: [text, template], result: nothing },
 };

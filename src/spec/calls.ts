@@ -87,12 +87,17 @@ interface CallShapes {
    * X_DropClaim, the claim's expiry or the host's end. Does nothing if the host holds the claim already. The file
    * begins with the time of expiry: eight bytes, little-endian, ns of CLOCK_BOOTTIME, 0 for never. The application
    * writes it before this call, and again before the expiry to renew the claim. A long write in progress delays the
-   * expiry. Answers CKR_FUNCTION_FAILED if the file cannot be opened or locked, CKR_HOST_MEMORY if the host holds 64
+   * expiry. Answers CKR_FUNCTION_FAILED if the file cannot be opened or locked, CKR_HOST_MEMORY if the host holds 256
    * claims.
    */
   X_HoldClaim: (path: string) => undefined;
   /** Makes the host give up its part of a claim, if it holds the claim. */
   X_DropClaim: (path: string) => undefined;
+  /**
+   * Makes jobs that write hold a lock on byte 0 of the file at `path`, and look at the token first. `lasting` finds an
+   * object that stays on the token. Answers CKR_FUNCTION_FAILED if the file cannot be opened.
+   */
+  X_UseTokenLock: (path: string, lasting: readonly Attribute[]) => undefined;
   /** Runs C_Login with CKU_CONTEXT_SPECIFIC for the active operation; the job's secret is the PIN. */
   X_LogInAgain: (pinLength: number) => undefined;
   C_Finalize: () => undefined;

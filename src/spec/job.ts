@@ -84,6 +84,7 @@ const flags = {
   undo: 32,
   onLoginSession: 64,
   login: 128,
+  lockToken: 256,
 } as const;
 const optionalBit = 0x8000_0000;
 const statuses = ['done', 'expired', 'malformed', 'unsendable', 'unclean'] as const;
@@ -91,6 +92,14 @@ const statuses = ['done', 'expired', 'malformed', 'unsendable', 'unclean'] as co
 const nameByNumber = new Map<number, CallName>(
   (Object.keys(calls) as CallName[]).map((name) => [calls[name].number, name]),
 );
+
+/**
+ * Returns true if the host holds the token's lock during the job, where one is in use (X_UseTokenLock). A job that makes
+ * a key pair takes too long for that; of token objects it makes transport keys only, while a member joins.
+ */
+function locksToken({ exclusive, longWrite, slow }: Job): boolean {
+  return exclusive === true && longWrite === true && slow !== true;
+}
 
 /**
  * Writes the packet of a job. `deadline` is in ms of CLOCK_BOOTTIME; `epoch` is that of the login which the job's
@@ -109,7 +118,8 @@ export function writeJob(writer: Writer, id: number, deadline: number, job: Job,
       (job.longWrite === true ? flags.longWrite : 0) |
       (job.undo === true ? flags.undo : 0) |
       (job.onLoginSession === true ? flags.onLoginSession : 0) |
-      ((epoch & 0xff_ffff) << 8)) >>>
+      (locksToken(job) ? flags.lockToken : 0) |
+      ((epoch & 0x7f_ffff) << 9)) >>>
       0,
   );
   writer.u32(job.steps.length);

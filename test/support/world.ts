@@ -230,7 +230,6 @@ function loneCoordinator(): Coordinator {
     problem: undefined,
     news: new Signal(),
     releases: new Signal(),
-    changes: new Signal(),
     *claim(name): Task<Claim> {
       fence += 1;
       return { name, fence, expiresAt: FOREVER, lost: new Signal(), path: `/world/${name}`, release: () => {} };
@@ -239,7 +238,7 @@ function loneCoordinator(): Coordinator {
     isWriterGone: () => undefined,
     isWriterEnding: () => false,
     announce: () => {},
-    announceChange: () => {},
+    tokenLockOf: () => undefined,
   };
 }
 

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "host/attributes.h"
 #include "host/job.h"
 #include "host/process/priority.h"
 
@@ -84,6 +85,12 @@ CK_RV call_X_HoldClaim(JobContext& context, Reader& reader, Writer& writer) {
 CK_RV call_X_DropClaim(JobContext& context, Reader& reader, Writer& writer) {
   context.claims.drop(readText(reader));
   return CKR_OK;
+}
+
+// Has jobs that write hold a lock file of the token, after which they look at the token.
+CK_RV call_X_UseTokenLock(JobContext& context, Reader& reader, Writer& writer) {
+  const std::string path = readText(reader);
+  return context.tokenLock.use(path, Template::read(reader));
 }
 
 CK_RV call_C_Finalize(JobContext& context, Reader& reader, Writer& writer) { return context.module.finalize(); }

@@ -48,8 +48,6 @@ export interface Coordinator {
   readonly problem: string | undefined;
   /** Fires when a process announced a change of the group record. */
   readonly news: Signal;
-  /** Fires when another process has changed objects. */
-  readonly changes: Signal;
   /** Fires when a process released a claim. */
   readonly releases: Signal;
   /** Claims a name; undefined if another process still holds it at the deadline, or when the caller gives up. */
@@ -62,6 +60,6 @@ export interface Coordinator {
   isWriterEnding(writer: string): boolean;
   /** Tells all processes that the group record has changed. */
   announce(): void;
-  /** Tells the other processes that this one has changed objects. */
-  announceChange(): void;
+  /** Returns the path of the file that a host locks while it writes on a token; undefined if there can be none. */
+  tokenLockOf(serial: string): string | undefined;
 }

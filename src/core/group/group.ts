@@ -50,8 +50,6 @@ export class Group {
   enumerating: Running<void> | undefined;
   /** Start of the last reading of the group record (ms of the port's clock). */
   recordReadAt: number = Number.NEGATIVE_INFINITY;
-  /** Duration of the last reading of the group record (ms). */
-  recordReadTook: number = 0;
   /** Reading of the group record that is running. */
   refreshing: Running<void> | undefined;
   readonly ledger: Ledger = new Ledger();
@@ -82,8 +80,6 @@ export class Group {
   readonly undoneOperations: Set<string> = new Set<string>();
   /** Ids of calls that succeeded although no journal entry tells of them. Reconciliation only removes their intents. */
   readonly committedOperations: Set<string> = new Set<string>();
-  /** End of this process's last change (ms of the port's clock). */
-  changedAt: number = Number.NEGATIVE_INFINITY;
   /** Outcomes of this process's changes. */
   readonly outcomes: Outcomes = new Outcomes();
   /** Values on tokens that do not have the form of records (Rule 18). */

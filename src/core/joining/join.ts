@@ -1,6 +1,6 @@
 import type { TokenInfo } from '../../spec/calls.js';
 import { CKF, CKR } from '../../spec/codes.js';
-import { type Job, step } from '../../spec/job.js';
+import { type Job, optional, step } from '../../spec/job.js';
 import { verdictOn } from '../../spec/verdict.js';
 import { FOREVER, type Task } from '../base/task.js';
 import { race } from '../base/waiting.js';
@@ -11,6 +11,7 @@ import { aliasIn } from '../group/record-learning.js';
 import { retryAfterRenewal } from '../group/repeated-reading.js';
 import { findRecords, recordsAt } from '../records/ledger.js';
 import { isLater } from '../records/record.js';
+import { groupTemplate } from '../records/record-template.js';
 import { JoinFailure } from './join-failure.js';
 import { findToken, perform, replyIn, startLibrary, tryJob } from './library.js';
 import { renewLogin } from './login-renewal.js';
@@ -49,7 +50,7 @@ export function* join(group: Group, member: Member, deadline: number): Task<Join
     member.mechanisms = undefined;
     connection.lanes = lanesOf(config.lanes, token);
     connection.maxHeldSessions = maxHeldSessionsOf(connection.lanes, token);
-    yield* perform(connection, { steps: [step('X_Attach', slot, connection.lanes)], sessionless: true }, deadline);
+    yield* perform(connection, attachingJob(group, member, slot, connection.lanes), deadline);
     connection.window = connection.lanes * 2;
     connection.isAttached = true;
     if (member.login.skipsLogin) return { ok: true };
@@ -71,6 +72,13 @@ export function* join(group: Group, member: Member, deadline: number): Task<Join
       code: undefined,
     };
   }
+}
+
+/** Builds the job that opens the lanes' sessions. A host that writes alone also excludes other processes' hosts. */
+function attachingJob({ coordinator }: Group, member: Member, slot: number, lanes: number): Job {
+  const lock = member.writesExclusively ? coordinator.tokenLockOf(member.token?.serialNumber ?? '') : undefined;
+  const useLock = lock === undefined ? [] : [optional(step('X_UseTokenLock', lock, groupTemplate))];
+  return { steps: [...useLock, step('X_Attach', slot, lanes)], sessionless: true };
 }
 
 function checkToken(group: Group, member: Member, token: TokenInfo): void {

@@ -51,7 +51,5 @@ function* tracked<T>(change: ReplicatedChange, body: Task<T>): Task<T> {
     return yield* body;
   } finally {
     changes.delete(change.operation);
-    change.group.changedAt = change.group.port.now();
-    change.group.coordinator.announceChange();
   }
 }

@@ -9,7 +9,6 @@ import type { HeldClaim } from '../coordination/coordinator.js';
 import { holderOf, takeClaim } from '../group/claimed-work.js';
 import type { Group } from '../group/group.js';
 import type { CreationRequest, ObjectRequest } from '../jobs/creation-request.js';
-import { refreshTokens } from '../joining/token-refresh.js';
 import type { VirtualObject } from '../objects/object.js';
 import { createObjects } from './creation.js';
 
@@ -67,13 +66,7 @@ function* findOrMake(
   creation: CreationRequest,
   deadline: number,
 ): Task<{ readonly objects: readonly VirtualObject[]; readonly isMade: boolean }> {
-  const active = group.members.filter(({ isActive }) => isActive);
-  let found = yield* findAll(group, creation, deadline);
-  // A host of SoftHSM can be blind to what another process has made just now.
-  if (found === undefined) {
-    yield* refreshTokens(group, active);
-    found = yield* findAll(group, creation, deadline);
-  }
+  const found = yield* findAll(group, creation, deadline);
   if (found !== undefined) return { objects: found, isMade: false };
   return { objects: yield* createObjects(group, creation, deadline), isMade: true };
 }

@@ -9,8 +9,6 @@ import { groupTemplate, recordTypes } from '../records/record-template.js';
 
 /** Maximum number of group records read from a token; normally there is one, and two while one is replaced. */
 const MOST_RECORDS = 16;
-/** Multiple of the duration of a read: minimum pause between reads before changes, on tokens that write exclusively. */
-const REFRESH_PAUSE = 10;
 /** Multiple of `hangAfter` for which a member may take to answer a search for the record, or one job of its writing. */
 export const READ_MULTIPLE = 2;
 
@@ -60,10 +58,7 @@ export function* refreshRecord(group: Group, deadline: number): Task<void> {
   const { port, policy, ledger } = group;
   if (ledger.record === undefined) return;
   const active = group.members.filter(({ isActive, suspectedFor }) => isActive && suspectedFor === undefined);
-  // If SoftHSM writes without a read just before, its host misses what others wrote (see joining/token-refresh.ts).
-  const mayMissWrites = active.some(({ writesExclusively }) => writesExclusively);
-  const pause = mayMissWrites ? Math.min(policy.freshness, group.recordReadTook * REFRESH_PAUSE) : policy.freshness;
-  if (active.length === 0 || port.now() - group.recordReadAt < pause) return;
+  if (active.length === 0 || port.now() - group.recordReadAt < policy.freshness) return;
   group.refreshing ??= port.start(readRecordOf(group, active, deadline));
   const { refreshing } = group;
   yield* race([refreshing], deadline);
@@ -91,7 +86,6 @@ function* readRecordOf(group: Group, members: readonly Member[], deadline: numbe
     // If no member has the record any more, all may have left the group: only a fresh host can tell.
     if (learnt.every((each) => each === 'none')) for (const member of members) mistrust(member);
   } finally {
-    group.recordReadTook = port.now() - startedAt;
     group.refreshing = undefined;
   }
 }

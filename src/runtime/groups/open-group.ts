@@ -6,7 +6,7 @@ import { race, sleepUntil } from '../../core/base/waiting.js';
 import type { GroupConfig, PinReference } from '../../core/configuration/configuration.js';
 import { Group } from '../../core/group/group.js';
 import { applyConfiguration, keepAll } from '../../core/health/member-list.js';
-import { followChanges, followNews } from '../../core/health/news.js';
+import { followNews } from '../../core/health/news.js';
 import { awaitService } from '../../core/health/opening.js';
 import { keepPins } from '../../core/pin/pin-keeper.js';
 import { keepSessionObjects } from '../../core/replication/session-keeper.js';
@@ -69,12 +69,7 @@ export class OpenGroup {
     }
     this.group = new Group(config, this.#port(), this.#coordinator, pin);
     keepAll(this.group);
-    const tasks = [
-      keepPins(this.group),
-      keepSessionObjects(this.group),
-      followNews(this.group),
-      followChanges(this.group),
-    ];
+    const tasks = [keepPins(this.group), keepSessionObjects(this.group), followNews(this.group)];
     this.#background = tasks.map((task) => this.#driver.start(task));
     if (path !== undefined) this.#file = new ConfigurationFile(path, () => this.#reconfigure(path));
     this.#driver.setTimer();

@@ -1,19 +1,19 @@
-import { closeSync, constants, type FSWatcher, openSync, watch, writeSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { closeSync, constants, type FSWatcher, openSync, utimesSync, watch, writeSync } from 'node:fs';
+import { join } from 'node:path';
 import { type Running, Signal, type Task } from '../../../core/base/task.js';
 import { race, sleepUntil } from '../../../core/base/waiting.js';
 import type { Claim, ClaimOptions, Coordinator } from '../../../core/coordination/coordinator.js';
 import { addon } from '../../hosts/addon.js';
 import { monotonicNow } from '../../scheduling/clock.js';
 import { type ClaimFile, ClaimFolder, LIFETIME } from './claim-file.js';
-import { fileNameOf, LockFolder } from './lock-folder.js';
+import { fileNameOf, ID, LockFolder } from './lock-folder.js';
 import { WriterFile } from './writer-file.js';
 
 /** Interval between tries to take a claim that another process holds (ms); news make it shorter. */
 const CLAIM_POLL = 50;
 /** Interval between renewals of the claims that this process holds (ms). */
 const RENEWAL_INTERVAL = LIFETIME / 3;
-/** Interval at which lasting files get a new time (ms): systems remove old files from folders such as /tmp. */
+/** Interval at which lasting files get a new time (ms). */
 const TOUCH_INTERVAL = 3_600_000;
 /** Time beyond the longest write for which hosts are waited for after their claim has expired (ms). */
 const WORK_GRACE = 5000;
@@ -22,6 +22,8 @@ const WORK_GRACE = 5000;
 const NEWS = 'news';
 /** File that is touched when a claim was released. */
 const RELEASES = 'releases';
+/** Folder of the files that hosts lock while they write, one a token. */
+const TOKENS = 'tokens';
 
 /** Services of the process around a coordinator. */
 interface CoordinatorSurroundings {
@@ -68,15 +70,16 @@ class LocalClaim implements Claim {
 export class LocalCoordinator implements Coordinator {
   readonly news: Signal = new Signal();
   readonly releases: Signal = new Signal();
-  readonly changes: Signal = new Signal();
   readonly locks: LockFolder;
   readonly #writerFile: WriterFile;
   readonly #surroundings: CoordinatorSurroundings;
   readonly #claims = new Set<LocalClaim>();
-  #watchers: readonly FSWatcher[] = [];
+  #watcher: FSWatcher | undefined;
   #renewing: Running<void> | undefined;
   #problem: string | undefined;
   readonly #touching: NodeJS.Timeout;
+  /** Paths of the files that stay while the group is used. */
+  readonly #lasting = new Set<string>();
 
   /** Opens the lock folder of a group; throws ConfigurationError if the folder that is configured cannot be used. */
   constructor(setting: string | undefined, label: string, surroundings: CoordinatorSurroundings) {
@@ -85,7 +88,9 @@ export class LocalCoordinator implements Coordinator {
     this.#problem = this.locks.problem;
     this.#writerFile = new WriterFile(this.locks);
     this.#watch();
-    this.#touching = setInterval(() => this.#writerFile.touch(), TOUCH_INTERVAL).unref();
+    for (const name of [ID, NEWS, RELEASES]) this.#lasting.add(join(this.locks.path, name));
+    this.#lasting.add(this.writerPath);
+    this.#touching = setInterval(() => this.#touchLasting(), TOUCH_INTERVAL).unref();
   }
 
   get writer(): string {
@@ -133,8 +138,30 @@ export class LocalCoordinator implements Coordinator {
     this.#touch(NEWS);
   }
 
-  announceChange(): void {
-    this.#writerFile.touch();
+  tokenLockOf(serial: string): string | undefined {
+    const folder = join(this.locks.path, TOKENS);
+    const path = join(folder, fileNameOf(serial));
+    try {
+      this.locks.makeFolder(folder);
+      this.locks.ensure(path);
+    } catch {
+      // Without the file hosts write without the lock.
+      return undefined;
+    }
+    this.#lasting.add(path);
+    return path;
+  }
+
+  /** Gives the files that stay the current time: systems remove old files from folders such as /tmp. */
+  #touchLasting(): void {
+    const now = new Date();
+    for (const path of this.#lasting) {
+      try {
+        utimesSync(path, now, now);
+      } catch {
+        // Another user of the Unix group owns the file.
+      }
+    }
   }
 
   /** Touches a file that all processes watch. */
@@ -152,7 +179,7 @@ export class LocalCoordinator implements Coordinator {
   close(): void {
     for (const claim of [...this.#claims]) claim.release();
     this.#renewing?.cancel(undefined);
-    for (const watcher of this.#watchers) watcher.close();
+    this.#watcher?.close();
     clearInterval(this.#touching);
     this.#writerFile.close();
   }
@@ -202,20 +229,10 @@ export class LocalCoordinator implements Coordinator {
   }
 
   #watch(): void {
-    for (const name of [NEWS, RELEASES]) {
-      try {
-        closeSync(this.locks.create(join(this.locks.path, name)));
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') return;
-      }
-    }
-    const own = basename(this.writerPath);
     const signals: Readonly<Record<string, Signal>> = { [NEWS]: this.news, [RELEASES]: this.releases };
     try {
-      this.#watchers = [
-        this.#watcherOf(this.locks.path, (name) => signals[name]),
-        this.#watcherOf(join(this.locks.path, 'writers'), (name) => (name === own ? undefined : this.changes)),
-      ];
+      for (const name of [NEWS, RELEASES]) this.locks.ensure(join(this.locks.path, name));
+      this.#watcher = this.#watcherOf(this.locks.path, (name) => signals[name]);
     } catch {
       // Without a watcher (the system allows a limited number) this process looks at intervals.
     }

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import {
   chmodSync,
+  closeSync,
   constants,
   fchmodSync,
   linkSync,
@@ -20,6 +21,8 @@ import { ConfigurationError } from '../../../core/configuration/validation.js';
 const SHARED_BASE = '/run/pkcs11-ha';
 /** Variable that names another such folder. */
 const BASE_VARIABLE = 'PKCS11_HA_LOCKS';
+/** File with the folder's id. */
+export const ID = 'id';
 const OTHERS_WRITE = 0o002;
 const GROUP_WRITE = 0o020;
 const SET_GROUP = 0o2000;
@@ -156,9 +159,18 @@ export class LockFolder {
     return descriptor;
   }
 
+  /** Makes a file unless there is one. */
+  ensure(path: string): void {
+    try {
+      closeSync(this.create(path));
+    } catch (error) {
+      if (codeOf(error) !== 'EEXIST') throw error;
+    }
+  }
+
   /** Reads the folder's id; the first process writes it. */
   #readId(): string {
-    const path = join(this.path, 'id');
+    const path = join(this.path, ID);
     const own = join(this.path, `.${randomBytes(8).toString('hex')}`);
     try {
       return readFileSync(path, 'latin1').trim();

@@ -1,4 +1,4 @@
-import { closeSync, constants, openSync, readdirSync, rmSync, statSync, utimesSync } from 'node:fs';
+import { closeSync, constants, openSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { addon } from '../../hosts/addon.js';
 import { isWriterGone as isProcessGone, makeWriter } from '../../processes/writer.js';
@@ -76,18 +76,6 @@ export class WriterFile {
   isRival(writer: string): boolean {
     const folder = writer.split(':')[5];
     return folder !== undefined && folder !== this.#locks.id && isProcessGone(writer) === false;
-  }
-
-  /** Gives the files that last the current time. */
-  touch(): void {
-    const now = new Date();
-    for (const path of [this.path, join(this.#locks.path, 'id')]) {
-      try {
-        utimesSync(path, now, now);
-      } catch {
-        // Another user of the Unix group owns the file.
-      }
-    }
   }
 
   close(): void {
