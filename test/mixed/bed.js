@@ -1,10 +1,10 @@
 import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Application } from '../support/applications/application.js';
+import { until } from '../support/applications/waiting.js';
 import { faultyModule } from '../support/faulty/build.js';
 import { readFixture, unpackFixture } from '../support/fixture.js';
 import { makeFolder, makeHsm, readToken } from '../support/softhsm.js';
-import { Application } from './application.js';
-import { until } from './waiting.js';
 
 const own = /^pkcs11-ha:/u;
 

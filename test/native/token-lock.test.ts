@@ -59,7 +59,7 @@ describe('the lock of a token', () => {
     }
   });
 
-  test('[Rule 22] is waited for while reads go on, and not for long: its holder may be stopped', () => {
+  test('is waited for while reads go on, and not for long: its holder may be stopped', () => {
     const host = startHost(2);
     const descriptor = openSync(path, 'r+');
     try {

@@ -12,6 +12,7 @@ import type { Alias } from '../objects/alias-table.js';
 import type { FoundReplica } from '../objects/found-object.js';
 import { isReserved } from '../objects/identity.js';
 import { hex } from '../objects/note.js';
+import type { VirtualObject } from '../objects/object.js';
 import { foundIn } from '../records/ledger.js';
 import { FIRST_FORMAT } from '../records/record.js';
 import { handleInLabel, keyRecordsOfIdentity, keyRecordTemplate, SHOWN_DIGEST } from '../records/record-template.js';
@@ -24,15 +25,25 @@ const BATCH = 16;
 /** Attributes that name the keys of all records, at less cost than their values. */
 const nameTypes: readonly number[] = [CKA.label, CKA.objectId];
 
-/** Returns the digests of the identities of keys whose real handle was not met on a connection with that identity. */
-export function newKeysIn(group: Group, connection: Connection, found: readonly FoundReplica[]): readonly string[] {
-  if (group.ledger.format <= FIRST_FORMAT) return [];
-  const isNew = ({ handle, identity, description }: FoundReplica): boolean => {
-    if (!description.token || !isSecretRequest(description) || isReserved(description.label)) return false;
-    const known = connection.named.get(hex(handle));
-    return known === undefined || known.isDestroyed || !sameBytes(known.identity, identity);
-  };
-  return [...new Set(found.filter(isNew).map(({ identity }) => group.objects.digestOf(identity)))];
+/** Returns true if a found object is a key whose handle stands in its key record, if it has one. */
+export function isRecordedKey({ ledger }: Group, { description }: FoundReplica): boolean {
+  const isOfGroup = ledger.format > FIRST_FORMAT && description.token && !isReserved(description.label);
+  return isOfGroup && isSecretRequest(description);
+}
+
+/** Returns the virtual object that a real handle was mapped to with that identity; undefined if it was not met. */
+export function metAs(connection: Connection, { handle, identity }: FoundReplica): VirtualObject | undefined {
+  const known = connection.named.get(hex(handle));
+  return known === undefined || known.isDestroyed || !sameBytes(known.identity, identity) ? undefined : known;
+}
+
+/** Returns the keys whose real handle was not met on a connection with that identity. */
+export function newKeysIn(
+  group: Group,
+  connection: Connection,
+  found: readonly FoundReplica[],
+): readonly FoundReplica[] {
+  return found.filter((each) => isRecordedKey(group, each) && metAs(connection, each) === undefined);
 }
 
 /** Counts objects by the digest of their identity. */

@@ -17,14 +17,14 @@ import { hex } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
 import { findGroupwide, findRecords, foundIn, type RecordsFound, recordsAt, recordsIn } from '../records/ledger.js';
 import { FIRST_FORMAT } from '../records/record.js';
-import { completeInventory, findJob, readInventory } from '../replicas/inventory.js';
+import { completeInventory, findJob, readAgain } from '../replicas/inventory.js';
 import { Attempt } from './attempt.js';
 import type { AttemptEnd } from './attempt-end.js';
-import { countByDigest, newKeysIn, readKeyAliases } from './key-alias-reading.js';
+import { countByDigest, isRecordedKey, newKeysIn, readKeyAliases } from './key-alias-reading.js';
 import { ObjectMapping } from './object-mapping.js';
 
-/** Maximum number of times that aliases are read while names change. */
-const MOST_READINGS = 3;
+/** Maximum number of times that aliases are read while names change; then the member is searched anew. */
+const MOST_READINGS = 8;
 
 /** Find on one member: an attempt, then the mapping of found objects to virtual objects. */
 export class MemberSearch extends PendingWork {
@@ -90,37 +90,34 @@ export class MemberSearch extends PendingWork {
       for (const { record } of records.aliases) group.objects.addAlias(aliasIn(record));
     }
     const inventory = yield* completeInventory(connection, attempt.end.reply, deadline, this);
-    const objects =
-      inventory.kind === 'objects' ? yield* this.#toVirtual(template, inventory.objects, deadline) : inventory;
+    const objects = inventory.kind === 'objects' ? yield* this.#toVirtual(inventory.objects, deadline) : inventory;
     if (isFailure(objects)) this.end = attempt.judged(objects);
     else this.objects = objects;
   }
 
   /**
-   * Maps found objects to virtual objects. If aliases tell the handles, aliases and names must be of the same time. A
-   * rename writes the new alias first and removes the old alias last: if the names before and after reading the aliases
-   * are equal, the aliases belong to these names.
+   * Maps found objects to virtual objects. Aliases must be of the same time as the names that they belong to: a rename
+   * writes the new alias first and removes the old alias last. So objects that have no alias are read again, until
+   * their names stay. Objects that were made since have no place in the answer.
    */
-  *#toVirtual(
-    template: readonly Attribute[],
-    found: readonly FoundReplica[],
-    deadline: number,
-  ): Task<readonly VirtualObject[] | Failure> {
-    const { group, mapping } = this;
+  *#toVirtual(found: readonly FoundReplica[], deadline: number): Task<readonly VirtualObject[] | Failure> {
+    const { group, connection, mapping } = this;
     mapping.records = this.records;
     let objects = found;
-    for (let tries = 1; tries <= MOST_READINGS && needsAliases(group, this.connection, objects); tries += 1) {
-      const isKeyed = group.ledger.format > FIRST_FORMAT;
-      const isRead = mapping.records !== undefined && tries === 1 && !isKeyed;
+    for (let tries = 1; needsAliases(group, connection, objects); tries += 1) {
+      if (tries > MOST_READINGS) return { kind: 'withdrawn' };
+      const isRead = mapping.records !== undefined && tries === 1 && group.ledger.format <= FIRST_FORMAT;
       const failure = isRead ? undefined : yield* this.#readAliases(objects, deadline);
       if (failure !== undefined) return failure;
-      if (isKeyed ? this.#areAllNamed(objects) : mapping.records?.aliases.length === 0) break;
-      const again = yield* readInventory(this.connection, template, NO_MAXIMUM, deadline, this);
-      if (again.kind !== 'objects') return again;
-      const before = objects;
-      objects = again.objects;
-      // A record that was being replaced shows at the second reading.
-      if (areNamedAlike(before, objects) && (!isKeyed || tries > 1)) break;
+      const unnamed = this.#unnamedIn(objects);
+      if (unnamed.length === 0) break;
+      const again = yield* readAgain(connection, unnamed, deadline, this);
+      if (isFailure(again)) return again;
+      const left = new Set(unnamed);
+      objects = [...objects.filter((each) => !left.has(each)), ...again];
+      // A key record that was being replaced shows at the second reading.
+      const isCertain = tries > 1 || !unnamed.some((each) => isRecordedKey(group, each));
+      if (isCertain && areNamedAsBefore(unnamed, again)) break;
     }
     return yield* mapping.toVirtual(objects);
   }
@@ -135,7 +132,8 @@ export class MemberSearch extends PendingWork {
     mapping.records = records;
     group.invalidRecords.note(this.member, 'groupwide', records.invalid);
     learnSomeRecords(group, [records]);
-    const identities = newKeysIn(group, connection, objects);
+    const digests = newKeysIn(group, connection, objects).map(({ identity }) => group.objects.digestOf(identity));
+    const identities = [...new Set(digests)];
     const aliases = yield* readKeyAliases(group, connection, identities, countByDigest(group, objects), deadline, this);
     if (isFailure(aliases)) return aliases;
     mapping.keyAliases = aliases;
@@ -145,16 +143,29 @@ export class MemberSearch extends PendingWork {
     return undefined;
   }
 
-  /** Returns true if each key that was found has a key record, so that no rename is under way. */
-  #areAllNamed(found: readonly FoundReplica[]): boolean {
+  /** Returns the objects, new to this process, whose identity has another number of aliases than of objects. */
+  #unnamedIn(found: readonly FoundReplica[]): readonly FoundReplica[] {
     const { group, connection, mapping } = this;
-    if ((mapping.records?.aliases.length ?? 0) > 0) return false;
+    const recorded = mapping.records?.aliases.map(({ record }) => record) ?? [];
+    const handles = new Map<string, Set<number>>();
+    for (const { identity, handle } of [...recorded, ...mapping.keyAliases])
+      handles.set(identity, (handles.get(identity) ?? new Set()).add(handle));
     const counts = countByDigest(group, found);
-    const named = new Map<string, Set<number>>();
-    for (const { identity, handle } of mapping.keyAliases)
-      named.set(identity, (named.get(identity) ?? new Set()).add(handle));
-    return newKeysIn(group, connection, found).every((identity) => named.get(identity)?.size === counts.get(identity));
+    const newKeys = new Set(newKeysIn(group, connection, found));
+    return found.filter((each) => {
+      if (isRecordedKey(group, each) ? !newKeys.has(each) : recorded.length === 0 || !isNamable(each)) return false;
+      const digest = group.objects.digestOf(each.identity);
+      const count = counts.get(digest) ?? 0;
+      const isAlone = count === 1 && group.objects.withIdentity(each.identity).length > 0;
+      if (!isRecordedKey(group, each) && isAlone) return false;
+      return (handles.get(digest)?.size ?? 0) !== count;
+    });
   }
+}
+
+/** Returns true if aliases can name an object: it is an application's token object. */
+function isNamable({ description }: FoundReplica): boolean {
+  return description.token && !isReserved(description.label);
 }
 
 /**
@@ -164,12 +175,11 @@ export class MemberSearch extends PendingWork {
 function needsAliases(group: Group, connection: Connection, found: readonly FoundReplica[]): boolean {
   if (group.ledger.record === undefined) return false;
   if (newKeysIn(group, connection, found).length > 0) return true;
-  const isNew = ({ identity, description }: FoundReplica): boolean =>
-    description.token && !isReserved(description.label) && group.objects.withIdentity(identity).length === 0;
-  if (found.some(isNew)) return true;
+  if (found.some((each) => isNamable(each) && group.objects.withIdentity(each.identity).length === 0)) return true;
   const counts = new Map<string, { readonly identity: Uint8Array; count: number }>();
-  for (const { identity, description } of found) {
-    if (!description.token || isReserved(description.label)) continue;
+  for (const each of found) {
+    if (!isNamable(each)) continue;
+    const { identity } = each;
     const key = Buffer.from(identity).toString('latin1');
     const counted = counts.get(key) ?? { identity, count: 0 };
     counted.count += 1;
@@ -181,16 +191,10 @@ function needsAliases(group: Group, connection: Connection, found: readonly Foun
   });
 }
 
-/** Returns true if two inventories have the same handles with the same identities. */
-function areNamedAlike(before: readonly FoundReplica[], after: readonly FoundReplica[]): boolean {
+/** Returns true if all objects that are still there have the identities that they had before. */
+function areNamedAsBefore(before: readonly FoundReplica[], after: readonly FoundReplica[]): boolean {
   const identities = new Map(before.map(({ handle, identity }) => [hex(handle), identity]));
-  return (
-    before.length === after.length &&
-    after.every(({ handle, identity }) => {
-      const known = identities.get(hex(handle));
-      return known !== undefined && sameBytes(known, identity);
-    })
-  );
+  return after.every(({ handle, identity }) => sameBytes(identities.get(hex(handle)) ?? new Uint8Array(), identity));
 }
 
 /** Makes the operation that finds objects on a member; `readsRecords` adds the group's records. */

@@ -16,6 +16,7 @@ import type { RecordsFound } from '../records/ledger.js';
 import { FIRST_FORMAT } from '../records/record.js';
 import { readUses } from '../replicas/copies.js';
 import { proofsOf } from '../replicas/fingerprint.js';
+import { isRecordedKey, metAs } from './key-alias-reading.js';
 
 /** Twin with the proofs of its key. */
 interface ProvenTwin {
@@ -30,10 +31,14 @@ export function* toVirtualObjects(
   connection: Connection,
   epoch: number,
   found: readonly FoundReplica[],
+  /** Aliases that key records of the member give, read after the objects. */
+  keyAliases: readonly Alias[],
 ): Task<readonly VirtualObject[] | Failure> {
   const work = new PendingWork();
   work.epoch = epoch;
-  return yield* new ObjectMapping(group, member, connection, work).toVirtual(found);
+  const mapping = new ObjectMapping(group, member, connection, work);
+  mapping.keyAliases = keyAliases;
+  return yield* mapping.toVirtual(found);
 }
 
 /** Maps objects that were found on a member to virtual objects. */
@@ -82,8 +87,12 @@ export class ObjectMapping {
     for (const same of byIdentity.values()) {
       const [first] = same;
       if (first === undefined) continue;
-      if (same.length === 1 && !group.objects.isTwinned(first.identity)) {
-        const object = this.#byFormerName(first) ?? group.objects.intern(first.identity, first.description);
+      const met = this.#met(same);
+      if (met !== undefined) objects.push(...met);
+      else if (same.length === 1 && !group.objects.isTwinned(first.identity)) {
+        const object =
+          this.#byFormerName(first) ??
+          group.objects.intern(first.identity, first.description, this.#aliasesOf(first.identity));
         this.#note(object, first);
         objects.push(object);
       } else {
@@ -93,6 +102,23 @@ export class ObjectMapping {
         this.#forgetOthers(first.identity, twins);
       }
     }
+    return objects;
+  }
+
+  /**
+   * Returns the objects of keys whose real handles were all met before: what other searches read of records meanwhile
+   * does not change their names. Undefined if one was not met.
+   */
+  #met(same: readonly FoundReplica[]): readonly VirtualObject[] | undefined {
+    const { group, connection, work } = this;
+    if (work.epoch !== connection.epoch) return undefined;
+    const objects: VirtualObject[] = [];
+    for (const replica of same) {
+      const known = isRecordedKey(group, replica) ? metAs(connection, replica) : undefined;
+      if (known === undefined || known.isProvisional || group.objects.get(known.handle) !== known) return undefined;
+      objects.push(known);
+    }
+    for (const [index, object] of objects.entries()) this.#note(object, same[index] as FoundReplica);
     return objects;
   }
 
@@ -260,9 +286,9 @@ export class ObjectMapping {
 
   /** Returns the aliases that this member has of an identity; undefined if its records were not read. */
   #aliasesOf(identity: Uint8Array): readonly Alias[] | undefined {
-    if (this.records === undefined) return undefined;
+    if (this.records === undefined && this.keyAliases.length === 0) return undefined;
     const digest = this.group.objects.digestOf(identity);
-    const recorded = this.records.aliases.map(({ record }) => aliasIn(record));
+    const recorded = (this.records?.aliases ?? []).map(({ record }) => aliasIn(record));
     return [...recorded, ...this.keyAliases].filter((alias) => alias.identity === digest);
   }
 }

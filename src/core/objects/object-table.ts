@@ -105,14 +105,14 @@ export class ObjectTable {
     return new Set(named.map(({ handle }) => handle)).size > 1;
   }
 
-  /** Returns the object of an identity that is unique; makes it if it is new. */
-  intern(identity: Uint8Array, description: Description): VirtualObject {
-    const aliases = this.aliasesOf(identity);
+  /** Returns the object of an identity that is unique; makes it if it is new. Aliases in `own` count before others. */
+  intern(identity: Uint8Array, description: Description, own: readonly Alias[] = []): VirtualObject {
+    const aliases = own.length > 0 ? own : this.aliasesOf(identity);
     const same = [...(this.#byIdentity.get(keyOf(identity)) ?? [])];
-    // An object without its key record was destroyed: the one that is found is another one.
-    const known = same.find(
-      ({ handle, isRecorded }) => !isRecorded || aliases.some((alias) => alias.handle === handle),
-    );
+    // An object without its key record was destroyed, and a key that a record names has no other handle.
+    const mayLack = ({ isRecorded, isProvisional }: VirtualObject): boolean =>
+      !isRecorded && (aliases[0]?.isOfKey !== true || isProvisional);
+    const known = same.find((each) => mayLack(each) || aliases.some(({ handle }) => handle === each.handle));
     if (known !== undefined) return this.#makeLasting(known, identity, aliases[0]?.handle);
     return this.#intern(identity, identity, description, aliases[0]?.handle);
   }

@@ -8,7 +8,13 @@ import { isFailure, PendingWork } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
 import { Pace } from '../group/pace.js';
 import { Progress } from '../group/progress.js';
-import { hasAliasRecord, knownAliasRecord, learnKeyAliases, learnSomeRecords } from '../group/record-learning.js';
+import {
+  hasAliasRecord,
+  keyAliasIn,
+  knownAliasRecord,
+  learnKeyAliases,
+  learnSomeRecords,
+} from '../group/record-learning.js';
 import { isSecretRequest } from '../jobs/creation-request.js';
 import type { FoundReplica, Survey } from '../objects/found-object.js';
 import type { KeyRecord } from '../objects/key-note.js';
@@ -144,7 +150,8 @@ class Copying {
     const ownRecords = isFailure(allOwn) ? allOwn : allOwn.live;
     if (!isFailure(allOwn)) group.invalidRecords.note(this.member, 'keys', allOwn.invalid);
     if (!isFailure(records)) learnKeyAliases(group, [...records.values()]);
-    const objects = yield* toVirtualObjects(group, source, giving, theirs.epoch, wanted);
+    const aliases = isFailure(records) ? [] : [...records.values()].flatMap((record) => keyAliasIn(record) ?? []);
+    const objects = yield* toVirtualObjects(group, source, giving, theirs.epoch, wanted, aliases);
     if (isFailure(objects)) return undefined;
     const progress = new Progress(group, this.member.name, what, objects.length);
     const copied: VirtualObject[] = [];

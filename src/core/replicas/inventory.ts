@@ -135,6 +135,24 @@ export function* readMany<T extends { readonly handle: Uint8Array }>(
   return all;
 }
 
+/** Reads the identities of objects anew; leaves out objects that are gone. */
+export function* readAgain(
+  connection: Connection,
+  objects: readonly FoundReplica[],
+  deadline: number,
+  work: PendingWork,
+): Task<readonly FoundReplica[] | Failure> {
+  const read = { kind: 'find', deadline, work, batch: VALUES_PER_JOB };
+  const described = yield* readMany(connection, objects, describedTypes, read);
+  if (isFailure(described)) return described;
+  const found = described.map(([{ handle }, attributes]) => ({ handle, description: describe(attributes) }));
+  const whole = found.filter(({ description }) => !isHollow(description));
+  const valued = whole.filter(({ description }) => hasPublicValue(description));
+  const others = yield* identifyByValue(connection, valued, { ...read, kind: 'find:values' });
+  if (isFailure(others)) return others;
+  return [...whole.filter((each) => !valued.includes(each)).map(foundByDescription), ...others];
+}
+
 type Candidates = { readonly kind: 'candidates'; readonly list: readonly FoundReplica[] } | Failure;
 
 /** Finds the objects on a member that have an object's identity. */

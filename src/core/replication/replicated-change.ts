@@ -17,6 +17,7 @@ import { type ChangeRecord, reversalOf } from '../records/record.js';
 import { missedBy, writeJournal } from './change-journal.js';
 import { type IntendedChange, intentOf } from './intent.js';
 import { removingRecord } from './record-job.js';
+import { awaitSuspects } from './suspects.js';
 import { destroyingHandles, type WrittenObjects } from './written-objects.js';
 
 /** Time beyond the call's deadline for undoing the change or noting it for other members (ms). */
@@ -62,6 +63,7 @@ export class ReplicatedChange {
   /** Returns the members that a change goes to, active and standby. Waits for the first one until the deadline. */
   *participants(): Task<readonly Member[]> {
     const { group } = this;
+    yield* awaitSuspects(group, this.deadline, () => this.givenUp);
     for (;;) {
       const present = group.members.filter(
         (member) => isReachable(member) && (member.isActive || member.state.name === 'standby'),

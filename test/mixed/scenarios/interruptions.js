@@ -109,5 +109,5 @@ const scenario = (victim, survivor) => ({
   },
 });
 
-/** One version is killed in the middle of a change, the other one resolves the change. */
+/** Kills of one version in the middle of a change, which the other version then resolves. */
 export const interruptions = [scenario('former', 'present'), scenario('present', 'former')];

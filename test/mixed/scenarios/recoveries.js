@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
+import { until } from '../../support/applications/waiting.js';
 import { MEMBERS } from '../bed.js';
 import { aes, encrypt, expectWhole, makeData, makePair } from '../expectations.js';
-import { until } from '../waiting.js';
 
 /** Number of keys that a member misses. */
 const MISSED = 10;

@@ -9,7 +9,7 @@ const program = fileURLToPath(new URL('./program.js', import.meta.url));
 /** Makes Buffers of the objects that JSON.stringify makes of them. */
 const revive = (_key, value) => (value?.type === 'Buffer' ? Buffer.from(value.data) : value);
 
-/** Application of one version, in a process of its own. */
+/** Application in a process of its own, with a virtual token. `version` is its name in messages. */
 export class Application {
   #child;
   #asked = new Map();
@@ -26,11 +26,15 @@ export class Application {
     createInterface({ input: this.#child.stdout }).on('line', (line) => this.#onAnswer(JSON.parse(line, revive)));
   }
 
-  /** Runs a method of the virtual token; rejects with its error, or if the process ends first. */
+  get hasEnded() {
+    return this.#hasEnded;
+  }
+
+  /** Runs a method of the virtual token; rejects with its error, or with a ProcessEnded if the process ends first. */
   ask(call, ...args) {
+    if (this.#hasEnded) return Promise.reject(this.#endOf(call));
     return new Promise((resolve, reject) => {
       this.#count += 1;
-      if (this.#hasEnded) reject(new Error(`${call}: the ${this.version} process has ended`));
       this.#asked.set(this.#count, { call, resolve, reject });
       this.#child.stdin.write(`${JSON.stringify({ id: this.#count, call, args })}\n`);
     });
@@ -41,13 +45,16 @@ export class Application {
     this.#asked.delete(id);
     if (error === undefined) return resolve(result);
     const failure = new Error(`${this.version} ${call}: ${error.message}`);
-    return reject(Object.assign(failure, { code: error.code, kind: error.name }));
+    return reject(Object.assign(failure, { code: error.code, kind: error.name, operation: error.operation }));
+  }
+
+  #endOf(call) {
+    return Object.assign(new Error(`${call}: the ${this.version} process has ended`), { kind: 'ProcessEnded' });
   }
 
   #onEnd() {
     this.#hasEnded = true;
-    for (const { call, reject } of this.#asked.values())
-      reject(new Error(`${call}: the ${this.version} process has ended`));
+    for (const { call, reject } of this.#asked.values()) reject(this.#endOf(call));
     this.#asked.clear();
   }
 
@@ -83,6 +90,11 @@ export class Application {
     if (!this.#hasEnded) await this.ask('close').catch(() => undefined);
     this.#child.stdin.end();
     await this.#ended;
+  }
+
+  /** Sends the process a signal; does nothing if it has ended. */
+  signal(name) {
+    this.#child.kill(name);
   }
 
   /** Kills the process. */

@@ -14,8 +14,8 @@ async function perform({ id, call, args }) {
     if (call === 'open') token = await VirtualToken.open(...args);
     const result = call === 'open' ? undefined : await token[call](...args);
     tell({ id, result });
-  } catch ({ name, code, message }) {
-    tell({ id, error: { name, code, message } });
+  } catch ({ name, code, message, operation }) {
+    tell({ id, error: { name, code, message, operation } });
   }
 }
 
