@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { createGroup } from '../../dist/index.js';
 import { Application } from '../support/applications/application.js';
@@ -18,7 +19,7 @@ const own = /^pkcs11-ha:/u;
 const policy = { hangAfter: 1500, writeHangAfter: 6000, deadline: 20_000 };
 
 /** Interval between finds while records are awaited to go (ms). */
-const FIND_INTERVAL = 3000;
+const FIND_INTERVAL = 1500;
 
 /** Members that the group begins with. */
 export const FIRST_MEMBERS = ['hsm1', 'hsm2'];
@@ -125,21 +126,18 @@ export class Bed {
 
   /** Waits until members have no intent, journal entry, done record or partial object any more. */
   async untilTidy(names, applications) {
-    for (const name of names) {
-      let left = [];
-      let askedAt = Number.NEGATIVE_INFINITY;
-      const isTidy = async () => {
-        // Applications tidy up after they have read records, and rather while nobody calls.
-        if (performance.now() - askedAt > FIND_INTERVAL) {
-          await Promise.all(applications.map((application) => application.ask('find')));
-          askedAt = performance.now();
-        }
-        const found = await readToken(this.#hsms.get(name));
-        left = found.filter((object) => isHollow(object) || /^pkcs11-ha:(?:intent|journal|done) /u.test(object.label));
-        return left.length === 0;
-      };
-      await until(isTidy, () => `${name} is tidy: ${left.map(({ label }) => label).join(', ')}`);
-    }
+    let left = [];
+    let before = Number.POSITIVE_INFINITY;
+    const isLess = async () => {
+      // Applications tidy up after they have read records, and rather while nobody calls.
+      await Promise.all(applications.map((application) => application.ask('find')));
+      await sleep(FIND_INTERVAL);
+      const found = (await Promise.all(names.map((name) => readToken(this.#hsms.get(name))))).flat();
+      left = found.filter((object) => isHollow(object) || /^pkcs11-ha:(?:intent|journal|done) /u.test(object.label));
+      return left.length < before;
+    };
+    for (; before > 0; before = left.length)
+      await until(isLess, () => `less than ${before} records are left: ${left.map(({ label }) => label).join(', ')}`);
   }
 
   /** Ends all programs and deletes the tokens unless they are kept. */

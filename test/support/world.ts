@@ -238,6 +238,9 @@ function loneCoordinator(): Coordinator {
     isWriterGone: () => undefined,
     isWriterEnding: () => false,
     announce: () => {},
+    noteMissed: () => {},
+    missedBy: () => [],
+    forgetMissed: () => {},
     tokenLockOf: () => undefined,
   };
 }

@@ -14,11 +14,14 @@ import { MemberSearch } from './member-search.js';
 
 /** Interval between finds while no member answers (ms). */
 const RETRY_AFTER = 25;
+/** Interval between finds while a member that may know more does not answer (ms). */
+const INCOMPLETE_RETRY_AFTER = 100;
 
 /**
  * Finds the objects that match a template on any serving member, in the order of the first member that has them. An
  * empty answer of one member proves nothing (Rule 14): all members are asked at once, and their answers merged. If a
- * member in step has answered, late members are not waited for.
+ * member in step has answered, late members are not waited for. Without an answer of a member in step, members that may
+ * know more are waited for (Rule 23).
  */
 export function* findObjects(
   group: Group,
@@ -32,26 +35,41 @@ export function* findObjects(
   group.counters.calls += 1;
   for (;;) {
     const searches = startSearches(group, template, deadline, only);
+    let answered: readonly MemberSearch[] = [];
     try {
-      const answered = searches.length === 0 ? [] : yield* gather(group, searches, deadline, records);
-      if (answered.length > 0) {
-        learnFrom(group, answered);
-        return merge(group, answered).filter((object) => group.isVisible(object));
-      }
+      if (searches.length > 0) answered = yield* gather(group, searches, deadline, records);
+      if (answered.length > 0) learnFrom(group, answered);
+      const whole = only === undefined ? wholeAnswers(group, answered) : answered;
+      if (whole.length > 0) return merge(group, whole).filter((object) => group.isVisible(object));
     } finally {
       for (const search of searches) search.attempt.cancel();
     }
-    if (port.now() >= deadline || group.isHopeless) {
-      throw new TokenError(
-        CKR.deviceRemoved,
-        'C_FindObjects',
-        `no member answered: ${group.describeMembers()}`,
-        records,
-      );
-    }
+    if (port.now() >= deadline || group.isHopeless) throw notWhole(group, answered, records);
     // If no member was blamed, no state changes: the find is tried again after a moment.
-    yield* race([group.changed], Math.min(deadline, port.now() + RETRY_AFTER));
+    const retryAfter = answered.length > 0 ? INCOMPLETE_RETRY_AFTER : RETRY_AFTER;
+    yield* race([group.changed], Math.min(deadline, port.now() + retryAfter));
   }
+}
+
+/**
+ * Returns the answers that together have every object which the group has confirmed: those of members in step, or those
+ * of all members; none if a member that may know more has not answered.
+ */
+function wholeAnswers({ ledger: { record } }: Group, answered: readonly MemberSearch[]): readonly MemberSearch[] {
+  if (record === undefined) return answered;
+  const ofInStep = answered.filter(({ isInStep }) => isInStep);
+  if (ofInStep.length > 0) return ofInStep;
+  const serials = new Set(answered.map(({ member }) => member.serial));
+  return record.members.every(({ serial }) => serials.has(serial)) ? answered : [];
+}
+
+function notWhole(group: Group, answered: readonly MemberSearch[], records: readonly AttemptRecord[]): TokenError {
+  const names = answered.map(({ member }) => member.name).join(', ');
+  const explanation =
+    answered.length === 0
+      ? 'no member answered'
+      : `${names} may lack objects that other members have, and none of these answered`;
+  return new TokenError(CKR.deviceRemoved, 'C_FindObjects', `${explanation}: ${group.describeMembers()}`, records);
 }
 
 /** Starts searches on the members of the best state that any member has. */
@@ -85,7 +103,7 @@ function* gather(
   searches: readonly MemberSearch[],
   deadline: number,
   records: AttemptRecord[],
-): Task<MemberSearch[]> {
+): Task<readonly MemberSearch[]> {
   const judged = new Set<MemberSearch>();
   for (;;) {
     for (const search of searches) {
@@ -96,7 +114,7 @@ function* gather(
     const answered = searches.filter(({ objects }) => objects !== undefined);
     const waiting = searches.filter(({ completed }) => !completed);
     // Answers stand for late members only if a member in step gave one.
-    const isComplete = answered.some(({ member }) => isInStep(group, member));
+    const isComplete = answered.some(({ isInStep }) => isInStep);
     const worthWaiting = waiting.filter(
       ({ late, member }) => !(late && isComplete) && (member.isActive || member.state.name === 'standby'),
     );
@@ -104,11 +122,6 @@ function* gather(
     if (group.port.now() >= deadline) return answered;
     yield* race([...waiting, group.changed], deadline);
   }
-}
-
-/** Returns true if a member has every change of the group, as far as this process knows. */
-function isInStep({ ledger }: Group, { isActive, recovery }: Member): boolean {
-  return ledger.record !== undefined && isActive && !recovery.isNeeded && recovery.failedChanges.size === 0;
 }
 
 /** Records a search that failed, and acts on its verdict; throws if the caller is at fault. */

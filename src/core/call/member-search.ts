@@ -35,6 +35,8 @@ export class MemberSearch extends PendingWork {
   /** Result; undefined until the search has succeeded. */
   objects: readonly VirtualObject[] | undefined;
   end: AttemptEnd | undefined;
+  /** True if the member had every confirmed change of the group when the search began, as far as anybody knows. */
+  readonly isInStep: boolean;
 
   constructor(
     readonly group: Group,
@@ -44,6 +46,7 @@ export class MemberSearch extends PendingWork {
     super();
     this.attempt = new Attempt(member, connection, group);
     this.mapping = new ObjectMapping(group, member, connection, this);
+    this.isInStep = isInStep(group, member);
   }
 
   *run(template: readonly Attribute[], deadline: number): Task<void> {
@@ -166,6 +169,13 @@ export class MemberSearch extends PendingWork {
 /** Returns true if aliases can name an object: it is an application's token object. */
 function isNamable({ description }: FoundReplica): boolean {
   return description.token && !isReserved(description.label);
+}
+
+/** Returns true if a member has every change of the group, as far as this process and the others of the machine know. */
+function isInStep({ ledger, coordinator }: Group, { serial, state, recovery }: Member): boolean {
+  if (ledger.record === undefined || serial === undefined || !['active', 'standby', 'suspect'].includes(state.name))
+    return false;
+  return !recovery.isNeeded && recovery.failedChanges.size === 0 && coordinator.missedBy(serial).length === 0;
 }
 
 /**

@@ -60,6 +60,12 @@ export interface Coordinator {
   isWriterEnding(writer: string): boolean;
   /** Tells all processes that the group record has changed. */
   announce(): void;
+  /** Notes for all processes that members, given by their serials, lack a change that others have confirmed. */
+  noteMissed(serials: readonly string[]): void;
+  /** Returns the ids of the notes that say that a member lacks changes. */
+  missedBy(serial: string): readonly string[];
+  /** Removes notes on a member that has made up for what it lacked when they were listed. */
+  forgetMissed(serial: string, notes: readonly string[]): void;
   /** Returns the path of the file that a host locks while it writes on a token; undefined if there can be none. */
   tokenLockOf(serial: string): string | undefined;
 }

@@ -227,7 +227,14 @@ export class Group {
 
   /** Keeps the reversal of a failed call until the members have undone the call. */
   oweReversal(entry: ChangeRecord): void {
+    this.coordinator.noteMissed(entry.missed);
     this.owedReversals.set(entry.operation, entry);
+  }
+
+  /** Notes which members lack a change whose journal entry this process has written on `holders`, for all processes. */
+  noteMissed(record: ChangeRecord, holders: readonly string[]): void {
+    this.coordinator.noteMissed(record.missed);
+    this.missed.note(record, holders);
   }
 
   /** Keeps the process alive, and a closing group open, until a task has ended. */

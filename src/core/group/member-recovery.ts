@@ -4,6 +4,8 @@ import type { HeldClaim } from '../coordination/coordinator.js';
 export class MemberRecovery {
   /** True if the member has to recover before it serves: calls may have left objects there, or it missed a change. */
   isNeeded: boolean = false;
+  /** Notes of all processes that the member lacked changes when its recovery began (see Coordinator.missedBy). */
+  notes: readonly string[] = [];
   /** Number of failed tries at each missed change, by operation. */
   readonly failedChanges: Map<string, number> = new Map<string, number>();
   /** Time of the next look for intents whose writers have gone meanwhile (ms of the port's clock). */
@@ -29,9 +31,10 @@ export class MemberRecovery {
     this.isNeeded = true;
   }
 
-  /** Begins a recovery; changes that are missed from here on need another one. */
-  begin(): void {
+  /** Begins a recovery; changes that are missed from here on need another one. `notes` tell of those before. */
+  begin(notes: readonly string[]): void {
     this.isNeeded = false;
+    this.notes = notes;
     this.recheckIntentsAt = Number.POSITIVE_INFINITY;
   }
 

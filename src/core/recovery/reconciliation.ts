@@ -61,7 +61,7 @@ function* reconcileExclusively(
   yield* awaitJoining(group, member, stepDeadline(group));
   yield* awaitOwnChanges(group, stepDeadline(group));
   // Changes that the member misses from here on require another recovery.
-  member.recovery.begin();
+  member.recovery.begin(member.serial === undefined ? [] : group.coordinator.missedBy(member.serial));
   const own = yield* recordsOn(group, member, stepDeadline(group));
   if (own === undefined) return notReconciled(failedBecause("the member's records could not be read"));
   // Journal entries for other members stay until this member is done: it may need them itself.
@@ -229,7 +229,7 @@ class Reconciliation implements Reconciling {
     for (const each of others.length > 0 ? others : this.reached) {
       if (yield* this.run(each, memberJob)) holders.push(each.serial ?? '');
     }
-    if (holders.length > 0) this.group.missed.note(record, holders);
+    if (holders.length > 0) this.group.noteMissed(record, holders);
     return holders.length > 0;
   }
 

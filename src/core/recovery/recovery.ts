@@ -76,6 +76,8 @@ export function* recover(group: Group, member: Member): Task<RecoveryResult> {
     if (result.failure?.kind === 'needsFreshHost') return yield* awaitClaimOrRecovery(group, member);
     if (result.failure !== undefined) return result.failure;
     if (connection.end !== undefined) return failedBecause('the host ended during recovery');
+    if (member.recovery.failedChanges.size === 0 && hasHeardAll(group, member, result.heard))
+      group.coordinator.forgetMissed(member.serial ?? '', member.recovery.notes);
     return judgeStaleness(group, member, result.heard);
   } finally {
     if (!guard.completed) guard.cancel(undefined);
@@ -169,6 +171,11 @@ function* reconcileUntilDone(group: Group, member: Member, isClaimed: boolean): 
     const isOver = !member.recovery.isNeeded || member.connection?.end !== undefined;
     if (isOver || result.failure !== undefined) return { ...result, done };
   }
+}
+
+/** Returns true if the journals of all other members were read: then the member lacks nothing. */
+function hasHeardAll({ ledger }: Group, member: Member, heard: ReadonlySet<string>): boolean {
+  return ledger.record?.members.every(({ serial }) => serial === member.serial || heard.has(serial)) === true;
 }
 
 /** Notes whether the member lacks changes that no reachable member told; fails if policy.stale refuses such members. */

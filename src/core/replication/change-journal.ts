@@ -36,6 +36,7 @@ export function* writeJournal(
   );
   const holders = members.filter((_member, index) => ends[index]?.kind === 'done');
   const serials = holders.flatMap(({ serial }) => serial ?? []);
-  change.group.missed.note(record, serials);
+  // An entry that no member holds is known to this process alone: the caller then takes the change back.
+  if (serials.length > 0) change.group.noteMissed(record, serials);
   return holders;
 }

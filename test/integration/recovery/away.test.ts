@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import type { GroupConfigInput, VirtualToken } from '../../../src/index.js';
 import { Cluster, pidOf, quickPolicy, stateOf, untilState } from '../../support/cluster.js';
@@ -15,10 +16,11 @@ afterEach(() => cluster.close());
 const aes = { token: true, valueLen: 32, encrypt: true, sensitive: true, extractable: false };
 const data = 'sixteen bytes...';
 
-/** Returns the configuration of an application that can reach one member only. */
+/** Returns the configuration of an application, on a machine of its own, that can reach one member only. */
 const onlyOn = (name: string): GroupConfigInput => {
   const whole = cluster.configuration();
-  return { ...whole, members: whole.members.filter((member) => member.name === name) };
+  const locks = join(cluster.folder.path, `locks of ${name}`);
+  return { ...whole, locks, members: whole.members.filter((member) => member.name === name) };
 };
 
 async function lose(token: VirtualToken, name: string): Promise<void> {

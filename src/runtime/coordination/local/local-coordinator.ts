@@ -7,6 +7,7 @@ import { addon } from '../../hosts/addon.js';
 import { monotonicNow } from '../../scheduling/clock.js';
 import { type ClaimFile, ClaimFolder, LIFETIME } from './claim-file.js';
 import { fileNameOf, ID, LockFolder } from './lock-folder.js';
+import { MissedNotes } from './missed-notes.js';
 import { WriterFile } from './writer-file.js';
 
 /** Interval between tries to take a claim that another process holds (ms); news make it shorter. */
@@ -72,6 +73,7 @@ export class LocalCoordinator implements Coordinator {
   readonly releases: Signal = new Signal();
   readonly locks: LockFolder;
   readonly #writerFile: WriterFile;
+  readonly #missed: MissedNotes;
   readonly #surroundings: CoordinatorSurroundings;
   readonly #claims = new Set<LocalClaim>();
   #watcher: FSWatcher | undefined;
@@ -87,6 +89,7 @@ export class LocalCoordinator implements Coordinator {
     this.#surroundings = surroundings;
     this.#problem = this.locks.problem;
     this.#writerFile = new WriterFile(this.locks);
+    this.#missed = new MissedNotes(this.locks);
     this.#watch();
     for (const name of [ID, NEWS, RELEASES]) this.#lasting.add(join(this.locks.path, name));
     this.#lasting.add(this.writerPath);
@@ -136,6 +139,18 @@ export class LocalCoordinator implements Coordinator {
 
   announce(): void {
     this.#touch(NEWS);
+  }
+
+  noteMissed(serials: readonly string[]): void {
+    for (const serial of serials) this.#missed.add(serial);
+  }
+
+  missedBy(serial: string): readonly string[] {
+    return this.#missed.list(serial);
+  }
+
+  forgetMissed(serial: string, notes: readonly string[]): void {
+    this.#missed.remove(serial, notes);
   }
 
   tokenLockOf(serial: string): string | undefined {
