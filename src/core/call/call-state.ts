@@ -24,8 +24,9 @@ export interface CallState {
 }
 
 /** Returns the members that may do a call. */
-export function candidatesOf({ group, operation: { only } }: CallState): readonly Member[] {
-  return only === undefined ? group.members : [only];
+export function candidatesOf({ group, operation: { only, except } }: CallState): readonly Member[] {
+  if (only !== undefined) return [only];
+  return except === undefined ? group.members : group.members.filter((member) => member !== except);
 }
 
 /** Returns the ability that a call asks of a member: its function with its mechanism. */

@@ -26,6 +26,8 @@ export interface Operation<T> {
   readonly kind: string;
   /** The only member that may run it; if undefined, every member may. */
   readonly only?: Member | undefined;
+  /** Member that does not run it, since it lacks the objects; undefined without one. */
+  readonly except?: Member | undefined;
   /** Codes besides CKR_OK that are results, not failures. */
   readonly results: ReadonlySet<number>;
   /** Returns the job, given the real handles of `objects` in their order. */

@@ -6,12 +6,14 @@ import type { Group } from '../group/group.js';
 import { PendingWork } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
 import { isSecretRequest } from '../jobs/creation-request.js';
+import { templateOf } from '../objects/identity.js';
 import type { KeyRecord } from '../objects/key-note.js';
 import { attributesOf, objectOf } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
 import { History } from '../records/history.js';
 import type { ChangeRecord } from '../records/record.js';
 import { isShortOfCopies } from '../replicas/copies.js';
+import { MOST_TWINS, readInventory } from '../replicas/inventory.js';
 import { keepRecord, learnKeyRecord, readKeyRecord } from '../replicas/key-record.js';
 import { resolveKey } from '../replicas/resolve.js';
 import { changingAttributesTo, keepingName, readingValues } from '../replication/attribute-change-job.js';
@@ -157,11 +159,26 @@ export class Redo {
     if (yield* this.#isGoneElsewhere(known, member)) return true;
     try {
       const until = Math.min(this.#limit(), group.port.now() + group.policy.hangAfter * INSTALL_MULTIPLE);
-      return yield* copyReplicaTo(group, known, member, until, isGivenBack);
+      if (yield* copyReplicaTo(group, known, member, until, isGivenBack)) return true;
     } catch {
       // An error means that no member could give the object now.
-      return false;
     }
+    return yield* this.#hasGoneSince(known, member);
+  }
+
+  /** Returns true if every other member has lost the object since it was surveyed: another process destroyed it. */
+  *#hasGoneSince(object: VirtualObject, member: Member): Task<boolean> {
+    const others = this.#othersThan(member);
+    for (const { connection } of others) {
+      if (connection === undefined) return false;
+      const template = templateOf(object.description);
+      const found = yield* readInventory(connection, template, MOST_TWINS, this.#limit(), new PendingWork());
+      if (found.kind !== 'objects') return false;
+      if (found.objects.some(({ identity }) => sameBytes(identity, object.identity))) return false;
+      const kept = yield* readKeyRecord(connection, object.handle);
+      if (kept.kind !== 'record' || kept.record?.sealed !== undefined) return false;
+    }
+    return others.length > 0;
   }
 
   /** Returns the object under the identity that its key record tells now. */

@@ -64,8 +64,8 @@ export function* copyReplicaTo(
   if (object.isRecorded && (object.record === undefined || object.record === null)) return false;
   if (!object.referenced) yield* establishReference(group, object, new PendingWork());
   const planned = isSecretRequest(object.description)
-    ? yield* planSecretReplica(group, object, deadline)
-    : yield* planPublicReplica(group, object, deadline);
+    ? yield* planSecretReplica(group, object, deadline, target)
+    : yield* planPublicReplica(group, object, deadline, target);
   if (planned === undefined) return false;
   const aliases = missingAliases(group, object, target);
   const records = [...[object.record].flatMap((record) => record ?? []), ...aliases];
@@ -146,22 +146,29 @@ export function* planPublicReplica(
   group: Group,
   object: VirtualObject,
   deadline: number,
+  /** Member that lacks the object. */
+  except?: Member,
 ): Task<PlannedReplica | undefined> {
   const types = [...new Set([...publicTypes, ...statedTypes, ...materialTypes])];
-  const read = yield* runCall(group, readAttributes(object, types), deadline);
+  const read = yield* runCall(group, { ...readAttributes(object, types), except }, deadline);
   const template = valuesIn(types, read);
   if (attributeIn(template, CKA.class) === undefined) return undefined;
   return { object, origin: { kind: 'created' }, template, token: true };
 }
 
-function* planSecretReplica(group: Group, object: VirtualObject, deadline: number): Task<PlannedReplica | undefined> {
+function* planSecretReplica(
+  group: Group,
+  object: VirtualObject,
+  deadline: number,
+  except: Member,
+): Task<PlannedReplica | undefined> {
   const { record } = object;
-  const wrapped = (yield* sealedForm(group, record, deadline)) ?? (yield* wrapNow(group, object, deadline));
+  const wrapped = (yield* sealedForm(group, record, deadline)) ?? (yield* wrapNow(group, object, deadline, except));
   if (wrapped === undefined) return undefined;
   let template: readonly Attribute[];
   if (record === undefined || record === null) {
     const types = [CKA.class, CKA.keyType, ...statedTypes];
-    template = valuesIn(types, yield* runCall(group, readAttributes(object, types), deadline));
+    template = valuesIn(types, yield* runCall(group, { ...readAttributes(object, types), except }, deadline));
   } else {
     template = attributesOf(record.template);
   }
@@ -180,10 +187,16 @@ function* sealedForm(group: Group, record: KeyRecord | null | undefined, deadlin
 }
 
 /** Lets a member wrap the key; undefined if the group has no domain key or the key may not be wrapped. */
-export function* wrapNow(group: Group, object: VirtualObject, deadline: number): Task<Wrapped | undefined> {
+export function* wrapNow(
+  group: Group,
+  object: VirtualObject,
+  deadline: number,
+  /** Member that lacks the key. */
+  except?: Member,
+): Task<Wrapped | undefined> {
   const { record, domain } = group.ledger;
   if (record === undefined || domain === undefined) return undefined;
-  const [length] = yield* runCall(group, readAttributes(object, [CKA.valueLen]), deadline);
+  const [length] = yield* runCall(group, { ...readAttributes(object, [CKA.valueLen]), except }, deadline);
   const method = wrapMethodOf(record, object.description, length?.presence === 'present' ? length.value : undefined);
   let read: ReturnType<typeof addWrapping> = () => undefined;
   const operation: Operation<Wrapped | undefined> = {
@@ -192,6 +205,7 @@ export function* wrapNow(group: Group, object: VirtualObject, deadline: number):
     mechanism: record.wrap,
     aspect: 'pure',
     kind: 'wrap',
+    except,
     results: noCodes,
     job: ([wrapping = new Uint8Array(8), key = new Uint8Array(8)]) => {
       const builder = new JobBuilder();
