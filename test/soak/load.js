@@ -186,8 +186,10 @@ export class Load {
     } catch (error) {
       if (error.kind === 'Wrong') throw error;
       this.#failed(error);
-      const wasThere =
-        entry.state === 'there' && !entry.isChanging && this.model.entries.get(entry.use)?.isChanging !== true;
+      const publicKey = this.model.entries.get(entry.use);
+      const isChanging =
+        entry.isChanging || (publicKey !== undefined && (publicKey.isChanging || publicKey.state !== 'there'));
+      const wasThere = entry.state === 'there' && !isChanging;
       if (wasThere && /HANDLE_INVALID/u.test(error.message)) throw new Error(`${entry.labels}: ${error.message}`);
     }
   }

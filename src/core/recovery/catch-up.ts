@@ -177,6 +177,8 @@ export class CatchUp {
     const pace = new Pace(this.#group);
     const own = yield* surveyMember(connection, pace);
     if (!isFailure(own)) connection.survey = { found: own, isWhole: true };
+    const ownRecords = yield* surveyKeyRecords(connection, pace);
+    if (!isFailure(ownRecords)) this.reconciliation.redo.ownKeyRecords = ownRecords;
     if (source === undefined) return;
     const theirs = yield* surveyMember(source, pace);
     if (!isFailure(theirs)) source.survey = { found: theirs, isWhole: false };
@@ -187,6 +189,7 @@ export class CatchUp {
   #forgetSurveys(): void {
     for (const { connection } of this.#group.members) connection?.forgetSurvey();
     this.reconciliation.redo.keyRecords = undefined;
+    this.reconciliation.redo.ownKeyRecords = undefined;
   }
 
   *#applyOne(entry: CatchUpEntry, serial: string): Task<boolean> {

@@ -6,18 +6,17 @@ import type { Group } from '../group/group.js';
 import { PendingWork } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
 import { isSecretRequest } from '../jobs/creation-request.js';
-import { templateOf } from '../objects/identity.js';
 import type { KeyRecord } from '../objects/key-note.js';
 import { attributesOf, objectOf } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
 import { History } from '../records/history.js';
 import type { ChangeRecord } from '../records/record.js';
 import { isShortOfCopies } from '../replicas/copies.js';
-import { MOST_TWINS, readInventory } from '../replicas/inventory.js';
 import { keepRecord, learnKeyRecord, readKeyRecord } from '../replicas/key-record.js';
 import { resolveKey } from '../replicas/resolve.js';
 import { changingAttributesTo, keepingName, readingValues } from '../replication/attribute-change-job.js';
 import { copyReplicaTo } from '../replication/replica-copy.js';
+import { haveAllLost } from './absence.js';
 import { Removal } from './removal.js';
 import { RenamedObjects } from './renamed-object.js';
 
@@ -32,6 +31,8 @@ export class Redo {
   readonly group: Group;
   /** Key records by handle, read in advance when many objects are about to be looked at. */
   keyRecords: ReadonlyMap<number, KeyRecord> | undefined;
+  /** Key records of the member that catches up, read in the same way. */
+  ownKeyRecords: ReadonlyMap<number, KeyRecord> | undefined;
   /** Changes known to have happened on any member: they tell the identities that an object may have. */
   history: History = new History();
 
@@ -96,7 +97,7 @@ export class Redo {
       const object = objectOf(note);
       switch (record.what) {
         case 'create':
-          isDone = (yield* this.#install(object, member, record.undoes === true)) && isDone;
+          isDone = (yield* this.#create({ ...record, notes: [note] }, object, member)) && isDone;
           break;
         case 'destroy':
           isDone = (yield* this.#destroy({ ...record, notes: [note] }, member)) && isDone;
@@ -107,6 +108,12 @@ export class Redo {
       }
     }
     return isDone;
+  }
+
+  /** Installs an object unless the member has it under one of its names: an earlier recovery may have installed it. */
+  *#create(record: ChangeRecord, object: VirtualObject, member: Member): Task<boolean> {
+    for (const each of this.#identitiesOf(record)) if (each !== object && (yield* this.#has(each, member))) return true;
+    return yield* this.#install(object, member, record.undoes === true);
   }
 
   /** Removes an object under every identity that it may have there. */
@@ -150,35 +157,51 @@ export class Redo {
     const location = yield* this.#locate(object, member);
     if (location === 'there' && !(yield* this.#lacksCopies(object, member))) return true;
     if (location === 'unknown') return false;
+    if (yield* this.#hasUnderOwnName(object, member)) return true;
     const { group } = this;
     const known = yield* this.#asRecordedNow(object);
     // If the object was renamed since, the member may have it under its new identity.
     const isRenamed = !sameBytes(known.identity, object.identity);
-    if (isRenamed && (yield* this.#locate(known, member)) === 'there' && !(yield* this.#lacksCopies(known, member)))
-      return true;
+    if (isRenamed && (yield* this.#has(known, member))) return true;
     if (yield* this.#isGoneElsewhere(known, member)) return true;
+    // The others still have what a failed call left there.
+    if (this.#isUndoneElsewhere(object.handle, member)) return false;
     try {
       const until = Math.min(this.#limit(), group.port.now() + group.policy.hangAfter * INSTALL_MULTIPLE);
       if (yield* copyReplicaTo(group, known, member, until, isGivenBack)) return true;
     } catch {
       // An error means that no member could give the object now.
     }
-    return yield* this.#hasGoneSince(known, member);
+    // Another process may have destroyed the object since the survey.
+    return yield* haveAllLost(this.#othersThan(member), known, this.#limit());
   }
 
-  /** Returns true if every other member has lost the object since it was surveyed: another process destroyed it. */
-  *#hasGoneSince(object: VirtualObject, member: Member): Task<boolean> {
-    const others = this.#othersThan(member);
-    for (const { connection } of others) {
-      if (connection === undefined) return false;
-      const template = templateOf(object.description);
-      const found = yield* readInventory(connection, template, MOST_TWINS, this.#limit(), new PendingWork());
-      if (found.kind !== 'objects') return false;
-      if (found.objects.some(({ identity }) => sameBytes(identity, object.identity))) return false;
-      const kept = yield* readKeyRecord(connection, object.handle);
-      if (kept.kind !== 'record' || kept.record?.sealed !== undefined) return false;
+  /** Returns true if the member has the object, and as many copies of it as others. */
+  *#has(object: VirtualObject, member: Member): Task<boolean> {
+    return (yield* this.#locate(object, member)) === 'there' && !(yield* this.#lacksCopies(object, member));
+  }
+
+  /** Returns true if the member has the key under the name in its own key record, which is an older one. */
+  *#hasUnderOwnName({ handle, description }: VirtualObject, member: Member): Task<boolean> {
+    const { connection } = member;
+    if (connection === undefined || !isSecretRequest(description)) return false;
+    let record = this.ownKeyRecords?.get(handle);
+    if (this.ownKeyRecords === undefined) {
+      const kept = yield* readKeyRecord(connection, handle);
+      record = kept.kind === 'record' ? kept.record : undefined;
     }
-    return others.length > 0;
+    if (record === undefined) return false;
+    const own = objectOf(record.note);
+    keepRecord(own, record);
+    return yield* this.#has(own, member);
+  }
+
+  /** Returns true if another member has yet to undo a change of the object. */
+  #isUndoneElsewhere(handle: number, { serial }: Member): boolean {
+    const undone = [...this.group.owedReversals.values(), ...this.history.about(handle)].filter(
+      ({ undoes, notes }) => undoes === true && notes.some((note) => note.handle === handle),
+    );
+    return undone.some((record) => this.group.missing(record).some((each) => each !== serial));
   }
 
   /** Returns the object under the identity that its key record tells now. */
