@@ -5,6 +5,7 @@ import type { Task } from '../base/task.js';
 import { race } from '../base/waiting.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
+import { isInStep } from '../group/in-step.js';
 import { type Failure, failureOf, isFailure, PendingWork } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
 import { aliasIn, learnMissedChanges, learnSomeRecords } from '../group/record-learning.js';
@@ -169,13 +170,6 @@ export class MemberSearch extends PendingWork {
 /** Returns true if aliases can name an object: it is an application's token object. */
 function isNamable({ description }: FoundReplica): boolean {
   return description.token && !isReserved(description.label);
-}
-
-/** Returns true if a member has every change of the group, as far as this process and the others of the machine know. */
-function isInStep({ ledger, coordinator }: Group, { serial, state, recovery }: Member): boolean {
-  if (ledger.record === undefined || serial === undefined || !['active', 'standby', 'suspect'].includes(state.name))
-    return false;
-  return !recovery.isNeeded && recovery.failedChanges.size === 0 && coordinator.missedBy(serial).length === 0;
 }
 
 /**

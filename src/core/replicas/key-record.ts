@@ -2,6 +2,7 @@ import { resultOf, step } from '../../spec/job.js';
 import { FOREVER, type Task } from '../base/task.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
+import { isInStep } from '../group/in-step.js';
 import { type Failure, isFailure, type PendingWork, replyOrFailure } from '../group/job-outcome.js';
 import type { KeyRecord } from '../objects/key-note.js';
 import { proofsIn } from '../objects/note.js';
@@ -47,14 +48,17 @@ export function* learnKeyRecord(group: Group, object: VirtualObject, work?: Pend
   if (object.record !== undefined || object.session !== undefined) return true;
   if (group.ledger.record === undefined) return true;
   let answers = 0;
+  let isCertain = false;
   const active = group.members.filter(({ isActive }) => isActive);
   // Before the first member is active, the others that have joined are asked.
   for (const member of active.length > 0 ? active : group.members) {
     const { connection, state } = member;
     if (connection === undefined || connection.end !== undefined || state.name === 'joining') continue;
+    const mayTell = isInStep(group, member) || !object.isRecorded;
     const read = yield* readKeyRecord(connection, object.handle, work);
     if (read.kind !== 'record') continue;
     answers += 1;
+    isCertain ||= mayTell;
     group.invalidRecords.note(member, 'keys', read.invalid, false);
     if (read.record === undefined) continue;
     // A later record must have a later time, even if this process's clock is behind.
@@ -62,7 +66,8 @@ export function* learnKeyRecord(group: Group, object: VirtualObject, work?: Pend
     keepRecord(object, read.record);
     return true;
   }
-  if (answers > 0) object.record = null;
+  // A member that has missed changes may lack the record of a key that others have.
+  if (isCertain) object.record = null;
   return answers > 0;
 }
 

@@ -38,6 +38,7 @@ export function* establishReference(group: Group, object: VirtualObject, work: P
 function* takeReference(group: Group, object: VirtualObject, referencing: PendingWork): Task<void> {
   try {
     // If no member that answers has the record, the reference comes from a member that has the key.
+    if (object.record === null) object.record = undefined;
     yield* learnKeyRecord(group, object, new PartOfWork(referencing));
     if (referTo(object)) return;
     if (object.isRecorded) {
