@@ -8,6 +8,8 @@ export class MemberRecovery {
   notes: readonly string[] = [];
   /** Number of failed tries at each missed change, by operation. */
   readonly failedChanges: Map<string, number> = new Map<string, number>();
+  /** Operations of creations that failed at every try, by the ids of their changes (see changeIdOf). */
+  readonly givenUp: Map<string, string> = new Map<string, string>();
   /** Time of the next look for intents whose writers have gone meanwhile (ms of the port's clock). */
   recheckIntentsAt: number = Number.POSITIVE_INFINITY;
   /** True if the token has the group record. */
@@ -58,6 +60,12 @@ export class MemberRecovery {
   /** Forgets the failed tries at a change. */
   forgetFailures(operation: string): void {
     this.failedChanges.delete(operation);
+    for (const [changeId, each] of this.givenUp) if (each === operation) this.givenUp.delete(changeId);
+  }
+
+  /** Notes a creation that failed at every try: the member serves without it unless a comparison shows no difference. */
+  giveUp(changeId: string, operation: string): void {
+    this.givenUp.set(changeId, operation);
   }
 
   /** Sets whether the token has the group record. */

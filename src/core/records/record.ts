@@ -105,6 +105,9 @@ export interface DoneRecord {
   readonly deeds: readonly string[];
 }
 
+/** Maximum number of changes in one done record, which must not be over the limits of records. */
+export const MOST_DEEDS = 1024;
+
 /** Returns the id of a change: that of the call, or another one for undoing the call. */
 export function changeIdOf({ operation, undoes }: ChangeRecord): string {
   return undoes === true ? `${operation} undone` : operation;

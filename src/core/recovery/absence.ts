@@ -1,11 +1,21 @@
 import { sameBytes } from '../base/bytes.js';
 import type { Task } from '../base/task.js';
+import { isReachable } from '../call/member-job-run.js';
+import type { Group } from '../group/group.js';
 import { PendingWork } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
 import { templateOf } from '../objects/identity.js';
 import type { VirtualObject } from '../objects/object.js';
 import { MOST_TWINS, readInventory } from '../replicas/inventory.js';
 import { readKeyRecord } from '../replicas/key-record.js';
+
+/** Returns the members that may have what a member lacks, the serving ones first. */
+export function othersThan({ members }: Group, member: Member): readonly Member[] {
+  const others = members.filter(
+    (each) => each !== member && isReachable(each) && !['joining', 'drained'].includes(each.state.name),
+  );
+  return others.sort((a, b) => Number(b.isServing) - Number(a.isServing));
+}
 
 /**
  * Returns true if no member of several has an object or a sealed form of it any more. Asks the tokens, whatever surveys

@@ -1,4 +1,5 @@
 import type { Task } from '../base/task.js';
+import { isReachable } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import { isFailure } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
@@ -8,7 +9,7 @@ import { learnAllButChanges, learnMissedChanges, noticeMissedChange } from '../g
 import { hex } from '../objects/note.js';
 import { History } from '../records/history.js';
 import type { RecordsFound } from '../records/ledger.js';
-import { type ChangeRecord, changeIdOf, type DoneRecord, summariesOf } from '../records/record.js';
+import { type ChangeRecord, changeIdOf, type DoneRecord, MOST_DEEDS, summariesOf } from '../records/record.js';
 import { surveyKeyRecords, surveyMember } from '../replicas/survey.js';
 import { writingRecords } from '../replication/record-job.js';
 import type { ReconciliationResult, Reconciling } from './reconciling.js';
@@ -23,9 +24,6 @@ const DONE_BATCH = 32;
 /** Number of journal entries for other members that one job writes. */
 const NOTE_BATCH = 16;
 
-/** Maximum number of changes in one done record, which must not be over the limits of records. */
-const MOST_DEEDS = 1024;
-
 /** Change that the member has missed, and the members that hold its journal entry. */
 interface CatchUpEntry {
   readonly record: ChangeRecord;
@@ -33,6 +31,11 @@ interface CatchUpEntry {
 }
 
 type CatchUpResult = Omit<ReconciliationResult, 'heard'>;
+
+/** Returns true if a member serves, or recovers: it may then give others what they lack. */
+function mayServeSoon(member: Member): boolean {
+  return member.isActive || (isReachable(member) && ['joining', 'recovering', 'suspect'].includes(member.state.name));
+}
 
 /** Applies the changes that a member missed, in the order in which they happened. */
 export class CatchUp {
@@ -101,9 +104,11 @@ export class CatchUp {
         if (record.what === 'destroy' || member.connection?.end !== undefined)
           return { failure: failedBecause('the member could not catch up in time'), done };
         const tries = member.recovery.countFailure(record.operation);
-        // While another member serves, there is time for more tries; after these the member serves without the change.
-        if (tries < MOST_TRIES && group.members.some((other) => other !== member && other.isActive))
+        // While another member serves, or is about to, there is time for more tries; after these the member serves
+        // without the change.
+        if (tries < MOST_TRIES && group.members.some((other) => other !== member && mayServeSoon(other)))
           return { failure: failedBecause('the member could not catch up yet'), done };
+        if (record.what === 'create') member.recovery.giveUp(changeIdOf(record), record.operation);
       }
       return { failure: undefined, done };
     } finally {

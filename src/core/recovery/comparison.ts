@@ -4,6 +4,7 @@ import { isReachable, readingRecords, runOnMember } from '../call/member-job-run
 import { toVirtualObjects } from '../call/object-mapping.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
+import { stepLimit } from '../group/hang-limits.js';
 import { isFailure, PendingWork } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
 import { Pace } from '../group/pace.js';
@@ -18,9 +19,10 @@ import {
 import { isSecretRequest } from '../jobs/creation-request.js';
 import type { FoundReplica, Survey } from '../objects/found-object.js';
 import type { KeyRecord } from '../objects/key-note.js';
+import { hex } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
 import { recordsAt } from '../records/ledger.js';
-import type { AnyRecord } from '../records/record.js';
+import { type AnyRecord, type DoneRecord, MOST_DEEDS } from '../records/record.js';
 import { isShortOfCopies } from '../replicas/copies.js';
 import { candidatesOn } from '../replicas/inventory.js';
 import { learnKeyRecord } from '../replicas/key-record.js';
@@ -73,9 +75,23 @@ export function* fillMember(group: Group, member: Member): Task<RecoveryFailure 
 export function* compareWithOthers(group: Group, member: Member): Task<RecoveryFailure | undefined> {
   const source = sourceFor(group, member);
   if (source === undefined) return undefined;
-  const isCompared = (yield* compareWith(group, member, source, 'comparing')) !== undefined;
+  const lacking = yield* compareWith(group, member, source, 'comparing');
+  const isCompared = lacking !== undefined;
   const failures = member.recovery.countComparison(isCompared);
+  if (lacking?.length === 0) yield* noteGivenUp(group, member);
   return !isCompared && failures < MOST_TRIES ? { kind: 'notCompared' } : undefined;
+}
+
+/** Notes as done the creations that failed, after a comparison has shown that the member lacks nothing. */
+function* noteGivenUp(group: Group, member: Member): Task<void> {
+  const { recovery, serial } = member;
+  if (recovery.givenUp.size === 0 || serial === undefined) return;
+  const deeds = [...recovery.givenUp.keys()].slice(0, MOST_DEEDS);
+  const record: DoneRecord = { kind: 'done', id: hex(group.port.randomBytes(8)), serial, deeds };
+  const until = group.port.now() + stepLimit(group.policy);
+  if ((yield* runOnMember(group, member, writingRecords([record]), until)).kind !== 'done') return;
+  group.missed.learnDone(record);
+  for (const changeId of deeds) recovery.forgetFailures(recovery.givenUp.get(changeId) ?? '');
 }
 
 /** Copies the objects that the member lacks; returns those that could not be copied, undefined without a comparison. */

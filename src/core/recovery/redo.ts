@@ -1,7 +1,7 @@
 import { resultOf } from '../../spec/job.js';
 import { sameBytes } from '../base/bytes.js';
 import type { Task } from '../base/task.js';
-import { isReachable, runOnMember } from '../call/member-job-run.js';
+import { runOnMember } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import { PendingWork } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
@@ -16,9 +16,10 @@ import { keepRecord, learnKeyRecord, readKeyRecord } from '../replicas/key-recor
 import { resolveKey } from '../replicas/resolve.js';
 import { changingAttributesTo, keepingName, readingValues } from '../replication/attribute-change-job.js';
 import { copyReplicaTo } from '../replication/replica-copy.js';
-import { haveAllLost } from './absence.js';
+import { haveAllLost, othersThan } from './absence.js';
 import { Removal } from './removal.js';
 import { RenamedObjects } from './renamed-object.js';
+import { isUndoneElsewhere } from './reversal.js';
 
 /** Time limit for installing one object, as a multiple of `hangAfter`. */
 const INSTALL_MULTIPLE = 2;
@@ -94,10 +95,9 @@ export class Redo {
   *apply(record: ChangeRecord, member: Member): Task<boolean> {
     let isDone = true;
     for (const note of record.notes) {
-      const object = objectOf(note);
       switch (record.what) {
         case 'create':
-          isDone = (yield* this.#create({ ...record, notes: [note] }, object, member)) && isDone;
+          isDone = (yield* this.#create({ ...record, notes: [note] }, member)) && isDone;
           break;
         case 'destroy':
           isDone = (yield* this.#destroy({ ...record, notes: [note] }, member)) && isDone;
@@ -111,9 +111,10 @@ export class Redo {
   }
 
   /** Installs an object unless the member has it under one of its names: an earlier recovery may have installed it. */
-  *#create(record: ChangeRecord, object: VirtualObject, member: Member): Task<boolean> {
-    for (const each of this.#identitiesOf(record)) if (each !== object && (yield* this.#has(each, member))) return true;
-    return yield* this.#install(object, member, record.undoes === true);
+  *#create(record: ChangeRecord, member: Member): Task<boolean> {
+    const objects = this.#identitiesOf(record);
+    for (const each of objects.slice(1)) if (yield* this.#has(each, member)) return true;
+    return yield* this.#installOneOf(objects, member, record.undoes === true);
   }
 
   /** Removes an object under every identity that it may have there. */
@@ -134,7 +135,7 @@ export class Redo {
 
   /** Finds the object on a member under an identity that no record tells. */
   *#findRenamed(object: VirtualObject, member: Member, isCertain: boolean): Task<VirtualObject | undefined> {
-    const source = this.#othersThan(member)[0]?.connection;
+    const source = othersThan(this.group, member)[0]?.connection;
     if (member.connection === undefined || source === undefined) return undefined;
     if (this.#renamedObjects?.connection !== member.connection)
       this.#renamedObjects = new RenamedObjects(this.group, member.connection, source);
@@ -150,30 +151,46 @@ export class Redo {
     return replica !== undefined && replica.kind !== 'usable' ? 'absent' : 'unknown';
   }
 
-  /** Installs an object on a member; returns true if the member has it, or if it was destroyed everywhere. */
-  *#install(object: VirtualObject, member: Member, isGivenBack = false): Task<boolean> {
+  /**
+   * Installs an object, given under each identity that it may have; returns true if the member has it, or if it was
+   * destroyed everywhere: then no other member has it under any of them.
+   */
+  *#installOneOf(objects: readonly VirtualObject[], member: Member, isGivenBack = false): Task<boolean> {
+    let isGone = true;
+    for (const object of objects) {
+      const end = yield* this.#install(object, member, isGivenBack);
+      if (end === 'done') return true;
+      if (end === 'failed') isGone = false;
+    }
+    return isGone;
+  }
+
+  *#install(object: VirtualObject, member: Member, isGivenBack: boolean): Task<'done' | 'gone' | 'failed'> {
     // With policy.replication: external the vendor's own tool copies keys.
-    if (this.group.policy.replication === 'external' && isSecretRequest(object.description)) return true;
+    if (this.group.policy.replication === 'external' && isSecretRequest(object.description)) return 'done';
     const location = yield* this.#locate(object, member);
-    if (location === 'there' && !(yield* this.#lacksCopies(object, member))) return true;
-    if (location === 'unknown') return false;
-    if (yield* this.#hasUnderOwnName(object, member)) return true;
+    if (location === 'there' && !(yield* this.#lacksCopies(object, member))) return 'done';
+    if (location === 'unknown') return 'failed';
+    if (yield* this.#hasUnderOwnName(object, member)) return 'done';
     const { group } = this;
     const known = yield* this.#asRecordedNow(object);
     // If the object was renamed since, the member may have it under its new identity.
     const isRenamed = !sameBytes(known.identity, object.identity);
-    if (isRenamed && (yield* this.#has(known, member))) return true;
-    if (yield* this.#isGoneElsewhere(known, member)) return true;
-    // The others still have what a failed call left there.
-    if (this.#isUndoneElsewhere(object.handle, member)) return false;
+    if (isRenamed && (yield* this.#has(known, member))) return 'done';
+    const others = othersThan(this.group, member);
+    if (yield* this.#isGoneElsewhere(known, member)) return 'gone';
+    // The others still have what a failed call left there, or none of them serves, so that waiting is in vain.
+    const isSealed = known.record?.sealed !== undefined;
+    const canGive = others.some(({ isServing, state }) => isServing || state.name === 'suspect');
+    if ((!canGive && !isSealed) || isUndoneElsewhere(group, this.history, object.handle, member)) return 'failed';
     try {
       const until = Math.min(this.#limit(), group.port.now() + group.policy.hangAfter * INSTALL_MULTIPLE);
-      if (yield* copyReplicaTo(group, known, member, until, isGivenBack)) return true;
+      if (yield* copyReplicaTo(group, known, member, until, isGivenBack)) return 'done';
     } catch {
       // An error means that no member could give the object now.
     }
     // Another process may have destroyed the object since the survey.
-    return yield* haveAllLost(this.#othersThan(member), known, this.#limit());
+    return (yield* haveAllLost(others, known, this.#limit())) ? 'gone' : 'failed';
   }
 
   /** Returns true if the member has the object, and as many copies of it as others. */
@@ -196,14 +213,6 @@ export class Redo {
     return yield* this.#has(own, member);
   }
 
-  /** Returns true if another member has yet to undo a change of the object. */
-  #isUndoneElsewhere(handle: number, { serial }: Member): boolean {
-    const undone = [...this.group.owedReversals.values(), ...this.history.about(handle)].filter(
-      ({ undoes, notes }) => undoes === true && notes.some((note) => note.handle === handle),
-    );
-    return undone.some((record) => this.group.missing(record).some((each) => each !== serial));
-  }
-
   /** Returns the object under the identity that its key record tells now. */
   *#asRecordedNow(object: VirtualObject): Task<VirtualObject> {
     const { group } = this;
@@ -221,7 +230,7 @@ export class Redo {
 
   /** Returns true if no other member has the object or a sealed form of it: then it was destroyed meanwhile. */
   *#isGoneElsewhere(object: VirtualObject, member: Member): Task<boolean> {
-    const others = this.#othersThan(member);
+    const others = othersThan(this.group, member);
     let isAnywhere = others.length === 0;
     for (const each of others) {
       if (isAnywhere || each.connection === undefined) break;
@@ -234,17 +243,9 @@ export class Redo {
     return !isAnywhere;
   }
 
-  /** Returns the members that may have what a member lacks, the serving ones first. */
-  #othersThan(member: Member): readonly Member[] {
-    const others = this.group.members.filter(
-      (each) => each !== member && isReachable(each) && !['joining', 'drained'].includes(each.state.name),
-    );
-    return others.sort((a, b) => Number(b.isServing) - Number(a.isServing));
-  }
-
   /** Returns true if the member has fewer copies of the object than another member. */
   *#lacksCopies(object: VirtualObject, member: Member): Task<boolean> {
-    const source = this.#othersThan(member)[0]?.connection;
+    const source = othersThan(this.group, member)[0]?.connection;
     if (source === undefined || member.connection === undefined) return false;
     return yield* isShortOfCopies(this.group, member.connection, source, object, new PendingWork());
   }
@@ -290,7 +291,6 @@ export class Redo {
   *#ensure(record: ChangeRecord, member: Member): Task<boolean> {
     const objects = this.#identitiesOf(record);
     for (const object of objects) if ((yield* this.#locate(object, member)) === 'there') return true;
-    for (const object of objects) if (yield* this.#install(object, member)) return true;
-    return false;
+    return yield* this.#installOneOf(objects, member);
   }
 }
