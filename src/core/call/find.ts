@@ -32,21 +32,22 @@ export function* findObjects(
 ): Task<readonly VirtualObject[]> {
   const { port } = group;
   const records: AttemptRecord[] = [];
+  let partial: readonly MemberSearch[] = [];
   group.counters.calls += 1;
   for (;;) {
     const searches = startSearches(group, template, deadline, only);
-    let answered: readonly MemberSearch[] = [];
     try {
-      if (searches.length > 0) answered = yield* gather(group, searches, deadline, records);
+      const answered = searches.length > 0 ? yield* gather(group, searches, deadline, records) : [];
       if (answered.length > 0) learnFrom(group, answered);
       const whole = only === undefined ? wholeAnswers(group, answered) : answered;
       if (whole.length > 0) return merge(group, whole).filter((object) => group.isVisible(object));
+      if (answered.length > 0) partial = answered;
     } finally {
       for (const search of searches) search.attempt.cancel();
     }
-    if (port.now() >= deadline || group.isHopeless) throw notWhole(group, answered, records);
+    if (port.now() >= deadline || group.isHopeless) throw notWhole(group, partial, records);
     // If no member was blamed, no state changes: the find is tried again after a moment.
-    const retryAfter = answered.length > 0 ? INCOMPLETE_RETRY_AFTER : RETRY_AFTER;
+    const retryAfter = partial.length > 0 ? INCOMPLETE_RETRY_AFTER : RETRY_AFTER;
     yield* race([group.changed], Math.min(deadline, port.now() + retryAfter));
   }
 }
@@ -63,6 +64,7 @@ function wholeAnswers({ ledger: { record } }: Group, answered: readonly MemberSe
   return record.members.every(({ serial }) => serials.has(serial)) ? answered : [];
 }
 
+/** Makes the error of a find that got no whole answer; `answered` are the searches that had an answer. */
 function notWhole(group: Group, answered: readonly MemberSearch[], records: readonly AttemptRecord[]): TokenError {
   const names = answered.map(({ member }) => member.name).join(', ');
   const explanation =

@@ -68,6 +68,10 @@ export class CatchUp {
     const missed = yield* this.#missedBy(serial);
     const finished = new Set(this.own.done.flatMap(({ record }) => (record.serial === serial ? record.deeds : [])));
     const inOrder = missed.filter(({ record }) => !finished.has(changeIdOf(record)));
+    // Another process may have made up for changes at which this one failed.
+    const left = new Set(inOrder.map(({ record }) => record.operation));
+    for (const operation of [...member.recovery.failedChanges.keys()])
+      if (!left.has(operation)) member.recovery.forgetFailures(operation);
     if (refusal !== undefined && inOrder.length > 0) return { failure: refusal, done: 0 };
     if (inOrder.filter(({ record }) => record.what === 'create').length >= SURVEY_FROM) yield* this.#survey(inOrder);
     const own = this.own.changes.filter(({ record }) => record.kind === 'journal');
