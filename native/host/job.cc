@@ -141,7 +141,7 @@ void runJob(const job::Header& header, Reader& reader, JobContext& context, std:
         return;
       }
       CK_FUNCTION_LIST* functions = context.module.functions();
-      if (context.locksToken && functions != nullptr) context.tokenLock.look(*functions, context.session.handle());
+      if (context.locksToken && functions != nullptr) context.tokenLock->look(*functions, context.session.handle());
     }
     while (count < header.steps) {
       const std::uint32_t number = reader.u32();

@@ -50,9 +50,10 @@ struct JobContext {
   Module& module;
   Session& session;
   HeldSessions& heldSessions;
-  Claims& claims;
-  TokenLock& tokenLock;
   CK_FUNCTION_LIST* functions;
+  // Claims and token lock of the host; null if the job may use neither.
+  Claims* claims = nullptr;
+  TokenLock* tokenLock = nullptr;
   // Object that each step created or found, for later steps. Of a key pair, `objects` has the public key and
   // `privateKeys` the private key.
   std::vector<CK_OBJECT_HANDLE> objects{};

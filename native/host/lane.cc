@@ -252,7 +252,7 @@ bool serve(Host& host, LaneSlot& slot, Session& session, std::vector<std::uint8_
     if (!mayBegin(host, header)) {
       writeStatus(header.id, job::Status::expired, reply);
     } else {
-      JobContext context{host.module, session, host.held, host.claims, host.tokenLock, nullptr};
+      JobContext context{host.module, session, host.held, nullptr, &host.claims, &host.tokenLock};
       context.onLoginSession = isOnLoginSession;
       context.locksToken = locksToken;
       runJob(header, reader, context, reply);

@@ -1,11 +1,12 @@
 // General, slot, token and session calls (PKCS#11 2.40, sections 5.4 to 5.6).
 #include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "host/attributes.h"
 #include "host/job.h"
 #include "host/process/priority.h"
+#include "host/template.h"
 
 namespace pkcs11ha {
 namespace {
@@ -79,18 +80,21 @@ CK_RV call_X_GiveWay(JobContext& context, Reader& reader, Writer& writer) {
 
 // Holds a claim together with the application, until X_DropClaim, the claim's expiry or the host's end.
 CK_RV call_X_HoldClaim(JobContext& context, Reader& reader, Writer& writer) {
-  return context.claims.hold(readText(reader));
+  const std::string path = readText(reader);
+  return context.claims == nullptr ? CKR_FUNCTION_FAILED : context.claims->hold(path);
 }
 
 CK_RV call_X_DropClaim(JobContext& context, Reader& reader, Writer& writer) {
-  context.claims.drop(readText(reader));
+  const std::string path = readText(reader);
+  if (context.claims != nullptr) context.claims->drop(path);
   return CKR_OK;
 }
 
 // Has jobs that write hold a lock file of the token, after which they look at the token.
 CK_RV call_X_UseTokenLock(JobContext& context, Reader& reader, Writer& writer) {
   const std::string path = readText(reader);
-  return context.tokenLock.use(path, Template::read(reader));
+  Template lasting = Template::read(reader);
+  return context.tokenLock == nullptr ? CKR_FUNCTION_FAILED : context.tokenLock->use(path, std::move(lasting));
 }
 
 CK_RV call_C_Finalize(JobContext& context, Reader& reader, Writer& writer) { return context.module.finalize(); }

@@ -1,7 +1,10 @@
 import { randomBytes } from 'node:crypto';
-import { closeSync, readdirSync, rmSync } from 'node:fs';
+import { closeSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileNameOf, type LockFolder } from './lock-folder.js';
+
+/** Age from which a newer note replaces those of other processes, which may have ended (ms). */
+const REPLACED_AFTER = 60_000;
 
 /**
  * Notes that members lack changes: a folder for each member, with a file for each note. A process that notes one more
@@ -31,7 +34,16 @@ export class MissedNotes {
     }
     const last = this.#own.get(serial);
     this.#own.set(serial, note);
-    if (last !== undefined) this.remove(serial, [last]);
+    this.remove(serial, last === undefined ? this.#oldNotes(serial) : [last]);
+  }
+
+  /** Lists the notes that are too old to be those of processes which just now replace each other's. */
+  #oldNotes(serial: string): readonly string[] {
+    const newest = Date.now() - REPLACED_AFTER;
+    return this.list(serial).filter((note) => {
+      const path = join(this.#folder(serial), note);
+      return (statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Number.POSITIVE_INFINITY) < newest;
+    });
   }
 
   list(serial: string): readonly string[] {
