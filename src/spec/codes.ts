@@ -81,6 +81,7 @@ const returnValues = [
   'cryptokiNotInitialized',
   'dataInvalid',
   'deviceError',
+  'deviceMemory',
   'deviceRemoved',
   'functionCanceled',
   'functionFailed',

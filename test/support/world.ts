@@ -241,6 +241,7 @@ function loneCoordinator(): Coordinator {
     noteMissed: () => {},
     missedBy: () => [],
     forgetMissed: () => {},
+    isAlone: () => true,
     tokenLockOf: () => undefined,
   };
 }

@@ -5,6 +5,7 @@ import type { Task } from '../base/task.js';
 import { findObjects } from '../call/find.js';
 import { isReachable, runOnMember } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
+import { stepLimit } from '../group/hang-limits.js';
 import { PendingWork } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
 import { Progress } from '../group/progress.js';
@@ -16,6 +17,8 @@ import { objectOf, proofsIn } from '../objects/note.js';
 import { areOfOneKey, type VirtualObject } from '../objects/object.js';
 import { FIRST_FORMAT } from '../records/record.js';
 import { removePartialObjects } from '../recovery/partial-object.js';
+import { Removal } from '../recovery/removal.js';
+import { destroyOf } from '../recovery/tombstone-spread.js';
 import { relearnKeyRecord } from '../replicas/key-record.js';
 import { establishReference } from '../replicas/reference.js';
 import { resolveKey } from '../replicas/resolve.js';
@@ -30,10 +33,10 @@ const COPY_MULTIPLE = 2;
 /**
  * Kind of a difference between members. `missing`: the member lacks an object that others have. `misaligned`: the
  * member has another key under the name. `twins`: several keys have one name, and no record tells their handles apart.
- * `foreign`: the member has an object that the group has destroyed, or another key under a name of the group.
- * `hollow`: the member has a partial object of an interrupted write.
+ * `destroyed`: the member has a key that the group has destroyed, as a tombstone on another member proves. `foreign`: the
+ * member has another key under a name of the group. `hollow`: the member has a partial object of an interrupted write.
  */
-export type DifferenceKind = 'missing' | 'misaligned' | 'twins' | 'foreign' | 'hollow';
+export type DifferenceKind = 'missing' | 'misaligned' | 'twins' | 'destroyed' | 'foreign' | 'hollow';
 
 /** Difference that was found on a member, and the action that was taken. */
 export interface Difference {
@@ -45,6 +48,13 @@ export interface Difference {
   readonly action: 'repaired' | 'reported' | 'failed';
   /** Reason for the action; may be empty. */
   readonly reason: string;
+}
+
+/** Returns the reason for which no member could give an object. */
+function reasonAgainstCopy({ found: { description } }: SnapshotEntry): string {
+  return isProvenByIdentity(description)
+    ? 'no member gave the object, or the member refused it'
+    : 'no member can give the key: it is not extractable, and no sealed form was kept';
 }
 
 function summaryOf({ found: { description } }: SnapshotEntry, handle: number): ObjectSummary {
@@ -105,9 +115,15 @@ export class DifferenceRepair {
       const most = Math.max(...copies.counts.values());
       const lacking = this.snapshots.filter((snapshot) => (copies.counts.get(snapshot) ?? 0) < most);
       if (lacking.length === 0) continue;
+      const holders = this.snapshots.filter((each) => copies.counts.has(each));
+      const destroyed = this.#destroyedKey(identity, copies, lacking);
+      if (destroyed !== undefined) {
+        for (const { member } of holders) yield* this.#destroy(member, destroyed, copies.entry);
+        continue;
+      }
       const isUnknown = copies !== reference && !isKnown(copies);
-      const isForeign = isUnknown || this.#isDestroyed(identity, copies, lacking);
-      for (const snapshot of isForeign ? this.snapshots.filter((each) => copies.counts.has(each)) : lacking) {
+      const isForeign = isUnknown || this.#seemsDestroyed(identity, copies, lacking);
+      for (const snapshot of isForeign ? holders : lacking) {
         const others = keys.some((other) => other !== copies && other.counts.has(snapshot));
         const kind = isForeign ? 'foreign' : others ? 'misaligned' : 'missing';
         yield* this.#repair(kind, snapshot, copies, most);
@@ -118,23 +134,45 @@ export class DifferenceRepair {
   }
 
   /**
-   * Returns true if a member saw the key destroyed. A member that still has the key then holds an old state, as after a
-   * token was restored. A tombstone shows that. In groups of record format 1, which have none, a member has seen it
-   * that has neither the key nor its record, but newer records.
+   * Returns the record of a key that a member has a tombstone of. A member that still has the key then holds an old
+   * state, as after a token was restored.
    */
-  #isDestroyed(identity: string, { entry, counts }: KeyCopies, lacking: readonly MemberSnapshot[]): boolean {
+  #destroyedKey(identity: string, { entry }: KeyCopies, lacking: readonly MemberSnapshot[]): KeyRecord | undefined {
     const record = this.#recordOf(identity, entry);
-    if (record === undefined) return false;
+    if (record === undefined) return undefined;
     const { handle, proofs } = record.note;
-    if (this.group.ledger.format > FIRST_FORMAT)
-      return lacking.some(({ gone }) => {
-        const tombstone = gone.get(handle);
-        return tombstone !== undefined && areOfOneKey(proofsIn(tombstone.note.proofs), proofsIn(proofs));
-      });
+    const isGone = lacking.some(({ gone }) => {
+      const tombstone = gone.get(handle);
+      return tombstone !== undefined && areOfOneKey(proofsIn(tombstone.note.proofs), proofsIn(proofs));
+    });
+    return isGone ? record : undefined;
+  }
+
+  /**
+   * Returns true if a key may have been destroyed, in a group of record format 1, which has no tombstones: a member has
+   * neither the key nor its record, but newer records.
+   */
+  #seemsDestroyed(identity: string, { entry, counts }: KeyCopies, lacking: readonly MemberSnapshot[]): boolean {
+    const record = this.#recordOf(identity, entry);
+    if (record === undefined || this.group.ledger.format > FIRST_FORMAT) return false;
     return lacking.some(
       (snapshot) =>
         !counts.has(snapshot) && !snapshot.keyRecords.has(record.note.handle) && snapshot.newest > record.time,
     );
+  }
+
+  /** Destroys a key that the group has destroyed, on a member that still has it. */
+  *#destroy(member: Member, record: KeyRecord, entry: SnapshotEntry): Task<void> {
+    const { group, deadline } = this;
+    const summary = summaryOf(entry, record.note.handle);
+    if (this.dryRun) {
+      this.#note('destroyed', member.name, summary, 'reported');
+      return;
+    }
+    const removal = new Removal(group, () => Math.min(deadline, group.port.now() + stepLimit(group.policy)));
+    const isGone = yield* removal.remove(objectOf(record.note), destroyOf(group, record), member);
+    const reason = isGone ? '' : 'the member did not destroy the key, or the key could not be proven';
+    this.#note('destroyed', member.name, summary, isGone ? 'repaired' : 'failed', reason);
   }
 
   #note(kind: DifferenceKind, member: string, object: ObjectSummary, action: Difference['action'], reason = ''): void {
@@ -167,8 +205,7 @@ export class DifferenceRepair {
     try {
       const copied = yield* this.#copyAllTo(objects.slice(0, most), member);
       if (kind === 'misaligned') for (const object of objects) yield* this.#writeAlias(object);
-      const reason = copied ? '' : 'no member can give the key: it is not extractable, and no sealed form was kept';
-      this.#note(kind, name, summary, copied ? 'repaired' : 'failed', reason);
+      this.#note(kind, name, summary, copied ? 'repaired' : 'failed', copied ? '' : reasonAgainstCopy(entry));
     } catch (error) {
       if (this.group.port.now() >= this.deadline) throw error;
       const code = (error as { code?: unknown }).code;
@@ -209,16 +246,22 @@ export class DifferenceRepair {
     return yield* copyReplicaTo(group, object, member, Math.min(until, this.deadline));
   }
 
-  /** Writes alias records for keys of one name whose handles no record tells apart. */
+  /**
+   * Writes alias records for keys of one name whose handles no record tells apart. One key without a record keeps the
+   * handle that follows from the name.
+   */
   *#nameTwins(keys: readonly KeyCopies[]): Task<void> {
     const { group } = this;
+    const unnamed: VirtualObject[] = [];
     for (const { entry } of keys) {
-      for (const object of yield* this.#objectsOf(entry)) {
-        if (group.objects.aliasOf(object.handle) !== undefined) continue;
-        for (const { member } of this.snapshots)
-          this.#note('twins', member.name, object.summary, this.dryRun ? 'reported' : 'repaired');
-        if (!this.dryRun) yield* this.#writeAlias(object);
-      }
+      for (const object of yield* this.#objectsOf(entry))
+        if (!object.isRecorded && group.objects.aliasOf(object.handle) === undefined) unnamed.push(object);
+    }
+    if (unnamed.length === 1 && group.ledger.format > FIRST_FORMAT) return;
+    for (const object of unnamed) {
+      for (const { member } of this.snapshots)
+        this.#note('twins', member.name, object.summary, this.dryRun ? 'reported' : 'repaired');
+      if (!this.dryRun) yield* this.#writeAlias(object);
     }
   }
 

@@ -38,6 +38,7 @@ export function runCall<T>(group: Group, operation: Operation<T>, deadline: numb
 const NO_ATTEMPTS: readonly Attempt[] = [];
 const hasEnded = ({ completed }: Attempt): boolean => completed;
 const isLate = ({ late }: Attempt): boolean => late;
+const isDoubtful = ({ late, member }: Attempt): boolean => late || !member.isServing;
 
 class Call<T> implements CallState {
   readonly group: Group;
@@ -87,7 +88,7 @@ class Call<T> implements CallState {
           continue;
         }
         if (group.port.now() >= this.deadline) throw timeoutError(this);
-        const signals = this.attempts.every(isLate) ? [...this.attempts, group.changed] : this.attempts;
+        const signals = this.attempts.every(isDoubtful) ? [...this.attempts, group.changed] : this.attempts;
         // Raw yield instead of race(): every call waits here, and a generator for each wait would cost time.
         yield { signals, until: this.deadline };
         const done = this.attempts.find(hasEnded);
@@ -120,10 +121,12 @@ class Call<T> implements CallState {
     this.failed?.clear();
   }
 
-  /** Tells whether to start an attempt: the first, or a further one if all that are out are late. */
+  /** Tells whether to start an attempt: the first, or a further one if all that are out are late or on a last stand. */
   private wantsAttempt(): boolean {
     if (this.attempts.length === 0) return true;
-    if (this.operation.aspect !== 'pure' || !this.attempts.every(isLate)) return false;
+    if (this.operation.aspect !== 'pure' || !this.attempts.every(isDoubtful)) return false;
+    // Nobody notices that a member hangs which recovers: it was asked only while no other one served.
+    if (!this.attempts.every(isLate)) return this.nextMember()?.isServing === true;
     if (this.attempts.every(({ member }) => !member.isActive)) return true;
     return this.group.policy.hedge && this.nextMember() !== undefined && this.group.hedges.take();
   }

@@ -3,7 +3,7 @@ import type { Job, JobReply } from '../../spec/job.js';
 import type { Verdict } from '../../spec/verdict.js';
 import { TokenError } from '../base/error.js';
 import type { AttemptRecord } from '../base/event.js';
-import type { Task } from '../base/task.js';
+import { FOREVER, type Task } from '../base/task.js';
 import { race } from '../base/waiting.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
@@ -15,6 +15,8 @@ import { nameRecord } from './attempt-end.js';
 
 /** Interval between tries of a job that did not run (ms). */
 const RETRY_AFTER = 25;
+/** Time after which a token that has no memory for a write counts as full (ms). */
+const FULL_AFTER = 500;
 
 /** Member job that reads the group's records. */
 export const readingRecords: MemberJob = {
@@ -60,9 +62,9 @@ function holds(login: Login | undefined): boolean {
   return login === undefined || login.connection.epoch === login.epoch;
 }
 
-/** Returns true if a member has a running host. */
-export function isReachable(member: Member): boolean {
-  return member.connection !== undefined && member.connection.end === undefined && member.state.name !== 'down';
+/** Returns true if a member has a running host, which is not about to be ended. */
+export function isReachable({ connection, state }: Member): boolean {
+  return connection !== undefined && connection.end === undefined && !connection.isGivenUp && state.name !== 'down';
 }
 
 /**
@@ -81,6 +83,7 @@ export function* runOnMember(group: Group, member: Member, memberJob: MemberJob,
     return { kind: 'gone', begun: false, record };
   }
   const operation = memberOperation(memberJob, member);
+  const fullAt = memberJob.isReading === true ? FOREVER : group.port.now() + FULL_AFTER;
   for (;;) {
     const attempt = new Attempt(member, connection, group);
     attempt.epoch = memberJob.login?.epoch;
@@ -93,7 +96,7 @@ export function* runOnMember(group: Group, member: Member, memberJob: MemberJob,
       // A job that is still queued must not be sent after its task has been ended.
       if (!isAwaited) attempt.cancel();
     }
-    const end = takeAttempt(group, attempt, memberJob, deadline);
+    const end = takeAttempt(group, attempt, memberJob, { deadline, fullAt });
     if (end.kind !== 'retry') return end;
     yield* race([connection.ended], end.until);
   }
@@ -104,7 +107,7 @@ function takeAttempt(
   { port }: Group,
   attempt: Attempt,
   memberJob: MemberJob,
-  deadline: number,
+  { deadline, fullAt }: { readonly deadline: number; readonly fullAt: number },
 ): MemberJobEnd | { readonly kind: 'retry'; readonly until: number } {
   const { member, connection, end } = attempt;
   const record = nameRecord(attempt.record, memberJob.function);
@@ -130,7 +133,7 @@ function takeAttempt(
     case 'deferred':
       return mayRetry ? { kind: 'retry', until: port.now() + RETRY_AFTER } : { kind: 'gone', begun: false, record };
     case 'code':
-      if (end.verdict === 'busy' && mayRetry) {
+      if (end.verdict === 'busy' && mayRetry && !(end.code === CKR.deviceMemory && port.now() >= fullAt)) {
         member.backOff();
         return { kind: 'retry', until: Math.min(deadline, member.busyUntil) };
       }

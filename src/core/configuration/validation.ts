@@ -112,6 +112,14 @@ const policySchema = z.strictObject({
   stale: z.enum(['serve', 'refuse']).default('serve'),
 });
 
+/** Returns true if two members surely name one token. A slot and a label may do so too: that shows when they join. */
+function isSameToken(one: z.infer<typeof memberSchema>, other: z.infer<typeof memberSchema>): boolean {
+  if (one.token.serial !== undefined) return one.token.serial === other.token.serial;
+  const place = ({ module, token, env, libraryParameters }: typeof one): string =>
+    JSON.stringify([module, token, Object.entries(env).sort(), libraryParameters]);
+  return place(one) === place(other);
+}
+
 /** Schema of a whole configuration. */
 const groupSchema = z.strictObject({
   label: text('a label of 1 to 32 characters', 32).refine(
@@ -124,14 +132,16 @@ const groupSchema = z.strictObject({
     .min(1, 'expected at least one member')
     .max(64, 'expected at most 64 members')
     .superRefine((members, context) => {
-      members.forEach(({ name }, index) => {
-        if (members.findIndex((other) => other.name === name) < index) {
-          context.addIssue({
-            code: 'custom',
-            path: [index, 'name'],
-            message: `expected a unique name; another member is named '${name}'`,
-          });
-        }
+      const add = (path: (string | number)[], message: string): void => {
+        context.addIssue({ code: 'custom', path, message });
+      };
+      members.forEach((member, index) => {
+        const { name } = member;
+        const before = members.slice(0, index);
+        if (before.some((other) => other.name === name))
+          add([index, 'name'], `expected a unique name; another member is named '${name}'`);
+        const twin = before.find((other) => isSameToken(other, member));
+        if (twin !== undefined) add([index, 'token'], `expected a token of its own; '${twin.name}' has the same token`);
       });
     }),
   pin: pinSchema.optional(),

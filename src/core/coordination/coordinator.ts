@@ -58,6 +58,8 @@ export interface Coordinator {
   isWriterGone(writer: string): boolean | undefined;
   /** Returns true if a writer has ended, and a host of it still finishes a write. */
   isWriterEnding(writer: string): boolean;
+  /** Returns true if no other process uses the group, as far as that can be known. */
+  isAlone(): boolean;
   /** Tells all processes that the group record has changed. */
   announce(): void;
   /** Notes for all processes that members, given by their serials, lack a change that others have confirmed. */

@@ -15,6 +15,9 @@ import type { Member } from './member.js';
  */
 export type ClaimedWork = 'pin' | 'membership' | 'journal' | `member ${string}` | `key ${number}`;
 
+/** Time for the host of a member that does not serve to take a claim (ms). */
+const PATIENCE = 100;
+
 /** Names of a claim: its own, and the one that former versions take for the same work. */
 interface ClaimNames {
   readonly name: string;
@@ -59,17 +62,20 @@ class ClaimWithHosts implements HeldClaim {
   }
 
   /**
-   * Has the hosts hold the claim too. Waits for each as long as a call may hang: a host that hangs is ended anyway.
-   * Refuses if a host cannot lock the claim's file.
+   * Has the hosts hold the claim too. Waits for each as long as a call may hang: a host that hangs is ended anyway. The
+   * host of a member that does not serve is waited for a moment only. Refuses if a host cannot lock the claim's file.
    */
   *holdOnHosts(): Task<void> {
     const group = this.#group;
     const until = group.port.now() + group.policy.hangAfter;
+    const patientUntil = Math.min(until, group.port.now() + PATIENCE);
     const job = holdingJob([this.#claim.path]);
-    const hold = function* ({ name, connection }: Member): Task<void> {
+    const hold = function* (member: Member): Task<void> {
+      const { name, connection } = member;
       if (connection === undefined || connection.end !== undefined) return;
       const ticket = connection.submit(job, 'claim', until);
-      yield* awaitCompletion(group.port, ticket, until);
+      const limit = (): number => (member.isServing ? until : patientUntil);
+      while (!ticket.completed && group.port.now() < limit()) yield* race([ticket, group.changed], limit());
       if (ticket.outcome?.kind === 'reply' && failureOf(ticket.outcome) !== undefined)
         refuse(CKR.functionFailed, `the host of ${name} cannot lock the files in the lock folder`);
     };

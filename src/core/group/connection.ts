@@ -72,6 +72,8 @@ export class Connection {
   survey: { readonly found: Survey; readonly isWhole: boolean } | undefined;
   /** True once the lanes have sessions on the token, perhaps still without a login. */
   isAttached: boolean = false;
+  /** True from the decision to end the host on. */
+  isGivenUp: boolean = false;
   /** End of the host; undefined while it lives. */
   end: HostEnd | undefined;
   /** Time at which the host was told to leave (ms of the port's clock), and the limits that then counted. */
@@ -238,12 +240,10 @@ export class Connection {
     this.#link?.leave();
   }
 
-  /**
-   * Ends the host and waits until it is gone, so that its successor may start (Rule 9). The host is told to leave
-   * before it is killed: only the host itself can make sure that it begins no write in that moment.
-   */
+  /** Ends the host and waits until it is gone (Rule 9). First tells it to leave, so that it begins no write any more. */
   *giveUp(limits: HangLimits): Task<void> {
     if (this.end !== undefined) return;
+    this.isGivenUp = true;
     yield* this.awaitWrites(limits);
     this.leave(limits);
     yield* this.#awaitEnd(LEAVE_TIMEOUT);

@@ -6,7 +6,7 @@ import { reasonOf } from '../base/state.js';
 import { type Running, Signal } from '../base/task.js';
 import type { GroupConfig, MemberConfig, Policy } from '../configuration/configuration.js';
 import type { Claim, Coordinator } from '../coordination/coordinator.js';
-import { fromHex } from '../objects/note.js';
+import { fromHex, hex } from '../objects/note.js';
 import type { ReplicaStatus, VirtualObject } from '../objects/object.js';
 import { ObjectTable } from '../objects/object-table.js';
 import { Ledger, type RecordsFound } from '../records/ledger.js';
@@ -21,6 +21,7 @@ import { LoginGate } from './login-gate.js';
 import { type GroupTiming, Member } from './member.js';
 import { Outcomes } from './outcomes.js';
 import { Pins } from './pins.js';
+import { RecoveryTurns } from './recovery-turns.js';
 
 /** Group: the members behind one virtual slot, and the state that they share in this process. */
 export class Group {
@@ -84,8 +85,7 @@ export class Group {
   readonly outcomes: Outcomes = new Outcomes();
   /** Values on tokens that do not have the form of records (Rule 18). */
   readonly invalidRecords: InvalidRecords = new InvalidRecords((event) => this.emit(event));
-  /** Mutex of members that recover. */
-  readonly recoveryMutex: Mutex = new Mutex();
+  readonly recoveryTurns: RecoveryTurns = new RecoveryTurns();
   /** True while the group is being created or checked: members need not belong to it yet. */
   isBeingCreated: boolean = false;
   /** True if the application may see private objects (PKCS#11 2.40, section 2.6). */
@@ -218,6 +218,11 @@ export class Group {
   nextTimestamp(): number {
     this.#time = Math.max(this.#time + 1, this.port.wallNow() * 1024);
     return this.#time;
+  }
+
+  /** Returns a new name for a call that changes objects. */
+  newOperation(): string {
+    return hex(this.port.randomBytes(8));
   }
 
   /** Moves the clock to a timestamp that was read, since another machine's clock may be ahead. */

@@ -9,6 +9,7 @@ import type { Claim } from '../coordination/coordinator.js';
 import { Connection } from './connection.js';
 import { attemptTimeout, LatencyTable, longWriteTimeout, type Timing } from './latency.js';
 import { MemberLogin } from './member-login.js';
+import { MemberPosition } from './member-position.js';
 import { MemberRecovery } from './member-recovery.js';
 import { MemberRole } from './member-role.js';
 
@@ -45,6 +46,7 @@ export class Member implements Timing {
   suspectedFor: string | undefined;
   connection: Connection | undefined;
   readonly login: Readonly<MemberLogin> = new MemberLogin();
+  readonly position: Readonly<MemberPosition> = new MemberPosition();
   readonly recovery: Readonly<MemberRecovery> = new MemberRecovery();
   readonly role: Readonly<MemberRole> = new MemberRole();
   /** Functions with mechanisms that the member said it lacks, with the time until which routing believes that. */
@@ -143,6 +145,12 @@ export class Member implements Timing {
     if (connection !== this.connection || this.suspectedFor !== undefined) return;
     this.suspectedFor = reason;
     this.suspicion.fire();
+  }
+
+  /** Has the member recover before it goes on to serve. */
+  requireRecovery(reason: string): void {
+    this.recovery.require();
+    if (this.connection !== undefined) this.suspect(this.connection, reason);
   }
 
   /** Keeps new work away for a while, after a busy answer. */

@@ -101,7 +101,6 @@ export function noticeMissedChange(group: Group, record: ChangeRecord, tries = 1
     )
       continue;
     if (!member.isServing || connection === undefined) continue;
-    member.recovery.require();
-    member.suspect(connection, 'the member missed a change');
+    member.requireRecovery('the member missed a change');
   }
 }

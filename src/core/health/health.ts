@@ -7,6 +7,7 @@ import type { Member } from '../group/member.js';
 import { join } from '../joining/join.js';
 import { inspectOnSpareHost } from '../joining/spare-host.js';
 import { shortenJournals } from '../recovery/journal.js';
+import { doubtOlder } from '../recovery/past.js';
 import { claimReturning, recover } from '../recovery/recovery.js';
 import { failedBecause, type RecoveryFailure, reasonOf } from '../recovery/recovery-result.js';
 import { FORGIVEN_AFTER, Watch } from './watch.js';
@@ -120,7 +121,7 @@ function* serveOnce(group: Group, member: Member): Task<Lost> {
     }
     hasJoined = true;
     member.suspectedFor = undefined;
-    const watch = new Watch(group, member);
+    const joinedAt = port.now();
     const refused = yield* awaitAdmission(group, member);
     if (refused !== undefined) return lost(failedBecause(refused));
     if (group.orderFor(member) === undefined) {
@@ -131,8 +132,11 @@ function* serveOnce(group: Group, member: Member): Task<Lost> {
       member.recovery.releaseClaim();
       member.suspectedFor = undefined;
       member.serve();
+      group.recoveryTurns.noteService();
+      doubtOlder(group, member);
       shortenJournals(group);
     }
+    const watch = new Watch(group, member, port.now() - joinedAt);
     return { ...lost(yield* watch.untilLost()), code: member.login.refusal };
   } catch (error) {
     // Any error: without this task the member would never come back.

@@ -9,6 +9,7 @@ import { hasAbandoned } from '../recovery/reconciliation.js';
 import { failedBecause, type RecoveryFailure } from '../recovery/recovery-result.js';
 import { refreshRecord } from '../wrapping/group-record-reading.js';
 import { HangWatch, HUNG_HOST_POLL } from './hang-watch.js';
+import { MissedScout } from './missed-scout.js';
 import { Probe } from './probe.js';
 import { assumeRole } from './promotion.js';
 import { RecordScout } from './record-scout.js';
@@ -32,11 +33,13 @@ export class Watch {
   readonly #hangs: HangWatch;
   readonly #probe: Probe;
   readonly #scout: RecordScout;
+  readonly #missed: MissedScout;
   /** Number of times in a row that the member was suspected again soon after it had been well. */
   #relapses = 0;
   #wellSince: number;
 
-  constructor(group: Group, member: Member) {
+  /** `recoveredIn` is the time that the member's recovery took (ms). */
+  constructor(group: Group, member: Member, recoveredIn: number) {
     const connection = member.connection as Connection;
     this.#group = group;
     this.#member = member;
@@ -44,6 +47,7 @@ export class Watch {
     this.#hangs = new HangWatch(group, member, connection);
     this.#probe = new Probe(group, member, connection, this.#hangs);
     this.#scout = new RecordScout(group, member, connection);
+    this.#missed = new MissedScout(group, member, recoveredIn);
     this.#wellSince = group.port.now();
   }
 
@@ -67,6 +71,8 @@ export class Watch {
         yield* refreshRecord(this.#group, port.now() + policy.hangAfter);
         continue;
       }
+      if (this.#missed.isBehind)
+        this.#member.requireRecovery('other processes have confirmed changes that the member lacks');
       if (this.#member.suspectedFor !== undefined) {
         const reason = yield* this.#examine(this.#member.suspectedFor);
         if (reason !== undefined) return failedBecause(reason);
@@ -88,7 +94,7 @@ export class Watch {
       const own = [connection.ended, connection.alarm, suspicion, ordersChanged];
       yield* race(
         isActive ? own : [...own, this.#group.changed],
-        Math.min(idleAt, this.#hangs.nextLookAt, recovery.recheckIntentsAt, scout.nextAt),
+        Math.min(idleAt, this.#hangs.nextLookAt, recovery.recheckIntentsAt, scout.nextAt, this.#missed.nextAt),
       );
     }
   }

@@ -1,5 +1,5 @@
 import type { TokenInfo } from '../../spec/calls.js';
-import { CKF, CKR } from '../../spec/codes.js';
+import { CKF } from '../../spec/codes.js';
 import { type Job, optional, step } from '../../spec/job.js';
 import { verdictOn } from '../../spec/verdict.js';
 import { FOREVER, type Task } from '../base/task.js';
@@ -86,9 +86,15 @@ function checkToken(group: Group, member: Member, token: TokenInfo): void {
   if (member.serial !== undefined && member.serial !== token.serialNumber) {
     throw new JoinFailure(`another token was found: serial ${token.serialNumber} instead of ${member.serial}`);
   }
-  const twin = group.members.find(({ serial, name }) => name !== member.name && serial === token.serialNumber);
+  // Compare with members that still join, too: of two that join at once, the first to find the token has it.
+  const twin = group.members.find(
+    ({ token: held, name, role }) =>
+      name !== member.name && role.removedFor === undefined && held?.serialNumber === token.serialNumber,
+  );
   if (twin !== undefined)
-    throw new JoinFailure(`${twin.name} has the same token (serial ${token.serialNumber})`, true, CKR.actionProhibited);
+    throw new JoinFailure(
+      `${twin.name} has the same token, or another one with the serial ${token.serialNumber}: configure each token once`,
+    );
 }
 
 /** Reads the group's records on the token, and checks that the token is a member; throws JoinFailure if it is not. */

@@ -32,6 +32,7 @@ import { surveyAllKeyRecords, surveyKeyRecords, surveyMember } from '../replicas
 import { changingAttributesTo } from '../replication/attribute-change-job.js';
 import { writingRecords } from '../replication/record-job.js';
 import { copyReplicaTo } from '../replication/replica-copy.js';
+import { takePositionOf } from './past.js';
 import { failedBecause, type RecoveryFailure } from './recovery-result.js';
 import { RenamedObjects } from './renamed-object.js';
 import { destroyGone, isGoneOn } from './tombstone-spread.js';
@@ -39,10 +40,11 @@ import { destroyGone, isGoneOn } from './tombstone-spread.js';
 /** Time limit for copying one object besides its write, as a multiple of `hangAfter`. */
 const COPY_MULTIPLE = 2;
 
-/** Number of tries to fill or compare a member before the member serves all the same. */
+/** Number of tries to compare a member before the member serves all the same. */
 const MOST_TRIES = 3;
+
 /** Returns the member to compare others with: one in step if possible. */
-function sourceFor(group: Group, member: Member): Member | undefined {
+export function sourceFor(group: Group, member: Member): Member | undefined {
   const others = group.members.filter(
     (other) => other !== member && isReachable(other) && !group.ledger.isFilling(other.serial),
   );
@@ -51,21 +53,6 @@ function sourceFor(group: Group, member: Member): Member | undefined {
     others.find(({ isActive }) => isActive) ??
     others.find(({ state }) => state.name === 'standby')
   );
-}
-
-/** Copies all objects to a new member. Returns the failure if the member may not serve yet. */
-export function* fillMember(group: Group, member: Member): Task<RecoveryFailure | undefined> {
-  const source = sourceFor(group, member);
-  if (source === undefined) return failedBecause('no other member can give the member its objects');
-  const lacking = yield* compareWith(group, member, source, 'copying');
-  if (lacking === undefined) return { kind: 'notCompared' };
-  const tries = member.recovery.countFill();
-  if (lacking.length === 0) return undefined;
-  if (tries < MOST_TRIES) return failedBecause(`${lacking.length} objects could not be copied yet`);
-  // After the last try the member serves without keys that are neither extractable nor sealed.
-  const objects = lacking.map(({ summary }) => summary);
-  group.emit({ type: 'sync', member: member.name, what: 'lacking', objects });
-  return undefined;
 }
 
 /**
@@ -77,6 +64,7 @@ export function* compareWithOthers(group: Group, member: Member): Task<RecoveryF
   if (source === undefined) return undefined;
   const lacking = yield* compareWith(group, member, source, 'comparing');
   const isCompared = lacking !== undefined;
+  if (isCompared) yield* takePositionOf(group, member, source);
   const failures = member.recovery.countComparison(isCompared);
   if (lacking?.length === 0) yield* noteGivenUp(group, member);
   return !isCompared && failures < MOST_TRIES ? { kind: 'notCompared' } : undefined;
@@ -95,7 +83,7 @@ function* noteGivenUp(group: Group, member: Member): Task<void> {
 }
 
 /** Copies the objects that the member lacks; returns those that could not be copied, undefined without a comparison. */
-function* compareWith(
+export function* compareWith(
   group: Group,
   member: Member,
   source: Member,
@@ -165,8 +153,10 @@ class Copying {
     const allOwn = yield* surveyAllKeyRecords(this.target, pace);
     const ownRecords = isFailure(allOwn) ? allOwn : allOwn.live;
     if (!isFailure(allOwn)) group.invalidRecords.note(this.member, 'keys', allOwn.invalid);
-    if (!isFailure(records)) learnKeyAliases(group, [...records.values()]);
-    const aliases = isFailure(records) ? [] : [...records.values()].flatMap((record) => keyAliasIn(record) ?? []);
+    // Without the records keys would get other handles than they have.
+    if (isFailure(records)) return undefined;
+    learnKeyAliases(group, [...records.values()]);
+    const aliases = [...records.values()].flatMap((record) => keyAliasIn(record) ?? []);
     const objects = yield* toVirtualObjects(group, source, giving, theirs.epoch, wanted, aliases);
     if (isFailure(objects)) return undefined;
     const progress = new Progress(group, this.member.name, what, objects.length);
@@ -177,7 +167,7 @@ class Copying {
       // If this member saw the key destroyed, the other one comes from the past: the key must not come back.
       if (!isFailure(allOwn) && isGoneOn(allOwn, object)) continue;
       // The surveyed record replaces the known one, which may be older than a change by another process.
-      object.record = isFailure(records) ? undefined : records.get(object.handle);
+      object.record = records.get(object.handle);
       const outcome = yield* this.#copy(object, isFailure(ownRecords) ? undefined : ownRecords);
       if (outcome === 'copied') copied.push(object);
       if (outcome === 'lacking') lacking.push(object);
@@ -216,10 +206,12 @@ class Copying {
     const until = group.port.now() + group.policy.hangAfter * COPY_MULTIPLE + group.policy.writeHangAfter;
     try {
       if (yield* this.#rename(object, until)) return 'there';
-      return (yield* copyReplicaTo(group, object, member, until)) ? 'copied' : 'lacking';
+      if (yield* copyReplicaTo(group, object, member, until)) return 'copied';
     } catch {
-      return 'lacking';
+      // An error means that no member could give the object now.
     }
+    // Another process may have destroyed or renamed the object meanwhile.
+    return (yield* this.#isStillDifferent(object)) ? 'lacking' : 'there';
   }
 
   /** Renames the member's object if only its label or ID differs from the others'; returns true if that was done. */
@@ -245,9 +237,19 @@ class Copying {
    * surveys another process may have made or destroyed it.
    */
   *#isStillDifferent(object: VirtualObject): Task<boolean> {
-    const { group, target, giving, source, member } = this;
+    const { target, giving } = this;
+    const surveys = [target.survey, giving.survey];
     target.forgetSurvey();
     giving.forgetSurvey();
+    try {
+      return yield* this.#isDifferentNow(object);
+    } finally {
+      [target.survey, giving.survey] = surveys;
+    }
+  }
+
+  *#isDifferentNow(object: VirtualObject): Task<boolean> {
+    const { group, target, giving, source, member } = this;
     if (object.isDestroyed) return false;
     for (const each of [source, member]) {
       const end = yield* runOnMember(group, each, readingRecords, group.port.now() + group.policy.hangAfter);

@@ -15,6 +15,7 @@ import { CatchUp } from './catch-up.js';
 import { notReconciled, type ReconciliationResult, type Reconciling } from './reconciling.js';
 import { failedBecause, type RecoveryFailure } from './recovery-result.js';
 import { Redo } from './redo.js';
+import { runInTurn } from './turn.js';
 
 /** Interval between looks at hosts whose process has ended (ms). */
 const ENDING_POLL = 20;
@@ -28,7 +29,11 @@ const JOINING_LIMIT = 1000;
  */
 export function* reconcile(group: Group, member: Member, refusal?: RecoveryFailure): Task<ReconciliationResult> {
   yield* awaitEndingWriters(group, member);
-  return yield* group.recoveryMutex.runExclusive(reconcileExclusively(group, member, refusal));
+  const result = yield* runInTurn(group, member, reconcileExclusively(group, member, refusal));
+  if (result !== 'revoked') return result;
+  return notReconciled(
+    failedBecause('the member did not answer, and another one was waiting to be brought up to date'),
+  );
 }
 
 /** Waits, at most as long as a write may take, for hosts whose process has ended and left an intent on the member. */
@@ -124,6 +129,8 @@ export function* hasAbandoned(group: Group, member: Member, deadline: number): T
 /** Reconciliation of one member. */
 class Reconciliation implements Reconciling {
   readonly redo: Redo;
+  /** Members that do not serve and did not answer. */
+  readonly #silent = new Set<Member>();
 
   constructor(
     readonly group: Group,
@@ -136,17 +143,34 @@ class Reconciliation implements Reconciling {
   /** Members that can be worked on: this member, and those that serve or are about to. */
   get reached(): readonly Member[] {
     return this.group.members.filter(
-      (each) => each === this.member || (isReachable(each) && !['joining', 'drained'].includes(each.state.name)),
+      (each) =>
+        each === this.member ||
+        (isReachable(each) && !['joining', 'drained'].includes(each.state.name) && !this.#silent.has(each)),
     );
   }
 
-  records(each: Member): Task<RecordsFound | undefined> {
-    return recordsOn(this.group, each, stepDeadline(this.group));
+  *records(each: Member): Task<RecordsFound | undefined> {
+    const records = yield* recordsOn(this.group, each, this.#deadlineFor(each));
+    if (records === undefined) this.#noteSilence(each);
+    return records;
   }
 
   /** Runs a member job of the reconciliation; returns true if it was done. */
   *run(member: Member, memberJob: MemberJob): Task<boolean> {
-    return (yield* runOnMember(this.group, member, memberJob, stepDeadline(this.group))).kind === 'done';
+    const end = yield* runOnMember(this.group, member, memberJob, this.#deadlineFor(member));
+    if (end.kind !== 'done') this.#noteSilence(member);
+    return end.kind === 'done';
+  }
+
+  /** Returns the deadline of a step on a member: another member that does not serve may hang without anybody's notice. */
+  #deadlineFor(each: Member): number {
+    const { port, policy } = this.group;
+    return each === this.member || each.isServing ? stepDeadline(this.group) : port.now() + policy.hangAfter;
+  }
+
+  /** Leaves out a member that does not serve and did not answer: it counts as away. */
+  #noteSilence(each: Member): void {
+    if (each !== this.member && !each.isServing) this.#silent.add(each);
   }
 
   /** Undoes or finishes a call that no process works on any more; returns the failure if that cannot be done now. */

@@ -14,8 +14,10 @@ import { refreshTokens } from '../joining/token-refresh.js';
 import { resolveKey } from '../replicas/resolve.js';
 import { announceFilled, bringUpToDate } from '../wrapping/group-record-publication.js';
 import { learnRecord } from '../wrapping/group-record-reading.js';
-import { compareWithOthers, fillMember } from './comparison.js';
+import { compareWithOthers } from './comparison.js';
+import { fillMember } from './filling.js';
 import { removePartialObjects } from './partial-object.js';
+import { isFromPast } from './past.js';
 import { reconcile } from './reconciliation.js';
 import { notReconciled, type ReconciliationResult } from './reconciling.js';
 import { failedBecause, type RecoveryFailure, type RecoveryResult } from './recovery-result.js';
@@ -130,7 +132,8 @@ function* awaitClaimOrRecovery(group: Group, member: Member): Task<RecoveryFailu
 function* catchUp(group: Group, member: Member, isClaimed: boolean): Task<ReconciliationResult> {
   const { ledger } = group;
   const isFilling = ledger.isFilling(member.serial);
-  if (!isClaimed && (isFilling || isBehind(group, member))) return notReconciled(needsFreshHost);
+  const isPast = yield* isFromPast(group, member);
+  if (!isClaimed && (isFilling || isPast || isBehind(group, member))) return notReconciled(needsFreshHost);
   // The other members' journal entries must be seen as they are now.
   if (isClaimed) yield* refreshTokens(group, othersInService(group, member));
   const outdated = yield* bringUpToDate(group, member);
@@ -141,10 +144,12 @@ function* catchUp(group: Group, member: Member, isClaimed: boolean): Task<Reconc
   }
   let result = yield* reconcileUntilDone(group, member, isClaimed);
   if (result.failure !== undefined) return result;
-  if (isClaimed && !isFilling && (member.role.hasServed || result.done > 0 || member.recovery.failedComparisons > 0)) {
+  const { role, recovery } = member;
+  const isDoubted = isPast || role.hasServed || result.done > 0 || recovery.failedComparisons > 0;
+  if (isClaimed && !isFilling && isDoubted) {
     const uncompared = yield* compareWithOthers(group, member);
     if (uncompared !== undefined) return notReconciled(uncompared);
-    if (member.recovery.isNeeded) result = yield* reconcileUntilDone(group, member, isClaimed);
+    if (recovery.isNeeded) result = yield* reconcileUntilDone(group, member, isClaimed);
     if (result.failure !== undefined) return result;
   }
   if (isFilling) yield* announceFilled(group, member);

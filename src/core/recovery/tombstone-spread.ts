@@ -39,7 +39,7 @@ export function* destroyGone(group: Group, member: Member, target: Connection, o
 }
 
 /** Returns the change that destroys a key, as its journal entry would tell it. */
-function destroyOf({ coordinator }: Group, { note, operation, time }: KeyRecord): ChangeRecord {
+export function destroyOf({ coordinator }: Group, { note, operation, time }: KeyRecord): ChangeRecord {
   const { writer } = coordinator;
   const unchanged = { changes: [], former: [], missed: [] };
   return {

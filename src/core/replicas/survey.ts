@@ -1,5 +1,5 @@
 import type { Attribute } from '../../spec/attribute.js';
-import { NO_MAXIMUM } from '../../spec/calls.js';
+import { NO_MAXIMUM, type ReadAttribute } from '../../spec/calls.js';
 import { CKA } from '../../spec/codes.js';
 import { resultOf, step } from '../../spec/job.js';
 import { FOREVER, type Task } from '../base/task.js';
@@ -10,6 +10,7 @@ import { retryAfterRenewal } from '../group/repeated-reading.js';
 import { type FoundReplica, Survey } from '../objects/found-object.js';
 import { describe, describedTypes, hasPublicValue, isHollow, isReserved } from '../objects/identity.js';
 import type { KeyRecord } from '../objects/key-note.js';
+import { hex } from '../objects/note.js';
 import { readRecord } from '../records/record-schema.js';
 import { keyRecordTemplate } from '../records/record-template.js';
 import { destroyedAt, keyRecordTypes } from '../records/tombstone.js';
@@ -19,6 +20,8 @@ import { type BulkRead, type DescribedObject, foundByDescription, identifyByValu
 const BATCH = 16;
 /** Maximum number of objects of which one job reads the label. */
 const LABEL_BATCH = 64;
+/** Maximum number of listings of key records while other work replaces some. */
+const MOST_LISTINGS = 8;
 const nothing = new Uint8Array();
 
 function* findAll(
@@ -93,15 +96,22 @@ export function* surveyAllKeyRecords(connection: Connection, pace?: Pace): Task<
 
 function* readKeyRecords(connection: Connection, pace: Pace | undefined): Task<KeyRecordSurvey | Failure> {
   const work = workOn(connection);
-  const found = yield* findAll(connection, keyRecordTemplate(), work);
-  if (isFailure(found)) return found;
   const bulkRead: BulkRead = { kind: 'survey', deadline: FOREVER, work, pace, batch: BATCH };
-  const read = yield* readMany(connection, found, keyRecordTypes, bulkRead);
-  if (isFailure(read)) return read;
+  const read = new Map<string, readonly ReadAttribute[]>();
+  for (let tries = 1; tries <= MOST_LISTINGS; tries += 1) {
+    const found = yield* findAll(connection, keyRecordTemplate(), work);
+    if (isFailure(found)) return found;
+    const unread = found.filter(({ handle }) => !read.has(hex(handle)));
+    const more = yield* readMany(connection, unread, keyRecordTypes, bulkRead);
+    if (isFailure(more)) return more;
+    for (const [{ handle }, attributes] of more) read.set(hex(handle), attributes);
+    // A record that went meanwhile may have been replaced by a new one.
+    if (more.length === unread.length) break;
+  }
   const live = new Map<number, KeyRecord>();
   const gone = new Map<number, KeyRecord>();
   let invalid = 0;
-  for (const [, [value, label]] of read) {
+  for (const [value, label] of read.values()) {
     const record = readRecord(value?.value ?? nothing);
     if (record === 'invalid') invalid += 1;
     if (typeof record !== 'object' || record.kind !== 'key') continue;

@@ -32,6 +32,7 @@ import { carryOut } from './change-execution.js';
 import { checkWritable } from './creation.js';
 import { learnWritten } from './installation-on-all.js';
 import { renameAmong } from './naming.js';
+import { runMarked } from './position-mark.js';
 import { describeObject, wrapNow } from './replica-copy.js';
 import { ReplicatedChange } from './replicated-change.js';
 
@@ -157,7 +158,7 @@ function* applyToAll(
       continue;
     }
     const isLate = change.givenUp || group.port.now() >= change.deadline;
-    const end = isLate ? undefined : yield* change.run(member, changingAttributes(object, changes, records));
+    const end = isLate ? undefined : yield* runMarked(change, member, changingAttributes(object, changes, records));
     if (end?.kind === 'done') {
       const problem = verify(end.reply, changes);
       if (problem === undefined) {

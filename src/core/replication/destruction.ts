@@ -19,6 +19,7 @@ import { relearnKeyRecord } from '../replicas/key-record.js';
 import { refreshForChange } from '../wrapping/group-record-reading.js';
 import { carryOut } from './change-execution.js';
 import { checkWritable } from './creation.js';
+import { runMarked } from './position-mark.js';
 import { copyReplicaTo, describeObject } from './replica-copy.js';
 import { ReplicatedChange } from './replicated-change.js';
 
@@ -57,7 +58,7 @@ function* destroy(change: ReplicatedChange, object: VirtualObject): Task<void> {
     }
     // From here on the caller must hear the outcome: the object may not come back once a member has destroyed it.
     change.isIrrevocable = done.length === 0;
-    const end = yield* change.run(member, destroyingOn(group, object), change.cleanupBy);
+    const end = yield* runMarked(change, member, destroyingOn(group, object), change.cleanupBy);
     if (end.kind === 'done') {
       done.push(member);
       change.markCommitted(undefined);

@@ -17,6 +17,7 @@ import { isProvenByIdentity } from '../objects/identity.js';
 import { hex } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
 import type { AnyRecord } from '../records/record.js';
+import { runMarked } from './position-mark.js';
 import type { ReplicatedChange } from './replicated-change.js';
 import type { WrittenObjects } from './written-objects.js';
 
@@ -37,7 +38,7 @@ export function* installOn(
   const installation = new Installation(change.group, member, change.functionName, plannedReplicas, records);
   const memberJob = installation.memberJob();
   if (memberJob === undefined) return { kind: 'gone', member, begun: false };
-  const end = yield* change.run(member, memberJob);
+  const end = yield* runMarked(change, member, memberJob);
   if (end.kind === 'refused') return { kind: 'refused', member, end };
   if (end.kind !== 'done') return { kind: 'gone', member, begun: end.kind === 'gone' && end.begun };
   const result = installation.read(end.reply);
@@ -95,10 +96,7 @@ export function problemOf(
     if (outcome.kind !== 'refused') continue;
     // If another member did the same, an ambiguous refusal is this member's own fault.
     if (outcome.end.verdict !== 'ambiguous' || done === 0) return change.refusalError(outcome.end);
-    const { member } = outcome;
-    member.recovery.require();
-    if (member.connection !== undefined)
-      member.suspect(member.connection, `the member answered ${outcome.end.record.outcome}`);
+    outcome.member.requireRecovery(`the member answered ${outcome.end.record.outcome}`);
   }
   const { durability } = group.policy;
   const needed = durability === 'all' ? 1 : durability;

@@ -153,6 +153,9 @@ export function* planPublicReplica(
   const read = yield* runCall(group, { ...readAttributes(object, types), except }, deadline);
   const template = valuesIn(types, read);
   if (attributeIn(template, CKA.class) === undefined) return undefined;
+  // A certificate needs a value, also an empty one.
+  if (attributeIn(template, CKA.value) === undefined && read[types.indexOf(CKA.value)]?.presence === 'present')
+    template.push({ type: CKA.value, value: new Uint8Array() });
   return { object, origin: { kind: 'created' }, template, token: true };
 }
 

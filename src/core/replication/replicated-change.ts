@@ -11,7 +11,6 @@ import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import { JobBuilder } from '../jobs/job-builder.js';
 import type { MemberJob } from '../jobs/member-job.js';
-import { hex } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
 import { type ChangeRecord, reversalOf } from '../records/record.js';
 import { missedBy, writeJournal } from './change-journal.js';
@@ -22,6 +21,8 @@ import { destroyingHandles, type WrittenObjects } from './written-objects.js';
 
 /** Time beyond the call's deadline for undoing the change or noting it for other members (ms). */
 const CLEANUP_TIME = 10_000;
+/** Reason for the recovery of members that a change did not come to. */
+const MISSED = 'the member missed a change';
 /** Interval between tries to write the intent when every member was lost with it (ms). */
 const INTENT_INTERVAL = 100;
 
@@ -52,7 +53,7 @@ export class ReplicatedChange {
     readonly functionName: string,
     readonly deadline: number,
   ) {
-    this.operation = newOperation(group);
+    this.operation = group.newOperation();
   }
 
   /** Time by which work that has begun is finished or undone (ms of the port's clock). */
@@ -60,7 +61,12 @@ export class ReplicatedChange {
     return Math.max(this.deadline, this.group.port.now()) + CLEANUP_TIME;
   }
 
-  /** Returns the members that a change goes to, active and standby. Waits for the first one until the deadline. */
+  /** Timestamp of the change; undefined before its intent. */
+  get time(): number | undefined {
+    return this.#record?.time;
+  }
+
+  /** Returns the members that the change goes to, active and standby. Waits for the first one until the deadline. */
   *participants(): Task<readonly Member[]> {
     const { group } = this;
     yield* awaitSuspects(group, this.deadline, () => this.givenUp);
@@ -113,6 +119,7 @@ export class ReplicatedChange {
     const at = builder.addRecord(record);
     let left = members;
     let mayStand = false;
+    let full: (MemberJobEnd & { readonly kind: 'refused' }) | undefined;
     for (const member of members) {
       if (this.givenUp) break;
       const end = yield* this.run(member, { function: this.functionName, objects: [], job: () => builder });
@@ -120,13 +127,16 @@ export class ReplicatedChange {
         this.#intent = { member, login: end.login, handles: [resultOf(end.reply, at, 'C_CopyObject')] };
         return { left, mayStand };
       }
-      if (end.kind === 'refused') {
+      if (end.kind === 'refused' && end.verdict !== 'busy') {
         if (mayStand) this.#rename();
         throw this.refusalError(end);
       }
-      left = left.filter((other) => other !== member);
+      // A full token may still destroy an object.
+      if (end.kind === 'refused') full = end;
+      else left = left.filter((other) => other !== member);
       if (end.kind === 'gone' && end.begun) mayStand = true;
     }
+    if (full !== undefined && !mayStand) throw this.refusalError(full);
     return { left: undefined, mayStand };
   }
 
@@ -135,7 +145,7 @@ export class ReplicatedChange {
     const { changes, undoneOperations } = this.group;
     undoneOperations.add(this.operation);
     const isTracked = changes.delete(this.operation);
-    this.operation = newOperation(this.group);
+    this.operation = this.group.newOperation();
     if (isTracked) changes.add(this.operation);
   }
 
@@ -172,7 +182,7 @@ export class ReplicatedChange {
   *commit(done: readonly Member[]): Task<void> {
     const { group } = this;
     // Members that missed the change catch up on a fresh host, also those that are still reachable.
-    for (const member of group.members) if (!done.includes(member)) this.#markForRecovery(member);
+    for (const member of group.members) if (!done.includes(member)) member.requireRecovery(MISSED);
     let left = done;
     const intent = this.#intent;
     if (intent !== undefined && left.includes(intent.member)) {
@@ -192,7 +202,7 @@ export class ReplicatedChange {
     const reversal = this.#reversal(missedBy(group, []));
     if (reversal !== undefined) group.oweReversal(reversal);
     // Members that are back already must undo the change too.
-    for (const member of done) this.#markForRecovery(member);
+    for (const member of done) member.requireRecovery(MISSED);
     throw this.unknownOutcome('the last member was lost before the change was committed');
   }
 
@@ -221,7 +231,7 @@ export class ReplicatedChange {
    */
   *abandon(reached: readonly Member[], doubtful: readonly Member[]): Task<void> {
     this.group.outcomes.note(this.operation, 'not done');
-    for (const member of doubtful) this.#markForRecovery(member);
+    for (const member of doubtful) member.requireRecovery(MISSED);
     const reversal = this.#reversal(doubtful.flatMap(({ serial }) => serial ?? []));
     if (reversal !== undefined && reversal.missed.length > 0) {
       // Members that the change did not come to hold the entry too: another process may recover the doubtful ones.
@@ -242,12 +252,6 @@ export class ReplicatedChange {
   /** Returns the journal entry that makes the members in `missed` undo the change. */
   #reversal(missed: readonly string[]): ChangeRecord | undefined {
     return this.#record === undefined ? undefined : { ...reversalOf(this.#record), kind: 'journal', missed };
-  }
-
-  #markForRecovery(member: Member): void {
-    member.recovery.require();
-    const { connection } = member;
-    if (connection !== undefined) member.suspect(connection, 'the member missed a change');
   }
 
   *#removeIntent(intent: WrittenObjects): Task<boolean> {
@@ -293,8 +297,4 @@ export class ReplicatedChange {
     this.isIrrevocable = false;
     this.moved.fire();
   }
-}
-
-function newOperation({ port }: Group): string {
-  return hex(port.randomBytes(8));
 }

@@ -64,13 +64,6 @@ export function* refreshRecord(group: Group, deadline: number): Task<void> {
   yield* race([refreshing], deadline);
 }
 
-function mistrust(member: Member): void {
-  const { connection } = member;
-  if (connection === undefined) return;
-  member.recovery.require();
-  member.suspect(connection, 'the group record is no longer on the token');
-}
-
 /** Reads the record on all of the members: one may have left the group, and a host may see others' writes late. */
 function* readRecordOf(group: Group, members: readonly Member[], deadline: number): Task<void> {
   const { port, policy } = group;
@@ -84,7 +77,8 @@ function* readRecordOf(group: Group, members: readonly Member[], deadline: numbe
     // If no member could be read, the next caller may try again at once.
     if (!learnt.includes('read')) group.recordReadAt = startedAt - policy.freshness;
     // If no member has the record any more, all may have left the group: only a fresh host can tell.
-    if (learnt.every((each) => each === 'none')) for (const member of members) mistrust(member);
+    if (learnt.every((each) => each === 'none'))
+      for (const member of members) member.requireRecovery('the group record is no longer on the token');
   } finally {
     group.refreshing = undefined;
   }

@@ -1,7 +1,9 @@
 import type { Attribute } from '../../spec/attribute.js';
 import { type FoundObject, NO_MAXIMUM, type ReadAttribute } from '../../spec/calls.js';
 import { CKA } from '../../spec/codes.js';
-import { resultOf, step } from '../../spec/job.js';
+import { optional, resultOf, step } from '../../spec/job.js';
+import { CKR_OK, verdictOn } from '../../spec/verdict.js';
+import { refuse } from '../base/error.js';
 import type { Task } from '../base/task.js';
 import { runOnMemberOrThrow } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
@@ -11,6 +13,7 @@ import { pairTemplate } from '../joining/pin-record.js';
 import { isReserved, RESERVED_LABEL } from '../objects/identity.js';
 import { hex } from '../objects/note.js';
 import { DOMAIN_LABEL, ownKeyTemplate, probeTemplate, TRANSPORT_LABEL } from '../records/ledger.js';
+import { positionTemplate } from '../records/position.js';
 import { readRecord } from '../records/record-schema.js';
 import { groupwideTemplate, keyRecordTemplate, outcomeTemplate, pinNoteTemplate } from '../records/record-template.js';
 
@@ -33,6 +36,7 @@ export function* removeOwn(group: Group, member: Member, deadline: number, only?
     pairTemplate,
     pinNoteTemplate,
     outcomeTemplate(),
+    positionTemplate,
     groupwideTemplate,
   ];
   let removed = 0;
@@ -77,9 +81,12 @@ function* find(
 function* destroy(group: Group, member: Member, objects: readonly FoundObject[], deadline: number): Task<number> {
   const handles = objects.map(({ handle }) => new Uint8Array(handle));
   for (let from = 0; from < handles.length; from += BATCH) {
-    const steps = handles.slice(from, from + BATCH).map((handle) => step('C_DestroyObject', handle));
+    const steps = handles.slice(from, from + BATCH).map((handle) => optional(step('C_DestroyObject', handle)));
     const destroying: MemberJob = { function: 'C_DestroyObject', objects: [], job: () => ({ steps }) };
-    yield* runOnMemberOrThrow(group, member, destroying, deadline);
+    const { results } = yield* runOnMemberOrThrow(group, member, destroying, deadline);
+    // Another process may have destroyed an object meanwhile.
+    const refused = results.find(({ code }) => code !== CKR_OK && verdictOn(code, group.policy.verdicts) !== 'object');
+    if (refused !== undefined) refuse(refused.code, `${member.name} did not destroy an object`);
   }
   return handles.length;
 }

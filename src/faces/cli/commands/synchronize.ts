@@ -51,7 +51,7 @@ export const synchronize: CommandSpec = {
   options: [{ flags: '--dry-run', description: 'only report the differences' }],
   examples: ['pkcs11-ha synchronize --dry-run', 'pkcs11-ha synchronize'],
   shape:
-    '{ dryRun, members: [{ name, objects }], away: [name], differences: [{ kind: "missing" | "misaligned" | "twins" | "foreign" | "hollow", member, object: { handle, label, id }, action: "repaired" | "reported" | "failed", reason }] }',
+    '{ dryRun, members: [{ name, objects }], away: [name], differences: [{ kind: "missing" | "misaligned" | "twins" | "destroyed" | "foreign" | "hollow", member, object: { handle, label, id }, action: "repaired" | "reported" | "failed", reason }] }',
   run: (shell, _args, options) =>
     shell.withGroup(async (open) => {
       const dryRun = options.dryRun === true;

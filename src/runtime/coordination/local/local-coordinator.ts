@@ -137,6 +137,10 @@ export class LocalCoordinator implements Coordinator {
     return this.#writerFile.isEnding(writer);
   }
 
+  isAlone(): boolean {
+    return this.#problem === undefined && this.#writerFile.isOnly;
+  }
+
   announce(): void {
     this.#touch(NEWS);
   }

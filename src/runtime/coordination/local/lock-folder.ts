@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import {
+  accessSync,
   chmodSync,
   closeSync,
   constants,
@@ -97,6 +98,8 @@ export class LockFolder {
     if (danger !== undefined) throw new Error(danger);
     this.fileMode = (stat.mode & GROUP_WRITE) === 0 ? 0o600 : 0o660;
     for (const name of ['claims', 'writers']) this.makeFolder(join(path, name));
+    // The folder may be from before its file system became read-only.
+    accessSync(path, constants.W_OK);
     this.id = this.#readId();
   }
 
@@ -199,5 +202,5 @@ function reasonOf(error: unknown): string {
 function userFolders(): readonly string[] {
   const uid = process.geteuid?.() ?? 0;
   const runtime = process.env.XDG_RUNTIME_DIR ?? `/run/user/${uid}`;
-  return [join(runtime, 'pkcs11-ha'), join(tmpdir(), `pkcs11-ha-${uid}`)];
+  return [join(runtime, 'pkcs11-ha'), ...[tmpdir(), '/dev/shm'].map((folder) => join(folder, `pkcs11-ha-${uid}`))];
 }

@@ -78,6 +78,12 @@ export class WriterFile {
     return folder !== undefined && folder !== this.#locks.id && isProcessGone(writer) === false;
   }
 
+  /** True if no other writer of this lock folder lives, nor a host of one. */
+  get isOnly(): boolean {
+    const folder = join(this.#locks.path, 'writers');
+    return readdirSync(folder).every((name) => join(folder, name) === this.path || isHeld(join(folder, name)) !== true);
+  }
+
   close(): void {
     closeSync(this.#descriptor);
     // While a host lives, its lock tells others so.
