@@ -33,7 +33,7 @@ import { changingAttributesTo } from '../replication/attribute-change-job.js';
 import { writingRecords } from '../replication/record-job.js';
 import { copyReplicaTo } from '../replication/replica-copy.js';
 import { takePositionOf } from './past.js';
-import { failedBecause, type RecoveryFailure } from './recovery-result.js';
+import type { RecoveryFailure } from './recovery-result.js';
 import { RenamedObjects } from './renamed-object.js';
 import { destroyGone, isGoneOn } from './tombstone-spread.js';
 

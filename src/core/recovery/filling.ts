@@ -21,7 +21,7 @@ export function* fillMember(group: Group, member: Member): Task<RecoveryFailure 
   const beganAt = group.port.now();
   let lacking = yield* compareWith(group, member, source, 'copying');
   if (lacking !== undefined && !group.coordinator.isAlone()) {
-    yield* awaitFormerChanges(group, member, source, beganAt);
+    yield* awaitFormerChanges(group, member, beganAt);
     lacking = yield* compareWith(group, member, source, 'comparing');
   }
   if (lacking === undefined) return { kind: 'notCompared' };
@@ -39,22 +39,26 @@ export function* fillMember(group: Group, member: Member): Task<RecoveryFailure 
  * Waits for the changes of processes that do not know the new member yet, and so write no journal entry for it: until
  * all have taken up the group record that names the member, and then for those changes that are under way.
  */
-function* awaitFormerChanges(group: Group, member: Member, source: Member, beganAt: number): Task<void> {
+function* awaitFormerChanges(group: Group, member: Member, beganAt: number): Task<void> {
   const { port, policy } = group;
   member.explain('other processes take up the new member');
   yield* sleepUntil(beganAt + policy.freshness);
   const until = port.now() + stepLimit(policy);
-  const former = yield* intentsOn(group, source, until);
-  for (let left = former; left.length > 0 && port.now() < until; ) {
+  const former = yield* intentsOnOthers(group, member, until);
+  for (let now = former; port.now() < until && [...former].some((name) => now.has(name)); ) {
     yield* sleepUntil(port.now() + LOOK_INTERVAL);
-    const now = yield* intentsOn(group, source, until);
-    left = former.filter((operation) => now.includes(operation));
+    now = yield* intentsOnOthers(group, member, until);
   }
 }
 
-/** Returns the names of the changes whose intents stand on a member; none if the member could not be read. */
-function* intentsOn(group: Group, member: Member, deadline: number): Task<readonly string[]> {
-  const end = yield* runOnMember(group, member, readingRecords, deadline);
-  if (end.kind !== 'done') return [];
-  return recordsAt(end.reply, 0).changes.flatMap(({ record }) => (record.kind === 'intent' ? [record.operation] : []));
+/** Returns the names of the changes whose intents stand on other members that serve. */
+function* intentsOnOthers(group: Group, member: Member, deadline: number): Task<ReadonlySet<string>> {
+  const names = new Set<string>();
+  for (const other of group.members) {
+    if (other === member || !other.isServing) continue;
+    const end = yield* runOnMember(group, other, readingRecords, deadline);
+    if (end.kind !== 'done') continue;
+    for (const { record } of recordsAt(end.reply, 0).changes) if (record.kind === 'intent') names.add(record.operation);
+  }
+  return names;
 }
