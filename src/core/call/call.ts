@@ -125,7 +125,7 @@ class Call<T> implements CallState {
   private wantsAttempt(): boolean {
     if (this.attempts.length === 0) return true;
     if (this.operation.aspect !== 'pure' || !this.attempts.every(isDoubtful)) return false;
-    // Nobody notices that a member hangs which recovers: it was asked only while no other one served.
+    // A member that recovers was asked only while no other one served; if it hangs, nobody notices.
     if (!this.attempts.every(isLate)) return this.nextMember()?.isServing === true;
     if (this.attempts.every(({ member }) => !member.isActive)) return true;
     return this.group.policy.hedge && this.nextMember() !== undefined && this.group.hedges.take();

@@ -1,3 +1,4 @@
+import { CKR } from '../../spec/codes.js';
 import type { MemberConfig } from '../configuration/configuration.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
@@ -64,6 +65,12 @@ export function applyConfiguration(group: Group, configs: readonly MemberConfig[
   for (const config of configs) {
     const known = group.members.find(({ name, role }) => name === config.name && role.removedFor === undefined);
     if (known === undefined) addToList(group, config);
+  }
+  // A member may have been refused since another one had its token.
+  for (const { state, recovery, ordersChanged } of group.members) {
+    if (state.name !== 'down' || state.code !== CKR.actionProhibited) continue;
+    recovery.retryNow();
+    ordersChanged.fire();
   }
   const order = new Map(configs.map(({ name }, index) => [name, index]));
   group.members = [...group.members].sort((a, b) => (order.get(a.name) ?? 64) - (order.get(b.name) ?? 64));

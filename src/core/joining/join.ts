@@ -1,5 +1,5 @@
 import type { TokenInfo } from '../../spec/calls.js';
-import { CKF } from '../../spec/codes.js';
+import { CKF, CKR } from '../../spec/codes.js';
 import { type Job, optional, step } from '../../spec/job.js';
 import { verdictOn } from '../../spec/verdict.js';
 import { FOREVER, type Task } from '../base/task.js';
@@ -94,6 +94,8 @@ function checkToken(group: Group, member: Member, token: TokenInfo): void {
   if (twin !== undefined)
     throw new JoinFailure(
       `${twin.name} has the same token, or another one with the serial ${token.serialNumber}: configure each token once`,
+      true,
+      CKR.actionProhibited,
     );
 }
 

@@ -66,6 +66,11 @@ describe('a configuration', () => {
     ['label: linotp', 'label: 5', 'group.yaml: line 1: label: expected a string, got a number'],
     ['label: linotp\n', '', 'group.yaml: line 1: label: expected a string, got undefined'],
     ['name: hsm2', 'name: hsm1', "line 8: members[1].name: expected a unique name; another member is named 'hsm1'"],
+    [
+      'token: { label: two }',
+      'token: { serial: "0011" }',
+      "line 10: members[1].token: expected a token of its own; 'hsm1' has the same token",
+    ],
     ['weight: 2', 'weigth: 2', 'members[0].weigth: unknown setting'],
     ['weight: 2', 'weight: 0', 'line 7: members[0].weight: expected a number from 0.01 to 100, got a number'],
     ['weight: 2', 'lanes: 100', 'line 7: members[0].lanes: expected an integer from 1 to 64, got a number'],

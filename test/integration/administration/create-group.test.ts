@@ -16,6 +16,36 @@ const aes = { token: true, valueLen: 32, encrypt: true, extractable: false, sens
 const policy = (more: GroupConfigInput['policy']): GroupConfigInput =>
   cluster.configuration({ ...quickPolicy, ...more });
 
+describe('one token as two members', () => {
+  /** Returns a configuration in which hsm2 is the token of hsm1, named in another way. */
+  const twice = (): GroupConfigInput => {
+    const { members: all, ...rest } = cluster.configuration({});
+    const [one, two] = all;
+    if (one === undefined || two === undefined) throw new Error('two members');
+    return { ...rest, members: [one, { ...two, token: { label: 'hsm1' }, env: one.env ?? {} }] };
+  };
+
+  test('forms no group, and leaves nothing on the token', async () => {
+    cluster = await Cluster.make('twice', [[], []]);
+    await expect(createGroup(twice())).rejects.toThrow(/hsm[12] has the same token, or another one with the serial/u);
+    expect(await cluster.readOwn('hsm1')).toEqual([]);
+  });
+
+  test('is one member: the other one is down, with the reason', async () => {
+    cluster = await Cluster.form('twice');
+    const token = await cluster.open(twice());
+    await until(
+      () =>
+        token
+          .status()
+          .members.some(({ state, reason }) => state === 'down' && /has the same token/u.test(reason ?? '')),
+      () => 'one member is refused',
+    );
+    await token.generateKey('AES_KEY_GEN', { ...aes, label: 'once' });
+    expect((await cluster.read('hsm1')).map(({ label }) => label)).toEqual(['once']);
+  });
+});
+
 describe('forming a group', () => {
   const theirs = rsaPair('theirs');
   const mac = secretKey('mac', undefined, { type: 'GENERIC_SECRET' });
@@ -46,7 +76,7 @@ describe('forming a group', () => {
     // Takes the mechanisms 0x2109 to 0x210b from all members.
     const none = ['0921', '0a21', '0b21'].map((mechanism) => `C_WrapKey return=0x70 data=${mechanism}`);
     for (const { name } of cluster.members) cluster.fault(name, ...none);
-    const whole = cluster.configuration();
+    const whole = cluster.configuration({});
     const third = whole.members[2];
     const two = { ...whole, members: whole.members.slice(0, 2) };
     const { wrap, travels } = await createGroup(two);

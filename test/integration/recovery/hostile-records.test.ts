@@ -27,7 +27,9 @@ interface Parsed {
 /** Returns the record of a kind on hsm1. */
 async function recordOn(kind: string): Promise<Parsed> {
   const { values } = await provision(cluster.member('hsm1').hsm, { values: true });
-  const all = values.map((value) => JSON.parse(Buffer.from(value, 'hex').toString()) as Parsed);
+  const all = values
+    .filter((value) => value !== '')
+    .map((value) => JSON.parse(Buffer.from(value, 'hex').toString()) as Parsed);
   const found = all.find((record) => record.kind === kind);
   if (found === undefined) throw new Error(`hsm1 has no record of a ${kind}`);
   return found;

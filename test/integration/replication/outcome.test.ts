@@ -108,7 +108,9 @@ describe('outcomeOf', () => {
     await key('K');
     await token.close();
     const { values } = await provision(cluster.member('hsm1').hsm, { values: true });
-    const records = values.map((value) => JSON.parse(Buffer.from(value, 'hex').toString()) as Parsed);
+    const records = values
+      .filter((value) => value !== '')
+      .map((value) => JSON.parse(Buffer.from(value, 'hex').toString()) as Parsed);
     const note = records.find(({ kind }) => kind === 'key')?.note;
     const intent = { version: 1, kind: 'intent', operation: 'ended', what: 'destroy', notes: [note], changes: [] };
     const ended = { ...intent, former: [], alone: false, writer: 'nobody', time: 1, expires: 0, missed: [] };
