@@ -4,7 +4,7 @@ import pkcs11js from './faces/pkcs11js/index.js';
 import { TokenObject } from './faces/token/object.js';
 import { VirtualToken } from './faces/token/virtual-token.js';
 import { createGroup, deleteGroup, undrainMember } from './runtime/groups/create-group.js';
-import { PinError } from './runtime/secrets/pin.js';
+import { PinError } from './runtime/secrets/pin-source.js';
 import { InputError } from './spec/input.js';
 
 interface Own {

@@ -55,7 +55,7 @@ export { type ObjectInput, TokenObject } from './faces/token/object.js';
 export { type Data, type OpenOptions, VirtualToken } from './faces/token/virtual-token.js';
 export type { ConfigurationSource } from './runtime/groups/configuration-source.js';
 export { createGroup, deleteGroup, type FormationOptions, undrainMember } from './runtime/groups/create-group.js';
-export { PinError } from './runtime/secrets/pin.js';
+export { PinError } from './runtime/secrets/pin-source.js';
 export type { AttributeValue } from './spec/attribute.js';
 export { InputError } from './spec/input.js';
 export type { MechanismInput, NamedMechanism, RawMechanism } from './spec/mechanism.js';

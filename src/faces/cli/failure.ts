@@ -1,7 +1,7 @@
 import { TokenError } from '../../core/base/error.js';
 import { ConfigurationError } from '../../core/configuration/validation.js';
 import { JoinFailure } from '../../core/joining/join-failure.js';
-import { PinError } from '../../runtime/secrets/pin.js';
+import { PinError } from '../../runtime/secrets/pin-source.js';
 import { CKR } from '../../spec/codes.js';
 import { codeName } from '../../spec/constants.js';
 import { InputError } from '../../spec/input.js';

@@ -99,7 +99,7 @@ export class Shell {
     { hidden = [], path }: HostOptions = {},
   ): Promise<T> {
     const bar = new ProgressBar(!this.output.isJson && process.stderr.isTTY === true);
-    const open = new OpenGroup(config, path, hidden);
+    const open = await OpenGroup.open(config, { path, hidden, signal: this.signal });
     open.onEvent((event) => {
       if (event.type === 'progress') bar.show(event);
     });

@@ -71,7 +71,7 @@ export class Library {
     try {
       for (const path of this.#paths) {
         const configuration = readConfiguration(path);
-        const open = new OpenGroup(configuration, path);
+        const open = OpenGroup.openSync(configuration, { path });
         const { group } = open;
         const peers = new Set<VirtualSlot>();
         slots.push({ open, slot: this.#slotOf(open, `slot ${group.serial}`, slots, peers) });

@@ -60,11 +60,13 @@ export class VirtualToken extends ObjectToken {
     const config = readConfiguration(source);
     const budget = budgetOf(options, config.policy.deadline);
     options.signal?.throwIfAborted();
-    const open = new OpenGroup(config, typeof source === 'string' ? source : undefined);
+    const startedAt = performance.now();
+    const path = typeof source === 'string' ? source : undefined;
+    const open = await OpenGroup.open(config, { path, within: budget, signal: options.signal });
     if (options.login === false) open.group.isLoggedIn = false;
     const token = new VirtualToken(open);
     try {
-      await open.awaitService(open.now() + budget, options.signal);
+      await open.awaitService(open.now() + budget - (performance.now() - startedAt), options.signal);
       return token;
     } catch (error) {
       await open.close();

@@ -68,7 +68,7 @@ export async function administerWith<T>(
   within: number,
   signal?: AbortSignal,
 ): Promise<T> {
-  const pin = reference === undefined ? undefined : open.readPin(reference);
+  const pin = reference === undefined ? undefined : await open.fetchPin(reference, { within, signal });
   try {
     return await administer(open, name, (group, deadline) => work(group, { config, pin }, deadline), within, signal);
   } finally {

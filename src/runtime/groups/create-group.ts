@@ -90,7 +90,7 @@ export async function undrainMember(
   const budget = integerOf('options.deadline', deadline, 1, LONGEST_DEADLINE);
   checkSignal('options.signal', signal);
   signal?.throwIfAborted();
-  const open = new OpenGroup(config);
+  const open = await OpenGroup.open(config, { within: budget, signal });
   try {
     await open.run(withFunctionName('undrainMember', undrainAlone(open.group, name, open.now() + budget)), signal);
   } finally {
@@ -108,7 +108,7 @@ async function withAllMembers<T>(
   const budget = integerOf('options.deadline', deadline, 1, LONGEST_DEADLINE);
   checkSignal('options.signal', signal);
   signal?.throwIfAborted();
-  const open = new OpenGroup(config);
+  const open = await OpenGroup.open(config, { within: budget, signal });
   open.group.isBeingCreated = true;
   const until = open.now() + budget;
   try {

@@ -18,7 +18,8 @@ import { HaLog } from '../log/ha-log.js';
 import { monotonicNow } from '../scheduling/clock.js';
 import { Driver } from '../scheduling/driver.js';
 import { sha256, verifySignature } from '../secrets/crypto.js';
-import { readPin } from '../secrets/pin.js';
+import { fetchPin, readPin } from '../secrets/pin.js';
+import type { ReadingLimits } from '../secrets/pin-source.js';
 import { Secrets } from '../secrets/secrets.js';
 import { ConfigurationFile } from './configuration-file.js';
 import { readConfiguration } from './configuration-source.js';
@@ -36,6 +37,14 @@ const FINALIZE: Job = { steps: [step('C_Finalize')], sessionless: true, exclusiv
 
 type Listener = (event: GroupEvent) => void;
 
+/** Options for opening a group. */
+export interface OpeningOptions extends ReadingLimits {
+  /** Path of the configuration file, which is then watched. */
+  readonly path?: string | undefined;
+  /** Environment variables that hosts do not get, besides the PIN's. */
+  readonly hidden?: readonly string[];
+}
+
 /** Group with its hosts and its driver; every face works with one. */
 export class OpenGroup {
   readonly group: Group;
@@ -51,20 +60,28 @@ export class OpenGroup {
   #closing: Promise<void> | undefined;
 
   /**
-   * Starts the hosts; `awaitService` tells when the group can be used. Watches the configuration file if a path is
-   * given. Hosts do not get the environment variables in `hidden`, nor the PIN's.
+   * Reads the PIN within some time (ms), then starts the hosts; `awaitService` tells when the group can be used.
+   * Rejects with PinError if there is no PIN by then.
    */
-  constructor(config: GroupConfig, path?: string, hidden: readonly string[] = []) {
+  static async open(config: GroupConfig, options: OpeningOptions = {}): Promise<OpenGroup> {
+    const pin = config.pin === undefined ? undefined : await fetchPin(config.pin, options);
+    return new OpenGroup(config, pin, options);
+  }
+
+  /** Does the same on this thread; throws PinError. */
+  static openSync(config: GroupConfig, options: OpeningOptions = {}): OpenGroup {
+    return new OpenGroup(config, config.pin === undefined ? undefined : readPin(config.pin), options);
+  }
+
+  private constructor(config: GroupConfig, pin: NativeSecret | undefined, { path, hidden = [] }: OpeningOptions) {
     this.#hidden = config.pin?.env === undefined ? hidden : [...hidden, config.pin.env];
     this.secrets = new Secrets(config.pin, () => this.#driver.move());
-    this.#log = config.log === undefined ? undefined : new HaLog(config.log, config.label);
-    this.#coordinator = this.#coordinate(config);
-    let pin: NativeSecret | undefined;
+    if (pin !== undefined) this.secrets.hold(pin);
     try {
-      pin = config.pin === undefined ? undefined : this.secrets.hold(readPin(config.pin));
+      this.#log = config.log === undefined ? undefined : new HaLog(config.log, config.label);
+      this.#coordinator = this.#coordinate(config);
     } catch (error) {
-      this.#coordinator.close();
-      this.#log?.close();
+      this.secrets.wipeAll();
       throw error;
     }
     this.group = new Group(config, this.#port(), this.#coordinator, pin);
@@ -120,9 +137,9 @@ export class OpenGroup {
   }
 
   /** Reads the PIN of a token that is not a member, and hides its variable from hosts; the caller wipes the PIN. */
-  readPin(reference: PinReference): NativeSecret {
+  fetchPin(reference: PinReference, limits: ReadingLimits): Promise<NativeSecret> {
     if (reference.env !== undefined) this.#hidden = [...this.#hidden, reference.env];
-    return readPin(reference);
+    return fetchPin(reference, limits);
   }
 
   /** Finishes running calls, ends the hosts and wipes the PIN. */

@@ -77,7 +77,7 @@ describe('[Rule 1] with one core for asynchronous and synchronous callers', () =
   });
 
   test.each(faults)('%s on one member: no synchronous call fails', async (name, rule) => {
-    const open = new OpenGroup(readConfiguration(cluster.configuration()));
+    const open = await OpenGroup.open(readConfiguration(cluster.configuration()));
     await open.awaitService(open.now() + 10_000);
     // Waits for all members first, since a synchronous program gives joining members little time.
     await until(

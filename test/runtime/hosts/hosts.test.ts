@@ -164,7 +164,7 @@ describe('output of a library', () => {
   });
 
   test('never blocks the host, also if nothing reads it', async () => {
-    const open = new OpenGroup(readConfiguration(cluster.configuration()));
+    const open = await OpenGroup.open(readConfiguration(cluster.configuration()));
     await open.awaitService(open.now() + 10_000);
     for (const name of ['hsm1', 'hsm2']) cluster.fault(name, 'C_GenerateRandom print=20000');
     // Calls synchronously, so that the event loop cannot read; the output is more than a pipe holds.
