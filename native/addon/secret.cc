@@ -28,6 +28,7 @@ Napi::Function Secret::define(Napi::Env env) {
                          StaticMethod<&Secret::joined>("joined"),
                          InstanceAccessor<&Secret::length>("length"),
                          InstanceMethod<&Secret::equals>("equals"),
+                         InstanceMethod<&Secret::copy>("copy"),
                          InstanceMethod<&Secret::wipe>("wipe"),
                      });
 }
@@ -87,6 +88,11 @@ Napi::Value Secret::length(const Napi::CallbackInfo& info) {
 
 Napi::Value Secret::equals(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), isEqual(heldBy(info.This()), heldBy(info[0])));
+}
+
+Napi::Value Secret::copy(const Napi::CallbackInfo& info) {
+  const auto bytes = heldBy(info.This());
+  return Napi::Buffer<std::uint8_t>::Copy(info.Env(), bytes.data(), bytes.size());
 }
 
 void Secret::wipe(const Napi::CallbackInfo& info) { release(); }

@@ -25,6 +25,8 @@ class Secret : public Napi::ObjectWrap<Secret> {
   Napi::Value length(const Napi::CallbackInfo& info);
   // Implements equals(other), in a time that depends on the lengths only, not on the bytes.
   Napi::Value equals(const Napi::CallbackInfo& info);
+  // Implements copy(): returns the bytes in a Buffer, which the caller wipes.
+  Napi::Value copy(const Napi::CallbackInfo& info);
   void wipe(const Napi::CallbackInfo& info);
   void hold(Napi::Env env, std::span<const std::uint8_t> first, std::span<const std::uint8_t> second);
   void release();

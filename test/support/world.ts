@@ -242,6 +242,9 @@ function loneCoordinator(): Coordinator {
     missedBy: () => [],
     forgetMissed: () => {},
     isAlone: () => true,
+    refusalOf: () => undefined,
+    noteRefusal: () => {},
+    forgetRefusals: () => {},
     tokenLockOf: () => undefined,
   };
 }

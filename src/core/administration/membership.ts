@@ -18,6 +18,8 @@ import { reseal } from '../wrapping/resealing.js';
 /** Polling interval for a claim, or for a member's state, during administration (ms). */
 export const ADMINISTRATION_POLL = 20;
 
+/** Longest time between tries to retire old domain keys (ms). */
+const LONGEST_WAIT = 3_600_000;
 /** Deadline for retiring old domain keys in the background (ms). */
 const RETIRE_WITHIN = 60_000;
 
@@ -123,8 +125,11 @@ export function* renewDomainKey(
   yield* publish(group, renewed, deadline);
 }
 
-/** Wraps sealed keys under the current domain key, and removes older domain keys that no record names any more. */
-export function* resealAndRetire(group: Group, deadline: number): Task<void> {
+/**
+ * Wraps sealed keys under the current domain key, and removes older domain keys that no record names any more. Returns
+ * true if no older one is left.
+ */
+export function* resealAndRetire(group: Group, deadline: number): Task<boolean> {
   const named = yield* reseal(group, deadline);
   const record = recordOf(group);
   const oldest = group.port.wallNow() - group.policy.freshness * GRACE_MULTIPLE;
@@ -133,7 +138,7 @@ export function* resealAndRetire(group: Group, deadline: number): Task<void> {
   const areAllServing = record.members.every(({ serial }) =>
     group.members.some((member) => member.serial === serial && member.isServing),
   );
-  if (!areAllServing || !(record.retired ?? []).some(isOver)) return;
+  if (!areAllServing || !(record.retired ?? []).some(isOver)) return (record.retired ?? []).length === 0;
   yield* publish(
     group,
     (now) => {
@@ -148,22 +153,27 @@ export function* resealAndRetire(group: Group, deadline: number): Task<void> {
   for (const member of group.members) {
     if (isReachable(member) && member.isServing) yield* removeOldDomains(group, member, deadline);
   }
+  return (recordOf(group).retired ?? []).length === 0;
 }
 
 /**
- * Starts a task that reseals and retires when no other process can still use an old domain key. If this process ends
- * before, `synchronize` or the next change of the membership does that work.
+ * Starts a task that reseals and retires when no other process can still use an old domain key, and again after ever
+ * longer times while a member is away. If this process ends before, `synchronize` or the next change of the membership
+ * does that work.
  */
 export function retireLater(group: Group): void {
   const { port, policy } = group;
   port.start(
     (function* (): Task<void> {
-      const until = port.now() + policy.freshness * (GRACE_MULTIPLE + 1);
-      yield* sleepUntil(until);
-      try {
-        yield* runExclusively(group, resealAndRetire(group, port.now() + RETIRE_WITHIN), port.now() + RETIRE_WITHIN);
-      } catch {
-        // Left to `synchronize` or to the next change of the membership.
+      let wait = policy.freshness * (GRACE_MULTIPLE + 1);
+      for (let isDone = false; !isDone; wait = Math.min(wait * 2, LONGEST_WAIT)) {
+        yield* sleepUntil(port.now() + wait);
+        try {
+          const until = port.now() + RETIRE_WITHIN;
+          isDone = yield* runExclusively(group, resealAndRetire(group, until), until);
+        } catch {
+          // Tried again later.
+        }
       }
     })(),
   );

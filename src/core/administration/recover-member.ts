@@ -5,12 +5,20 @@ import type { Task } from '../base/task.js';
 import { race } from '../base/waiting.js';
 import type { Group } from '../group/group.js';
 
-/** Makes a member that is away try to come back now; waits until it serves, and throws if it does not. */
+/**
+ * Makes a member that is away try to come back now, also if its token has refused the PIN. Waits until it serves, and
+ * throws if it does not.
+ */
 export function* recoverMember(group: Group, name: string, deadline: number): Task<void> {
   const member = group.members.find((each) => each.name === name);
   if (member === undefined) refuse(CKR.argumentsBad, `the group has no member ${name}`);
   if (group.orderFor(member) !== undefined) refuse(CKR.actionProhibited, `${name}: ${group.orderFor(member)}`);
   if (member.isServing && member.state.name !== 'stale') return;
+  if (member.login.refusal !== undefined) {
+    group.coordinator.forgetRefusals(member.token?.serialNumber);
+    member.login.reset();
+    if (group.logins.isRefused) group.logins.reset();
+  }
   member.recovery.retryNow();
   const before = member.moves;
   member.ordersChanged.fire();

@@ -1,3 +1,4 @@
+import type { SecretRef } from '../../spec/job.js';
 import type { Signal, Task } from '../base/task.js';
 
 /** Right to do one piece of work alone, among all processes that share the group's coordinator (Rule 21). */
@@ -68,6 +69,12 @@ export interface Coordinator {
   missedBy(serial: string): readonly string[];
   /** Removes notes on a member that has made up for what it lacked when they were listed. */
   forgetMissed(serial: string, notes: readonly string[]): void;
+  /** Returns the CKR code with which a token has refused a PIN, in any process; undefined if that is not known. */
+  refusalOf(serial: string, pin: SecretRef): number | undefined;
+  /** Remembers that a token has refused a PIN. */
+  noteRefusal(serial: string, pin: SecretRef, code: number): void;
+  /** Forgets the PINs that a token has refused, or all tokens. */
+  forgetRefusals(serial?: string): void;
   /** Returns the path of the file that a host locks while it writes on a token; undefined if there can be none. */
   tokenLockOf(serial: string): string | undefined;
 }

@@ -53,6 +53,9 @@ export function* logInWithOwnPin(
 }
 
 class PinLogin {
+  /** True if the PIN was not tried, since the token had refused it before. */
+  #isRemembered = false;
+
   constructor(
     readonly group: Group,
     readonly member: Member,
@@ -82,12 +85,12 @@ class PinLogin {
       if (refused === undefined) return;
     }
     const other = yield* this.#otherThan(pin, refused);
-    if (other === undefined) throw this.#refusedWith(refused ?? CKR.pinIncorrect);
+    if (other === undefined) throw this.#refusedWith(refused ?? CKR.pinIncorrect, pin);
     yield* this.#enter(other);
     const code = yield* this.#try(other);
     if (code === undefined) return;
     group.logins.leave('wrong', code, member.name);
-    throw this.#refusedWith(code);
+    throw this.#refusedWith(code, other);
   }
 
   /** Returns the PIN to try after a refusal; undefined if there is none. */
@@ -160,15 +163,28 @@ class PinLogin {
     return new JoinFailure(`no login is tried, since ${member} answered ${codeName(code)}`, true);
   }
 
-  #refusedWith(code: number): JoinFailure {
-    this.member.login.refuse(code);
+  /** Returns the failure after a refusal. No process tries that PIN again on the token, so that it does not lock itself. */
+  #refusedWith(code: number, pin?: SecretRef): JoinFailure {
+    const { group, member, token } = this;
+    member.login.refuse(code);
+    if (this.#isRemembered)
+      return new JoinFailure(
+        `the token has refused this PIN before (${codeName(code)}), so it is not tried again: correct the PIN's source, or run \`pkcs11-ha recover ${member.name}\` to try it once more`,
+        true,
+        code,
+      );
+    if (pin !== undefined && code === CKR.pinIncorrect && member.login.trialPin === undefined)
+      group.coordinator.noteRefusal(token.serialNumber, pin, code);
     return new JoinFailure(`C_Login answered ${codeName(code)}`, true, code);
   }
 
   /** Tries the PIN once; returns the code of a refusal, which the other members have not been told yet. */
   *#try(pin: SecretRef): Task<number | undefined> {
-    const { group, member, connection, deadline } = this;
-    const { logins, port, policy } = group;
+    const { group, member, connection, deadline, token } = this;
+    const { logins, port, policy, coordinator } = group;
+    const before = member.login.trialPin === undefined ? coordinator.refusalOf(token.serialNumber, pin) : undefined;
+    this.#isRemembered = before !== undefined;
+    if (before !== undefined) return before;
     const ticket = connection.submit(loginJob(member, pin), 'join', deadline);
     // While the PIN is unproven the other members wait for this login: if it hangs, they go on after `hangAfter`.
     const patience = Math.min(deadline, port.now() + policy.hangAfter);
@@ -183,6 +199,7 @@ class PinLogin {
     if (this.#isTakenBack(pin)) throw this.#givenUp(!isLate);
     if (outcome === 'right') {
       acceptPin(group, member, pin);
+      coordinator.forgetRefusals(token.serialNumber);
       logins.leave('right', 0, member.name);
       return undefined;
     }

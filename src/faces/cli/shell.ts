@@ -29,6 +29,8 @@ interface HostOptions {
   readonly hidden?: readonly string[];
   /** Path of a configuration file whose changes are applied. */
   readonly path?: string;
+  /** True if a PIN is to be tried that a token has refused before. */
+  readonly triesAgain?: boolean;
 }
 
 /** Surroundings of a command: the terminal, the chosen configuration, and the group behind it. */
@@ -96,10 +98,10 @@ export class Shell {
   async withHosts<T>(
     config: GroupConfig,
     work: (open: OpenGroup) => Promise<T>,
-    { hidden = [], path }: HostOptions = {},
+    { hidden = [], path, triesAgain = false }: HostOptions = {},
   ): Promise<T> {
     const bar = new ProgressBar(!this.output.isJson && process.stderr.isTTY === true);
-    const open = await OpenGroup.open(config, { path, hidden, signal: this.signal });
+    const open = await OpenGroup.open(config, { path, hidden, triesAgain, signal: this.signal });
     open.onEvent((event) => {
       if (event.type === 'progress') bar.show(event);
     });

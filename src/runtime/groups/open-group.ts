@@ -43,6 +43,8 @@ export interface OpeningOptions extends ReadingLimits {
   readonly path?: string | undefined;
   /** Environment variables that hosts do not get, besides the PIN's. */
   readonly hidden?: readonly string[];
+  /** True if an operator wants a PIN tried that a token has refused before. */
+  readonly triesAgain?: boolean;
 }
 
 /** Group with its hosts and its driver; every face works with one. */
@@ -73,13 +75,18 @@ export class OpenGroup {
     return new OpenGroup(config, config.pin === undefined ? undefined : readPin(config.pin), options);
   }
 
-  private constructor(config: GroupConfig, pin: NativeSecret | undefined, { path, hidden = [] }: OpeningOptions) {
+  private constructor(
+    config: GroupConfig,
+    pin: NativeSecret | undefined,
+    { path, hidden = [], triesAgain }: OpeningOptions,
+  ) {
     this.#hidden = config.pin?.env === undefined ? hidden : [...hidden, config.pin.env];
     this.secrets = new Secrets(config.pin, () => this.#driver.move());
     if (pin !== undefined) this.secrets.hold(pin);
     try {
       this.#log = config.log === undefined ? undefined : new HaLog(config.log, config.label);
       this.#coordinator = this.#coordinate(config);
+      if (triesAgain) this.#coordinator.forgetRefusals();
     } catch (error) {
       this.secrets.wipeAll();
       throw error;

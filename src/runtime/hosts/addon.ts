@@ -30,6 +30,8 @@ export interface NativeSecret {
   readonly length: number;
   /** Compares in a time that depends on the lengths only. Throws if either secret was wiped. */
   equals(other: NativeSecret): boolean;
+  /** Returns a copy of the bytes, which the caller wipes. Throws if the secret was wiped. */
+  copy(): Buffer;
   wipe(): void;
 }
 

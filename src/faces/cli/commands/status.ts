@@ -1,3 +1,4 @@
+import { awaitJoins } from '../../../core/administration/create-group.js';
 import { TokenError } from '../../../core/base/error.js';
 import { runCall } from '../../../core/call/call.js';
 import { findObjects } from '../../../core/call/find.js';
@@ -167,6 +168,8 @@ async function awaitMembers(shell: Shell, open: OpenGroup): Promise<void> {
     await shell.awaitService(open);
   } catch (error) {
     if (!(error instanceof TokenError)) throw error;
+    // Members that have not failed yet would be shown without the reason.
+    await open.run(awaitJoins(open.group, open.now() + LOOK_WITHIN));
   }
 }
 

@@ -3,11 +3,13 @@ import { join } from 'node:path';
 import { type Running, Signal, type Task } from '../../../core/base/task.js';
 import { race, sleepUntil } from '../../../core/base/waiting.js';
 import type { Claim, ClaimOptions, Coordinator } from '../../../core/coordination/coordinator.js';
-import { addon } from '../../hosts/addon.js';
+import type { SecretRef } from '../../../spec/job.js';
+import { addon, type NativeSecret } from '../../hosts/addon.js';
 import { monotonicNow } from '../../scheduling/clock.js';
 import { type ClaimFile, ClaimFolder, LIFETIME } from './claim-file.js';
 import { fileNameOf, ID, LockFolder } from './lock-folder.js';
 import { MissedNotes } from './missed-notes.js';
+import { RefusedPins } from './refused-pins.js';
 import { WriterFile } from './writer-file.js';
 
 /** Interval between tries to take a claim that another process holds (ms); news make it shorter. */
@@ -74,6 +76,7 @@ export class LocalCoordinator implements Coordinator {
   readonly locks: LockFolder;
   readonly #writerFile: WriterFile;
   readonly #missed: MissedNotes;
+  readonly #refused: RefusedPins;
   readonly #surroundings: CoordinatorSurroundings;
   readonly #claims = new Set<LocalClaim>();
   #watcher: FSWatcher | undefined;
@@ -90,6 +93,7 @@ export class LocalCoordinator implements Coordinator {
     this.#problem = this.locks.problem;
     this.#writerFile = new WriterFile(this.locks);
     this.#missed = new MissedNotes(this.locks);
+    this.#refused = new RefusedPins(this.locks);
     this.#watch();
     for (const name of [ID, NEWS, RELEASES]) this.#lasting.add(join(this.locks.path, name));
     this.#lasting.add(this.writerPath);
@@ -155,6 +159,18 @@ export class LocalCoordinator implements Coordinator {
 
   forgetMissed(serial: string, notes: readonly string[]): void {
     this.#missed.remove(serial, notes);
+  }
+
+  refusalOf(serial: string, pin: SecretRef): number | undefined {
+    return this.#refused.codeOf(serial, pin as NativeSecret);
+  }
+
+  noteRefusal(serial: string, pin: SecretRef, code: number): void {
+    this.#refused.add(serial, pin as NativeSecret, code);
+  }
+
+  forgetRefusals(serial?: string): void {
+    this.#refused.forget(serial);
   }
 
   tokenLockOf(serial: string): string | undefined {
