@@ -2,7 +2,7 @@ import type { Attribute } from '../../spec/attribute.js';
 import type { ObjectRef } from '../../spec/calls.js';
 import { CKA } from '../../spec/codes.js';
 import { ck } from '../../spec/constants.js';
-import { type Step, step } from '../../spec/job.js';
+import { optional, type Step, step } from '../../spec/job.js';
 import type { AnyRecord } from '../records/record.js';
 import { recordTemplate } from '../records/record-template.js';
 
@@ -60,5 +60,12 @@ export class JobBuilder {
     const labelled = label === undefined ? template : withAttribute(template, label);
     const made = this.add(step('C_CreateObject', labelled));
     return this.persist({ step: made });
+  }
+
+  /** Adds the steps that write a record if the token has room for it. */
+  addRecordIfRoom(record: AnyRecord, label: Attribute): void {
+    const first = this.steps.length;
+    this.addRecord(record, label);
+    this.steps.push(...this.steps.splice(first).map(optional));
   }
 }

@@ -144,8 +144,16 @@ function* journalsOf(group: Group): Task<readonly MemberJournal[] | undefined> {
   return journals.filter(({ member }) => isInStep(group, member));
 }
 
-/** Returns the journal entries that all members named in them are done with. */
+/**
+ * Returns the journal entries that all members named in them are done with. While the intent of the same call stands,
+ * the entry stays: without it, the call would be undone.
+ */
 function unneededEntries(group: Group, journals: readonly MemberJournal[]): JournalRemoval[] {
+  const open = new Set(
+    journals.flatMap(({ records }) =>
+      records.changes.flatMap(({ record }) => (record.kind === 'intent' ? [record.operation] : [])),
+    ),
+  );
   const done = new Map<string, Set<string>>();
   for (const { record } of journals.flatMap(({ records }) => records.done)) {
     const ids = done.get(record.serial) ?? new Set();
@@ -158,7 +166,7 @@ function unneededEntries(group: Group, journals: readonly MemberJournal[]): Jour
     );
   return journals.flatMap((journal) =>
     journal.records.changes
-      .filter(({ record }) => record.kind === 'journal' && isDone(record))
+      .filter(({ record }) => record.kind === 'journal' && !open.has(record.operation) && isDone(record))
       .map(({ handle }) => removalOf(journal, handle)),
   );
 }

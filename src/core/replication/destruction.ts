@@ -138,7 +138,8 @@ export function addTombstone(group: Group, object: VirtualObject, builder: JobBu
     const at = builder.add(optional(step('X_Find', keyRecordTemplate(object.handle), 1, [])));
     builder.add(optional(step('C_SetAttributeValue', { step: at }, [label])));
   } else if (isKept && record !== undefined && record !== null) {
-    builder.addRecord({ ...record, sealed: undefined, template: [], answers: [] }, label);
+    // A full token still destroys the key; the tombstone then stands on the others.
+    builder.addRecordIfRoom({ ...record, sealed: undefined, template: [], answers: [] }, label);
   }
   // Removes what is left: the record of a token that does not let labels change, or a record that was being replaced.
   addRecordRemoval(group, object, builder, isKept && isHarmless ? 1 : MOST_RECORDS);
