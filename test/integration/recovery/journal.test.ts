@@ -37,25 +37,27 @@ test('[Rule 15] a journal entry stays while the intent of its call stands, so th
   const change = { operation, what: 'create', notes: [note], changes: [], former: [], alone: true, writer: 'nobody' };
   const late = { expires: Date.now() + 60_000, time: Date.now() * 1024 };
   const journal = { ...change, kind: 'journal', missed: [one.serial], ...late };
-  const other = { ...journal, operation: 'other' };
+  const others = ['first', 'second'];
   await provision(one, {
-    objects: [recordOf('done d', { kind: 'done', id: 'd', serial: one.serial, deeds: [operation, 'other'] })] as never,
+    objects: [
+      recordOf('done d', { kind: 'done', id: 'd', serial: one.serial, deeds: [operation, ...others] }),
+    ] as never,
   });
   await provision(two, {
     objects: [
       recordOf(`intent ${operation}`, { ...change, kind: 'intent', missed: [], ...late }),
       recordOf(`journal ${operation}`, journal),
-      recordOf('journal other', other),
     ] as never,
   });
-  // A find reads the records; the entry without an intent is then removed.
-  await until(
-    async () => {
+  // A find reads the records, and entries without an intent are removed: the second one after all that stood before.
+  for (const other of others) {
+    await provision(two, { objects: [recordOf(`journal ${other}`, { ...journal, operation: other })] as never });
+    const isGone = async (): Promise<boolean> => {
       await token.find({ label: 'nothing' });
-      return !(await cluster.readOwn('hsm2')).includes('pkcs11-ha:journal other');
-    },
-    () => 'the other entry is removed',
-  );
+      return !(await cluster.readOwn('hsm2')).includes(`pkcs11-ha:journal ${other}`);
+    };
+    await until(isGone, () => `the ${other} entry is removed`);
+  }
   await token.close();
   expect(await cluster.readOwn('hsm2')).toContain(`pkcs11-ha:journal ${operation}`);
   await provision(two, { destroy: [`pkcs11-ha:intent ${operation}`] });
