@@ -191,6 +191,8 @@ export class ObjectMapping {
     if (object.valueDigest.length === 0) object.valueDigest = replica.valueDigest;
     if (work.epoch !== connection.epoch) return;
     connection.named.set(hex(replica.handle), object);
+    // Another process may have brought the object to the member since.
+    if (object.replicaStatus.get(member.name) === 'absent') object.replicaStatus.delete(member.name);
     const known = connection.replicas.get(object);
     if (known?.kind === 'usable') {
       if (sameBytes(known.handle, replica.handle)) {
@@ -205,7 +207,6 @@ export class ObjectMapping {
       group.noteReplicaStatus(member, object, 'proven');
     } else if (known?.kind === 'absent') {
       connection.replicas.delete(object);
-      object.replicaStatus.delete(member.name);
     }
   }
 

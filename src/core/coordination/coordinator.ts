@@ -69,7 +69,7 @@ export interface Coordinator {
   missedBy(serial: string): readonly string[];
   /** Removes notes on a member that has made up for what it lacked when they were listed. */
   forgetMissed(serial: string, notes: readonly string[]): void;
-  /** Returns the CKR code with which a token has refused a PIN, in any process; undefined if that is not known. */
+  /** Returns the CKR code if a token has refused a PIN so often, in all processes, that it is not to be tried again. */
   refusalOf(serial: string, pin: SecretRef): number | undefined;
   /** Remembers that a token has refused a PIN. */
   noteRefusal(serial: string, pin: SecretRef, code: number): void;

@@ -163,13 +163,13 @@ class PinLogin {
     return new JoinFailure(`no login is tried, since ${member} answered ${codeName(code)}`, true);
   }
 
-  /** Returns the failure after a refusal. No process tries that PIN again on the token, so that it does not lock itself. */
+  /** Returns the failure after a refusal, which is remembered: programs that start again must not lock the token. */
   #refusedWith(code: number, pin?: SecretRef): JoinFailure {
     const { group, member, token } = this;
     member.login.refuse(code);
     if (this.#isRemembered)
       return new JoinFailure(
-        `the token has refused this PIN before (${codeName(code)}), so it is not tried again: correct the PIN's source, or run \`pkcs11-ha recover ${member.name}\` to try it once more`,
+        `the token has refused this PIN twice (${codeName(code)}), so it is not tried again: correct the PIN's source, or run \`pkcs11-ha recover ${member.name}\` to try it once more`,
         true,
         code,
       );

@@ -3,6 +3,7 @@ import type { Difference } from '../../../src/index.js';
 import { Cluster, pidOf, untilState } from '../../support/cluster.js';
 import { secretKey } from '../../support/keys.js';
 import { provision } from '../../support/softhsm.js';
+import { until } from '../../support/waiting.js';
 
 let cluster: Cluster;
 beforeEach(async () => {
@@ -121,6 +122,23 @@ test('a certificate without a value is copied', async () => {
     value: Buffer.alloc(0),
   });
   await provision(cluster.member('hsm2').hsm, { destroy: ['empty'] });
-  expect((await token.synchronize()).differences.filter(({ action }) => action !== 'repaired')).toEqual([]);
-  expect((await cluster.read('hsm2')).map(({ label }) => label)).toEqual(['empty']);
+  const isCopied = async (): Promise<boolean> => {
+    await token.synchronize();
+    return (await cluster.read('hsm2')).some(({ label }) => label === 'empty');
+  };
+  await until(isCopied, () => 'the certificate is copied');
+});
+
+test('a process no longer says that a member lacks a key which another process has brought to it', async () => {
+  const [one, other] = [await cluster.open(), await cluster.open()];
+  await one.generateKey('AES_KEY_GEN', { ...aes, label: 'lost', extractable: false });
+  await one.close();
+  const third = await cluster.open();
+  await provision(cluster.member('hsm2').hsm, { destroy: ['lost'] });
+  await third.find();
+  const absent = third.status().drift.map(({ label, standings }) => `${label} ${standings.hsm2}`);
+  expect(absent).toEqual(['lost absent']);
+  expect(told((await other.synchronize()).differences)).toEqual(['missing hsm2 lost repaired']);
+  await third.find();
+  expect(third.status().drift).toEqual([]);
 });

@@ -11,11 +11,15 @@ const COST = 2 ** 14;
 /** Maximum number of refused PINs that are remembered of a token. */
 const MOST_PINS = 4;
 
-/** Refused PIN: its hash, and the CKR code of the refusal. */
+/** Number of refusals after which a PIN is not tried again: a token in files may refuse a right one for a moment. */
+const ENOUGH = 2;
+
+/** Refused PIN: its hash, the CKR code of the last refusal, and the number of refusals. */
 interface RefusedPin {
   readonly salt: string;
   readonly hash: string;
   readonly code: number;
+  readonly count: number;
 }
 
 /**
@@ -29,19 +33,20 @@ export class RefusedPins {
     this.#locks = locks;
   }
 
-  /** Returns the CKR code with which the token has refused the PIN; undefined if that is not known. */
+  /** Returns the CKR code with which the token has refused the PIN twice; undefined if it has not. */
   codeOf(serial: string, pin: NativeSecret): number | undefined {
-    return this.#list(serial).find(({ salt, hash }) =>
-      timingSafeEqual(hashOf(pin, Buffer.from(salt, 'hex')), Buffer.from(hash, 'hex')),
-    )?.code;
+    const known = this.#find(serial, pin);
+    return known !== undefined && known.count >= ENOUGH ? known.code : undefined;
   }
 
-  /** Remembers a refused PIN; does nothing if the folder cannot be written. */
+  /** Remembers a refusal; does nothing if the folder cannot be written. */
   add(serial: string, pin: NativeSecret, code: number): void {
-    if (this.codeOf(serial, pin) !== undefined) return;
-    const salt = randomBytes(SIZE);
-    const own = { salt: salt.toString('hex'), hash: hashOf(pin, salt).toString('hex'), code };
-    const text = JSON.stringify([own, ...this.#list(serial)].slice(0, MOST_PINS));
+    const known = this.#find(serial, pin);
+    const salt = known?.salt ?? randomBytes(SIZE).toString('hex');
+    const hash = known?.hash ?? hashOf(pin, salt).toString('hex');
+    const own = { salt, hash, code, count: (known?.count ?? 0) + 1 };
+    const others = this.#list(serial).filter((each) => each.salt !== salt);
+    const text = JSON.stringify([own, ...others].slice(0, MOST_PINS));
     const path = this.#pathOf(serial);
     const next = `${path}.${randomBytes(8).toString('hex')}`;
     try {
@@ -65,6 +70,10 @@ export class RefusedPins {
     }
   }
 
+  #find(serial: string, pin: NativeSecret): RefusedPin | undefined {
+    return this.#list(serial).find(({ salt, hash }) => timingSafeEqual(hashOf(pin, salt), Buffer.from(hash, 'hex')));
+  }
+
   #pathOf(serial: string): string {
     return join(this.#locks.path, 'refused', fileNameOf(serial));
   }
@@ -81,15 +90,15 @@ export class RefusedPins {
 
 function isRefusedPin(value: unknown): value is RefusedPin {
   if (typeof value !== 'object' || value === null) return false;
-  const { salt, hash, code } = value as Partial<Record<keyof RefusedPin, unknown>>;
-  const isHash = (text: unknown): boolean => typeof text === 'string' && text.length === SIZE * 2;
-  return isHash(salt) && isHash(hash) && typeof code === 'number';
+  const { salt, hash, code, count } = value as Partial<Record<keyof RefusedPin, unknown>>;
+  const isHash = (text: unknown): boolean => typeof text === 'string' && /^[0-9a-f]{64}$/u.test(text);
+  return isHash(salt) && isHash(hash) && typeof code === 'number' && typeof count === 'number';
 }
 
-function hashOf(pin: NativeSecret, salt: Buffer): Buffer {
+function hashOf(pin: NativeSecret, salt: string): Buffer {
   const bytes = pin.copy();
   try {
-    return scryptSync(bytes, salt, SIZE, { N: COST });
+    return scryptSync(bytes, Buffer.from(salt, 'hex'), SIZE, { N: COST });
   } finally {
     bytes.fill(0);
   }
