@@ -101,6 +101,7 @@ const returnValues = [
   'pinIncorrect',
   'pinLenRange',
   'pinLocked',
+  'sessionCount',
   'sessionHandleInvalid',
   'sessionParallelNotSupported',
   'sessionReadOnly',

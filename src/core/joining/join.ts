@@ -64,7 +64,7 @@ export function* join(group: Group, member: Member, deadline: number): Task<Join
     return { ok: true };
   } catch (error) {
     if (error instanceof JoinFailure)
-      return { ok: false, reason: error.message, lasting: error.lasting, code: error.code };
+      return { ok: false, reason: explained(error), lasting: error.lasting, code: error.code };
     return {
       ok: false,
       reason: error instanceof Error ? error.message : String(error),
@@ -72,6 +72,12 @@ export function* join(group: Group, member: Member, deadline: number): Task<Join
       code: undefined,
     };
   }
+}
+
+/** Returns the reason of a failure; a lack of sessions is explained. */
+function explained({ message, code }: JoinFailure): string {
+  if (code !== CKR.sessionCount) return message;
+  return `${message}: a member needs at least two sessions, one of them for its login; close those of other programs`;
 }
 
 /** Builds the job that opens the lanes' sessions. A host that writes alone also excludes other processes' hosts. */

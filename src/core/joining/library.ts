@@ -82,7 +82,8 @@ function* load(connection: Connection, path: string, parameters: string, deadlin
   throw new JoinFailure(
     outcome?.kind === 'lost'
       ? `${outcome.reason} while loading ${path}`
-      : (connection.end?.reason ?? `${path} did not load in time`),
+      : (connection.end?.reason ??
+          `${path} did not load in time: raise policy.hangAfter, of which loading may take five times as long`),
   );
 }
 
