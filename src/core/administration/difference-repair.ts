@@ -13,12 +13,12 @@ import { JobBuilder } from '../jobs/job-builder.js';
 import type { MemberJob } from '../jobs/member-job.js';
 import { isProvenByIdentity, keyOf, templateOf } from '../objects/identity.js';
 import type { KeyRecord } from '../objects/key-note.js';
-import { objectOf, proofsIn } from '../objects/note.js';
+import { objectOf } from '../objects/note.js';
 import { areOfOneKey, type VirtualObject } from '../objects/object.js';
 import { FIRST_FORMAT } from '../records/record.js';
 import { removePartialObjects } from '../recovery/partial-object.js';
 import { Removal } from '../recovery/removal.js';
-import { destroyOf } from '../recovery/tombstone-spread.js';
+import { destroyOf, isGoneOn } from '../recovery/tombstone-spread.js';
 import { relearnKeyRecord } from '../replicas/key-record.js';
 import { establishReference } from '../replicas/reference.js';
 import { resolveKey } from '../replicas/resolve.js';
@@ -140,11 +140,11 @@ export class DifferenceRepair {
   #destroyedKey(identity: string, { entry }: KeyCopies, lacking: readonly MemberSnapshot[]): KeyRecord | undefined {
     const record = this.#recordOf(identity, entry);
     if (record === undefined) return undefined;
-    const { handle, proofs } = record.note;
-    const isGone = lacking.some(({ gone }) => {
-      const tombstone = gone.get(handle);
-      return tombstone !== undefined && areOfOneKey(proofsIn(tombstone.note.proofs), proofsIn(proofs));
-    });
+    const key = { handle: record.note.handle, reference: objectOf(record.note).reference };
+    // A key that was restored after its destroy has a later record on some member.
+    const times = this.snapshots.map(({ keyRecords }) => keyRecords.get(key.handle)?.time ?? 0);
+    const latest = Math.max(record.time, ...times);
+    const isGone = lacking.some(({ keyRecords, gone }) => isGoneOn({ live: keyRecords, gone }, key, latest));
     return isGone ? record : undefined;
   }
 
@@ -170,9 +170,14 @@ export class DifferenceRepair {
       return;
     }
     const removal = new Removal(group, () => Math.min(deadline, group.port.now() + stepLimit(group.policy)));
-    const isGone = yield* removal.remove(objectOf(record.note), destroyOf(group, record), member);
-    const reason = isGone ? '' : 'the member did not destroy the key, or the key could not be proven';
-    this.#note('destroyed', member.name, summary, isGone ? 'repaired' : 'failed', reason);
+    try {
+      const isGone = yield* removal.remove(objectOf(record.note), destroyOf(group, record), member);
+      const reason = isGone ? '' : 'the member did not destroy the key, or the key could not be proven';
+      this.#note('destroyed', member.name, summary, isGone ? 'repaired' : 'failed', reason);
+    } catch (error) {
+      if (group.port.now() >= deadline) throw error;
+      this.#note('destroyed', member.name, summary, 'failed', String(error));
+    }
   }
 
   #note(kind: DifferenceKind, member: string, object: ObjectSummary, action: Difference['action'], reason = ''): void {

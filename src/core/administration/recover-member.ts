@@ -15,8 +15,8 @@ export function* recoverMember(group: Group, name: string, deadline: number): Ta
   if (group.orderFor(member) !== undefined) refuse(CKR.actionProhibited, `${name}: ${group.orderFor(member)}`);
   if (member.isServing && member.state.name !== 'stale') return;
   if (member.login.refusal !== undefined) {
-    group.coordinator.forgetRefusals(member.token?.serialNumber);
     member.login.reset();
+    member.login.tryAgain();
     if (group.logins.isRefused) group.logins.reset();
   }
   member.recovery.retryNow();

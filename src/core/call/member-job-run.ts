@@ -62,9 +62,13 @@ function holds(login: Login | undefined): boolean {
   return login === undefined || login.connection.epoch === login.epoch;
 }
 
+function hasHost({ connection, state }: Member): boolean {
+  return connection !== undefined && connection.end === undefined && state.name !== 'down';
+}
+
 /** Returns true if a member has a running host, which is not about to be ended. */
-export function isReachable({ connection, state }: Member): boolean {
-  return connection !== undefined && connection.end === undefined && !connection.isGivenUp && state.name !== 'down';
+export function isReachable(member: Member): boolean {
+  return hasHost(member) && member.connection?.isGivenUp !== true;
 }
 
 /**
@@ -158,7 +162,8 @@ function* awaitAttempt(
   deadline: number,
 ): Task<void> {
   const { port, policy, members } = group;
-  while (!attempt.completed && isReachable(member) && port.now() < deadline) {
+  // A write that is within its limit ends before its host does.
+  while (!attempt.completed && hasHost(member) && port.now() < deadline) {
     const { state } = member;
     const isLastHope = !members.some((other) => other !== member && other.isActive);
     const patience = isLastHope && isReading !== true ? policy.writeHangAfter : policy.hangAfter;

@@ -73,8 +73,8 @@ export interface Coordinator {
   refusalOf(serial: string, pin: SecretRef): number | undefined;
   /** Remembers that a token has refused a PIN. */
   noteRefusal(serial: string, pin: SecretRef, code: number): void;
-  /** Forgets the PINs that a token has refused, or all tokens. */
-  forgetRefusals(serial?: string): void;
+  /** Forgets the PINs that a token has refused. */
+  forgetRefusals(serial: string): void;
   /** Returns the path of the file that a host locks while it writes on a token; undefined if there can be none. */
   tokenLockOf(serial: string): string | undefined;
 }

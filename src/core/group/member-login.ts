@@ -18,10 +18,17 @@ export class MemberLogin {
   awaitsProof: boolean = false;
   /** Number of logins without an answer while the PIN was not proven: each may have cost a try. */
   unknownLogins: number = 0;
+  /** True if an operator wants a PIN tried that the token has refused in other processes. */
+  triesAgain: boolean = false;
   /** True if the host does not log in. */
   skipsLogin: boolean = false;
   /** PIN of a token that is no member of the group. */
   ownPin: SecretRef | undefined;
+
+  /** Has the next login try a PIN that the token has refused in other processes; `isDone` after that login. */
+  tryAgain(isDone = false): void {
+    this.triesAgain = !isDone;
+  }
 
   /** Ends all tries on this token. */
   refuse(code: number): void {

@@ -2,10 +2,11 @@ import type { Connection } from './connection.js';
 
 /** Position of a member: the time of the latest change that its token has, and the record that tells it. */
 export class MemberPosition {
-  /** Time of the latest change, as the record was read or is being written; 0 without a record, undefined if unread. */
+  /** Time of the latest change, as the record was read or written; 0 without a record, undefined if unread. */
   time: number | undefined;
   /** Number of comparisons of the member with another one. */
   comparisons: number = 0;
+  #given = 0;
   #record: { readonly connection: Connection; readonly epoch: number; readonly handle: Uint8Array } | undefined;
 
   /** Returns the record's real handle; undefined if it is not known, or of another login (Rule 13). */
@@ -34,10 +35,14 @@ export class MemberPosition {
     this.comparisons += 1;
   }
 
-  /** Notes a change that the member is given; returns the time of the latest one. */
-  advance(time: number): number {
-    const latest = Math.max(this.time ?? 0, time);
-    this.time = latest;
-    return latest;
+  /** Returns the time of the latest change that the member is given, this one included. */
+  give(time: number): number {
+    this.#given = Math.max(this.#given, this.time ?? 0, time);
+    return this.#given;
+  }
+
+  /** Notes the time that was written on the token. */
+  advance(time: number): void {
+    this.time = Math.max(this.time ?? 0, time);
   }
 }

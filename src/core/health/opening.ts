@@ -42,8 +42,9 @@ export function* awaitService(group: Group, deadline: number): Task<void> {
 
 function failure(group: Group, explanation: string): TokenError {
   const text = `${explanation}: ${group.describeMembers()}`;
-  const locked = group.members.find(({ state }) => state.name === 'down' && state.code === CKR.pinLocked);
-  return locked === undefined
-    ? new TokenError(CKR.deviceRemoved, 'C_Initialize', text)
-    : new TokenError(CKR.pinLocked, 'C_Login', text, [], locked.name);
+  for (const code of [CKR.pinLocked, CKR.pinIncorrect]) {
+    const refusing = group.members.find(({ state }) => state.name === 'down' && state.code === code);
+    if (refusing !== undefined) return new TokenError(code, 'C_Login', text, [], refusing.name);
+  }
+  return new TokenError(CKR.deviceRemoved, 'C_Initialize', text);
 }

@@ -1,3 +1,4 @@
+import type { TokenInfo } from '../../spec/calls.js';
 import { CKF } from '../../spec/codes.js';
 import { type Job, resultOf, type SecretRef, step } from '../../spec/job.js';
 import type { Task } from '../base/task.js';
@@ -10,6 +11,8 @@ import { learnFromAll } from './pin-record.js';
 
 /** Longest wait for the source that the PIN is read from, which may be a program (ms). */
 const READ_WITHIN = 30_000;
+/** Maximum number of logins without an answer on a member while the PIN is not proven. */
+const MOST_UNKNOWN_LOGINS = 3;
 
 /**
  * Returns the PIN that may be tried once after a member has refused a PIN that was right before: the other PIN of a
@@ -59,4 +62,13 @@ export function acceptPin({ pins }: Group, member: Member, pin: SecretRef): void
   if (member.login.trialPin !== undefined || pin === pins.current || pins.note !== undefined) return;
   // If no change is known, another PIN is the result of a change by others that is over.
   pins.current = pin;
+}
+
+/** Returns true if another try may lock the token: logins without an answer may have been refusals. */
+export function mayHaveBeenRefused(member: Member, token: TokenInfo): boolean {
+  if (member.login.unknownLogins === 0) return false;
+  return (
+    member.login.unknownLogins >= MOST_UNKNOWN_LOGINS ||
+    (token.flags & (CKF.userPinCountLow | CKF.userPinFinalTry)) !== 0
+  );
 }

@@ -13,11 +13,9 @@ import type { PinNote } from '../records/record.js';
 import { JoinFailure } from './join-failure.js';
 import { outcomeOf } from './library.js';
 import { loginJob } from './login-renewal.js';
-import { acceptPin, maySpendTry, otherPinThan } from './other-pin.js';
+import { acceptPin, mayHaveBeenRefused, maySpendTry, otherPinThan } from './other-pin.js';
 import { readNotes } from './pin-record.js';
 
-/** Maximum number of logins without an answer on a member while the PIN is not proven. */
-const MOST_UNKNOWN_LOGINS = 3;
 /** Interval between looks at a joining member until its notes can be read (ms). */
 const LOOK_AGAIN = 10;
 
@@ -83,6 +81,11 @@ class PinLogin {
       yield* this.#enter(pin);
       refused = yield* this.#try(pin);
       if (refused === undefined) return;
+      if (this.#isRemembered && !group.logins.isProven && !(yield* this.#isBeingChanged())) {
+        // This token was not asked, and says nothing of the PIN on the others.
+        group.logins.leave('unknown', 0, member.name);
+        throw this.#refusedWith(refused);
+      }
     }
     const other = yield* this.#otherThan(pin, refused);
     if (other === undefined) throw this.#refusedWith(refused ?? CKR.pinIncorrect, pin);
@@ -182,6 +185,8 @@ class PinLogin {
   *#try(pin: SecretRef): Task<number | undefined> {
     const { group, member, connection, deadline, token } = this;
     const { logins, port, policy, coordinator } = group;
+    if (member.login.triesAgain) coordinator.forgetRefusals(token.serialNumber);
+    member.login.tryAgain(true);
     const before = member.login.trialPin === undefined ? coordinator.refusalOf(token.serialNumber, pin) : undefined;
     this.#isRemembered = before !== undefined;
     if (before !== undefined) return before;
@@ -265,15 +270,6 @@ class PinLogin {
     }
     return false;
   }
-}
-
-/** Returns true if another try may lock the token: logins without an answer may have been refusals. */
-function mayHaveBeenRefused(member: Member, token: TokenInfo): boolean {
-  if (member.login.unknownLogins === 0) return false;
-  return (
-    member.login.unknownLogins >= MOST_UNKNOWN_LOGINS ||
-    (token.flags & (CKF.userPinCountLow | CKF.userPinFinalTry)) !== 0
-  );
 }
 
 /** Judgement of a login: `unknown` says nothing of the PIN. */

@@ -54,7 +54,7 @@ export function* changePinOn(group: Group, member: Member, from: SecretRef, to: 
   member.login.beginPinChange();
   try {
     const change = yield* setPin(group, member, from, to);
-    if (change.end !== 'unchanged') group.coordinator.forgetRefusals(member.serial);
+    if (change.end !== 'unchanged') group.coordinator.forgetRefusals(member.serial ?? '');
     if (change.end !== 'unchanged') member.login.notePin(change.end === 'changed' ? to : undefined);
     return change;
   } finally {

@@ -64,7 +64,7 @@ export function* compareWithOthers(group: Group, member: Member): Task<RecoveryF
   if (source === undefined) return undefined;
   const lacking = yield* compareWith(group, member, source, 'comparing');
   const isCompared = lacking !== undefined;
-  if (isCompared) yield* takePositionOf(group, member, source);
+  if (isCompared) yield* takePositionOf(group, member, source, lacking.length === 0);
   const failures = member.recovery.countComparison(isCompared);
   if (lacking?.length === 0) yield* noteGivenUp(group, member);
   return !isCompared && failures < MOST_TRIES ? { kind: 'notCompared' } : undefined;
@@ -165,7 +165,8 @@ class Copying {
     for (const object of objects) {
       if (this.target.end !== undefined) break;
       // If this member saw the key destroyed, the other one comes from the past: the key must not come back.
-      if (!isFailure(allOwn) && isGoneOn(allOwn, object)) continue;
+      const { time = 0 } = records.get(object.handle) ?? {};
+      if (!isFailure(allOwn) && isGoneOn(allOwn, object, time)) continue;
       // The surveyed record replaces the known one, which may be older than a change by another process.
       object.record = records.get(object.handle);
       const outcome = yield* this.#copy(object, isFailure(ownRecords) ? undefined : ownRecords);
@@ -202,7 +203,10 @@ class Copying {
     // An object that could not be compared may be there: a copy could double it.
     if (replica === undefined) return 'lacking';
     if (group.policy.replication === 'external' && isSecretRequest(object.description)) return 'lacking';
-    if (this.isShared && !(yield* this.#isStillDifferent(object))) return 'there';
+    if (this.isShared) {
+      const now = yield* this.#standingNow(object);
+      if (now !== 'different') return now === 'alike' ? 'there' : 'lacking';
+    }
     const until = group.port.now() + group.policy.hangAfter * COPY_MULTIPLE + group.policy.writeHangAfter;
     try {
       if (yield* this.#rename(object, until)) return 'there';
@@ -211,7 +215,7 @@ class Copying {
       // An error means that no member could give the object now.
     }
     // Another process may have destroyed or renamed the object meanwhile.
-    return (yield* this.#isStillDifferent(object)) ? 'lacking' : 'there';
+    return (yield* this.#standingNow(object)) === 'alike' ? 'there' : 'lacking';
   }
 
   /** Renames the member's object if only its label or ID differs from the others'; returns true if that was done. */
@@ -233,40 +237,40 @@ class Copying {
   }
 
   /**
-   * Returns true if the source still has more of the object than the member, and no call works on it: between the two
-   * surveys another process may have made or destroyed it.
+   * Tells whether the source still has more of the object than the member: between the two surveys another process may
+   * have made or destroyed it. Objects that a call works on count as alike; `unknown` if a member cannot be asked.
    */
-  *#isStillDifferent(object: VirtualObject): Task<boolean> {
+  *#standingNow(object: VirtualObject): Task<'different' | 'alike' | 'unknown'> {
     const { target, giving } = this;
     const surveys = [target.survey, giving.survey];
     target.forgetSurvey();
     giving.forgetSurvey();
     try {
-      return yield* this.#isDifferentNow(object);
+      return yield* this.#compareNow(object);
     } finally {
       [target.survey, giving.survey] = surveys;
     }
   }
 
-  *#isDifferentNow(object: VirtualObject): Task<boolean> {
+  *#compareNow(object: VirtualObject): Task<'different' | 'alike' | 'unknown'> {
     const { group, target, giving, source, member } = this;
-    if (object.isDestroyed) return false;
+    if (object.isDestroyed) return 'alike';
     for (const each of [source, member]) {
       const end = yield* runOnMember(group, each, readingRecords, group.port.now() + group.policy.hangAfter);
-      if (end.kind !== 'done') return false;
+      if (end.kind !== 'done') return 'unknown';
       const { changes } = recordsAt(end.reply, 0);
       const isOpen = changes.some(
         ({ record }) =>
           record.notes.some(({ handle }) => handle === object.handle) &&
           (record.kind === 'intent' || group.missing(record).length > 0),
       );
-      if (isOpen) return false;
+      if (isOpen) return 'alike';
     }
     const work = new PendingWork();
     const there = yield* candidatesOn(giving, object, work);
     const here = yield* candidatesOn(target, object, work);
-    if (there.kind !== 'candidates' || here.kind !== 'candidates') return false;
-    return there.list.length > here.list.length;
+    if (there.kind !== 'candidates' || here.kind !== 'candidates') return 'unknown';
+    return there.list.length > here.list.length ? 'different' : 'alike';
   }
 
   /** Writes the records that an object lacks on the member: an earlier copy may have been interrupted. */

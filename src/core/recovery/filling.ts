@@ -25,10 +25,11 @@ export function* fillMember(group: Group, member: Member): Task<RecoveryFailure 
     lacking = yield* compareWith(group, member, source, 'comparing');
   }
   if (lacking === undefined) return { kind: 'notCompared' };
-  yield* takePositionOf(group, member, source);
   const tries = member.recovery.countFill();
+  const isOver = lacking.length === 0 || tries >= MOST_TRIES;
+  yield* takePositionOf(group, member, source, isOver);
   if (lacking.length === 0) return undefined;
-  if (tries < MOST_TRIES) return failedBecause(`${lacking.length} objects could not be copied yet`);
+  if (!isOver) return failedBecause(`${lacking.length} objects could not be copied yet`);
   // After the last try the member serves without keys that are neither extractable nor sealed.
   const objects = lacking.map(({ summary }) => summary);
   group.emit({ type: 'sync', member: member.name, what: 'lacking', objects });

@@ -27,16 +27,17 @@ export function* isFromPast(group: Group, member: Member): Task<boolean> {
     if (time === undefined) return false;
     member.position.take(time);
     if (time >= latestOfOthers(group, member)) return false;
-    if (looks === MOST_LOOKS) return true;
+    // A member that has missed changes of this process is compared in any case.
+    if (looks === MOST_LOOKS || member.role.hasServed) return true;
     yield* sleepUntil(port.now() + LOOK_AGAIN);
   }
 }
 
-/** Gives a member the position of another one that it was compared with. */
-export function* takePositionOf(group: Group, member: Member, source: Member): Task<void> {
+/** Notes that a member was compared with another one; gives it the position of that one if it lacks nothing. */
+export function* takePositionOf(group: Group, member: Member, source: Member, isAlike: boolean): Task<void> {
   const { time = 0 } = source.position;
   member.position.noteComparison();
-  if (time > (member.position.time ?? 0))
+  if (isAlike && time > (member.position.time ?? 0))
     yield* writePosition(group, member, time, group.port.now() + stepLimit(group.policy));
 }
 
@@ -63,7 +64,8 @@ function* lookAtOlder(
   const { port, policy } = group;
   const { time: before, comparisons } = member.position;
   for (let looks = 0; looks < MOST_LOOKS || !member.isServing; looks += 1) {
-    yield* sleepUntil(port.now() + LOOK_AGAIN);
+    // The first look comes before this process has given the member a change.
+    if (looks > 0) yield* sleepUntil(port.now() + LOOK_AGAIN);
     if (connection !== member.connection || connection.end !== undefined) return;
     if (member.position.comparisons > comparisons) return;
     const time = yield* readPosition(group, member, port.now() + stepLimit(policy));

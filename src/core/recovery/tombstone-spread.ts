@@ -11,10 +11,17 @@ import type { ChangeRecord } from '../records/record.js';
 import { type KeyRecordSurvey, surveyAllKeyRecords } from '../replicas/survey.js';
 import { Removal } from './removal.js';
 
-/** Returns true if a member has the tombstone of a key, and no record that the key was given back. */
-export function isGoneOn({ live, gone }: KeyRecordSurvey, { handle, reference }: VirtualObject): boolean {
+/**
+ * Returns true if a member has the tombstone of a key, and no record that the key was given back. `time` is that of the
+ * key's record on another member: a key that was restored after its destroy has a later one.
+ */
+export function isGoneOn(
+  { live, gone }: Pick<KeyRecordSurvey, 'live' | 'gone'>,
+  { handle, reference }: Pick<VirtualObject, 'handle' | 'reference'>,
+  time: number,
+): boolean {
   const tombstone = gone.get(handle);
-  if (tombstone === undefined || live.has(handle)) return false;
+  if (tombstone === undefined || live.has(handle) || tombstone.time <= time) return false;
   return areOfOneKey(proofsIn(tombstone.note.proofs), reference);
 }
 
@@ -30,7 +37,7 @@ export function* destroyGone(group: Group, member: Member, target: Connection, o
   let isAny = false;
   for (const record of own.live.values()) {
     const object = objectOf(record.note);
-    if (!isGoneOn(theirs, object)) continue;
+    if (!isGoneOn(theirs, object, record.time)) continue;
     isAny = true;
     if (yield* removal.remove(object, destroyOf(group, record), member))
       group.emit({ type: 'sync', member: member.name, what: 'caught up', objects: [object.summary] });

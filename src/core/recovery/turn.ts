@@ -5,7 +5,7 @@ import type { Member } from '../group/member.js';
 
 /** Interval between looks at the member whose turn is awaited (ms). */
 const LOOK_INTERVAL = 25;
-/** Share of `hangAfter` for which that member may be silent while no member serves; it doubles with each revocation. */
+/** Share of the limits of hangs after which that member counts as silent while no member serves; it doubles each time. */
 const SILENCE_SHARE = 1 / 4;
 
 /**
@@ -42,8 +42,8 @@ function* revokeIfSilent({ port, policy, members, recoveryTurns }: Group): Task<
     yield* sleepUntil(port.now() + LOOK_INTERVAL);
     const { current, revocations } = recoveryTurns;
     if (current === undefined || members.some(({ isServing }) => isServing)) continue;
-    const silence = policy.hangAfter * SILENCE_SHARE * 2 ** revocations;
-    const limits = { hangAfter: silence, writeHangAfter: silence };
+    const share = SILENCE_SHARE * 2 ** revocations;
+    const limits = { hangAfter: policy.hangAfter * share, writeHangAfter: policy.writeHangAfter * share };
     if (current.member.connection?.isHung(port.now(), limits) === true) recoveryTurns.revoke();
   }
 }

@@ -77,7 +77,7 @@ function* readObjects(connection: Connection, pace: Pace | undefined): Task<Surv
 export interface KeyRecordSurvey {
   /** Records of keys that were not destroyed; while a record is replaced, the newest. */
   readonly live: ReadonlyMap<number, KeyRecord>;
-  /** Tombstones: the records of destroyed keys. */
+  /** Tombstones: the records of destroyed keys; their time is that of the destroy. */
   readonly gone: ReadonlyMap<number, KeyRecord>;
   /** Number of values that do not have the form of records (Rule 18). */
   readonly invalid: number;
@@ -115,9 +115,11 @@ function* readKeyRecords(connection: Connection, pace: Pace | undefined): Task<K
     const record = readRecord(value?.value ?? nothing);
     if (record === 'invalid') invalid += 1;
     if (typeof record !== 'object' || record.kind !== 'key') continue;
-    const records = destroyedAt(label?.value) === undefined ? live : gone;
+    const goneAt = destroyedAt(label?.value);
+    const records = goneAt === undefined ? live : gone;
     const known = records.get(record.note.handle);
-    if (known === undefined || known.time < record.time) records.set(record.note.handle, record);
+    const time = goneAt ?? record.time;
+    if (known === undefined || known.time < time) records.set(record.note.handle, { ...record, time });
   }
   return { live, gone, invalid };
 }

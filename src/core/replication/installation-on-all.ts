@@ -17,7 +17,7 @@ import { isProvenByIdentity } from '../objects/identity.js';
 import { hex } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
 import type { AnyRecord } from '../records/record.js';
-import { runMarked } from './position-mark.js';
+import { runMarked, writePosition } from './position-mark.js';
 import type { ReplicatedChange } from './replicated-change.js';
 import type { WrittenObjects } from './written-objects.js';
 
@@ -65,6 +65,10 @@ export function* installAndCommit(
     const written = outcomes.flatMap((outcome) => ('written' in outcome ? [outcome.written] : []));
     const doubtful = outcomes.flatMap((outcome) => (outcome.kind === 'gone' && outcome.begun ? [outcome.member] : []));
     yield* change.undo(written, doubtful);
+    // The change is void on all alike, so that none of the others is behind.
+    const refusing = outcomes.flatMap((outcome) => (outcome.kind === 'refused' ? [outcome.member] : []));
+    if (written.length > 0)
+      for (const member of refusing) yield* writePosition(group, member, change.time ?? 0, change.cleanupBy);
     throw problem;
   }
   change.markCommitted(objects);

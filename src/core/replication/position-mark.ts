@@ -40,13 +40,15 @@ export function* runMarked(
     },
   };
   const end = yield* change.run(member, marking, deadline);
-  if (end.kind === 'done' && !takeMark(member, end)) yield* change.run(member, replacingRecord(id, member), deadline);
+  if (end.kind !== 'done') return end;
+  member.position.advance(time);
+  if (!takeMark(member, end)) yield* change.run(member, replacingRecord(id, member), deadline);
   return end;
 }
 
 /** Returns the steps that write the position, of which the first has the index `at` in its job. */
 function markingSteps(id: string, member: Member, time: number, at: number): readonly Step[] {
-  const label = positionLabel(id, member.position.advance(time));
+  const label = positionLabel(id, member.position.give(time));
   const handle = member.position.handleOn(member.connection);
   if (handle !== undefined) return [optional(step('C_SetAttributeValue', handle, [label]))];
   return [

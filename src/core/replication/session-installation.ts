@@ -21,9 +21,11 @@ export function* installInSessions(
   const { group } = change;
   const plannedReplicas = named.map((each) => plannedReplicaOf(creation, each));
   for (const [index, { original, object }] of named.entries()) {
+    // A key that was made of other keys, and that nobody can wrap, ends with its hosts.
     const isLost =
       isSecretRequest(original.request) &&
       original.wrapped === undefined &&
+      original.value === undefined &&
       attributeIn(original.request.asked, CKA.value) === undefined;
     const template = isLost
       ? []

@@ -29,8 +29,8 @@ interface HostOptions {
   readonly hidden?: readonly string[];
   /** Path of a configuration file whose changes are applied. */
   readonly path?: string;
-  /** True if a PIN is to be tried that a token has refused before. */
-  readonly triesAgain?: boolean;
+  /** Member whose PIN is to be tried, also if its token has refused it before; or `all`. */
+  readonly triesAgain?: string;
 }
 
 /** Surroundings of a command: the terminal, the chosen configuration, and the group behind it. */
@@ -98,7 +98,7 @@ export class Shell {
   async withHosts<T>(
     config: GroupConfig,
     work: (open: OpenGroup) => Promise<T>,
-    { hidden = [], path, triesAgain = false }: HostOptions = {},
+    { hidden = [], path, triesAgain }: HostOptions = {},
   ): Promise<T> {
     const bar = new ProgressBar(!this.output.isJson && process.stderr.isTTY === true);
     const open = await OpenGroup.open(config, { path, hidden, triesAgain, signal: this.signal });

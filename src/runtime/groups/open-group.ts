@@ -23,6 +23,7 @@ import type { ReadingLimits } from '../secrets/pin-source.js';
 import { Secrets } from '../secrets/secrets.js';
 import { ConfigurationFile } from './configuration-file.js';
 import { readConfiguration } from './configuration-source.js';
+import type { OpeningOptions } from './opening-options.js';
 
 /** Time that a closing group gives its hosts to finalize their libraries (ms). */
 const FINALIZE_WITHIN = 500;
@@ -36,16 +37,6 @@ const LOOK_AGAIN = 2;
 const FINALIZE: Job = { steps: [step('C_Finalize')], sessionless: true, exclusive: true };
 
 type Listener = (event: GroupEvent) => void;
-
-/** Options for opening a group. */
-export interface OpeningOptions extends ReadingLimits {
-  /** Path of the configuration file, which is then watched. */
-  readonly path?: string | undefined;
-  /** Environment variables that hosts do not get, besides the PIN's. */
-  readonly hidden?: readonly string[];
-  /** True if an operator wants a PIN tried that a token has refused before. */
-  readonly triesAgain?: boolean;
-}
 
 /** Group with its hosts and its driver; every face works with one. */
 export class OpenGroup {
@@ -86,12 +77,12 @@ export class OpenGroup {
     try {
       this.#log = config.log === undefined ? undefined : new HaLog(config.log, config.label);
       this.#coordinator = this.#coordinate(config);
-      if (triesAgain) this.#coordinator.forgetRefusals();
     } catch (error) {
       this.secrets.wipeAll();
       throw error;
     }
     this.group = new Group(config, this.#port(), this.#coordinator, pin);
+    for (const { name, login } of this.group.members) if ([name, 'all'].includes(triesAgain ?? '')) login.tryAgain();
     keepAll(this.group);
     const tasks = [keepPins(this.group), keepSessionObjects(this.group), followNews(this.group)];
     this.#background = tasks.map((task) => this.#driver.start(task));

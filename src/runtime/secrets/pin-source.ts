@@ -77,6 +77,7 @@ export async function fetchBytes(
   { env, file, command }: PinReference,
   { within = LONGEST_READING, signal }: ReadingLimits,
 ): Promise<Buffer> {
+  signal?.throwIfAborted();
   if (env !== undefined) return variable(env);
   const limit = Math.min(within, LONGEST_READING);
   const overdue = AbortSignal.timeout(limit);
@@ -96,16 +97,19 @@ async function contentOf(file: string, signal: AbortSignal): Promise<Buffer> {
   if (!(await stat(file)).isFIFO()) return await readFile(file, { signal });
   // A pipe is opened without waiting: a thread that waits for its writer could not be ended.
   const pipe = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
+  const bytes = Buffer.alloc(MOST_BYTES);
   try {
-    return await pipeContent(pipe, signal);
+    return bytes.subarray(0, await readPipe(pipe, bytes, signal));
+  } catch (error) {
+    bytes.fill(0);
+    throw error;
   } finally {
     await pipe.close();
   }
 }
 
-/** Reads a pipe until its writer has closed it. Before there is a writer, reading gives nothing. */
-async function pipeContent(pipe: FileHandle, signal: AbortSignal): Promise<Buffer> {
-  const bytes = Buffer.alloc(MOST_BYTES);
+/** Reads a pipe until its writer has closed it; returns the number of bytes. Without a writer reading gives nothing. */
+async function readPipe(pipe: FileHandle, bytes: Buffer, signal: AbortSignal): Promise<number> {
   let length = 0;
   while (length < bytes.length) {
     signal.throwIfAborted();
@@ -117,7 +121,7 @@ async function pipeContent(pipe: FileHandle, signal: AbortSignal): Promise<Buffe
     length += read?.bytesRead ?? 0;
     if (read === undefined || read.bytesRead === 0) await pause(PIPE_POLL, undefined, { signal });
   }
-  return bytes.subarray(0, length);
+  return length;
 }
 
 function outputOf([program = '', ...args]: readonly string[], signal: AbortSignal): Promise<Buffer> {

@@ -52,6 +52,6 @@ export const recover: CommandSpec = {
           ? EXIT.good
           : EXIT.degraded;
       },
-      { triesAgain: true },
+      { triesAgain: wanted ?? 'all' },
     ),
 };

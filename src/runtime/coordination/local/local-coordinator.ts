@@ -169,7 +169,7 @@ export class LocalCoordinator implements Coordinator {
     this.#refused.add(serial, pin as NativeSecret, code);
   }
 
-  forgetRefusals(serial?: string): void {
+  forgetRefusals(serial: string): void {
     this.#refused.forget(serial);
   }
 

@@ -60,11 +60,10 @@ export class RefusedPins {
     }
   }
 
-  /** Forgets the refused PINs of a token, or of all tokens. */
-  forget(serial?: string): void {
-    const path = serial === undefined ? join(this.#locks.path, 'refused') : this.#pathOf(serial);
+  /** Forgets the refused PINs of a token. */
+  forget(serial: string): void {
     try {
-      rmSync(path, { recursive: true, force: true });
+      rmSync(this.#pathOf(serial), { force: true });
     } catch {
       // Another user of the Unix group owns the folder.
     }

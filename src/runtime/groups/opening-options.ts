@@ -1,0 +1,11 @@
+import type { ReadingLimits } from '../secrets/pin-source.js';
+
+/** Options for opening a group. */
+export interface OpeningOptions extends ReadingLimits {
+  /** Path of the configuration file, which is then watched. */
+  readonly path?: string | undefined;
+  /** Environment variables that hosts do not get, besides the PIN's. */
+  readonly hidden?: readonly string[];
+  /** Member whose PIN an operator wants tried, also if its token has refused it before; or `all`. */
+  readonly triesAgain?: string | undefined;
+}
