@@ -82,7 +82,7 @@ class PinLogin {
       refused = yield* this.#try(pin);
       if (refused === undefined) return;
       if (this.#isRemembered && !group.logins.isProven && !(yield* this.#isBeingChanged())) {
-        // This token was not asked, and says nothing of the PIN on the others.
+        // A token that was not asked says nothing of the PIN on the others.
         group.logins.leave('unknown', 0, member.name);
         throw this.#refusedWith(refused);
       }
