@@ -1,5 +1,5 @@
 import { CKR } from '../../spec/codes.js';
-import { step } from '../../spec/job.js';
+import { optional, step } from '../../spec/job.js';
 import { refuse, TokenError } from '../base/error.js';
 import type { Task } from '../base/task.js';
 import { race, sleepUntil } from '../base/waiting.js';
@@ -175,7 +175,7 @@ function* forgetMissed(group: Group, serial: string, deadline: number): Task<voi
       ({ record }) => record.kind === 'journal' && record.missed.every((missed) => missed === serial),
     );
     while (done.length > 0) {
-      const steps = done.splice(0, BATCH).map(({ handle }) => step('C_DestroyObject', handle));
+      const steps = done.splice(0, BATCH).map(({ handle }) => optional(step('C_DestroyObject', handle)));
       yield* runOnMemberOrThrow(
         group,
         holder,

@@ -147,7 +147,8 @@ class Copying {
     const { group, source, giving } = this;
     // Other processes may have renamed objects; reread the aliases.
     const read = yield* runOnMember(group, source, readingRecords, group.port.now() + group.policy.hangAfter);
-    if (read.kind === 'done') learnSomeRecords(group, [recordsAt(read.reply, 0)]);
+    if (read.kind !== 'done') return undefined;
+    learnSomeRecords(group, [recordsAt(read.reply, 0)]);
     const pace = new Pace(group);
     const records = yield* surveyKeyRecords(giving, pace);
     const allOwn = yield* surveyAllKeyRecords(this.target, pace);
