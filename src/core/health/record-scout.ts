@@ -23,7 +23,7 @@ export class RecordScout {
     this.#connection = connection;
   }
 
-  /** True if the group's record must be read again now, by this member: the first active member reads for all. */
+  /** True if the group's record must be read again now, by this member: the first active one without a suspicion reads for all. */
   get isReadDue(): boolean {
     return this.#group.port.now() >= this.#readsAt();
   }
@@ -36,8 +36,9 @@ export class RecordScout {
 
   #readsAt(): number {
     const { ledger, isBeingCreated, members, recordReadAt, policy } = this.#group;
-    const isScout =
-      ledger.record !== undefined && !isBeingCreated && members.find(({ isActive }) => isActive) === this.#member;
+    // A suspect is examined first: nothing is read of it, so that it would be due for ever.
+    const first = members.find(({ isActive, suspectedFor }) => isActive && suspectedFor === undefined);
+    const isScout = ledger.record !== undefined && !isBeingCreated && first === this.#member;
     return isScout ? recordReadAt + policy.freshness * SCOUT_MULTIPLE : FOREVER;
   }
 
