@@ -217,8 +217,13 @@ describe('a member that returns while the members with its missed changes are aw
     token.on('member', ({ member, to }) => {
       if (member === 'hsm2') states.push(to);
     });
-    await untilState(token, 'hsm2', 'active', 'stale');
-    expect(states.filter((state) => state === 'active' || state === 'stale')).toEqual(['stale']);
+    // Waits for the event: the state is there a moment before.
+    const serving = (): string[] => states.filter((state) => state === 'active' || state === 'stale');
+    await until(
+      () => serving().length > 0,
+      () => 'hsm2 serves',
+    );
+    expect(serving()).toEqual(['stale']);
     cluster.heal();
     await Promise.all(['hsm1', 'hsm2'].map((name) => untilState(token, name, 'active')));
     expect(await labelsOn('hsm2')).toEqual(['meanwhile', 'old']);
