@@ -6,6 +6,8 @@ export class MemberRole {
   removedFor: string | undefined;
   /** True while the member is being added: the group record need not name its token yet. */
   isBeingAdded: boolean = false;
+  /** True once the group record has named the token of a member that is being added. */
+  isAdmitted: boolean = false;
   /** True if the member has served in this process. */
   hasServed: boolean = false;
   /** Number of tasks that still need the host of a drained member. */
@@ -26,9 +28,15 @@ export class MemberRole {
     this.isBeingAdded = true;
   }
 
+  /** Notes that the group record names the token of the member that is being added. */
+  noteAdmitted(): void {
+    this.isAdmitted = true;
+  }
+
   /** Ends the addition. */
   endAdding(): void {
     this.isBeingAdded = false;
+    this.isAdmitted = false;
   }
 
   /** Notes that the member has served. */

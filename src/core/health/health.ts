@@ -148,11 +148,19 @@ function* serveOnce(group: Group, member: Member): Task<Lost> {
 
 /** Waits until the group's record names a token that is being added; returns the reason when that will not happen. */
 function* awaitAdmission(group: Group, member: Member): Task<string | undefined> {
-  const { connection, serial } = member;
-  while (member.role.isBeingAdded && serial !== undefined && !group.ledger.isFilling(serial)) {
+  const { connection, serial, role } = member;
+  if (!role.isBeingAdded || serial === undefined) return undefined;
+  while (!group.ledger.isFilling(serial)) {
+    if (role.isAdmitted && group.ledger.isMember(serial)) {
+      // Another process has filled the member meanwhile.
+      role.endAdding();
+      member.recovery.setOfGroup(true);
+      return undefined;
+    }
     if (connection === undefined || connection.end !== undefined) return 'the host ended before the token was a member';
-    if (member.role.removedFor !== undefined) return member.role.removedFor;
+    if (role.removedFor !== undefined) return role.removedFor;
     yield* race([connection.ended, member.ordersChanged]);
   }
+  role.noteAdmitted();
   return undefined;
 }
