@@ -6,7 +6,8 @@ export class MemberPosition {
   time: number | undefined;
   /** Number of comparisons of the member with another one. */
   comparisons: number = 0;
-  #given = 0;
+  /** Time of the latest change that this process has given the member, which may be on its way yet. */
+  given: number = 0;
   #record: { readonly connection: Connection; readonly epoch: number; readonly handle: Uint8Array } | undefined;
 
   /** Returns the record's real handle; undefined if it is not known, or of another login (Rule 13). */
@@ -37,8 +38,8 @@ export class MemberPosition {
 
   /** Returns the time of the latest change that the member is given, this one included. */
   give(time: number): number {
-    this.#given = Math.max(this.#given, this.time ?? 0, time);
-    return this.#given;
+    this.given = Math.max(this.given, this.time ?? 0, time);
+    return this.given;
   }
 
   /** Notes the time that was written on the token. */

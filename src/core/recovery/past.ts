@@ -62,14 +62,14 @@ function* lookAtOlder(
   newer: { readonly name: string; readonly time: number },
 ): Task<void> {
   const { port, policy } = group;
-  const { time: before, comparisons } = member.position;
+  const { given, comparisons } = member.position;
   for (let looks = 0; looks < MOST_LOOKS || !member.isServing; looks += 1) {
     // The first look comes before this process has given the member a change.
     if (looks > 0) yield* sleepUntil(port.now() + LOOK_AGAIN);
     if (connection !== member.connection || connection.end !== undefined) return;
     if (member.position.comparisons > comparisons) return;
     const time = yield* readPosition(group, member, port.now() + stepLimit(policy));
-    if (time !== undefined && time >= newer.time && member.position.time === before) {
+    if (time !== undefined && time >= newer.time && member.position.given === given) {
       member.position.take(time);
       return;
     }

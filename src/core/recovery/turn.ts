@@ -37,11 +37,13 @@ function* takeTurn<T>(group: Group, member: Member, work: Task<T>, onBegun: () =
 }
 
 /** Takes the turn away from a member that does not answer, unless a member serves meanwhile. */
-function* revokeIfSilent({ port, policy, members, recoveryTurns }: Group): Task<void> {
+function* revokeIfSilent(group: Group): Task<void> {
+  const { port, recoveryTurns } = group;
   for (;;) {
     yield* sleepUntil(port.now() + LOOK_INTERVAL);
     const { current, revocations } = recoveryTurns;
-    if (current === undefined || members.some(({ isServing }) => isServing)) continue;
+    const { policy } = group;
+    if (current === undefined || group.members.some(({ isServing }) => isServing)) continue;
     const share = SILENCE_SHARE * 2 ** revocations;
     const limits = { hangAfter: policy.hangAfter * share, writeHangAfter: policy.writeHangAfter * share };
     if (current.member.connection?.isHung(port.now(), limits) === true) recoveryTurns.revoke();

@@ -26,9 +26,9 @@ function templateFor({ class: objectClass, type, asked }: ObjectRequest): { type
 }
 
 /**
- * Finds the key, or the pair, that a request would make, by class, key type and label, and makes it if there is none.
- * Of processes that share the coordinator one makes the key, and the others find it. Throws CKR_TEMPLATE_INCOMPLETE if
- * several keys match.
+ * Finds the key, or the pair, that a request would make, by class, key type and label. If there is none, one of the
+ * processes that share the coordinator makes it, and the others find it. Throws CKR_TEMPLATE_INCOMPLETE if several keys
+ * match.
  */
 export function* ensureKey(
   group: Group,

@@ -32,17 +32,19 @@ export function* runMarked(
   const { group, time } = change;
   const id = group.ledger.record?.id;
   if (id === undefined || time === undefined) return yield* change.run(member, memberJob, deadline);
-  const marking: MemberJob = {
+  let marking: readonly Step[] = [];
+  const marked: MemberJob = {
     ...memberJob,
     job: (handles, location) => {
       const job = memberJob.job(handles, location);
-      return { ...job, steps: [...job.steps, ...markingSteps(id, member, time, job.steps.length)] };
+      marking = markingSteps(id, member, time, job.steps.length);
+      return { ...job, steps: [...job.steps, ...marking] };
     },
   };
-  const end = yield* change.run(member, marking, deadline);
+  const end = yield* change.run(member, marked, deadline);
   if (end.kind !== 'done') return end;
   member.position.advance(time);
-  if (!takeMark(member, end)) yield* change.run(member, replacingRecord(id, member), deadline);
+  if (!takeMark(member, end, marking.length > 1)) yield* change.run(member, replacingRecord(id, member), deadline);
   return end;
 }
 
@@ -57,20 +59,23 @@ function markingSteps(id: string, member: Member, time: number, at: number): rea
   ];
 }
 
-/** Takes the results of the marking steps, the last ones of a job; returns false if the position was not written. */
+/**
+ * Takes the results of the marking steps, the last ones of a job; `isSearched` if the first of them looked for the
+ * record. Returns false if the position was not written.
+ */
 function takeMark(
   { position }: Member,
   { reply, login }: { readonly reply: JobReply; readonly login: Login },
+  isSearched: boolean,
 ): boolean {
   const last = reply.results.length - 1;
-  if (reply.results[last]?.code === CKR_OK) {
-    if (reply.results[last - 1]?.call !== 'X_Find') return true;
-    const [found] = resultOf(reply, last - 1, 'X_Find');
-    if (found !== undefined) position.keepHandle(login.connection, login.epoch, new Uint8Array(found.handle));
-    return true;
+  if (reply.results[last]?.code !== CKR_OK) {
+    position.forgetHandle();
+    return false;
   }
-  position.forgetHandle();
-  return false;
+  const [found] = isSearched ? resultOf(reply, last - 1, 'X_Find') : [];
+  if (found !== undefined) position.keepHandle(login.connection, login.epoch, new Uint8Array(found.handle));
+  return true;
 }
 
 /** Returns the job that makes a new position record, for a member that has none, or whose labels cannot be changed. */

@@ -110,19 +110,6 @@ test('[Rule 11] a new member gets all keys, sealed ones too, and serves them und
   await expectAll(alone, made);
 });
 
-test('a new member gets the keys of a program that does not have it in its configuration', async () => {
-  const adding = await cluster.open(twoOf());
-  const other = await cluster.open(twoOf());
-  await adding.addMember(memberOf('hsm3'));
-  const made = await other.generateKey('AES_KEY_GEN', { ...aes, label: 'since', extractable: false });
-  await until(
-    async () => (await cluster.read('hsm3')).some(({ label }) => label === 'since'),
-    () => 'hsm3 has the key',
-  );
-  await untilState(adding, 'hsm3', 'active');
-  expect((await adding.find({ label: 'since' })).map(({ handle }) => handle)).toEqual([made.handle]);
-});
-
 test('a member that is removed and wiped keeps nothing, and the domain key is replaced', async () => {
   const token = await cluster.open(twoOf({ freshness: 100 }));
   const made = await makeKeys(token);

@@ -202,3 +202,17 @@ test('[Rule 16] a member gets missed changes from a member that was added after 
   await bringBack('hsm2', one);
   for (const name of ['hsm1', 'hsm2', 'hsm3']) expect(await labelsOn(name)).toEqual(['after 07']);
 });
+
+test('a new member gets the keys of a program that does not have it in its configuration', async () => {
+  const whole = cluster.configuration(policy);
+  const two = { ...whole, members: whole.members.slice(0, 2) };
+  const [adding, other] = [await cluster.open(two), await cluster.open(two)];
+  await adding.addMember(third());
+  const made = await other.generateKey('AES_KEY_GEN', { ...aes, label: 'since' });
+  await until(
+    async () => (await cluster.read('hsm3')).some(({ label }) => label === 'since'),
+    () => 'hsm3 has the key',
+  );
+  await untilState(adding, 'hsm3', 'active');
+  expect((await adding.find({ label: 'since' })).map(({ handle }) => handle)).toEqual([made.handle]);
+});
