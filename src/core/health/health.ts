@@ -149,8 +149,7 @@ function* serveOnce(group: Group, member: Member): Task<Lost> {
 /** Waits until the group's record names a token that is being added; returns the reason when that will not happen. */
 function* awaitAdmission(group: Group, member: Member): Task<string | undefined> {
   const { connection, serial, role } = member;
-  if (!role.isBeingAdded || serial === undefined) return undefined;
-  while (!group.ledger.isFilling(serial)) {
+  while (role.isBeingAdded && serial !== undefined && !group.ledger.isFilling(serial)) {
     if (role.isAdmitted && group.ledger.isMember(serial)) {
       // Another process has filled the member meanwhile.
       role.endAdding();
@@ -161,6 +160,6 @@ function* awaitAdmission(group: Group, member: Member): Task<string | undefined>
     if (role.removedFor !== undefined) return role.removedFor;
     yield* race([connection.ended, member.ordersChanged]);
   }
-  role.noteAdmitted();
+  if (role.isBeingAdded) role.noteAdmitted();
   return undefined;
 }
