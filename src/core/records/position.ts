@@ -4,9 +4,11 @@ import { RESERVED_LABEL } from '../objects/identity.js';
 import { dataClass, privateOnToken, recordAttributes } from './record-template.js';
 
 /** Label of position records, before the group's id and the time. */
-const POSITION = `${RESERVED_LABEL}position `;
+const POSITION = `${RESERVED_LABEL}done until `;
 /** Form of a position record's label: id of the group and time, in hexadecimal. */
-const positionForm = /^pkcs11-ha:position ([0-9a-f]{1,64}) ([0-9a-f]{1,13})$/u;
+const positionForm = /^pkcs11-ha:done until ([0-9a-f]{1,64}) ([0-9a-f]{1,13})$/u;
+/** CKA_VALUE of position records: the label tells all, since tokens change it in place. */
+const value: Attribute = { type: CKA.value, value: Buffer.from(JSON.stringify({ version: 1, kind: 'position' })) };
 
 /** CKA_APPLICATION of position records. */
 const application: Attribute = { type: CKA.application, value: Buffer.from('pkcs11-ha position') };
@@ -24,7 +26,7 @@ export function positionLabel(group: string, time: number): Attribute {
 
 /** Returns the template that creates a position record. */
 export function newPosition(group: string, time: number): readonly Attribute[] {
-  return [dataClass, ...privateOnToken, application, positionLabel(group, time)];
+  return [dataClass, ...privateOnToken, application, positionLabel(group, time), value];
 }
 
 /** Returns the time that the label of a position record tells; undefined for another label, or that of another group. */
