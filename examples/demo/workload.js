@@ -35,7 +35,7 @@ export class Workload {
       },
       async (data) => {
         const iv = randomBytes(12);
-        const sealed = await token.encrypt({ name: 'AES_GCM', params: { iv } }, aesKey, data);
+        const sealed = await token.encrypt({ name: 'AES_GCM', params: { iv, tagBits: 128 } }, aesKey, data);
         return () => {
           const decipher = createDecipheriv('aes-256-gcm', aes.value, iv).setAuthTag(sealed.subarray(-16));
           return Buffer.concat([decipher.update(sealed.subarray(0, -16)), decipher.final()]).equals(data);

@@ -1,5 +1,6 @@
 import { ck, findConstant } from './constants.js';
-import { bytesOf, InputError } from './input.js';
+import { bytesIn, bytesOf, InputError, isDate } from './input.js';
+import { insteadOf } from './suggestion.js';
 
 /** Form of an attribute's value (PKCS#11 2.40, section 4). */
 type AttributeKind = 'number' | 'boolean' | 'string' | 'bytes' | 'date';
@@ -109,7 +110,8 @@ export function attributeOf(field: string, key: string | number): AttributeDefin
     return byType.get(key) ?? { name: `0x${key.toString(16)}`, type: key, kind: 'bytes', prefix: undefined };
   }
   const definition = byName.get(key);
-  if (definition === undefined) throw new InputError(field, `the name of an attribute (not '${key}')`, key);
+  if (definition === undefined)
+    throw new InputError(field, `the name of an attribute ${insteadOf(key, [...byName.keys()])}`, key);
   return definition;
 }
 
@@ -134,7 +136,8 @@ function dateBytes(date: Date): Uint8Array {
  */
 export function encodeAttribute(field: string, definition: AttributeDefinition, value: unknown): Attribute {
   const { type, kind, prefix } = definition;
-  if (value instanceof Uint8Array) return { type, value };
+  const bytes = bytesIn(value);
+  if (bytes !== undefined) return { type, value: bytes };
   if (kind === 'number') {
     if (typeof value === 'string' && prefix !== undefined) {
       const constant = findConstant(prefix + value);
@@ -149,7 +152,7 @@ export function encodeAttribute(field: string, definition: AttributeDefinition, 
     throw new InputError(field, 'true or false', value);
   }
   if (kind === 'date') {
-    if (value instanceof Date && !Number.isNaN(value.getTime())) return { type, value: dateBytes(value) };
+    if (isDate(value)) return { type, value: dateBytes(value) };
     throw new InputError(field, 'a Date', value);
   }
   // Attributes that this version does not know have kind bytes; pkcs11js takes numbers and booleans for them.

@@ -1,3 +1,5 @@
+import { insteadOf } from './suggestion.js';
+
 /** Describes the kind of a value, never its content: values may be PINs, keys or plaintext. */
 export function kindOf(value: unknown): string {
   if (value === null || value === undefined) return String(value);
@@ -21,15 +23,56 @@ export class InputError extends TypeError {
   }
 }
 
-/**
- * Returns the bytes of a Buffer, a typed array, an ArrayBuffer or a string (as UTF-8); InputError for anything else.
- */
-export function bytesOf(field: string, value: unknown): Uint8Array {
+/** Getter of ArrayBuffers, of any realm; it throws for other values. */
+const lengthOfBuffer = Object.getOwnPropertyDescriptor(ArrayBuffer.prototype, 'byteLength')?.get;
+
+function isArrayBuffer(value: unknown): value is ArrayBuffer {
+  if (typeof value !== 'object') return false;
+  try {
+    lengthOfBuffer?.call(value);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Returns true for a Date of any realm that tells a time. */
+export function isDate(value: unknown): value is Date {
+  try {
+    return !Number.isNaN(Date.prototype.getTime.call(value));
+  } catch {
+    return false;
+  }
+}
+
+/** Returns the bytes of any view or ArrayBuffer, of any realm, without a copy; undefined for another value. */
+export function bytesIn(value: unknown): Uint8Array | undefined {
   if (value instanceof Uint8Array) return value;
   if (ArrayBuffer.isView(value)) return new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
-  if (value instanceof ArrayBuffer) return new Uint8Array(value);
+  return isArrayBuffer(value) ? new Uint8Array(value) : undefined;
+}
+
+/** Returns the bytes of any view, an ArrayBuffer or a string (as UTF-8); InputError for anything else. */
+export function bytesOf(field: string, value: unknown): Uint8Array {
+  const bytes = bytesIn(value);
+  if (bytes !== undefined) return bytes;
   if (typeof value === 'string') return new TextEncoder().encode(value);
   throw new InputError(field, 'a Buffer, a typed array or a string', value);
+}
+
+/** Throws InputError unless a value is an object all of whose fields have one of the known names. */
+export function checkNames(field: string, value: unknown, known: readonly string[]): void {
+  if (typeof value !== 'object' || value === null) throw new InputError(field, 'an object', value);
+  for (const [name, given] of Object.entries(value)) {
+    if (given === undefined || known.includes(name)) continue;
+    throw new InputError(`${field}.${name}`, `one of ${known.join(', ')} ${insteadOf(name, known)}`, given);
+  }
+}
+
+/** Returns true or false as given, false if it is left out; InputError for anything else. */
+export function flagOf(field: string, value: unknown): boolean {
+  if (value === undefined || typeof value === 'boolean') return value ?? false;
+  throw new InputError(field, 'true or false', value);
 }
 
 /** Throws InputError unless a value is an AbortSignal, of any realm, or undefined. */

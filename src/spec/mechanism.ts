@@ -1,7 +1,8 @@
 import { constantsOf } from './constants.js';
-import { InputError, integerOf } from './input.js';
+import { checkNames, InputError, integerOf } from './input.js';
 import { fieldsOf } from './parameter.js';
 import type { Field } from './parameter-field.js';
+import { insteadOf } from './suggestion.js';
 import type { Writer } from './wire.js';
 
 /** Mechanism in pkcs11js's form: `{ mechanism: CKM_AES_CBC, parameter }`. */
@@ -36,20 +37,26 @@ function typeOf(field: string, value: unknown): number {
   if (typeof value === 'number') return integerOf(field, value, 0, 0xffff_ffff);
   if (typeof value !== 'string') throw new InputError(field, 'the name or number of a mechanism', value);
   const type = mechanisms.get(value.replace(/^CKM_/u, ''));
-  if (type === undefined) throw new InputError(field, `the name of a mechanism (not '${value}')`, value);
+  if (type === undefined)
+    throw new InputError(field, `the name of a mechanism ${insteadOf(value, [...mechanisms.keys()])}`, value);
   return type;
 }
 
 /** Encodes a mechanism from a name, a number, graphene's form or pkcs11js's form; InputError for anything else. */
 export function encodeMechanism(field: string, input: unknown): Mechanism {
-  if (typeof input === 'string' || typeof input === 'number') return { type: typeOf(field, input), fields: [] };
+  if (typeof input === 'string' || typeof input === 'number') {
+    const type = typeOf(field, input);
+    return { type, fields: fieldsOf(`${field}.params`, type, undefined) };
+  }
   if (typeof input !== 'object' || input === null)
     throw new InputError(field, 'the name of a mechanism or an object', input);
   const named = input as Partial<NamedMechanism & RawMechanism>;
   if (named.mechanism !== undefined) {
+    checkNames(field, input, ['mechanism', 'parameter']);
     const type = typeOf(`${field}.mechanism`, named.mechanism);
     return { type, fields: fieldsOf(`${field}.parameter`, type, named.parameter) };
   }
+  checkNames(field, input, ['name', 'params']);
   const type = typeOf(`${field}.name`, named.name);
   return { type, fields: fieldsOf(`${field}.params`, type, named.params) };
 }

@@ -10,3 +10,15 @@ export type Field =
   | { readonly kind: 'returned'; readonly value: Uint8Array; readonly target?: Uint8Array }
   /** Object by virtual handle; `bindObjects` replaces the field by a number, the real handle. */
   | { readonly kind: 'object'; readonly handle: Uint8Array };
+
+/** Largest CK_ULONG. */
+const LARGEST = 2n ** 64n - 1n;
+
+/**
+ * Returns a number as the CK_ULONG of a parameter. For a number that is no size (negative, NaN or too large) that is
+ * the largest one, which tokens refuse: 0 would mean no salt or no tag.
+ */
+export function sizeOf(given: number): number | bigint {
+  const whole = Math.trunc(given);
+  return whole >= 0 && whole <= Number.MAX_SAFE_INTEGER ? whole : LARGEST;
+}

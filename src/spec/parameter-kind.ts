@@ -1,4 +1,4 @@
-import type { Field } from './parameter-field.js';
+import { type Field, sizeOf } from './parameter-field.js';
 import { takesIvOnly } from './parameter-fit.js';
 
 /** Kind of parameter, and how its object in pkcs11js becomes a structure. */
@@ -204,7 +204,7 @@ function copyOf(view: ArrayBufferView): Uint8Array {
   return new Uint8Array(view.buffer, view.byteOffset, view.byteLength).slice();
 }
 
-type Value = number | Uint8Array;
+type Value = number | bigint | Uint8Array;
 type Values = ReadonlyMap<string, Value>;
 
 /** Values of optional properties that are left out, by type. */
@@ -226,7 +226,7 @@ function readProperty(structure: string, { names, type, isOptional }: Property, 
   }
   if (type === 'number') {
     if (typeof given !== 'number') throw wrong('Number');
-    return Number.isNaN(given) ? 0 : Math.min(Number.MAX_SAFE_INTEGER, Math.max(0, Math.trunc(given)));
+    return sizeOf(given);
   }
   if (type === 'byte') {
     if (typeof given !== 'number' || given >>> 0 > 255) throw wrong('Number');
@@ -285,8 +285,8 @@ function targetOf(parameter: object, name: string): Uint8Array {
 }
 
 /** Returns the value of a number field; if `ivBits` is left out, it is the length of the IV in bits. */
-function numberOf(name: string, values: Values): number {
-  const value = values.get(name) as number;
+function numberOf(name: string, values: Values): number | bigint {
+  const value = values.get(name) as number | bigint;
   const iv = values.get('iv');
   return name === 'ivBits' && value === 0 && iv instanceof Uint8Array ? iv.length * 8 : value;
 }

@@ -1,61 +1,18 @@
-import { ck, findConstant, mechanismName } from './constants.js';
-import { bytesOf, InputError, integerOf } from './input.js';
+import { ck, mechanismName } from './constants.js';
+import { bytesIn, InputError, integerOf } from './input.js';
 import type { Field } from './parameter-field.js';
 import { fitsKind, hasPointers } from './parameter-fit.js';
 import { fieldsOfKind } from './parameter-kind.js';
+import { ParameterObject } from './parameter-object.js';
 
-const none = new Uint8Array();
 const number = (value: number): Field => ({ kind: 'number', value });
 const inlined = (value: Uint8Array): Field => ({ kind: 'inlined', value });
 const pointed = (value: Uint8Array): Field => ({ kind: 'pointed', value });
 
-type Parameters = Readonly<Record<string, unknown>>;
-/** Builder of a parameter's fields; `field` is the parameter's name in errors. */
-type Layout = (field: string, params: Parameters) => readonly Field[];
-
-function bytes(field: string, params: Parameters, ...names: string[]): Uint8Array {
-  for (const name of names) {
-    if (params[name] !== undefined && params[name] !== null) return bytesOf(`${field}.${name}`, params[name]);
-  }
-  return none;
-}
-
-function integer(field: string, params: Parameters, names: readonly string[], otherwise?: number): number {
-  for (const name of names) {
-    if (params[name] !== undefined) return integerOf(`${field}.${name}`, params[name], 0, 0xffff_ffff);
-  }
-  if (otherwise === undefined) throw new InputError(`${field}.${names[0]}`, 'an integer', undefined);
-  return otherwise;
-}
-
-function constant(
-  field: string,
-  params: Parameters,
-  names: readonly string[],
-  prefix: string,
-  otherwise?: number,
-): number {
-  for (const name of names) {
-    const value = params[name];
-    if (value === undefined) continue;
-    const known = typeof value === 'string' ? findConstant(prefix + value.replaceAll('-', '')) : undefined;
-    if (known !== undefined) return known;
-    if (typeof value === 'number') return integerOf(`${field}.${name}`, value, 0, 0xffff_ffff);
-    throw new InputError(`${field}.${name}`, `a number or a name after ${prefix}`, value);
-  }
-  if (otherwise === undefined)
-    throw new InputError(`${field}.${names[0]}`, `a number or a name after ${prefix}`, undefined);
-  return otherwise;
-}
+/** Builder of a parameter's fields. A field that security depends on has no default. */
+type Layout = (params: ParameterObject) => readonly Field[];
 
 const hashNames = ['hash', 'hashAlg', 'hashAlgorithm'];
-const hashLengths = new Map([
-  [ck('CKM_SHA_1'), 20],
-  [ck('CKM_SHA224'), 28],
-  [ck('CKM_SHA256'), 32],
-  [ck('CKM_SHA384'), 48],
-  [ck('CKM_SHA512'), 64],
-]);
 const maskOfHash = new Map([
   [ck('CKM_SHA_1'), ck('CKG_MGF1_SHA1')],
   [ck('CKM_SHA224'), ck('CKG_MGF1_SHA224')],
@@ -64,92 +21,82 @@ const maskOfHash = new Map([
   [ck('CKM_SHA512'), ck('CKG_MGF1_SHA512')],
 ]);
 
+/** Least length of a tag (bits), as NIST SP 800-38D, section 5.2.1.2, has it. */
+const LEAST_TAG = 32;
+/** Length of a full tag (bits). */
+const FULL_TAG = 128;
+
 /** CK_GCM_PARAMS (PKCS#11 2.40 mechanisms, section 2.13). Some tokens pick the IV and write it back. */
-const gcm: Layout = (field, params) => {
-  const iv = bytes(field, params, 'iv');
-  const aad = bytes(field, params, 'aad', 'additionalData');
+const gcm: Layout = (params) => {
+  const iv = params.bytes(['iv'], 1);
+  const aad = params.bytes(['aad', 'additionalData']);
   return [
     { kind: 'returned', value: iv },
     number(iv.length),
-    number(integer(field, params, ['ivBits'], iv.length * 8)),
+    number(params.integer(['ivBits'], iv.length * 8)),
     pointed(aad),
     number(aad.length),
-    number(integer(field, params, ['tagBits', 'tagLength'], 128)),
+    number(params.integer(['tagBits', 'tagLength'], undefined, LEAST_TAG, FULL_TAG)),
   ];
 };
 
 /** CK_CCM_PARAMS, section 2.13. */
-const ccm: Layout = (field, params) => {
-  const nonce = bytes(field, params, 'nonce');
-  const aad = bytes(field, params, 'aad');
+const ccm: Layout = (params) => {
+  const length = params.integer(['dataLen']);
+  const nonce = params.bytes(['nonce'], 7, 13);
+  const aad = params.bytes(['aad', 'additionalData']);
   return [
-    number(integer(field, params, ['dataLen'])),
+    number(length),
     pointed(nonce),
     number(nonce.length),
     pointed(aad),
     number(aad.length),
-    number(integer(field, params, ['macLen'])),
+    number(params.integer(['macLen'], undefined, LEAST_TAG / 8, FULL_TAG / 8)),
   ];
 };
 
 /** CK_AES_CTR_PARAMS, section 2.11. */
-const ctr: Layout = (field, params) => {
-  const block = bytes(field, params, 'counter', 'cb', 'iv');
-  if (block.length !== 16)
-    throw new InputError(`${field}.counter`, 'a Buffer of 16 bytes', params.counter ?? params.cb ?? params.iv);
-  return [number(integer(field, params, ['bits', 'counterBits'], 128)), inlined(block)];
+const ctr: Layout = (params) => {
+  const block = params.bytes(['counter', 'cb'], 16, 16);
+  return [number(params.integer(['bits', 'counterBits'], 128, 1, 128)), inlined(block)];
 };
 
-/** CK_RSA_PKCS_OAEP_PARAMS, section 2.1. */
-const oaep: Layout = (field, params) => {
-  const hash = constant(field, params, hashNames, 'CKM_', ck('CKM_SHA_1'));
-  const label = bytes(field, params, 'sourceData', 'label');
-  return [
-    number(hash),
-    number(constant(field, params, ['mgf'], 'CKG_', maskOfHash.get(hash))),
-    number(integer(field, params, ['source'], 1)),
-    pointed(label),
-    number(label.length),
-  ];
+/** CK_RSA_PKCS_OAEP_PARAMS, section 2.1. The mask's hash is the hash unless `mgf` says otherwise. */
+const oaep: Layout = (params) => {
+  const hash = params.constant(hashNames, 'CKM_');
+  const mask = params.constant(['mgf'], 'CKG_', maskOfHash.get(hash));
+  const source = params.integer(['source'], 1);
+  const label = params.bytes(['sourceData', 'label']);
+  return [number(hash), number(mask), number(source), pointed(label), number(label.length)];
 };
 
-/** CK_RSA_PKCS_PSS_PARAMS, section 2.1. */
-const pss: Layout = (field, params) => {
-  const hash = constant(field, params, hashNames, 'CKM_');
-  return [
-    number(hash),
-    number(constant(field, params, ['mgf'], 'CKG_', maskOfHash.get(hash))),
-    number(integer(field, params, ['saltLen', 'saltLength'], hashLengths.get(hash))),
-  ];
+/** CK_RSA_PKCS_PSS_PARAMS, section 2.1. The mask's hash is the hash unless `mgf` says otherwise. */
+const pss: Layout = (params) => {
+  const hash = params.constant(hashNames, 'CKM_');
+  const mask = params.constant(['mgf'], 'CKG_', maskOfHash.get(hash));
+  return [number(hash), number(mask), number(params.integer(['saltLen', 'saltLength']))];
 };
 
 /** CK_ECDH1_DERIVE_PARAMS, section 2.3. */
-const ecdh: Layout = (field, params) => {
-  const shared = bytes(field, params, 'sharedData');
-  const publicData = bytes(field, params, 'publicData', 'public');
-  return [
-    number(integer(field, params, ['kdf'], 1)),
-    number(shared.length),
-    pointed(shared),
-    number(publicData.length),
-    pointed(publicData),
-  ];
+const ecdh: Layout = (params) => {
+  const derivation = params.constant(['kdf'], 'CKD_');
+  const shared = params.bytes(['sharedData']);
+  const publicData = params.bytes(['publicData', 'public'], 1);
+  return [number(derivation), number(shared.length), pointed(shared), number(publicData.length), pointed(publicData)];
 };
 
 /** CK_EDDSA_PARAMS (PKCS#11 3.0 mechanisms, section 2.3), for Ed25519ctx, Ed25519ph and Ed448. */
-const eddsa: Layout = (field, params) => {
-  const context = bytes(field, params, 'context', 'contextData');
-  const prehash = params.prehash ?? params.phFlag ?? false;
-  if (typeof prehash !== 'boolean') throw new InputError(`${field}.prehash`, 'true or false', prehash);
+const eddsa: Layout = (params) => {
+  const context = params.bytes(['context', 'contextData']);
+  const prehash = params.flag(['prehash', 'phFlag']);
   return [{ kind: 'flag', value: prehash }, number(context.length), pointed(context)];
 };
 
 /** IV, alone or, for CKM_AES_CBC_ENCRYPT_DATA, before the data. */
-const cbc: Layout = (field, params) => {
-  const iv = bytes(field, params, 'iv');
-  if (iv.length > 16) throw new InputError(`${field}.iv`, 'a Buffer of at most 16 bytes', iv);
-  if (params.data === undefined) return [inlined(iv)];
-  const data = bytes(field, params, 'data');
+const cbc: Layout = (params) => {
+  const iv = params.bytes(['iv'], 8, 16);
+  if (!params.has('data')) return [inlined(iv)];
+  const data = params.bytes(['data']);
   return [inlined(iv), pointed(data), number(data.length)];
 };
 
@@ -170,19 +117,25 @@ const layoutByMechanism = new Map<number, Layout>([
   ),
 ]);
 
+/** Mechanisms that a library may take without their IV, counter or nonce, and then use zeros or what was there. */
+const needsParameter: ReadonlySet<number> = new Set(['CKM_AES_GCM', 'CKM_AES_CCM', 'CKM_AES_CTR'].map(ck));
+
 /**
  * Returns the fields of a mechanism's parameter from graphene's, pkcs11js's or this package's form; InputError
  * otherwise.
  */
 export function fieldsOf(field: string, type: number, parameter: unknown): readonly Field[] {
-  if (parameter === undefined || parameter === null) return [];
+  if (parameter === undefined || parameter === null) {
+    if (needsParameter.has(type)) throw new InputError(field, `the parameter of ${mechanismName(type)}`, parameter);
+    return [];
+  }
   if (typeof parameter === 'number') return [number(integerOf(field, parameter, 0, Number.MAX_SAFE_INTEGER))];
   const layout = layoutByMechanism.get(type);
-  if (parameter instanceof Uint8Array) {
-    if (hasPointers(type)) {
+  const raw = bytesIn(parameter);
+  if (raw !== undefined) {
+    if (hasPointers(type))
       throw new InputError(field, `the parameter of ${mechanismName(type)} as an object`, parameter);
-    }
-    return [inlined(parameter)];
+    return [inlined(raw)];
   }
   if (typeof parameter !== 'object') throw new InputError(field, 'a Buffer, a number or an object', parameter);
   const { toCKI } = parameter as { toCKI?: unknown };
@@ -191,7 +144,10 @@ export function fieldsOf(field: string, type: number, parameter: unknown): reado
   if (typeof kind === 'number') return fieldsOfGiven(field, type, kind, parameter);
   if (layout === undefined)
     throw new InputError(field, `a Buffer, or a kind of parameter that ${mechanismName(type)} takes`, parameter);
-  return layout(field, parameter as Parameters);
+  const params = new ParameterObject(field, parameter as Readonly<Record<string, unknown>>);
+  const fields = layout(params);
+  params.checkAll();
+  return fields;
 }
 
 /** Returns the fields of a parameter in pkcs11js's form, which names the kind. */

@@ -94,3 +94,16 @@ describe('parameters of an application', () => {
     expect(layoutOf(fieldsOfKind(0, 7, { iv: view, ivBits: 16.9 }))).toBe('~0102 2 16 * 0 0');
   });
 });
+
+describe('a number that is no size', () => {
+  test.each([-1, -2, Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 1e30])(
+    '%d is the largest number, which tokens refuse',
+    (value) => {
+      const largest = 2n ** 64n - 1n;
+      const saltOf = { type: 5, hashAlg: 1, mgf: 2, saltLen: value };
+      expect(fieldsOfKind(0, 5, saltOf)?.at(-1)).toEqual({ kind: 'number', value: largest });
+      const tagOf = { type: 3, iv: bytes(1), tagBits: value };
+      expect(fieldsOfKind(0, 3, tagOf)?.at(-1)).toEqual({ kind: 'number', value: largest });
+    },
+  );
+});

@@ -3,7 +3,7 @@ import { sameBytes } from '../base/bytes.js';
 import type { Task } from '../base/task.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
-import { type Failure, isFailure, PendingWork } from '../group/job-outcome.js';
+import { type Failure, isFailure, type PendingWork } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
 import { aliasIn } from '../group/record-learning.js';
 import type { Alias } from '../objects/alias-table.js';
@@ -22,23 +22,6 @@ import { isRecordedKey, metAs } from './key-alias-reading.js';
 interface ProvenTwin {
   readonly twin: FoundReplica;
   readonly proofs: ReadonlyMap<ProofKind, Uint8Array>;
-}
-
-/** Maps objects that a survey found on a member, under the login `epoch`, to virtual objects. */
-export function* toVirtualObjects(
-  group: Group,
-  member: Member,
-  connection: Connection,
-  epoch: number,
-  found: readonly FoundReplica[],
-  /** Aliases that key records of the member give, read after the objects. */
-  keyAliases: readonly Alias[],
-): Task<readonly VirtualObject[] | Failure> {
-  const work = new PendingWork();
-  work.epoch = epoch;
-  const mapping = new ObjectMapping(group, member, connection, work);
-  mapping.keyAliases = keyAliases;
-  return yield* mapping.toVirtual(found);
 }
 
 /** Maps objects that were found on a member to virtual objects. */
@@ -229,12 +212,9 @@ export class ObjectMapping {
     const objects: VirtualObject[] = [];
     const unnamed = [...byKey.values()].filter((copies) => !this.#isNamed(copies));
     for (const copies of byKey.values()) {
-      // An object that others put there alone keeps the handle that follows from its name.
       if (this.#isOnlyUnnamed(copies, unnamed)) {
         const [{ twin }] = copies as [ProvenTwin];
-        const other = group.objects.internUnrecorded(twin.identity, twin.description);
-        this.#note(other, twin);
-        objects.push(other);
+        objects.push(...this.#mapUnnamed(twin));
         continue;
       }
       const uses = yield* this.#usesOf(copies);
@@ -267,6 +247,22 @@ export class ObjectMapping {
   #isOnlyUnnamed(copies: readonly ProvenTwin[], unnamed: readonly (readonly ProvenTwin[])[]): boolean {
     const isOnlyOne = unnamed.length === 1 && unnamed[0] === copies && copies.length === 1;
     return isOnlyOne && this.group.ledger.format > FIRST_FORMAT;
+  }
+
+  /**
+   * Maps an object that others put there: it keeps the handle that follows from its name. Finds do not give a key that
+   * has the name of one of the group's keys.
+   */
+  #mapUnnamed(twin: FoundReplica): readonly VirtualObject[] {
+    const { group, member } = this;
+    const { identity, description } = twin;
+    const other = group.objects.internUnrecorded(identity, description);
+    if (isProvenByIdentity(description) || !group.objects.aliasesOf(identity).some(({ isOfKey }) => isOfKey)) {
+      this.#note(other, twin);
+      return [other];
+    }
+    group.noteReplicaStatus(member, other, 'misaligned');
+    return [];
   }
 
   #isGone(failure: Failure): boolean {

@@ -110,7 +110,10 @@ function derivationOf(description: Description): Mechanism | undefined {
   }
   const point = basePoints.get(Buffer.from(description.ecParams).toString('hex'));
   if (point === undefined) return undefined;
-  return encodeMechanism('proof', { name: 'ECDH1_DERIVE', params: { publicData: Buffer.from(point, 'hex') } });
+  return encodeMechanism('proof', {
+    name: 'ECDH1_DERIVE',
+    params: { kdf: 'NULL', publicData: Buffer.from(point, 'hex') },
+  });
 }
 
 /** Prover by the digest of the secret that the key derives with a fixed peer. */

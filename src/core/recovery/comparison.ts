@@ -1,7 +1,7 @@
 import { CKA, CKO } from '../../spec/codes.js';
 import type { Task } from '../base/task.js';
 import { isReachable, readingRecords, runOnMember } from '../call/member-job-run.js';
-import { toVirtualObjects } from '../call/object-mapping.js';
+import { ObjectMapping } from '../call/object-mapping.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
 import { stepLimit } from '../group/hang-limits.js';
@@ -158,7 +158,11 @@ class Copying {
     if (isFailure(records)) return undefined;
     learnKeyAliases(group, [...records.values()]);
     const aliases = [...records.values()].flatMap((record) => keyAliasIn(record) ?? []);
-    const objects = yield* toVirtualObjects(group, source, giving, theirs.epoch, wanted, aliases);
+    const work = new PendingWork();
+    work.epoch = theirs.epoch;
+    const mapping = new ObjectMapping(group, source, giving, work);
+    mapping.keyAliases = aliases;
+    const objects = yield* mapping.toVirtual(wanted);
     if (isFailure(objects)) return undefined;
     const progress = new Progress(group, this.member.name, what, objects.length);
     const copied: VirtualObject[] = [];

@@ -1,6 +1,7 @@
 import { guardPin } from '../../runtime/secrets/pin.js';
 import type { Attribute } from '../../spec/attribute.js';
 import { CKA } from '../../spec/codes.js';
+import { isDate } from '../../spec/input.js';
 import type { SecretRef } from '../../spec/job.js';
 import type { Mechanism } from '../../spec/mechanism.js';
 import type { Field } from '../../spec/parameter-field.js';
@@ -129,21 +130,21 @@ function bytesOfValue(value: unknown, type: number, element: number): Uint8Array
   );
 }
 
-function isDate(type: number): boolean {
+function isDateType(type: number): boolean {
   return type === CKA.startDate || type === CKA.endDate;
 }
 
 const nameOf = (type: number): string => `0x${type.toString(16).toUpperCase().padStart(8, '0')}`;
 
 function checkDate(bytes: Uint8Array, type: number): Uint8Array {
-  if (!isDate(type)) return bytes;
+  if (!isDateType(type)) return bytes;
   throw new TypeError(
     `Attribute with type ${nameOf(type)} is not convertible to CK_DATE. Should be a String, Buffer or Date`,
   );
 }
 
 function dateOf(bytes: Uint8Array, type: number): Uint8Array {
-  if (!isDate(type) || bytes.length === 0) return bytes;
+  if (!isDateType(type) || bytes.length === 0) return bytes;
   if (bytes.length < DATE_LENGTH) {
     throw new TypeError(
       `Attribute with type ${nameOf(type)} is not convertible to CK_DATE. The length of the data should be at least 8 bytes.`,
@@ -163,7 +164,7 @@ function readTemplate(value: unknown, index: number): Attribute[] {
     const number = uint32(type);
     if (given !== undefined && given !== null && nestedTypes.has(number))
       throw new TypeError(`Attribute with type ${nameOf(number)} is a nested template, which is not supported`);
-    const isDay = given instanceof Date && isDate(number) && !Number.isNaN(given.getTime());
+    const isDay = isDate(given) && isDateType(number);
     const plain = isDay ? given.toISOString().slice(0, 10).replaceAll('-', '') : given;
     return { type: number, value: bytesOfValue(plain, number, at) };
   });

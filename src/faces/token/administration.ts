@@ -32,7 +32,7 @@ import type { PinReport } from '../../core/pin/pin-change.js';
 import { administer, administerWith, changePin } from '../../runtime/groups/administration.js';
 import type { OpenGroup } from '../../runtime/groups/open-group.js';
 import { fetchPin, guardPin } from '../../runtime/secrets/pin.js';
-import { InputError } from '../../spec/input.js';
+import { bytesIn, flagOf, InputError } from '../../spec/input.js';
 import { budgetOf, type CallOptions, checkOpen } from './input.js';
 
 /** Default deadline of work on whole tokens (ms). */
@@ -101,6 +101,11 @@ export interface BackupOptions extends CallOptions {
   readonly existing?: 'remove';
 }
 
+function existingIn({ existing }: { readonly existing?: unknown }): 'remove' | undefined {
+  if (existing !== undefined && existing !== 'remove') throw new InputError('options.existing', "'remove'", existing);
+  return existing;
+}
+
 function nameOf(name: unknown): string {
   if (typeof name !== 'string' || name === '') throw new InputError('name', 'the name of a member', name);
   return name;
@@ -125,9 +130,14 @@ export class AdministeredToken extends EventEmitter<TokenEvents> {
    */
   async addMember(member: MemberInput, options: AddMemberOptions = {}): Promise<void> {
     const config = checkMember(member);
-    const { existing } = options;
-    if (existing !== undefined && existing !== 'remove') throw new InputError('options.existing', "'remove'", existing);
-    await this.#administer('addMember', (group, deadline) => addMember(group, config, { existing }, deadline), options);
+    const within = budgetOf(options, WORK_WITHIN, ['existing']);
+    const existing = existingIn(options);
+    await this.#administer(
+      'addMember',
+      (group, deadline) => addMember(group, config, { existing }, deadline),
+      within,
+      options,
+    );
   }
 
   /**
@@ -135,10 +145,12 @@ export class AdministeredToken extends EventEmitter<TokenEvents> {
    * the member's token if it can be reached. CKR_ACTION_PROHIBITED for the last member that serves.
    */
   async removeMember(name: string, options: RemoveMemberOptions = {}): Promise<RemovalReport> {
-    const wipe = options.wipe === true;
+    const within = budgetOf(options, WORK_WITHIN, ['wipe']);
+    const wipe = flagOf('options.wipe', options.wipe);
     return await this.#administer(
       'removeMember',
       (group, deadline) => removeMember(group, nameOf(name), { wipe }, deadline),
+      within,
       options,
     );
   }
@@ -148,12 +160,12 @@ export class AdministeredToken extends EventEmitter<TokenEvents> {
    * that serves.
    */
   async drain(name: string, options: CallOptions = {}): Promise<void> {
-    await this.#administer('drain', (group, deadline) => setDrained(group, nameOf(name), true, deadline), options);
+    await this.#setDrained('drain', name, true, options);
   }
 
   /** Makes a drained member catch up and serve again. */
   async undrain(name: string, options: CallOptions = {}): Promise<void> {
-    await this.#administer('undrain', (group, deadline) => setDrained(group, nameOf(name), false, deadline), options);
+    await this.#setDrained('undrain', name, false, options);
   }
 
   /** Makes a standby member serve like the others, in this process. */
@@ -168,7 +180,13 @@ export class AdministeredToken extends EventEmitter<TokenEvents> {
 
   /** Makes a member that is away come back now. CKR_DEVICE_REMOVED, with the reason, if it does not come back. */
   async recover(name: string, options: CallOptions = {}): Promise<void> {
-    await this.#administer('recover', (group, deadline) => recoverMember(group, nameOf(name), deadline), options);
+    const within = budgetOf(options, WORK_WITHIN);
+    await this.#administer(
+      'recover',
+      (group, deadline) => recoverMember(group, nameOf(name), deadline),
+      within,
+      options,
+    );
   }
 
   /**
@@ -180,11 +198,11 @@ export class AdministeredToken extends EventEmitter<TokenEvents> {
    * the current one. The default deadline is five minutes; aborting the call undoes the change.
    */
   async changePin(newPin: PinInput, options: ChangePinOptions = {}): Promise<PinReport> {
-    const budget = budgetOf(options, PIN_WITHIN);
-    const pending = options.pending === true;
+    const budget = budgetOf(options, PIN_WITHIN, ['pending']);
+    const pending = flagOf('options.pending', options.pending);
     checkOpen(this.#open);
-    const isGiven = typeof newPin === 'string' || newPin instanceof Uint8Array;
-    const pin = isGiven ? guardPin('newPin', newPin) : await fetchPin(checkPinReference('newPin', newPin));
+    const given = typeof newPin === 'string' ? newPin : bytesIn(newPin);
+    const pin = given === undefined ? await fetchPin(checkPinReference('newPin', newPin)) : guardPin('newPin', given);
     if (this.#open.isClosed) pin.wipe();
     checkOpen(this.#open);
     return await changePin(this.#open, pin, pending, budget, options.signal);
@@ -192,10 +210,12 @@ export class AdministeredToken extends EventEmitter<TokenEvents> {
 
   /** Compares the members' objects and repairs differences; see docs/operation.md for the repairs. */
   async synchronize(options: SynchronizeOptions = {}): Promise<SynchronizationReport> {
-    const dryRun = options.dryRun === true;
+    const within = budgetOf(options, WORK_WITHIN, ['dryRun']);
+    const dryRun = flagOf('options.dryRun', options.dryRun);
     return await this.#administer(
       'synchronize',
       (group, deadline) => synchronize(group, { dryRun }, deadline),
+      within,
       options,
     );
   }
@@ -207,9 +227,9 @@ export class AdministeredToken extends EventEmitter<TokenEvents> {
    * backup.
    */
   async backup(target: BackupTokenInput, options: BackupOptions = {}): Promise<BackupReport> {
-    const { existing } = options;
-    if (existing !== undefined && existing !== 'remove') throw new InputError('options.existing', "'remove'", existing);
-    return await this.#withToken('target', target, options, (group, location, deadline) =>
+    const within = budgetOf(options, WORK_WITHIN, ['existing']);
+    const existing = existingIn(options);
+    return await this.#withToken('target', target, within, options, (group, location, deadline) =>
       backUp(group, location, { existing }, deadline),
     );
   }
@@ -219,17 +239,17 @@ export class AdministeredToken extends EventEmitter<TokenEvents> {
    * key of the same name and handle is reported. CKR_DATA_INVALID if the token has no complete backup.
    */
   async restore(source: BackupTokenInput, options: CallOptions = {}): Promise<RestoreReport> {
-    return await this.#withToken('source', source, options, restoreBackup);
+    return await this.#withToken('source', source, budgetOf(options, WORK_WITHIN), options, restoreBackup);
   }
 
   async #withToken<T>(
     name: string,
     input: BackupTokenInput,
+    within: number,
     options: CallOptions,
     work: (group: Group, location: BackupLocation, deadline: number) => Task<T>,
   ): Promise<T> {
     const token = checkBackupToken(input, name);
-    const within = budgetOf(options, WORK_WITHIN);
     checkOpen(this.#open);
     return await administerWith(
       this.#open,
@@ -246,10 +266,17 @@ export class AdministeredToken extends EventEmitter<TokenEvents> {
    * group any more. Rejects with CKR_DEVICE_REMOVED unless every member is in service.
    */
   async upgradeGroup(options: CallOptions = {}): Promise<UpgradeReport> {
-    return await this.#administer('upgradeGroup', upgradeGroup, options);
+    return await this.#administer('upgradeGroup', upgradeGroup, budgetOf(options, WORK_WITHIN), options);
+  }
+
+  async #setDrained(method: string, name: string, drained: boolean, options: CallOptions): Promise<void> {
+    const within = budgetOf(options, WORK_WITHIN);
+    const member = nameOf(name);
+    await this.#administer(method, (group, deadline) => setDrained(group, member, drained, deadline), within, options);
   }
 
   async #assign(name: string, role: 'active' | 'standby', options: CallOptions): Promise<void> {
+    budgetOf(options, WORK_WITHIN);
     checkOpen(this.#open);
     const { group } = this.#open;
     // biome-ignore lint/correctness/useYield: assigning a role is immediate; other tasks act on it
@@ -262,9 +289,9 @@ export class AdministeredToken extends EventEmitter<TokenEvents> {
   async #administer<T>(
     name: string,
     work: (group: Group, deadline: number) => Task<T>,
+    within: number,
     options: CallOptions,
   ): Promise<T> {
-    const within = budgetOf(options, WORK_WITHIN);
     checkOpen(this.#open);
     return await administer(this.#open, name, work, within, options.signal);
   }

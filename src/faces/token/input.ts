@@ -4,7 +4,7 @@ import type { VirtualObject } from '../../core/objects/object.js';
 import type { OpenGroup } from '../../runtime/groups/open-group.js';
 import type { Attribute } from '../../spec/attribute.js';
 import { CKR } from '../../spec/codes.js';
-import { bytesOf, checkSignal, InputError, integerOf } from '../../spec/input.js';
+import { bytesOf, checkNames, checkSignal, InputError, integerOf } from '../../spec/input.js';
 import { encodeTemplate } from '../../spec/template.js';
 import { TokenObject } from './object.js';
 
@@ -35,9 +35,15 @@ export function tokenObject(object: VirtualObject | undefined): TokenObject {
   return new TokenObject(object);
 }
 
-/** Checks a call's options and returns its budget (ms), or the default if they state none. Throws InputError. */
-export function budgetOf(options: CallOptions, otherwise: number): number {
-  if (typeof options !== 'object' || options === null) throw new InputError('options', 'an object', options);
+/** Names of the options that every call takes. */
+const everyName = ['deadline', 'signal'];
+
+/**
+ * Checks a call's options and returns its budget (ms), or the default if they state none. `more` are the names of the
+ * call's own options. Throws InputError.
+ */
+export function budgetOf(options: CallOptions, otherwise: number, more: readonly string[] = []): number {
+  checkNames('options', options, more.length === 0 ? everyName : [...everyName, ...more]);
   const { deadline, signal } = options;
   checkSignal('options.signal', signal);
   return deadline === undefined ? otherwise : integerOf('options.deadline', deadline, 1, LONGEST_DEADLINE);

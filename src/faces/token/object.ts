@@ -1,6 +1,6 @@
 import type { VirtualObject } from '../../core/objects/object.js';
 import { namesOf } from '../../spec/constants.js';
-import { InputError } from '../../spec/input.js';
+import { bytesIn, InputError } from '../../spec/input.js';
 
 const classes = namesOf('CKO_');
 const keyTypes = namesOf('CKK_');
@@ -45,7 +45,8 @@ export function handleOf(field: string, input: unknown): number {
   if (input instanceof TokenObject) return input.handle;
   let handle = Number.NaN;
   if (typeof input === 'number' || typeof input === 'bigint') handle = Number(input);
-  else if (input instanceof Uint8Array && input.length === 8) handle = Number(Buffer.from(input).readBigUInt64LE());
+  const bytes = bytesIn(input);
+  if (bytes?.length === 8) handle = Number(Buffer.from(bytes).readBigUInt64LE());
   if (Number.isInteger(handle) && handle > 0 && handle <= MOST) return handle;
   throw new InputError(field, 'an object of this token or its handle', input);
 }

@@ -8,7 +8,7 @@ import { type GroupStatus, statusOf } from '../../core/status/status.js';
 import { type ConfigurationSource, readConfiguration } from '../../runtime/groups/configuration-source.js';
 import { OpenGroup } from '../../runtime/groups/open-group.js';
 import { CKR } from '../../spec/codes.js';
-import { integerOf } from '../../spec/input.js';
+import { flagOf, integerOf } from '../../spec/input.js';
 import { encodeMechanism, type Mechanism, type MechanismInput } from '../../spec/mechanism.js';
 import { budgetOf, type CallOptions, copyOf, runWithin } from './input.js';
 import { handleOf, type ObjectInput } from './object.js';
@@ -58,12 +58,13 @@ export class VirtualToken extends ObjectToken {
    */
   static async open(source: ConfigurationSource, options: OpenOptions = {}): Promise<VirtualToken> {
     const config = readConfiguration(source);
-    const budget = budgetOf(options, config.policy.deadline);
+    const budget = budgetOf(options, config.policy.deadline, ['login']);
+    const isApplicationsLogin = options.login === undefined || flagOf('options.login', options.login);
     options.signal?.throwIfAborted();
     const startedAt = performance.now();
     const path = typeof source === 'string' ? source : undefined;
     const open = await OpenGroup.open(config, { path, within: budget, signal: options.signal });
-    if (options.login === false) open.group.isLoggedIn = false;
+    if (!isApplicationsLogin) open.group.isLoggedIn = false;
     const token = new VirtualToken(open);
     try {
       await open.awaitService(open.now() + budget - (performance.now() - startedAt), options.signal);

@@ -12,7 +12,7 @@ import { withFunctionName } from '../../core/base/error.js';
 import type { Task } from '../../core/base/task.js';
 import type { Group } from '../../core/group/group.js';
 import { removeOwn } from '../../core/wrapping/removal.js';
-import { checkSignal, integerOf } from '../../spec/input.js';
+import { checkNames, checkSignal, InputError, integerOf } from '../../spec/input.js';
 import { type ConfigurationSource, readConfiguration } from './configuration-source.js';
 import { OpenGroup } from './open-group.js';
 
@@ -20,6 +20,16 @@ import { OpenGroup } from './open-group.js';
 const FORM_WITHIN = 120_000;
 /** Longest deadline that a caller may give (ms). */
 const LONGEST_DEADLINE = 2 ** 31 - 1;
+
+/** Checks the options of a call before anything is touched, and returns its budget (ms). Throws InputError. */
+function budgetOf(options: FormationOptions, more: readonly string[]): number {
+  checkNames('options', options, ['deadline', 'signal', ...more]);
+  const { deadline = FORM_WITHIN, signal, existing } = options;
+  checkSignal('options.signal', signal);
+  if (existing !== undefined && existing !== 'copy' && existing !== 'remove')
+    throw new InputError('options.existing', "'copy' or 'remove'", existing);
+  return integerOf('options.deadline', deadline, 1, LONGEST_DEADLINE);
+}
 
 export interface FormationOptions {
   /**
@@ -46,10 +56,11 @@ export async function createGroup(
   source: ConfigurationSource,
   options: FormationOptions = {},
 ): Promise<FormationReport> {
-  const formation = await withAllMembers('createGroup', source, options, (group, deadline) =>
+  const budget = budgetOf(options, ['existing']);
+  const formation = await withAllMembers('createGroup', source, budget, options.signal, (group, deadline) =>
     createGroupOn(group, options.existing, deadline),
   );
-  return await withAllMembers('createGroup', source, { deadline: options.deadline ?? FORM_WITHIN }, (group, deadline) =>
+  return await withAllMembers('createGroup', source, budget, undefined, (group, deadline) =>
     confirmGroup(group, formation, deadline),
   );
 }
@@ -65,16 +76,15 @@ export async function deleteGroup(
   source: ConfigurationSource,
   options: Omit<FormationOptions, 'existing'> = {},
 ): Promise<Readonly<Record<string, number>>> {
-  return await withAllMembers('deleteGroup', source, options, function* (group, deadline): Task<
-    Record<string, number>
-  > {
+  const remove = function* (group: Group, deadline: number): Task<Record<string, number>> {
     yield* awaitAll(group, deadline);
     checkNoneNewer(group);
     checkWhole(group);
     const removed: Record<string, number> = {};
     for (const member of group.members) removed[member.name] = yield* removeOwn(group, member, deadline);
     return removed;
-  });
+  };
+  return await withAllMembers('deleteGroup', source, budgetOf(options, []), options.signal, remove);
 }
 
 /**
@@ -84,11 +94,11 @@ export async function deleteGroup(
 export async function undrainMember(
   source: ConfigurationSource,
   name: string,
-  { deadline = FORM_WITHIN, signal }: Omit<FormationOptions, 'existing'> = {},
+  options: Omit<FormationOptions, 'existing'> = {},
 ): Promise<void> {
   const config = readConfiguration(source);
-  const budget = integerOf('options.deadline', deadline, 1, LONGEST_DEADLINE);
-  checkSignal('options.signal', signal);
+  const budget = budgetOf(options, []);
+  const { signal } = options;
   signal?.throwIfAborted();
   const open = await OpenGroup.open(config, { within: budget, signal });
   try {
@@ -101,12 +111,11 @@ export async function undrainMember(
 async function withAllMembers<T>(
   name: string,
   source: ConfigurationSource,
-  { deadline = FORM_WITHIN, signal }: Omit<FormationOptions, 'existing'>,
+  budget: number,
+  signal: AbortSignal | undefined,
   work: (group: Group, deadline: number) => Task<T>,
 ): Promise<T> {
   const config = readConfiguration(source);
-  const budget = integerOf('options.deadline', deadline, 1, LONGEST_DEADLINE);
-  checkSignal('options.signal', signal);
   signal?.throwIfAborted();
   const open = await OpenGroup.open(config, { within: budget, signal });
   open.group.isBeingCreated = true;

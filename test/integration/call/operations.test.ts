@@ -275,7 +275,7 @@ describe('bad input is refused before any member is touched', () => {
     [
       'an unknown attribute',
       () => token.find({ lable: 'x' }),
-      /^template.lable: expected the name of an attribute \(not 'lable'\)/u,
+      /^template.lable: expected the name of an attribute \(not 'lable'; did you mean 'label'\?\), got a string$/u,
     ],
     [
       'a value of a wrong type',

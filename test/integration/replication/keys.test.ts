@@ -336,7 +336,7 @@ describe('keys by other calls', () => {
     const jwk = peer.publicKey.export({ format: 'jwk' });
     const publicData = Buffer.concat([Buffer.from([4]), from64(jwk.x), from64(jwk.y)]);
     await token.deriveKey(
-      { name: 'ECDH1_DERIVE', params: { publicData } },
+      { name: 'ECDH1_DERIVE', params: { kdf: 'NULL', publicData } },
       privateKey,
       secret('derived', false, { class: 'SECRET_KEY', keyType: 'AES', valueLen: 32, encrypt: true }),
     );

@@ -250,6 +250,34 @@ describe('a change by another program', () => {
   });
 });
 
+test('[Rule 12] a key that another program puts under the name of a key of the group is reported, and not found', async () => {
+  const own = await token.generateKey('GENERIC_SECRET_KEY_GEN', {
+    token: true,
+    label: 'taken',
+    valueLen: 32,
+    sign: true,
+  });
+  const foreign = { CLASS: 4, KEY_TYPE: 0x10, TOKEN: true, PRIVATE: true, SENSITIVE: true, SIGN: true, LABEL: 'taken' };
+  const [first] = cluster.members;
+  if (first === undefined) throw new Error('the group has no member');
+  await provision(first.hsm, { objects: [{ ...foreign, EXTRACTABLE: false, VALUE: `hex:${'41'.repeat(32)}` }] });
+  const fresh = await cluster.open();
+  const reported: string[] = [];
+  fresh.on('misaligned', ({ member, object }) => reported.push(`${object.label} on ${member}`));
+  await until(
+    async () => {
+      expect((await fresh.find({ label: 'taken' })).map(({ handle }) => handle)).toEqual([own.handle]);
+      return reported.length > 0;
+    },
+    () => 'the other key is reported',
+  );
+  expect(reported).toEqual([`taken on ${first.name}`]);
+  expect(await fresh.sign('SHA256_HMAC', await fresh.get({ label: 'taken' }), 'data')).toEqual(
+    await token.sign('SHA256_HMAC', own, 'data'),
+  );
+  await fresh.close();
+});
+
 // Last, because tokens with many objects are slow.
 describe('many callers', () => {
   // Number of keys; scripts/test-native takes fewer, since sanitizers make every step slow.
