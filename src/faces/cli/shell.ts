@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { parse } from 'yaml';
+import { awaitJoins } from '../../core/administration/create-group.js';
 import type { Task } from '../../core/base/task.js';
 import type { GroupConfig, GroupConfigInput } from '../../core/configuration/configuration.js';
 import type { Group } from '../../core/group/group.js';
@@ -113,9 +114,11 @@ export class Shell {
     }
   }
 
-  /** Waits until the group can be used. */
+  /** Waits until the group can be used, and a little longer for members that still join: others may be just busy. */
   async awaitService(open: OpenGroup): Promise<void> {
-    await open.awaitService(open.now() + open.group.policy.deadline, this.signal);
+    const { deadline, hangAfter } = open.group.policy;
+    await open.awaitService(open.now() + deadline, this.signal);
+    await open.run(awaitJoins(open.group, open.now() + hangAfter), this.signal);
   }
 
   /** Returns the exit code of a command that has done its work: degraded if a member is away without being drained. */
