@@ -14,6 +14,7 @@ import { type Attribute, ulongBytes } from '../../src/spec/attribute.js';
 import type { CallName, FoundObject } from '../../src/spec/calls.js';
 import { ck } from '../../src/spec/constants.js';
 import type { Job, StepResult } from '../../src/spec/job.js';
+import { noAuthority } from './authority.js';
 
 const CKO_SECRET_KEY = ck('CKO_SECRET_KEY');
 const CKK_AES = ck('CKK_AES');
@@ -369,6 +370,7 @@ export class World {
           return reading;
         },
       },
+      authority: noAuthority,
       emit: (event) => this.events.push(event),
       warn: (error) => {
         throw error;

@@ -13,8 +13,10 @@ import { recordsAt } from '../records/ledger.js';
 import type { GroupRecord } from '../records/record.js';
 import { makeTransport } from '../wrapping/domain-key.js';
 import { learnLatest } from '../wrapping/group-record-reading.js';
+import { checkMaySign } from '../wrapping/group-record-signature.js';
 import { removeOwn, wipeObjects } from '../wrapping/removal.js';
 import { checkStorage } from '../wrapping/storage-check.js';
+import { proveTransport } from '../wrapping/transport-proof.js';
 import {
   ADMINISTRATION_POLL,
   objectsBeyond,
@@ -37,6 +39,7 @@ interface AddOptions {
 export function* addMember(group: Group, config: MemberConfig, options: AddOptions, deadline: number): Task<void> {
   recordOf(group);
   yield* learnLatest(group, deadline);
+  checkMaySign(group);
   const known = group.members.find(({ name, role }) => name === config.name && role.removedFor === undefined);
   if (known !== undefined && group.ledger.record?.members.some(({ serial }) => serial === known.serial)) {
     yield* awaitServing(group, known, deadline);
@@ -75,6 +78,8 @@ function* admit(group: Group, member: Member, { existing }: AddOptions, deadline
   yield* checkBelonging(group, member, record, existing, deadline);
   const scans = !(yield* checkStorage(group, member, deadline));
   const note = yield* makeTransport(group, member, group.port.randomBytes(8), deadline);
+  const challenger = group.members.find(({ isActive }) => isActive) ?? member;
+  yield* proveTransport(group, challenger, member, note, deadline);
   yield* renewDomainKey(
     group,
     (now) => ({
@@ -143,14 +148,13 @@ function* checkBelonging(
   existing: AddOptions['existing'],
   deadline: number,
 ): Task<void> {
-  const found = recordsAt(yield* runOnMemberOrThrow(group, member, readingRecords, deadline), 0);
+  const found = recordsAt(group.ledger.trust, yield* runOnMemberOrThrow(group, member, readingRecords, deadline), 0);
   if (found.newer) refuse(CKR.actionProhibited, `a later version of pkcs11-ha has written records on ${member.name}`);
   const own = found.group?.record;
-  if (own !== undefined && own.id !== record.id && existing !== 'remove') {
-    refuse(
-      CKR.actionProhibited,
-      `${member.name} belongs to the group ${own.label}; existing: 'remove' removes its records and keys`,
-    );
+  const isOther = (own !== undefined && own.id !== record.id) || found.refused > 0;
+  if (isOther && existing !== 'remove') {
+    const other = own === undefined ? 'another group' : `the group ${own.label}`;
+    refuse(CKR.actionProhibited, `${member.name} belongs to ${other}; existing: 'remove' removes its records and keys`);
   }
   yield* checkObjects(group, member, existing, deadline);
   yield* removeOwn(group, member, deadline);

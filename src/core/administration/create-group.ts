@@ -13,8 +13,10 @@ import { findGroupwide, foundIn } from '../records/ledger.js';
 import { FORMAT, type GroupRecord, type MemberNote, membersBeyond } from '../records/record.js';
 import { readRecord } from '../records/record-schema.js';
 import { keyRecordTemplate } from '../records/record-template.js';
-import { generateDomainKey, installDomainKey, makeTransport } from '../wrapping/domain-key.js';
+import { installDomainKey } from '../wrapping/domain-installation.js';
+import { generateDomainKey, makeTransport } from '../wrapping/domain-key.js';
 import { writeGroupRecord } from '../wrapping/group-record-publication.js';
+import { sign } from '../wrapping/group-record-signature.js';
 import { removeOwn } from '../wrapping/removal.js';
 import { checkStorage } from '../wrapping/storage-check.js';
 import { type KeyTravel, probeWrapping } from '../wrapping/wrap-probe.js';
@@ -36,6 +38,8 @@ export interface FormationReport {
   readonly travels: Readonly<Record<string, KeyTravel>>;
   /** True if an existing group was adopted as it is. */
   readonly adopted: boolean;
+  /** Public administration key that has signed the group's record, in hexadecimal; undefined if it is not signed. */
+  readonly administrationKey: string | undefined;
 }
 
 /** Waits until no member is joining. */
@@ -99,23 +103,37 @@ export function* confirmGroup(group: Group, { report, made }: Formation, deadlin
     return report;
   } catch (error) {
     for (const member of group.members) yield* tryToRemove(group, member, made);
+    if (!report.adopted) group.port.authority.discard(report.id);
     throw error;
   }
 }
 
 /** Creates a group of members that are all in service; see `createGroup`. */
 export function* createGroupOn(group: Group, existing: Existing, deadline: number): Task<Formation> {
-  const { members } = group;
   yield* awaitAll(group, deadline);
   checkNoneNewer(group);
   const adopted = adoptableRecord(group, existing);
   if (adopted !== undefined) return { report: reportOf(adopted, {}, true), made: new Set() };
+  const id = group.port.randomBytes(16);
+  const problem = group.port.authority.prepare(hex(id));
+  if (problem !== undefined) refuse(CKR.actionProhibited, problem);
+  try {
+    return yield* formGroup(group, id, existing, deadline);
+  } catch (error) {
+    group.port.authority.discard(hex(id));
+    throw error;
+  }
+}
+
+/** Makes the keys and records of a group; leaves none of them behind if that fails. */
+function* formGroup(group: Group, groupId: Uint8Array, existing: Existing, deadline: number): Task<Formation> {
+  const { members } = group;
   for (const member of members) {
     // Remove only if told to: another process may be creating a group at this moment.
     if (existing === 'remove') yield* removeOwn(group, member, deadline);
     else yield* checkUnused(group, member, deadline);
   }
-  const made = new Set<string>();
+  const made = new Set<string>([hex(groupId)]);
   const newId = (size: number): Uint8Array => {
     const id = group.port.randomBytes(size);
     made.add(hex(id));
@@ -127,16 +145,11 @@ export function* createGroupOn(group: Group, existing: Existing, deadline: numbe
     const notes: MemberNote[] = [];
     for (const member of members) notes.push(yield* makeTransport(group, member, newId(8), deadline));
     const salt = group.port.randomBytes(32);
-    const record = yield* makeDomainKey(group, { group: newId(16), domain: newId(8) }, salt, notes, deadline);
+    const record = yield* makeDomainKey(group, { group: groupId, domain: newId(8) }, salt, notes, deadline);
     group.adopt(record);
     const { wrap, travels, wrapsOddLengths } = yield* probeWrapping(group, deadline);
-    const final: GroupRecord = {
-      ...record,
-      ...(scansKeyRecords ? { scansKeyRecords } : {}),
-      revision: 1,
-      wrap,
-      wrapsOddLengths,
-    };
+    const proven = { ...record, ...(scansKeyRecords ? { scansKeyRecords } : {}), wrap, wrapsOddLengths };
+    const final = yield* sign(group, { ...proven, revision: 1, sequence: 1 }, deadline);
     group.adopt(final);
     for (const member of members) yield* writeGroupRecord(group, member, final, deadline);
     return { report: reportOf(final, travels, false), made };
@@ -168,7 +181,7 @@ function* makeDomainKey(
     const own = notes.find(({ serial }) => serial === member.serial);
     const form = forms.get(member.serial ?? '');
     if (own === undefined || form === undefined) refuse(CKR.deviceRemoved, `${member.name} has no transport key`);
-    yield* installDomainKey(group, member, own, note, form, salt, deadline);
+    yield* installDomainKey(group, member, { transport: own, note, form, salt }, deadline);
   }
   return {
     kind: 'group',
@@ -215,7 +228,7 @@ function reportOf(
   travels: Readonly<Record<string, KeyTravel>>,
   adopted: boolean,
 ): FormationReport {
-  const { id, label, members, wrap } = record;
+  const { id, label, members, wrap, signature } = record;
   return {
     id,
     label,
@@ -223,6 +236,7 @@ function reportOf(
     wrap: mechanismName(wrap),
     travels,
     adopted,
+    administrationKey: signature?.key,
   };
 }
 

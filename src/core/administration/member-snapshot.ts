@@ -52,7 +52,7 @@ export function* takeSnapshot(group: Group, member: Member, deadline: number): T
     if (isFailure(survey) || isFailure(all)) return undefined;
     const { live: keyRecords, gone } = all;
     group.invalidRecords.note(member, 'keys', all.invalid);
-    const records = recordsAt(yield* runOnMemberOrThrow(group, spare, readingRecords, deadline), 0);
+    const records = recordsAt(group.ledger.trust, yield* runOnMemberOrThrow(group, spare, readingRecords, deadline), 0);
     const hollow = resultOf(
       yield* runOnMemberOrThrow(group, spare, findPartialObjects, deadline),
       0,

@@ -10,8 +10,10 @@ import type { Member } from '../group/member.js';
 import { fromHex, hex } from '../objects/note.js';
 import type { DomainNote, GroupRecord } from '../records/record.js';
 import { surveyMember } from '../replicas/survey.js';
-import { generateDomainKey, installDomainKey } from '../wrapping/domain-key.js';
+import { installDomainKey } from '../wrapping/domain-installation.js';
+import { generateDomainKey } from '../wrapping/domain-key.js';
 import { publish } from '../wrapping/group-record-publication.js';
+import { checkMaySign } from '../wrapping/group-record-signature.js';
 import { removeOldDomains } from '../wrapping/removal.js';
 import { reseal } from '../wrapping/resealing.js';
 
@@ -87,6 +89,7 @@ export function* renewDomainKey(
   change: (record: GroupRecord) => Partial<GroupRecord> & Pick<GroupRecord, 'members'>,
   deadline: number,
 ): Task<void> {
+  checkMaySign(group);
   const record = recordOf(group);
   const { members } = change(record);
   const present = group.members.filter(
@@ -111,7 +114,7 @@ export function* renewDomainKey(
     const note = members.find(({ serial }) => serial === member.serial);
     const form = generated.forms.get(member.serial ?? '');
     if (note === undefined || form === undefined) continue;
-    yield* installDomainKey(group, member, note, generated.note, form, salt, deadline);
+    yield* installDomainKey(group, member, { transport: note, note: generated.note, form, salt }, deadline);
   }
   const pending = Object.fromEntries([...generated.forms].map(([serial, form]) => [serial, hex(form)]));
   const renewed = (now: GroupRecord): Partial<GroupRecord> => {
@@ -139,6 +142,8 @@ export function* resealAndRetire(group: Group, deadline: number): Task<boolean> 
     group.members.some((member) => member.serial === serial && member.isServing),
   );
   if (!areAllServing || !(record.retired ?? []).some(isOver)) return (record.retired ?? []).length === 0;
+  // A host without the private administration key leaves this to one that has it.
+  if (group.ledger.isSigned && !group.port.authority.canSign(record.id)) return false;
   yield* publish(
     group,
     (now) => {

@@ -11,6 +11,7 @@ import { addToList, removeFromList } from '../health/member-list.js';
 import { refreshTokens } from '../joining/token-refresh.js';
 import { recordsAt } from '../records/ledger.js';
 import { learnLatest } from '../wrapping/group-record-reading.js';
+import { checkMaySign } from '../wrapping/group-record-signature.js';
 import { removeOwn, wipeObjects } from '../wrapping/removal.js';
 import { visit } from './add-member.js';
 import {
@@ -60,6 +61,7 @@ export function* removeMember(
   const serial = member?.serial ?? record.members.find((note) => note.name === name)?.serial;
   if (member === undefined && serial === undefined) refuse(CKR.argumentsBad, `the group has no member ${name}`);
   checkNotLastActive(group, member, name);
+  if (serial !== undefined && record.members.some((note) => note.serial === serial)) checkMaySign(group);
   if (member !== undefined) {
     member.role.keepHost();
     member.role.endAdding();
@@ -170,7 +172,11 @@ function* awaitRest(group: Group, member: Member, deadline: number): Task<void> 
 function* forgetMissed(group: Group, serial: string, deadline: number): Task<void> {
   for (const holder of group.members) {
     if (!holder.isServing || !isReachable(holder)) continue;
-    const { changes } = recordsAt(yield* runOnMemberOrThrow(group, holder, readingRecords, deadline), 0);
+    const { changes } = recordsAt(
+      group.ledger.trust,
+      yield* runOnMemberOrThrow(group, holder, readingRecords, deadline),
+      0,
+    );
     const done = changes.filter(
       ({ record }) => record.kind === 'journal' && record.missed.every((missed) => missed === serial),
     );

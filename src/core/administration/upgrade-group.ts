@@ -14,6 +14,7 @@ import { type ChangeRecord, FIRST_FORMAT, FORMAT } from '../records/record.js';
 import { surveyKeyRecords } from '../replicas/survey.js';
 import { publish } from '../wrapping/group-record-publication.js';
 import { learnLatest } from '../wrapping/group-record-reading.js';
+import { checkMaySign } from '../wrapping/group-record-signature.js';
 import { replaceKeyRecord } from '../wrapping/resealing.js';
 import { checkStorage } from '../wrapping/storage-check.js';
 import { recordOf, runClaimed } from './membership.js';
@@ -40,6 +41,7 @@ function* upgradeExclusively(group: Group, deadline: number): Task<UpgradeReport
   yield* learnLatest(group, deadline);
   const record = recordOf(group);
   const from = record.format ?? FIRST_FORMAT;
+  if (group.ledger.isSigned) checkMaySign(group);
   const members = checkAllServe(group);
   for (const member of members) yield* checkNoneWrites(group, member, deadline);
   let scansKeyRecords = record.scansKeyRecords === true;
@@ -68,7 +70,7 @@ function* checkNoneWrites(group: Group, member: Member, deadline: number): Task<
   if (end.kind !== 'done') refuse(CKR.deviceRemoved, `the records of ${member.name} could not be read; try again`);
   const isOpen = ({ kind, writer, operation }: ChangeRecord): boolean =>
     kind === 'intent' && !group.changes.has(operation) && group.coordinator.isWriterGone(writer) !== true;
-  for (const { record } of recordsIn(foundIn(end.reply, 0)).changes) {
+  for (const { record } of recordsIn(group.ledger.trust, foundIn(end.reply, 0)).changes) {
     if (isOpen(record))
       refuse(CKR.actionProhibited, `another process is changing objects on ${member.name}: end it, and upgrade again`);
     if (record.kind === 'journal' && group.missing(record).length > 0)

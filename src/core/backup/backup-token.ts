@@ -112,7 +112,7 @@ export class BackupToken {
   *clearFor(groupId: string, existing: 'remove' | undefined): Task<void> {
     const { group, member, deadline } = this;
     const reply = yield* this.#read([findGroupwide, step('X_Find', keyRecordTemplate(), 1, [])]);
-    const records = recordsIn(foundIn(reply, 0));
+    const records = recordsIn(group.ledger.trust, foundIn(reply, 0));
     if (records.newer)
       this.refuse(CKR.actionProhibited, 'a later version of pkcs11-ha has written records on the token');
     const isOfGroup = foundIn(reply, 0).length > 0 || foundIn(reply, 1).length > 0;

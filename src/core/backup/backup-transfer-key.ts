@@ -14,6 +14,7 @@ import type { MemberJob } from '../jobs/member-job.js';
 import type { VirtualObject } from '../objects/object.js';
 import type { MemberNote } from '../records/record.js';
 import { type GeneratedDomainKey, generateDomainKey, transferKeyTemplate } from '../wrapping/domain-key.js';
+import { checkSigned } from '../wrapping/group-record-signature.js';
 
 /** Time within which a lost member must come back for a rewrap (ms). */
 const AWAIT_MEMBERS = 30_000;
@@ -29,6 +30,7 @@ export function* openTransferKey(group: Group, outside: MemberNote, deadline: nu
   const { record } = group.ledger;
   if (generatingMember === undefined || record === undefined)
     refuse(CKR.deviceRemoved, `no member could be reached: ${group.describeMembers()}`);
+  checkSigned(group);
   const id = group.port.randomBytes(8);
   return yield* generateDomainKey(group, generatingMember, id, group.salt, [...record.members, outside], deadline);
 }

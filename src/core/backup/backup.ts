@@ -27,7 +27,8 @@ import type { GroupRecord } from '../records/record.js';
 import { relearnKeyRecord } from '../replicas/key-record.js';
 import { establishReference } from '../replicas/reference.js';
 import { describeObject, planPublicReplica, valuesIn } from '../replication/replica-copy.js';
-import { type GeneratedDomainKey, installDomainKey } from '../wrapping/domain-key.js';
+import { installDomainKey } from '../wrapping/domain-installation.js';
+import type { GeneratedDomainKey } from '../wrapping/domain-key.js';
 import { openTemplate } from '../wrapping/resealing.js';
 import { checkStorage } from '../wrapping/storage-check.js';
 import { asOnlyMember, type BackupHead, type BackupRecord, backupLabels } from './backup-record.js';
@@ -80,7 +81,8 @@ export function* backUp(
     const transport = yield* token.transport(former[0]?.transport);
     const generated = yield* openTransferKey(group, transport, deadline);
     const form = generated.forms.get(token.serial) ?? new Uint8Array();
-    yield* installDomainKey(group, token.member, transport, generated.note, form, group.salt, deadline, backupLabels);
+    const wrapped = { transport, note: generated.note, form, salt: group.salt };
+    yield* installDomainKey(group, token.member, wrapped, deadline, backupLabels);
     const backup = new Backup(group, token, generated, asOnlyMember(record, transport, generated.note));
     yield* backup.run();
     const head: BackupHead = {

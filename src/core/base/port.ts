@@ -77,6 +77,28 @@ export interface SecretStore {
   readAgain(): PinReading;
 }
 
+/** Administration keys, which sign the records of groups (Rule 19). Keys and signatures are in hexadecimal. */
+export interface Authority {
+  /** Returns the public keys whose signatures count for a group's record; undefined if this process knows none. */
+  keysFor(group: string): readonly string[] | undefined;
+  /** Checks an Ed25519 signature. */
+  verify(key: string, statement: Uint8Array, signature: string): boolean;
+  /** Returns true if the private key of a group has a source. */
+  canSign(group: string): boolean;
+  /** Gets a key for a group that is being created; returns the reason if there is none that this process can use. */
+  prepare(group: string): string | undefined;
+  /** Forgets the key that was made for a group whose creation has failed. */
+  discard(group: string): void;
+  /** Signs a statement with the group's private key, which is read from its source for this. */
+  sign(group: string, statement: Uint8Array): Signing;
+}
+
+/** Signing of a statement. Completes with the signature and its public key, or with the reason for having none. */
+export class Signing extends Signal {
+  signature: { readonly key: string; readonly value: string } | undefined;
+  problem: string = '';
+}
+
 /** All that core needs from outside. Runtime implements it; tests script it on virtual time. */
 export interface Port {
   /** Returns the time of a monotonic clock (ms, with fractions). */
@@ -105,6 +127,7 @@ export interface Port {
   /** Returns the time of the wall clock (ms), for records that other machines read. */
   wallNow(): number;
   readonly secrets: SecretStore;
+  readonly authority: Authority;
   emit(event: GroupEvent): void;
   /** Reports an error of this process that no caller waits for. */
   warn(error: unknown): void;

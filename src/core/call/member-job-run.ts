@@ -180,8 +180,18 @@ export function* runOnMemberOrThrow(
   memberJob: MemberJob,
   deadline: number,
 ): Task<JobReply> {
+  return (yield* runToEnd(group, member, memberJob, deadline)).reply;
+}
+
+/** Does the same; returns the reply with the login that its handles belong to. */
+export function* runToEnd(
+  group: Group,
+  member: Member,
+  memberJob: MemberJob,
+  deadline: number,
+): Task<Extract<MemberJobEnd, { readonly kind: 'done' }>> {
   const end = yield* runOnMember(group, member, memberJob, deadline);
-  if (end.kind === 'done') return end.reply;
+  if (end.kind === 'done') return end;
   const code = end.kind === 'refused' ? end.code : (end.record.code ?? CKR.deviceRemoved);
   throw new TokenError(code, end.record.function, '', [end.record], member.name);
 }

@@ -85,9 +85,10 @@ export class MemberSearch extends PendingWork {
     // The attempt may have renewed the login.
     this.epoch = attempt.executedIn;
     if (attempt.end.reply.results.length > 1) {
-      const records = recordsAt(attempt.end.reply, 1);
+      const records = recordsAt(group.ledger.trust, attempt.end.reply, 1);
       this.records = records;
       group.invalidRecords.note(this.member, 'groupwide', records.invalid);
+      group.invalidRecords.note(this.member, 'refused', records.refused);
       learnMissedChanges(group, this.member, records);
       const seen = records.group?.record.revision ?? -1;
       if (seen > this.member.recovery.revision) this.member.recovery.noteRevision(seen);
@@ -132,7 +133,7 @@ export class MemberSearch extends PendingWork {
     const outcome = yield* connection.run({ steps: [findGroupwide] }, 'find', deadline, this);
     const failure = failureOf(outcome);
     if (failure !== undefined || outcome.kind !== 'reply') return failure ?? { kind: 'withdrawn' };
-    const records = recordsIn(foundIn(outcome.reply, 0));
+    const records = recordsIn(group.ledger.trust, foundIn(outcome.reply, 0));
     mapping.records = records;
     group.invalidRecords.note(this.member, 'groupwide', records.invalid);
     learnSomeRecords(group, [records]);

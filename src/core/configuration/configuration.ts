@@ -48,6 +48,14 @@ export interface PinReference {
   readonly command?: string | readonly string[] | undefined;
 }
 
+/** Administration key, which signs the group's record (Rule 19). */
+export interface AdministrationConfig {
+  /** Public keys whose signatures count, in hexadecimal: one, and during a change of the key the next one too. */
+  readonly publicKeys: readonly string[];
+  /** Source of the private key, on hosts where the membership is changed. */
+  readonly key: PinReference | undefined;
+}
+
 /** Backup token, which is no member of the group; `pin` is undefined if the token has the members' PIN. */
 export interface BackupTokenConfig {
   readonly config: MemberConfig;
@@ -104,6 +112,8 @@ export interface GroupConfig {
   readonly members: readonly MemberConfig[];
   /** Source of the PIN; undefined: no login, and so no private objects. */
   readonly pin: PinReference | undefined;
+  /** Administration key; undefined: the one that this account keeps for a group that it has created. */
+  readonly administration: AdministrationConfig | undefined;
   /** Log of events; undefined: no log. */
   readonly log: LogConfig | undefined;
   /** Folder of the group's lock files, the same for all its processes on a machine; undefined: the default one. */
@@ -122,6 +132,12 @@ export interface GroupConfigInput {
   readonly serial?: string;
   readonly members: readonly (Pick<MemberConfig, 'name' | 'module' | 'token'> & Partial<MemberConfig>)[];
   readonly pin?: PinReference;
+  readonly administration?: {
+    /** Public key of 64 hexadecimal digits; several during a change of the key. */
+    readonly publicKey: string | readonly string[];
+    /** Source of the private key, only where the membership is changed. */
+    readonly key?: PinReference;
+  };
   readonly log?: {
     readonly file: string;
     /** Size in bytes, or text such as `'512KiB'`, `'10MiB'`. */

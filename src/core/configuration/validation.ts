@@ -82,6 +82,17 @@ const pinSchema = z
     'expected exactly one of env, file and command; the configuration never holds the PIN itself',
   );
 
+const publicKey = z
+  .string()
+  .regex(/^[0-9a-f]{64}$/iu, 'expected a public key of 64 hexadecimal digits')
+  .transform((key) => key.toLowerCase());
+
+/** Schema of the administration key. */
+const administrationSchema = z.strictObject({
+  publicKey: z.union([publicKey, z.array(publicKey).min(1, 'expected at least one public key')]),
+  key: pinSchema.optional(),
+});
+
 const verdictNames = [
   'ok',
   'caller',
@@ -145,6 +156,7 @@ const groupSchema = z.strictObject({
       });
     }),
   pin: pinSchema.optional(),
+  administration: administrationSchema.optional(),
   log: z
     .strictObject({
       file: text('the path of a file'),
@@ -193,7 +205,7 @@ function codeOf(name: string): number | undefined {
 function validate(source: string, input: unknown, locate: Locate): GroupConfig {
   const result = groupSchema.safeParse(input);
   if (!result.success) throw new ConfigurationError(source, problemsOf(result.error, input, locate));
-  const { policy, ...rest } = result.data;
+  const { policy, administration, ...rest } = result.data;
   const verdicts = new Map<number, Verdict>();
   for (const [name, verdict] of Object.entries(policy.verdicts)) {
     const code = codeOf(name);
@@ -211,6 +223,10 @@ function validate(source: string, input: unknown, locate: Locate): GroupConfig {
     ...rest,
     serial: rest.serial,
     pin: rest.pin,
+    administration:
+      administration === undefined
+        ? undefined
+        : { publicKeys: [administration.publicKey].flat(), key: administration.key },
     log: rest.log,
     locks: rest.locks,
     slots: rest.slots,

@@ -53,7 +53,7 @@ export class Group {
   recordReadAt: number = Number.NEGATIVE_INFINITY;
   /** Reading of the group record that is running. */
   refreshing: Running<void> | undefined;
-  readonly ledger: Ledger = new Ledger();
+  readonly ledger: Ledger;
   readonly missed: Missed = new Missed();
   /** True if journal entries or done records were seen on a member, so that there may be some to remove. */
   hasTraces: boolean = false;
@@ -113,6 +113,7 @@ export class Group {
     pin: SecretRef | undefined,
   ) {
     this.pins = new Pins(pin, port.secrets);
+    this.ledger = new Ledger(port.authority);
     const hash = (bytes: Uint8Array): Uint8Array => port.sha256(bytes);
     this.label = config.label;
     this.serial =
@@ -181,6 +182,7 @@ export class Group {
 
   /** Takes a group record if it is later than the known one, and has the members follow it. */
   adopt(record: GroupRecord): void {
+    if (!this.isBeingCreated && this.ledger.trust.of(record) === 'refused') return;
     if (this.ledger.record === undefined) this.#salt = undefined;
     const before = this.ledger.record?.revision;
     const { format } = this.ledger;

@@ -41,7 +41,7 @@ export function transportTemplate({ modulus, publicExponent }: MemberNote): read
 export const forEachMember: number = oaep.type;
 
 /** Way to wrap a key: under the domain key, or for each member under its transport key. */
-type WrapMethod = 'domain' | 'transports';
+export type WrapMethod = 'domain' | 'transports';
 
 /** Returns the way to wrap a key; `length` of a generic secret (bytes) is undefined if unknown, and may be odd then. */
 export function wrapMethodFor(record: GroupRecord, isGeneric: boolean, length: number | undefined): WrapMethod {

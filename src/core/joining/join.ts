@@ -115,10 +115,11 @@ function* learnRecords(
 ): Task<void> {
   const job: Job = { steps: findRecords };
   const end = yield* retryAfterRenewal(connection, () => tryJob(connection, job, deadline), deadline);
-  const records = recordsAt(replyIn(connection, job, end), 0);
+  const records = recordsAt(group.ledger.trust, replyIn(connection, job, end), 0);
   const own = records.group?.record;
   connection.records = records;
   group.invalidRecords.note(member, 'groupwide', records.invalid);
+  group.invalidRecords.note(member, 'refused', records.refused);
   member.recovery.setOfGroup(false);
   // If the member is being added, its records are not yet those of this group.
   if (records.newer && !member.role.isBeingAdded) group.ledger.isNewer = true;
@@ -130,6 +131,8 @@ function* learnRecords(
   // A new member that is being filled gets its record from the others.
   const isExpected = known !== undefined && group.ledger.isFilling(serialNumber);
   if (own === undefined) {
+    if (records.refused > 0)
+      throw new JoinFailure('the group record on the token is not signed with the administration key');
     if (known !== undefined && !isExpected)
       throw new JoinFailure(`the token has no group record; the other members are of the group ${known.label}`);
     if (isExpected) member.recovery.setOfGroup(true);

@@ -2,6 +2,7 @@ import { type Attribute, ulongBytes } from '../../spec/attribute.js';
 import type { FoundObject } from '../../spec/calls.js';
 import { CKA, CKK, CKO } from '../../spec/codes.js';
 import { type JobReply, resultOf, type Step, step } from '../../spec/job.js';
+import type { Authority } from '../base/port.js';
 import { describedTypes, describeValues, identityOf, RESERVED_LABEL } from '../objects/identity.js';
 import type { KeyRecord } from '../objects/key-note.js';
 import { fromHex, proofsIn } from '../objects/note.js';
@@ -19,6 +20,7 @@ import {
 } from './record.js';
 import { readRecord } from './record-schema.js';
 import { groupwideTemplate, pinNoteTemplate, privateOnToken, recordTypes } from './record-template.js';
+import { RecordTrust } from './record-trust.js';
 
 /** Label of domain keys. */
 export const DOMAIN_LABEL: string = `${RESERVED_LABEL}domain`;
@@ -52,6 +54,8 @@ export interface RecordsFound {
   readonly newer: boolean;
   /** Number of values that do not have the form of records and are ignored (Rule 18). */
   readonly invalid: number;
+  /** Number of group records without a valid signature of the administration key; they are ignored (Rule 19). */
+  readonly refused: number;
   /** True if older group records stand beside the newest, since a process ended before it removed them. */
   readonly hasOlder: boolean;
 }
@@ -77,8 +81,8 @@ export const findGroupwide: Step = step('X_Find', groupwideTemplate, MOST_RECORD
 export const findRecords: readonly Step[] = [findGroupwide, findNotes];
 
 /** Returns the records that the steps `findRecords` found; `index` is that of the first step. */
-export function recordsAt(reply: JobReply, index: number): RecordsFound {
-  return recordsIn(foundIn(reply, index), foundIn(reply, index + 1));
+export function recordsAt(trust: RecordTrust, reply: JobReply, index: number): RecordsFound {
+  return recordsIn(trust, foundIn(reply, index), foundIn(reply, index + 1));
 }
 
 /** Returns the PIN note in a found object; undefined if it is none. */
@@ -95,19 +99,25 @@ export function keyRecordIn({ attributes: [value] }: FoundObject): KeyRecord | '
 }
 
 /** Sorts found objects into records by kind; `notes` are the PIN notes. */
-export function recordsIn(found: readonly FoundObject[], notes: readonly FoundObject[] = []): RecordsFound {
+export function recordsIn(
+  trust: RecordTrust,
+  found: readonly FoundObject[],
+  notes: readonly FoundObject[] = [],
+): RecordsFound {
   let group: FoundRecord<GroupRecord> | undefined;
   const aliases: FoundRecord<AliasRecord>[] = [];
   const changes: FoundRecord<ChangeRecord>[] = [];
   const done: FoundRecord<DoneRecord>[] = [];
   const pins = notes.map(noteIn).filter((note) => note !== undefined);
   let invalid = 0;
+  let refused = 0;
   let newer = false;
   let hasOlder = false;
   for (const { handle, attributes } of found) {
     const record = readRecord(attributes[0]?.value ?? new Uint8Array());
     if (record === 'newer') newer = true;
     else if (record === 'invalid') invalid += 1;
+    else if (record?.kind === 'group' && trust.of(record) === 'refused') refused += 1;
     else if (record?.kind === 'group') {
       if (group !== undefined && group.record.id === record.id) hasOlder = true;
       if (group === undefined || isLater(record, group.record)) group = { handle, record };
@@ -115,7 +125,7 @@ export function recordsIn(found: readonly FoundObject[], notes: readonly FoundOb
     else if (record?.kind === 'intent' || record?.kind === 'journal') changes.push({ handle, record });
     else if (record?.kind === 'done') done.push({ handle, record });
   }
-  return { kind: 'records', group, aliases, changes, done, pins, newer, invalid, hasOlder };
+  return { kind: 'records', group, aliases, changes, done, pins, newer, invalid, refused, hasOlder };
 }
 
 /** Returns the objects that the X_Find step at an index of a job found. */
@@ -151,6 +161,8 @@ function domainObject({ id, proofs }: DomainNote): VirtualObject {
 
 /** Contents of the group's records, as far as this process has read them. */
 export class Ledger {
+  /** Trust in group records. */
+  readonly trust: RecordTrust;
   /** Newest group record; undefined if the group has none. */
   record: GroupRecord | undefined;
   /** Domain key, as an object that the application does not see; undefined without a group record. */
@@ -163,6 +175,15 @@ export class Ledger {
   isNewer: boolean = false;
   /** Time of the last complete reading of the aliases (ms of the port's clock). */
   aliasesReadAt: number = Number.NEGATIVE_INFINITY;
+
+  constructor(authority: Authority) {
+    this.trust = new RecordTrust(authority);
+  }
+
+  /** True if the administration key has signed the record; only then keys are wrapped for its members (Rule 19). */
+  get isSigned(): boolean {
+    return this.record !== undefined && this.trust.of(this.record) === 'signed';
+  }
 
   /** Format of the group's records. */
   get format(): number {

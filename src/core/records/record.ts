@@ -41,6 +41,13 @@ export interface GroupRecord {
   readonly label: string;
   /** Number of the record's version; each change adds one. */
   readonly revision: number;
+  /** Number of the signed part's version; decides before `revision`. 0 if undefined. */
+  readonly sequence?: number | undefined;
+  /** Signature of the administration key over `statementOf` the record, and its public key; in hexadecimal. */
+  readonly signature?: { readonly key: string; readonly value: string } | undefined;
+  /** Epoch and fence of the coordinator between machines; no version writes them yet. */
+  readonly epoch?: number | undefined;
+  readonly fence?: number | undefined;
   /** Salt of fingerprints, in hexadecimal. */
   readonly salt: string;
   readonly members: readonly MemberNote[];
@@ -168,8 +175,9 @@ export function membersBeyond(
   return (record?.members ?? []).filter(({ serial }) => !serials.includes(serial));
 }
 
-/** Returns true if a group record is later than another one of the group: by revision, then time, then writer. */
+/** Returns true if a group record is later than another one of the group: by sequence, revision, time, then writer. */
 export function isLater(record: GroupRecord, other: GroupRecord): boolean {
+  if ((record.sequence ?? 0) !== (other.sequence ?? 0)) return (record.sequence ?? 0) > (other.sequence ?? 0);
   if (record.revision !== other.revision) return record.revision > other.revision;
   if ((record.time ?? 0) !== (other.time ?? 0)) return (record.time ?? 0) > (other.time ?? 0);
   return (record.writer ?? '') > (other.writer ?? '');

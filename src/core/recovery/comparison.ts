@@ -148,7 +148,7 @@ class Copying {
     // Other processes may have renamed objects; reread the aliases.
     const read = yield* runOnMember(group, source, readingRecords, group.port.now() + group.policy.hangAfter);
     if (read.kind !== 'done') return undefined;
-    learnSomeRecords(group, [recordsAt(read.reply, 0)]);
+    learnSomeRecords(group, [recordsAt(group.ledger.trust, read.reply, 0)]);
     const pace = new Pace(group);
     const records = yield* surveyKeyRecords(giving, pace);
     const allOwn = yield* surveyAllKeyRecords(this.target, pace);
@@ -263,7 +263,7 @@ class Copying {
     for (const each of [source, member]) {
       const end = yield* runOnMember(group, each, readingRecords, group.port.now() + group.policy.hangAfter);
       if (end.kind !== 'done') return 'unknown';
-      const { changes } = recordsAt(end.reply, 0);
+      const { changes } = recordsAt(group.ledger.trust, end.reply, 0);
       const isOpen = changes.some(
         ({ record }) =>
           record.notes.some(({ handle }) => handle === object.handle) &&

@@ -59,7 +59,8 @@ function* intentsOnOthers(group: Group, member: Member, deadline: number): Task<
     if (other === member || !other.isServing) continue;
     const end = yield* runOnMember(group, other, readingRecords, deadline);
     if (end.kind !== 'done') continue;
-    for (const { record } of recordsAt(end.reply, 0).changes) if (record.kind === 'intent') names.add(record.operation);
+    for (const { record } of recordsAt(group.ledger.trust, end.reply, 0).changes)
+      if (record.kind === 'intent') names.add(record.operation);
   }
   return names;
 }

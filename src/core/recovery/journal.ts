@@ -133,7 +133,7 @@ function* journalsOf(group: Group): Task<readonly MemberJournal[] | undefined> {
   for (const member of inStep(group)) {
     const end = yield* runOnMember(group, member, readingRecords, port.now() + policy.hangAfter * WAIT_MULTIPLE);
     if (end.kind !== 'done') return undefined;
-    const records = recordsAt(end.reply, 0);
+    const records = recordsAt(group.ledger.trust, end.reply, 0);
     group.invalidRecords.note(member, 'groupwide', records.invalid);
     journals.push({ member, records, login: end.login });
   }

@@ -114,7 +114,7 @@ function* awaitOwnChanges(group: Group, deadline: number): Task<void> {
 function* recordsOn(group: Group, member: Member, deadline: number): Task<RecordsFound | undefined> {
   const end = yield* runOnMember(group, member, readingRecords, deadline);
   if (end.kind !== 'done') return undefined;
-  const records = recordsAt(end.reply, 0);
+  const records = recordsAt(group.ledger.trust, end.reply, 0);
   group.invalidRecords.note(member, 'groupwide', records.invalid);
   for (const { record } of records.changes) group.observeClock(record.time);
   return records;

@@ -162,7 +162,9 @@ export class Removal {
     const reading: MemberJob = { ...readingRecords, job: () => ({ steps }) };
     const end = yield* runOnMember(this.group, member, reading, this.#limit());
     if (end.kind !== 'done') return undefined;
-    const recorded = recordsIn(foundIn(end.reply, 0)).aliases.map(({ record }) => aliasIn(record));
+    const recorded = recordsIn(this.group.ledger.trust, foundIn(end.reply, 0)).aliases.map(({ record }) =>
+      aliasIn(record),
+    );
     return [...recorded, ...keyAliasesIn(foundIn(end.reply, 1))].filter((alias) => alias.identity === digest);
   }
 }

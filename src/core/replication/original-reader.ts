@@ -8,7 +8,7 @@ import { CKR_OK } from '../../spec/verdict.js';
 import type { Group } from '../group/group.js';
 import { isSecretRequest, isTrueIn, lengthIn, type ObjectRequest } from '../jobs/creation-request.js';
 import { type JobBuilder, withAttribute } from '../jobs/job-builder.js';
-import { addWrapping, wrapMethodFor } from '../jobs/key-wrapping.js';
+import { addWrapping, type WrapMethod, wrapMethodFor } from '../jobs/key-wrapping.js';
 import { comparedProvers, mayBeProbed, type Prover } from '../jobs/proof.js';
 import { forgottenTypes, materialTypes, secretTypes, statedTypes } from '../objects/attribute-sets.js';
 import {
@@ -22,6 +22,7 @@ import {
   templateOf,
 } from '../objects/identity.js';
 import type { ProofKind, Wrapped } from '../objects/key-note.js';
+import type { GroupRecord } from '../records/record.js';
 
 /** Maximum number of objects of equal identity that are looked at for a token object. */
 const TWIN_LIMIT = 64;
@@ -31,6 +32,12 @@ const keyTypesOfHmac = new Set(
 );
 
 const readTypes: readonly number[] = [...describedTypes, ...statedTypes, ...forgottenTypes, ...materialTypes];
+
+/** Returns the way to wrap the key that a request asks for. */
+export function wrapMethodOfRequest(record: GroupRecord, request: ObjectRequest): WrapMethod {
+  const isGeneric = request.type === CKK.genericSecret || keyTypesOfHmac.has(request.type);
+  return wrapMethodFor(record, isGeneric && request.class === CKO.secretKey, lengthIn(request.asked));
+}
 
 /** Original as its member shows it: an object made for a moment, from which all replicas come. */
 export interface OriginalObject {
@@ -97,9 +104,7 @@ export class OriginalReader {
       }
       const { record } = group.ledger;
       if (record !== undefined && domain !== undefined) {
-        const isGeneric = request.type === CKK.genericSecret || keyTypesOfHmac.has(request.type);
-        const method = wrapMethodFor(record, isGeneric && request.class === CKO.secretKey, lengthIn(request.asked));
-        this.#wrapped = addWrapping(builder, record, method, domain, wrappable);
+        this.#wrapped = addWrapping(builder, record, wrapMethodOfRequest(record, request), domain, wrappable);
       }
     }
     if (request.token && looksForTwins) {

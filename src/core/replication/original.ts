@@ -5,13 +5,14 @@ import { attributeIn } from '../../spec/rules.js';
 import type { Task } from '../base/task.js';
 import { runCall } from '../call/call.js';
 import type { Group } from '../group/group.js';
-import { type CreationRequest, isSecretRequest, refOf } from '../jobs/creation-request.js';
+import { type CreationRequest, isSecretRequest, type ObjectRequest, refOf } from '../jobs/creation-request.js';
 import { inSession, JobBuilder, withAttribute, withoutLate } from '../jobs/job-builder.js';
 import type { MemberJob } from '../jobs/member-job.js';
 import { noCodes, type Operation } from '../jobs/operation.js';
 import type { VirtualObject } from '../objects/object.js';
+import { checkSigned } from '../wrapping/group-record-signature.js';
 import { hasRecordedHandle } from './naming.js';
-import { type OriginalObject, OriginalReader } from './original-reader.js';
+import { type OriginalObject, OriginalReader, wrapMethodOfRequest } from './original-reader.js';
 
 /** Result of the job that makes a call's originals; `handles` is empty unless their session objects stay. */
 interface Original {
@@ -94,7 +95,11 @@ export function* makeOriginal(
   deadline: number,
 ): Task<readonly OriginalObject[]> {
   const wraps = creation.requests.some(isSecretRequest) && group.policy.replication === 'wrap';
+  const { record } = group.ledger;
   const domain = wraps ? group.ledger.domain : undefined;
+  const isForEach = (request: ObjectRequest): boolean =>
+    isSecretRequest(request) && record !== undefined && wrapMethodOfRequest(record, request) === 'transports';
+  if (wraps && creation.requests.some(isForEach)) checkSigned(group);
   const { objects } = yield* runCall(group, originalOperation(group, creation, domain, false), deadline);
   return objects;
 }

@@ -29,6 +29,7 @@ import { keyRecordSearch } from '../records/record-template.js';
 import { destroyedAt, keyRecordTypes } from '../records/tombstone.js';
 import { learnKeyRecord } from '../replicas/key-record.js';
 import { establishReference } from '../replicas/reference.js';
+import { checkSigned } from '../wrapping/group-record-signature.js';
 import { isCurrent, rewrapSealed } from '../wrapping/resealing.js';
 import { aliasOf } from './naming.js';
 import { destroyingHandles } from './written-objects.js';
@@ -201,6 +202,7 @@ export function* wrapNow(
   if (record === undefined || domain === undefined) return undefined;
   const [length] = yield* runCall(group, { ...readAttributes(object, [CKA.valueLen]), except }, deadline);
   const method = wrapMethodOf(record, object.description, length?.presence === 'present' ? length.value : undefined);
+  if (method === 'transports') checkSigned(group);
   let read: ReturnType<typeof addWrapping> = () => undefined;
   const operation: Operation<Wrapped | undefined> = {
     function: 'C_WrapKey',

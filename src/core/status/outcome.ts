@@ -20,7 +20,7 @@ export function* outcomeOf(group: Group, operation: string, deadline: number): T
     if (!member.isServing) continue;
     const end = yield* runOnMember(group, member, readingRecords, deadline);
     if (end.kind !== 'done') continue;
-    for (const { record } of recordsIn(foundIn(end.reply, 0)).changes) {
+    for (const { record } of recordsIn(group.ledger.trust, foundIn(end.reply, 0)).changes) {
       if (record.operation !== operation) continue;
       if (record.kind === 'journal') return record.undoes === true ? 'not done' : 'done';
       isOpen = true;

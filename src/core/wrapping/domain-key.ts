@@ -1,21 +1,19 @@
 import { type Attribute, ulongBytes } from '../../spec/attribute.js';
 import type { ObjectRef } from '../../spec/calls.js';
-import { CKA, CKK, CKO, CKR } from '../../spec/codes.js';
+import { CKA, CKK, CKO } from '../../spec/codes.js';
 import { type JobReply, optional, resultOf, step } from '../../spec/job.js';
 import { encodeMechanism } from '../../spec/mechanism.js';
-import { sameBytes } from '../base/bytes.js';
-import { refuse } from '../base/error.js';
 import type { Task } from '../base/task.js';
 import { runOnMemberOrThrow } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
-import { inSession, JobBuilder, onToken, withAttribute } from '../jobs/job-builder.js';
+import { inSession, JobBuilder, onToken } from '../jobs/job-builder.js';
 import { oaep, transportTemplate } from '../jobs/key-wrapping.js';
-import { findingJob, type MemberJob } from '../jobs/member-job.js';
+import type { MemberJob } from '../jobs/member-job.js';
 import { comparedProvers } from '../jobs/proof.js';
 import { type Description, describeValues } from '../objects/identity.js';
 import type { ProofKind } from '../objects/key-note.js';
-import { fromHex, hex, noteProofs, proofsIn } from '../objects/note.js';
+import { fromHex, hex, noteProofs } from '../objects/note.js';
 import { flags } from '../objects/template-flags.js';
 import { DOMAIN_LABEL, TRANSPORT_LABEL } from '../records/ledger.js';
 import type { DomainNote, MemberNote } from '../records/record.js';
@@ -106,7 +104,14 @@ export interface GeneratedDomainKey {
   readonly forms: ReadonlyMap<string, Uint8Array>;
 }
 
-const domainUse: readonly Attribute[] = flags({ ...noUse, WRAP: true, UNWRAP: true, PRIVATE: true, SENSITIVE: true });
+/** Attributes of a domain key that state its use. */
+export const domainUse: readonly Attribute[] = flags({
+  ...noUse,
+  WRAP: true,
+  UNWRAP: true,
+  PRIVATE: true,
+  SENSITIVE: true,
+});
 
 /**
  * Generates a domain key on one member as a session object, wraps it under the transport key of every member, including
@@ -160,61 +165,15 @@ export interface KeyLabels {
   readonly transport: string;
 }
 
-const memberLabels: KeyLabels = { domain: DOMAIN_LABEL, transport: TRANSPORT_LABEL };
-
-/**
- * Installs a domain key on a member as a key that is not extractable and can only wrap and unwrap; does nothing if the
- * member has it. `form` is the key wrapped under the member's transport key.
- */
-export function* installDomainKey(
-  group: Group,
-  member: Member,
-  transport: MemberNote,
-  { id, proofs: expected }: DomainNote,
-  form: Uint8Array,
-  salt: Uint8Array,
-  deadline: number,
-  labels: KeyLabels = memberLabels,
-): Task<void> {
-  if (yield* holdsDomainKey(group, member, id, deadline, labels.domain)) return;
-  const template: readonly Attribute[] = [
-    ...domainIdentity(id, labels.domain),
-    { type: CKA.keyType, value: ulongBytes(CKK.aes) },
-    ...domainUse,
-    { type: CKA.extractable, value: no },
-  ];
-  const builder = new JobBuilder();
-  const key = builder.add(step('X_Find', ownTransportTemplate(transport, labels.transport), 1, []));
-  const made = builder.add(step('C_UnwrapKey', oaep, { step: key }, form, withAttribute(template, inSession)));
-  const readProofs = addProofs(builder, salt, { step: made });
-  builder.persist({ step: made });
-  const memberJob: MemberJob = { function: 'C_UnwrapKey', objects: [], job: () => builder };
-  const proofs = readProofs(yield* runOnMemberOrThrow(group, member, memberJob, deadline));
-  for (const [kind, proof] of proofsIn(expected)) {
-    const found = proofs.get(kind);
-    if (found !== undefined && !sameBytes(found, proof))
-      refuse(CKR.deviceError, `${member.name} unwrapped the domain key as another key`);
-  }
-}
-
-/** Tells whether a member has the domain key of an id. */
-export function* holdsDomainKey(
-  group: Group,
-  member: Member,
-  id: string,
-  deadline: number,
-  label: string = DOMAIN_LABEL,
-): Task<boolean> {
-  const finding = findingJob(domainTemplate(id, label), 1);
-  return resultOf(yield* runOnMemberOrThrow(group, member, finding, deadline), 0, 'X_Find').length > 0;
-}
+/** CKA_LABELs of the group's own keys on members. */
+export const memberLabels: KeyLabels = { domain: DOMAIN_LABEL, transport: TRANSPORT_LABEL };
 
 /** Returns the template that finds a domain key on a token. */
 export function domainTemplate(id: string, label: string = DOMAIN_LABEL): readonly Attribute[] {
   return [...privateOnToken, ...domainIdentity(id, label)];
 }
 
-function domainIdentity(id: string, label: string): readonly Attribute[] {
+export function domainIdentity(id: string, label: string): readonly Attribute[] {
   return [
     { type: CKA.class, value: ulongBytes(CKO.secretKey) },
     { type: CKA.label, value: Buffer.from(label) },

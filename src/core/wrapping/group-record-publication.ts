@@ -12,8 +12,9 @@ import { fromHex } from '../objects/note.js';
 import { foundIn } from '../records/ledger.js';
 import { type GroupRecord, isLater } from '../records/record.js';
 import { readRecord } from '../records/record-schema.js';
-import { holdsDomainKey, installDomainKey } from './domain-key.js';
+import { holdsDomainKey, installDomainKey } from './domain-installation.js';
 import { findGroupRecord, learnRecord, mayHoldRecord, READ_MULTIPLE } from './group-record-reading.js';
+import { withSignature } from './group-record-signature.js';
 import { removeOldDomains } from './removal.js';
 
 /** Maximum number of tries to change the record while other processes change it too. */
@@ -41,9 +42,8 @@ function* replaceGroupRecord(
   if (read.kind !== 'done') return read;
   const own = foundIn(read.reply, 0).flatMap(({ handle, attributes: [value] }) => {
     const found = readRecord(value?.value ?? new Uint8Array());
-    return typeof found === 'object' && found.kind === 'group' && found.id === record.id
-      ? [{ handle: new Uint8Array(handle), found }]
-      : [];
+    const isOwn = typeof found === 'object' && found.kind === 'group' && found.id === record.id;
+    return isOwn && group.ledger.trust.of(found) !== 'refused' ? [{ handle: new Uint8Array(handle), found }] : [];
   });
   const later = own.find(({ found }) => isLater(found, record));
   if (later !== undefined) {
@@ -99,13 +99,14 @@ function* publishOnce(group: Group, change: RecordChange, deadline: number): Tas
   yield* learnFromEach(group, deadline);
   if (ledger.record === undefined) throw new Error('there is no group record to change');
   const { revision } = ledger.record;
-  const record: GroupRecord = {
+  const changed: GroupRecord = {
     ...ledger.record,
     ...change(ledger.record),
     revision: revision + 1,
     time: group.nextTimestamp(),
     writer: group.coordinator.writer,
   };
+  const record = yield* withSignature(group, ledger.record, changed, deadline);
   let written = 0;
   for (const member of group.members) {
     if (!mayHoldRecord(member)) continue;
@@ -159,9 +160,11 @@ export function* bringUpToDate(group: Group, member: Member): Task<string | unde
   const deadline = port.now() + policy.hangAfter * READ_MULTIPLE + policy.writeHangAfter;
   try {
     const form = record.pending?.[serial];
-    if (form !== undefined)
-      yield* installDomainKey(group, member, note, record.domain, fromHex(form), fromHex(record.salt), deadline);
-    else if (!(yield* holdsDomainKey(group, member, record.domain.id, deadline)))
+    const salt = fromHex(record.salt);
+    if (form !== undefined) {
+      const wrapped = { transport: note, note: record.domain, form: fromHex(form), salt };
+      yield* installDomainKey(group, member, wrapped, deadline);
+    } else if (!(yield* holdsDomainKey(group, member, record.domain, salt, deadline)))
       return 'the token lacks the current domain key, and no wrapped form is kept for it: remove the member, then add it';
     if (isUpToDate) return undefined;
     const written = yield* replaceGroupRecord(group, member, record, deadline);

@@ -27,7 +27,7 @@ export function* learnRecord(group: Group, member: Member, deadline: number): Ta
   const until = Math.min(deadline, group.port.now() + group.policy.hangAfter * READ_MULTIPLE);
   const end = yield* runOnMember(group, member, findGroupRecord, until);
   if (end.kind !== 'done') return 'unread';
-  const own = recordsIn(foundIn(end.reply, 0)).group?.record;
+  const own = recordsIn(group.ledger.trust, foundIn(end.reply, 0)).group?.record;
   const isOurs = own !== undefined && own.id === record?.id;
   member.recovery.noteRevision(isOurs ? own.revision : undefined);
   if (isOurs) group.adopt(own);

@@ -18,6 +18,7 @@ import { keyRecordIn } from '../records/ledger.js';
 import { labelTemplate, recordTypes } from '../records/record-template.js';
 import { readKeyRecord } from '../replicas/key-record.js';
 import { surveyKeyRecords } from '../replicas/survey.js';
+import { checkSigned } from './group-record-signature.js';
 
 /** Maximum number of records read for one key; normally there is one, and two while one is replaced. */
 const MOST_RECORDS = 16;
@@ -84,6 +85,7 @@ function* rewrapUnderDomain(
 function* rewrapForEach(group: Group, record: SealedKey, sealed: Wrapped, deadline: number): Task<Wrapped | undefined> {
   const { ledger } = group;
   if (ledger.record === undefined) return undefined;
+  checkSigned(group);
   const own = ledger.record;
   for (const member of group.members) {
     if (!isReachable(member) || !member.isServing) continue;

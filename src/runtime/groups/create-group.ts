@@ -13,6 +13,7 @@ import type { Task } from '../../core/base/task.js';
 import type { Group } from '../../core/group/group.js';
 import { removeOwn } from '../../core/wrapping/removal.js';
 import { checkNames, checkSignal, InputError, integerOf } from '../../spec/input.js';
+import { checkAdministration } from '../trust/administration-keys.js';
 import { type ConfigurationSource, readConfiguration } from './configuration-source.js';
 import { OpenGroup } from './open-group.js';
 
@@ -48,6 +49,9 @@ export interface FormationOptions {
  * finds out by round trips how keys travel between them, gives each member a transport key and all of them the domain
  * key, and writes the group record. Afterwards keys can be created on all members.
  *
+ * The administration key signs the record (Rule 19): that of the configuration, whose private half must be there too.
+ * Without `administration` a key is made and kept in this account's configuration folder.
+ *
  * Rejects as `VirtualToken.open` does, and with CKR_ACTION_PROHIBITED for partitions that belong to a group,
  * CKR_DEVICE_REMOVED if a member is away, CKR_KEY_NOT_WRAPPABLE if keys cannot travel. A rejected call leaves nothing
  * behind.
@@ -57,6 +61,8 @@ export async function createGroup(
   options: FormationOptions = {},
 ): Promise<FormationReport> {
   const budget = budgetOf(options, ['existing']);
+  const { administration } = readConfiguration(source);
+  if (administration !== undefined && options.existing !== 'copy') await checkAdministration(administration);
   const formation = await withAllMembers('createGroup', source, budget, options.signal, (group, deadline) =>
     createGroupOn(group, options.existing, deadline),
   );
@@ -81,7 +87,9 @@ export async function deleteGroup(
     checkNoneNewer(group);
     checkWhole(group);
     const removed: Record<string, number> = {};
+    const ids = group.members.flatMap(({ connection }) => connection?.records?.group?.record.id ?? []);
     for (const member of group.members) removed[member.name] = yield* removeOwn(group, member, deadline);
+    for (const id of ids) group.port.authority.discard(id);
     return removed;
   };
   return await withAllMembers('deleteGroup', source, budgetOf(options, []), options.signal, remove);

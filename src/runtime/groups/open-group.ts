@@ -21,6 +21,7 @@ import { sha256, verifySignature } from '../secrets/crypto.js';
 import { fetchPin, readPin } from '../secrets/pin.js';
 import type { ReadingLimits } from '../secrets/pin-source.js';
 import { Secrets } from '../secrets/secrets.js';
+import { AdministrationKeys } from '../trust/administration-keys.js';
 import { ConfigurationFile } from './configuration-file.js';
 import { readConfiguration } from './configuration-source.js';
 import type { OpeningOptions } from './opening-options.js';
@@ -50,6 +51,7 @@ export class OpenGroup {
   #hidden: readonly string[];
   readonly #log: HaLog | undefined;
   readonly #coordinator: LocalCoordinator;
+  readonly #authority: AdministrationKeys;
   #closing: Promise<void> | undefined;
 
   /**
@@ -69,9 +71,11 @@ export class OpenGroup {
   private constructor(
     config: GroupConfig,
     pin: NativeSecret | undefined,
-    { path, hidden = [], triesAgain }: OpeningOptions,
+    { path, hidden = [], triesAgain, trustsAll = false }: OpeningOptions,
   ) {
-    this.#hidden = config.pin?.env === undefined ? hidden : [...hidden, config.pin.env];
+    const variables = [config.pin?.env, config.administration?.key?.env].flatMap((name) => name ?? []);
+    this.#hidden = [...hidden, ...variables];
+    this.#authority = new AdministrationKeys(config.administration, () => this.#driver.move(), trustsAll);
     this.secrets = new Secrets(config.pin, () => this.#driver.move());
     if (pin !== undefined) this.secrets.hold(pin);
     try {
@@ -291,6 +295,7 @@ export class OpenGroup {
       verifySignature,
       wallNow: () => Date.now(),
       secrets: this.secrets,
+      authority: this.#authority,
       emit: (event) => this.#emit(event),
       warn: (error) => process.emitWarning(error instanceof Error ? error : String(error)),
     };

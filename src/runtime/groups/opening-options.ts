@@ -8,4 +8,6 @@ export interface OpeningOptions extends ReadingLimits {
   readonly hidden?: readonly string[];
   /** Member whose PIN an operator wants tried, also if its token has refused it before; or `all`. */
   readonly triesAgain?: string | undefined;
+  /** True to take every group record as one of a group without an administration key, so that it can be signed. */
+  readonly trustsAll?: boolean;
 }

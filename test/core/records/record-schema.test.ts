@@ -6,6 +6,7 @@ import type { GroupRecord } from '../../../src/core/records/record.js';
 import { readRecord } from '../../../src/core/records/record-schema.js';
 import { groupwideTemplate, recordTemplate } from '../../../src/core/records/record-template.js';
 import { ck } from '../../../src/spec/constants.js';
+import { trust } from '../../support/authority.js';
 import {
   alias,
   backup,
@@ -150,13 +151,13 @@ describe('values on a token', () => {
       Buffer.alloc(0),
       written(done),
     ];
-    const read = recordsIn(values.map(found), [found(written(pin)), found(written({ ...pin, time: -1 }))]);
+    const read = recordsIn(trust, values.map(found), [found(written(pin)), found(written({ ...pin, time: -1 }))]);
     expect(read).toMatchObject({ group: { record: group }, done: [{ record: done }], aliases: [], invalid: 2 });
     expect(read.pins).toEqual([pin]);
   });
 
   test('are a PIN change if they stand among the PIN notes, and nothing else there counts', () => {
-    const read = recordsIn([found(written(pin))], [found(written(group)), found(written(journal))]);
+    const read = recordsIn(trust, [found(written(pin))], [found(written(group)), found(written(journal))]);
     expect(read).toMatchObject({ group: undefined, changes: [], pins: [], invalid: 0 });
   });
 

@@ -16,6 +16,7 @@ import { ulongBytes } from '../../../src/spec/attribute.js';
 import type { ReadAttribute } from '../../../src/spec/calls.js';
 import { CKK, CKO } from '../../../src/spec/codes.js';
 import { ck } from '../../../src/spec/constants.js';
+import { trust } from '../../support/authority.js';
 
 const sha256 = (bytes: Uint8Array): Uint8Array => createHash('sha256').update(bytes).digest();
 const values = (label: string): Map<number, Uint8Array> =>
@@ -58,7 +59,7 @@ describe('records', () => {
       handle: new Uint8Array(8),
       attributes: [{ presence: 'present' as const, value: Buffer.from(bytes) }],
     }));
-    expect(recordsIn(found)).toMatchObject({ newer: true, aliases: [{ record }], changes: [], invalid: 1 });
+    expect(recordsIn(trust, found)).toMatchObject({ newer: true, aliases: [{ record }], changes: [], invalid: 1 });
   });
 
   test('name an object by handle, identity and proofs', () => {
