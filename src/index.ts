@@ -2,7 +2,9 @@
 export { everything as default, everything as 'module.exports' } from './commonjs.js';
 export type { Existing, FormationReport } from './core/administration/create-group.js';
 export type { Difference, DifferenceKind } from './core/administration/difference-repair.js';
+export type { RekeyReport } from './core/administration/rekey-group.js';
 export type { RemovalReport } from './core/administration/remove-member.js';
+export type { SigningReport } from './core/administration/sign-group.js';
 export type { SynchronizationReport } from './core/administration/synchronization.js';
 export type { UpgradeReport } from './core/administration/upgrade-group.js';
 export type { BackupReport } from './core/backup/backup.js';
@@ -49,13 +51,15 @@ export type {
   PinInput,
   RemoveMemberOptions,
   SynchronizeOptions,
-} from './faces/token/administration.js';
+} from './faces/token/administration-options.js';
 export type { CallOptions } from './faces/token/input.js';
 export { type ObjectInput, TokenObject } from './faces/token/object.js';
 export { type Data, type OpenOptions, VirtualToken } from './faces/token/virtual-token.js';
 export type { ConfigurationSource } from './runtime/groups/configuration-source.js';
 export { createGroup, deleteGroup, type FormationOptions, undrainMember } from './runtime/groups/create-group.js';
+export { type SigningOptions, signGroup } from './runtime/groups/sign-group.js';
 export { PinError } from './runtime/secrets/pin-source.js';
+export { type AdministrationKeyPair, generateAdministrationKey } from './runtime/trust/administration-key.js';
 export type { AttributeValue } from './spec/attribute.js';
 export { InputError } from './spec/input.js';
 export type { MechanismInput, NamedMechanism, RawMechanism } from './spec/mechanism.js';

@@ -8,7 +8,7 @@ import type { Group } from '../group/group.js';
 import { isFailure } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
 import { fromHex, hex } from '../objects/note.js';
-import type { DomainNote, GroupRecord } from '../records/record.js';
+import type { DomainNote, GroupRecord, MemberNote } from '../records/record.js';
 import { surveyMember } from '../replicas/survey.js';
 import { installDomainKey } from '../wrapping/domain-installation.js';
 import { generateDomainKey } from '../wrapping/domain-key.js';
@@ -58,6 +58,19 @@ export function recordOf(group: Group): GroupRecord {
   if (ledger.record === undefined)
     refuse(CKR.functionNotSupported, 'the members have no group record yet: createGroup writes it');
   return ledger.record;
+}
+
+/** Returns the members of notes; throws unless all of them serve. */
+export function servingMembersOf(group: Group, notes: readonly MemberNote[]): readonly Member[] {
+  return notes.map(({ serial, name }) => {
+    const member = group.members.find((each) => each.serial === serial);
+    if (member === undefined || !(member.isActive || member.state.name === 'standby'))
+      refuse(
+        CKR.deviceRemoved,
+        `${name} is not in service: try again when all members are (${group.describeMembers()})`,
+      );
+    return member;
+  });
 }
 
 /** Throws if no other member is active. */

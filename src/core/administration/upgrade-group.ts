@@ -17,7 +17,7 @@ import { learnLatest } from '../wrapping/group-record-reading.js';
 import { checkMaySign } from '../wrapping/group-record-signature.js';
 import { replaceKeyRecord } from '../wrapping/resealing.js';
 import { checkStorage } from '../wrapping/storage-check.js';
-import { recordOf, runClaimed } from './membership.js';
+import { recordOf, runClaimed, servingMembersOf } from './membership.js';
 
 /** Result of `upgradeGroup`. */
 export interface UpgradeReport {
@@ -42,7 +42,7 @@ function* upgradeExclusively(group: Group, deadline: number): Task<UpgradeReport
   const record = recordOf(group);
   const from = record.format ?? FIRST_FORMAT;
   if (group.ledger.isSigned) checkMaySign(group);
-  const members = checkAllServe(group);
+  const members = servingMembersOf(group, record.members);
   for (const member of members) yield* checkNoneWrites(group, member, deadline);
   let scansKeyRecords = record.scansKeyRecords === true;
   for (const member of members) if (!(yield* checkStorage(group, member, deadline))) scansKeyRecords = true;
@@ -52,16 +52,6 @@ function* upgradeExclusively(group: Group, deadline: number): Task<UpgradeReport
   const rewritten: Record<string, number> = {};
   for (const member of members) rewritten[member.name] = yield* rewriteKeyRecords(group, member, deadline);
   return { from, to: FORMAT, rewritten };
-}
-
-/** Returns the members of the record; throws unless all of them serve. */
-function checkAllServe(group: Group): readonly Member[] {
-  return recordOf(group).members.map(({ serial, name }) => {
-    const member = group.members.find((each) => each.serial === serial);
-    if (member === undefined || !(member.isActive || member.state.name === 'standby'))
-      refuse(CKR.deviceRemoved, `${name} is not in service: upgrade when all members are (${group.describeMembers()})`);
-    return member;
-  });
 }
 
 /** Throws if a member holds the intent of a process that may still work, or notes of members that missed a change. */

@@ -14,7 +14,7 @@ import { type GroupRecord, isLater } from '../records/record.js';
 import { readRecord } from '../records/record-schema.js';
 import { holdsDomainKey, installDomainKey } from './domain-installation.js';
 import { findGroupRecord, learnRecord, mayHoldRecord, READ_MULTIPLE } from './group-record-reading.js';
-import { withSignature } from './group-record-signature.js';
+import { sign, withSignature } from './group-record-signature.js';
 import { removeOldDomains } from './removal.js';
 
 /** Maximum number of tries to change the record while other processes change it too. */
@@ -22,6 +22,8 @@ const MOST_TRIES = 8;
 
 /** Change of the group record, made from the newest record: returns the fields that change. */
 type RecordChange = (record: GroupRecord) => Partial<GroupRecord>;
+/** Gives a changed record its signature; gets the record as it was and as it is to be. */
+type Signer = typeof withSignature;
 
 /** Writes the group record on a member that has none. */
 export function* writeGroupRecord(group: Group, member: Member, record: GroupRecord, deadline: number): Task<void> {
@@ -68,19 +70,30 @@ function* replaceGroupRecord(
  * Changes the group record, based on the newest one, and writes it on all members that can be reached, one after the
  * other; the others get it when they return. Throws if no member took it: nothing has changed then.
  */
-export function* publish(group: Group, change: RecordChange, deadline: number): Task<void> {
+export function publish(group: Group, change: RecordChange, deadline: number): Task<void> {
+  return publishWith(group, change, withSignature, deadline);
+}
+
+/** Does the same, and signs the record whatever signature it has had: the operator has confirmed what it states. */
+export function publishSigned(group: Group, change: RecordChange, deadline: number): Task<void> {
+  const signAnew: Signer = (_group, { sequence = 0 }, record, until) =>
+    sign(group, { ...record, sequence: sequence + 1 }, until);
+  return publishWith(group, change, signAnew, deadline);
+}
+
+function* publishWith(group: Group, change: RecordChange, signer: Signer, deadline: number): Task<void> {
   const publication = group.port.start(
-    group.publicationMutex.runExclusive(publishExclusively(group, change, deadline)),
+    group.publicationMutex.runExclusive(publishExclusively(group, change, signer, deadline)),
   );
   // Once begun, it runs to its end, since a record that only some members have would remain otherwise.
   group.keepAlive(publication);
   yield* awaitResult(publication);
 }
 
-function* publishExclusively(group: Group, change: RecordChange, deadline: number): Task<void> {
+function* publishExclusively(group: Group, change: RecordChange, signer: Signer, deadline: number): Task<void> {
   // If another process was faster, the next try makes the change from the record of that process.
   for (let tries = 1; tries <= MOST_TRIES; tries += 1) {
-    const published = yield* publishOnce(group, change, deadline);
+    const published = yield* publishOnce(group, change, signer, deadline);
     if (published === 'done') return;
     // A member that was lost during this try may come back for the next.
     const isOver = tries === MOST_TRIES || group.isHopeless || group.port.now() >= deadline;
@@ -91,7 +104,12 @@ function* publishExclusively(group: Group, change: RecordChange, deadline: numbe
 }
 
 /** Tries to change the record once. `overtaken`: another process wrote a later one; `untaken`: no member took it. */
-function* publishOnce(group: Group, change: RecordChange, deadline: number): Task<'done' | 'overtaken' | 'untaken'> {
+function* publishOnce(
+  group: Group,
+  change: RecordChange,
+  signer: Signer,
+  deadline: number,
+): Task<'done' | 'overtaken' | 'untaken'> {
   const { port, policy, ledger } = group;
   while (!group.members.some((member) => mayHoldRecord(member)) && port.now() < deadline && !group.isHopeless)
     yield* race([group.changed], deadline);
@@ -106,7 +124,7 @@ function* publishOnce(group: Group, change: RecordChange, deadline: number): Tas
     time: group.nextTimestamp(),
     writer: group.coordinator.writer,
   };
-  const record = yield* withSignature(group, ledger.record, changed, deadline);
+  const record = yield* signer(group, ledger.record, changed, deadline);
   let written = 0;
   for (const member of group.members) {
     if (!mayHoldRecord(member)) continue;

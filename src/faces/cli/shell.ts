@@ -32,6 +32,8 @@ interface HostOptions {
   readonly path?: string;
   /** Member whose PIN is to be tried, also if its token has refused it before; or `all`. */
   readonly triesAgain?: string;
+  /** True to see a group record whatever its signature is. */
+  readonly trustsAll?: boolean;
 }
 
 /** Surroundings of a command: the terminal, the chosen configuration, and the group behind it. */
@@ -99,10 +101,10 @@ export class Shell {
   async withHosts<T>(
     config: GroupConfig,
     work: (open: OpenGroup) => Promise<T>,
-    { hidden = [], path, triesAgain }: HostOptions = {},
+    { hidden = [], path, triesAgain, trustsAll = false }: HostOptions = {},
   ): Promise<T> {
     const bar = new ProgressBar(!this.output.isJson && process.stderr.isTTY === true);
-    const open = await OpenGroup.open(config, { path, hidden, triesAgain, signal: this.signal });
+    const open = await OpenGroup.open(config, { path, hidden, triesAgain, trustsAll, signal: this.signal });
     open.onEvent((event) => {
       if (event.type === 'progress') bar.show(event);
     });

@@ -2,6 +2,7 @@ import { EventEmitter } from 'node:events';
 import { addMember } from '../../core/administration/add-member.js';
 import { setDrained } from '../../core/administration/drain.js';
 import { recoverMember } from '../../core/administration/recover-member.js';
+import { type RekeyReport, rekeyGroup } from '../../core/administration/rekey-group.js';
 import { type RemovalReport, removeMember } from '../../core/administration/remove-member.js';
 import { assignRole } from '../../core/administration/role.js';
 import { type SynchronizationReport, synchronize } from '../../core/administration/synchronization.js';
@@ -25,7 +26,6 @@ import type {
   SyncEvent,
 } from '../../core/base/event.js';
 import type { Task } from '../../core/base/task.js';
-import type { MemberConfig, PinReference, TokenSelector } from '../../core/configuration/configuration.js';
 import { checkBackupToken, checkMember, checkPinReference } from '../../core/configuration/validation.js';
 import type { Group } from '../../core/group/group.js';
 import type { PinReport } from '../../core/pin/pin-change.js';
@@ -33,6 +33,16 @@ import { administer, administerWith, changePin } from '../../runtime/groups/admi
 import type { OpenGroup } from '../../runtime/groups/open-group.js';
 import { fetchPin, guardPin } from '../../runtime/secrets/pin.js';
 import { bytesIn, flagOf, InputError } from '../../spec/input.js';
+import type {
+  AddMemberOptions,
+  BackupOptions,
+  BackupTokenInput,
+  ChangePinOptions,
+  MemberInput,
+  PinInput,
+  RemoveMemberOptions,
+  SynchronizeOptions,
+} from './administration-options.js';
 import { budgetOf, type CallOptions, checkOpen } from './input.js';
 
 /** Default deadline of work on whole tokens (ms). */
@@ -54,51 +64,6 @@ interface TokenEvents {
   coordination: [CoordinationEvent];
   records: [RecordsEvent];
   output: [OutputEvent];
-}
-
-/** Member as in a configuration; settings with a default may be omitted. */
-export type MemberInput = Pick<MemberConfig, 'name' | 'module' | 'token'> & Partial<MemberConfig>;
-
-export interface AddMemberOptions extends CallOptions {
-  /** `remove` removes another group's records and keys from the token; if omitted, such a token is refused. */
-  readonly existing?: 'remove';
-}
-
-export interface RemoveMemberOptions extends CallOptions {
-  /** True to remove the applications' objects from the token too. */
-  readonly wipe?: boolean;
-}
-
-export interface SynchronizeOptions extends CallOptions {
-  /** True to report the differences without repairing them. */
-  readonly dryRun?: boolean;
-}
-
-export interface ChangePinOptions extends CallOptions {
-  /** True to let members that are away get the new PIN when they return; otherwise all members must be reachable. */
-  readonly pending?: boolean;
-}
-
-/** New PIN, or a reference to it. */
-export type PinInput = PinReference | string | Uint8Array;
-
-/** Token that is not a member, for backup and restore. */
-export interface BackupTokenInput {
-  /** Path of the vendor's PKCS#11 library. */
-  readonly module: string;
-  readonly token: TokenSelector;
-  /** Environment variables for the token's host process only. */
-  readonly env?: Readonly<Record<string, string>>;
-  readonly libraryParameters?: string;
-  /** Reference to the token's PIN, which is tried once; the group's PIN by default. */
-  readonly pin?: PinReference;
-}
-
-export interface BackupOptions extends CallOptions {
-  /**
-   * `remove` removes a group's records, or another group's backup, from the token for good; otherwise it is refused.
-   */
-  readonly existing?: 'remove';
 }
 
 function existingIn({ existing }: { readonly existing?: unknown }): 'remove' | undefined {
@@ -267,6 +232,14 @@ export class AdministeredToken extends EventEmitter<TokenEvents> {
    */
   async upgradeGroup(options: CallOptions = {}): Promise<UpgradeReport> {
     return await this.#administer('upgradeGroup', upgradeGroup, budgetOf(options, WORK_WITHIN), options);
+  }
+
+  /**
+   * Gives the group a new domain key, seals the sealed keys under it, and signs the group's record with the configured
+   * administration key. Rejects with CKR_DEVICE_REMOVED unless every member is in service.
+   */
+  async rekeyGroup(options: CallOptions = {}): Promise<RekeyReport> {
+    return await this.#administer('rekeyGroup', rekeyGroup, budgetOf(options, WORK_WITHIN), options);
   }
 
   async #setDrained(method: string, name: string, drained: boolean, options: CallOptions): Promise<void> {

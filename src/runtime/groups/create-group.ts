@@ -23,7 +23,7 @@ const FORM_WITHIN = 120_000;
 const LONGEST_DEADLINE = 2 ** 31 - 1;
 
 /** Checks the options of a call before anything is touched, and returns its budget (ms). Throws InputError. */
-function budgetOf(options: FormationOptions, more: readonly string[]): number {
+export function formationBudget(options: FormationOptions, more: readonly string[]): number {
   checkNames('options', options, ['deadline', 'signal', ...more]);
   const { deadline = FORM_WITHIN, signal, existing } = options;
   checkSignal('options.signal', signal);
@@ -60,7 +60,7 @@ export async function createGroup(
   source: ConfigurationSource,
   options: FormationOptions = {},
 ): Promise<FormationReport> {
-  const budget = budgetOf(options, ['existing']);
+  const budget = formationBudget(options, ['existing']);
   const { administration } = readConfiguration(source);
   if (administration !== undefined && options.existing !== 'copy') await checkAdministration(administration);
   const formation = await withAllMembers('createGroup', source, budget, options.signal, (group, deadline) =>
@@ -92,7 +92,7 @@ export async function deleteGroup(
     for (const id of ids) group.port.authority.discard(id);
     return removed;
   };
-  return await withAllMembers('deleteGroup', source, budgetOf(options, []), options.signal, remove);
+  return await withAllMembers('deleteGroup', source, formationBudget(options, []), options.signal, remove);
 }
 
 /**
@@ -105,7 +105,7 @@ export async function undrainMember(
   options: Omit<FormationOptions, 'existing'> = {},
 ): Promise<void> {
   const config = readConfiguration(source);
-  const budget = budgetOf(options, []);
+  const budget = formationBudget(options, []);
   const { signal } = options;
   signal?.throwIfAborted();
   const open = await OpenGroup.open(config, { within: budget, signal });

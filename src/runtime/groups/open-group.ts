@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import type { GroupEvent } from '../../core/base/event.js';
 import type { HostLink, HostListener, HostOptions, Port } from '../../core/base/port.js';
 import { FOREVER, type Running, type Task } from '../../core/base/task.js';
-import { race, sleepUntil } from '../../core/base/waiting.js';
+import { race } from '../../core/base/waiting.js';
 import type { GroupConfig, PinReference } from '../../core/configuration/configuration.js';
 import { Group } from '../../core/group/group.js';
 import { applyConfiguration, keepAll } from '../../core/health/member-list.js';
@@ -10,7 +10,6 @@ import { followNews } from '../../core/health/news.js';
 import { awaitService } from '../../core/health/opening.js';
 import { keepPins } from '../../core/pin/pin-keeper.js';
 import { keepSessionObjects } from '../../core/replication/session-keeper.js';
-import { type Job, step } from '../../spec/job.js';
 import { LocalCoordinator } from '../coordination/local/local-coordinator.js';
 import type { NativeSecret } from '../hosts/addon.js';
 import { HostProcess } from '../hosts/host.js';
@@ -22,20 +21,10 @@ import { fetchPin, readPin } from '../secrets/pin.js';
 import type { ReadingLimits } from '../secrets/pin-source.js';
 import { Secrets } from '../secrets/secrets.js';
 import { AdministrationKeys } from '../trust/administration-keys.js';
+import { awaitHosts, finalizeLibraries } from './closing.js';
 import { ConfigurationFile } from './configuration-file.js';
 import { readConfiguration } from './configuration-source.js';
-import type { OpeningOptions } from './opening-options.js';
-
-/** Time that a closing group gives its hosts to finalize their libraries (ms). */
-const FINALIZE_WITHIN = 500;
-
-/** Time that hosts get to leave before they are killed (ms). */
-const LEAVE_WITHIN = 100;
-/** Interval between looks at hosts that were told to leave (ms). */
-const LOOK_AGAIN = 2;
-
-/** Job that finalizes a library. Runs alone: an abandoned call may still run in the library. */
-const FINALIZE: Job = { steps: [step('C_Finalize')], sessionless: true, exclusive: true };
+import { hiddenVariables, type OpeningOptions } from './opening-options.js';
 
 type Listener = (event: GroupEvent) => void;
 
@@ -73,8 +62,7 @@ export class OpenGroup {
     pin: NativeSecret | undefined,
     { path, hidden = [], triesAgain, trustsAll = false }: OpeningOptions,
   ) {
-    const variables = [config.pin?.env, config.administration?.key?.env].flatMap((name) => name ?? []);
-    this.#hidden = [...hidden, ...variables];
+    this.#hidden = hiddenVariables(config, hidden);
     this.#authority = new AdministrationKeys(config.administration, () => this.#driver.move(), trustsAll);
     this.secrets = new Secrets(config.pin, () => this.#driver.move());
     if (pin !== undefined) this.secrets.hold(pin);
@@ -170,9 +158,10 @@ export class OpenGroup {
     if (this.isClosed) return;
     let problem: string | undefined;
     try {
-      const { label, members, policy } = readConfiguration(path);
+      const { label, members, policy, administration } = readConfiguration(path);
       if (label === this.group.label) {
         this.group.setPolicy(policy);
+        this.#authority.configure(administration);
         applyConfiguration(this.group, members);
       } else problem = `${path}: label: the label of an open group cannot change`;
     } catch (error) {
@@ -213,9 +202,9 @@ export class OpenGroup {
     for (const { connection } of this.group.members) {
       if (connection !== undefined) yield* connection.awaitWrites(this.group.policy);
     }
-    yield* this.#finalize();
+    yield* finalizeLibraries(this.group);
     for (const host of this.#driver.hosts) host.leave();
-    yield* this.#awaitHosts();
+    yield* awaitHosts(this.#driver, this.group.policy);
   }
 
   #endHosts(): void {
@@ -227,25 +216,6 @@ export class OpenGroup {
     this.#coordinator.close();
     this.secrets.wipeAll();
     this.#log?.close();
-  }
-
-  /** Finalizes the libraries, so that they can end their HSM sessions; does not wait for a library that hangs. */
-  *#finalize(): Task<void> {
-    const until = monotonicNow() + FINALIZE_WITHIN;
-    const tickets = this.group.members.flatMap(({ connection }) =>
-      connection === undefined || connection.end !== undefined ? [] : [connection.submit(FINALIZE, 'finalize', until)],
-    );
-    for (const ticket of tickets) if (!ticket.completed && monotonicNow() < until) yield* race([ticket], until);
-  }
-
-  /** Waits for hosts that were told to leave; waits longer only for a host in the middle of a write. */
-  *#awaitHosts(): Task<void> {
-    const { writeHangAfter } = this.group.policy;
-    const until = monotonicNow() + LEAVE_WITHIN;
-    const isAwaited = (host: HostProcess): boolean =>
-      monotonicNow() < until ||
-      host.begun().some(({ longWrite, since }) => longWrite && monotonicNow() - since < writeHangAfter);
-    while ([...this.#driver.hosts].some(isAwaited)) yield* sleepUntil(monotonicNow() + LOOK_AGAIN);
   }
 
   #emit(event: GroupEvent): void {

@@ -1,3 +1,4 @@
+import type { GroupConfig } from '../../core/configuration/configuration.js';
 import type { ReadingLimits } from '../secrets/pin-source.js';
 
 /** Options for opening a group. */
@@ -10,4 +11,9 @@ export interface OpeningOptions extends ReadingLimits {
   readonly triesAgain?: string | undefined;
   /** True to take every group record as one of a group without an administration key, so that it can be signed. */
   readonly trustsAll?: boolean;
+}
+
+/** Returns the environment variables that hosts do not get: those with secrets of the configuration, and others. */
+export function hiddenVariables({ pin, administration }: GroupConfig, others: readonly string[]): readonly string[] {
+  return [...others, ...[pin?.env, administration?.key?.env].flatMap((name) => name ?? [])];
 }

@@ -38,7 +38,7 @@ function checkHalf(publicKeys: readonly string[], key: SigningKey): void {
  * keeps for groups that it has created. The private half is read for each signature, and forgotten.
  */
 export class AdministrationKeys implements Authority {
-  readonly #config: AdministrationConfig | undefined;
+  #config: AdministrationConfig | undefined;
   readonly #moved: () => void;
   readonly #store = new KeyStore();
   readonly #trustsAll: boolean;
@@ -51,6 +51,11 @@ export class AdministrationKeys implements Authority {
     this.#config = config;
     this.#moved = moved;
     this.#trustsAll = trustsAll;
+  }
+
+  /** Takes the setting of a changed configuration. */
+  configure(config: AdministrationConfig | undefined): void {
+    this.#config = config;
   }
 
   keysFor(group: string): readonly string[] | undefined {

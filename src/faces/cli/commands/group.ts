@@ -2,15 +2,19 @@ import { existsSync, rmSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { parse } from 'yaml';
 import type { FormationReport } from '../../../core/administration/create-group.js';
-import { recordOf } from '../../../core/administration/membership.js';
 import { TokenError } from '../../../core/base/error.js';
 import type { GroupConfigInput, PinReference } from '../../../core/configuration/configuration.js';
 import { parseConfiguration } from '../../../core/configuration/validation.js';
 import { type ConfigurationSource, readConfiguration } from '../../../runtime/groups/configuration-source.js';
 import { createGroup, deleteGroup } from '../../../runtime/groups/create-group.js';
 import { CKR } from '../../../spec/codes.js';
-import { mechanismName } from '../../../spec/constants.js';
 import { type CommandSpec, textOf } from '../command.js';
+import {
+  administrationKeyPath,
+  makeAdministrationKey,
+  setUpAdministration,
+  withAdministration,
+} from '../configuration/administration-setup.js';
 import { findConfigurations, HERE, namedConfiguration } from '../configuration/configuration-path.js';
 import { writeConfiguration } from '../configuration/configuration-text.js';
 import { type PreparedFile, prepareFile } from '../configuration/prepared-file.js';
@@ -19,6 +23,10 @@ import { checkInput, Declined, explain, UsageError } from '../failure.js';
 import type { Shell } from '../shell.js';
 import { type Output, printable } from '../terminal/output.js';
 import { askForToken, pinOptions, pinReferenceOf, tokenOptions } from '../token-options.js';
+import { keyCommand } from './group-key.js';
+import { rekeyCommand } from './group-rekey.js';
+import { showCommand } from './group-show.js';
+import { signCommand } from './group-sign.js';
 import { upgrade } from './group-upgrade.js';
 
 /** Mode of the configuration file: others may read it. */
@@ -51,7 +59,9 @@ async function plan(shell: Shell, path: string, options: Options): Promise<Plan>
   const files: PreparedFile[] = [];
   try {
     const pin = pinReferenceOf(options) ?? (await newPinFile(shell, path, files));
-    const text = writeConfiguration({ label, pin, members: [{ name, ...location, standby: false }] });
+    const { administration, file } = makeAdministrationKey(administrationKeyPath(path));
+    files.push(file);
+    const text = writeConfiguration({ label, pin, administration, members: [{ name, ...location, standby: false }] });
     checkInput(() => parseConfiguration(text, path));
     files.push(prepareFile(path, text, READABLE));
     return { source: parse(text) as GroupConfigInput, files };
@@ -59,6 +69,15 @@ async function plan(shell: Shell, path: string, options: Options): Promise<Plan>
     for (const file of files) file.drop();
     throw error;
   }
+}
+
+/** Plans the group of an existing configuration, which gets an administration key if it names none. */
+async function planExisting(shell: Shell, path: string, existing: Existing): Promise<Plan> {
+  const source = await shell.source(path);
+  if (readConfiguration(source).administration !== undefined || existing === 'copy') return { source, files: [] };
+  const { administration, files, lines } = setUpAdministration(path);
+  if (lines.length > 0) shell.output.warn(`add these lines to every configuration of the group:\n${lines.join('\n')}`);
+  return { source: withAdministration(source, administration), files };
 }
 
 /** Asks for the PIN and writes it to a file that only its owner can read. */
@@ -147,7 +166,7 @@ const create: CommandSpec = {
     'pkcs11-ha group create otp.yaml --existing copy',
   ],
   shape:
-    '{ id, label, members: [{ name, serial }], wrap, travels: { keyType: "wrapped" | "for each member" | "not" }, adopted, path }',
+    '{ id, label, members: [{ name, serial }], wrap, travels: { keyType: "wrapped" | "for each member" | "not" }, adopted, administrationKey, path }',
   run: async (shell, [given], options) => {
     const path = pathOf(shell, given);
     const existing = options.existing as Existing;
@@ -158,12 +177,12 @@ const create: CommandSpec = {
         `${path} exists already: --${unused.replaceAll(/[A-Z]/gu, (each) => `-${each.toLowerCase()}`)} would have no effect`,
         'name another file, or omit the options to create the group of that file',
       );
-    const planned: Plan = exists ? { source: await shell.source(path), files: [] } : await plan(shell, path, options);
+    const planned = exists ? await planExisting(shell, path, existing) : await plan(shell, path, options);
     let isCreated = false;
     try {
       const report = await createOrAsk(shell, planned.source, existing);
       isCreated = true;
-      planned.files.at(-1)?.put();
+      for (const file of planned.files) file.put();
       shell.output.give({ ...report, path }, () => show(shell.output, path, report));
       return EXIT.good;
     } finally {
@@ -198,43 +217,6 @@ const list: CommandSpec = {
   },
 };
 
-const showGroup: CommandSpec = {
-  usage: 'group show',
-  summary: "show the group's record, as stored on the tokens",
-  examples: ['pkcs11-ha group show'],
-  shape: '{ id, label, revision, wrap, domain, members: [{ name, serial, drained, filling }] }',
-  run: (shell) =>
-    shell.withGroup(async (open) => {
-      const { group } = open;
-      const record = recordOf(group);
-      const { id, label, revision, wrap, domain, drained = [], filling = [] } = record;
-      const members = record.members.map(({ name, serial }) => ({
-        name,
-        serial,
-        drained: drained.includes(serial),
-        filling: filling.includes(serial),
-      }));
-      const { output } = shell;
-      const shown = { id, label, revision, wrap: mechanismName(wrap), domain: domain.id, members };
-      output.give(shown, () => {
-        output.line(`${printable(label)}: group ${id}, record revision ${revision}`);
-        output.line(`keys travel wrapped with ${shown.wrap} under domain key ${shown.domain}`);
-        output.line();
-        output.table(
-          ['member', 'serial', 'note'],
-          members.map((member) => [
-            member.name,
-            member.serial,
-            [member.drained ? 'drained' : '', member.filling ? 'does not have all keys yet' : '']
-              .filter(Boolean)
-              .join(', '),
-          ]),
-        );
-      });
-      return shell.codeOf(open);
-    }),
-};
-
 const remove: CommandSpec = {
   usage: 'group delete',
   summary: "remove the group's own records and keys from all members",
@@ -261,4 +243,13 @@ const remove: CommandSpec = {
   },
 };
 
-export const groupCommands: readonly CommandSpec[] = [create, list, showGroup, upgrade, remove];
+export const groupCommands: readonly CommandSpec[] = [
+  create,
+  list,
+  showCommand,
+  keyCommand,
+  signCommand,
+  rekeyCommand,
+  upgrade,
+  remove,
+];

@@ -1,4 +1,4 @@
-import type { PinReference, TokenSelector } from '../../../core/configuration/configuration.js';
+import type { GroupConfigInput, PinReference, TokenSelector } from '../../../core/configuration/configuration.js';
 
 interface WrittenMember {
   readonly name: string;
@@ -12,6 +12,7 @@ interface WrittenGroup {
   readonly label: string;
   readonly serial?: string;
   readonly pin?: PinReference;
+  readonly administration?: GroupConfigInput['administration'];
   readonly members: readonly WrittenMember[];
   readonly log?: { readonly file: string; readonly maxSize?: string };
   readonly policy?: Readonly<Record<string, string>>;
@@ -41,8 +42,23 @@ function memberLines({ name, module, token, env, standby }: WrittenMember): read
   ];
 }
 
+/** Returns the lines of the setting `administration`, with comments for the operator. */
+export function administrationLines(
+  administration: NonNullable<GroupConfigInput['administration']>,
+): readonly string[] {
+  const { publicKey, key } = administration;
+  return [
+    "# Administration key, which signs the group's record. Every configuration of the group needs `publicKey`; only those",
+    '# of hosts where the membership is changed need `key`, the source of the private half.',
+    'administration:',
+    `  publicKey: ${quoted(publicKey)}`,
+    ...(key === undefined ? [] : [`  key: ${quoted(key)}`]),
+  ];
+}
+
 /** Writes a group's configuration file, with comments for the operator. */
-export function writeConfiguration({ label, serial, pin, members, log, policy, remarks = [] }: WrittenGroup): string {
+export function writeConfiguration(written: WrittenGroup): string {
+  const { label, serial, pin, administration, members, log, policy, remarks = [] } = written;
   const lines = [
     '# A group of PKCS#11 tokens that acts as one token. docs/configuration.md lists all settings.',
     ...remarks.map((remark) => `# ${remark}`),
@@ -60,6 +76,7 @@ export function writeConfiguration({ label, serial, pin, members, log, policy, r
     'members:',
     ...members.flatMap(memberLines),
     '',
+    ...(administration === undefined ? [] : [...administrationLines(administration), '']),
     ...(log === undefined
       ? ['# Event log of the group, as JSON lines.', '# log: { file: /var/log/pkcs11-ha.log }']
       : ['# Event log of the group, as JSON lines.', `log: ${quoted(log)}`]),
