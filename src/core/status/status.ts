@@ -39,6 +39,11 @@ export interface GroupStatus {
   readonly members: readonly MemberStatus[];
   /** Problem of the coordination among processes that an operator must mend; undefined if there is none. */
   readonly problem: string | undefined;
+  /**
+   * True if the administration key has signed the group's record, false if no key that this process knows has; undefined
+   * without a record.
+   */
+  readonly isSigned: boolean | undefined;
   /** Objects known to this process that some member lacks, or has another key for. */
   readonly drift: readonly DriftStatus[];
   /** Objects whose replica on some member could not be proven. */
@@ -84,6 +89,7 @@ export function statusOf(group: Group): GroupStatus {
       retryIn: member.state.name === 'down' ? Math.max(0, member.state.retryAt - now) : 0,
     })),
     problem: group.coordinator.problem,
+    isSigned: group.ledger.record === undefined ? undefined : group.ledger.isSigned,
     drift,
     unproven,
     counters: { ...group.counters },

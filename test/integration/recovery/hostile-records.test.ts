@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { CKK, CKO } from '../../../src/spec/codes.js';
 import { Cluster, pidOf, stateOf, untilState } from '../../support/cluster.js';
 import type { ObjectSpec } from '../../support/keys.js';
+import { dataObject, type Parsed, plant as plantOn, recordsOn } from '../../support/planted.js';
 import { provision } from '../../support/softhsm.js';
 import { until } from '../../support/waiting.js';
 
@@ -16,34 +17,16 @@ afterEach(() => cluster.close());
 const aes = { token: true, valueLen: 32, encrypt: true, sensitive: true, extractable: false };
 const data = 'sixteen bytes...';
 
-/** Parsed record, as it stands on a token. */
-interface Parsed {
-  readonly kind?: unknown;
-  readonly note?: unknown;
-  readonly members?: unknown;
-  readonly domain?: unknown;
-}
-
 /** Returns the record of a kind on hsm1. */
 async function recordOn(kind: string): Promise<Parsed> {
-  const { values } = await provision(cluster.member('hsm1').hsm, { values: true });
-  const all = values
-    .filter((value) => value !== '')
-    .map((value) => JSON.parse(Buffer.from(value, 'hex').toString()) as Parsed);
-  const found = all.find((record) => record.kind === kind);
+  const [found] = await recordsOn(cluster, 'hsm1', kind);
   if (found === undefined) throw new Error(`hsm1 has no record of a ${kind}`);
   return found;
 }
 
 /** Plants objects on hsm1, apart from the group. */
-async function plant(...objects: readonly ObjectSpec[]): Promise<void> {
-  await provision(cluster.member('hsm1').hsm, { objects });
-}
-
-/** Returns a data object with the value of a record. */
-function dataObject(label: string, value: unknown, isPrivate: boolean, application = 'pkcs11-ha'): ObjectSpec {
-  const text = typeof value === 'string' ? value : JSON.stringify(value);
-  return { CLASS: CKO.data, TOKEN: true, PRIVATE: isPrivate, LABEL: label, APPLICATION: application, VALUE: text };
+function plant(...objects: readonly ObjectSpec[]): Promise<void> {
+  return plantOn(cluster, 'hsm1', ...objects);
 }
 
 /** Returns the problems with records that the log tells. */

@@ -4,7 +4,7 @@ import type { CommandSpec } from '../command.js';
 import { printable } from '../terminal/output.js';
 
 /** Line for a record that the administration key has not signed. */
-const NOT_SIGNED = 'not signed with an administration key that is known here: see `pkcs11-ha group sign`';
+export const NOT_SIGNED = 'not signed with an administration key that is known here: see `pkcs11-ha group sign`';
 
 export const showCommand: CommandSpec = {
   usage: 'group show',

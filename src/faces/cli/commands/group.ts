@@ -131,6 +131,10 @@ function show(output: Output, path: string, { label, id, members, wrap, travels,
   output.line(
     `Group ${printable(label)} was ${adopted ? 'adopted' : 'created'} (id ${id}); its configuration is ${path}`,
   );
+  if (!adopted)
+    output.line(
+      'Keep a copy of its private administration key (administration.key): without it no member can be added.',
+    );
   output.line();
   output.table(
     ['member', 'serial'],

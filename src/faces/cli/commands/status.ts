@@ -13,6 +13,7 @@ import { UsageError } from '../failure.js';
 import type { Shell } from '../shell.js';
 import { type Colour, type Output, printable } from '../terminal/output.js';
 import { clearScreen, duration, untilChanged } from '../terminal/watching.js';
+import { NOT_SIGNED } from './group-show.js';
 
 /** Number of calls that are measured for each member; the median counts. */
 const SAMPLES = 5;
@@ -39,6 +40,8 @@ interface GroupSnapshot {
   readonly unconfigured: readonly { readonly name: string; readonly serial: string }[];
   /** Problem of the coordination among processes; null if there is none. */
   readonly problem: string | null;
+  /** False if no administration key that is known here has signed the group's record; null without a record. */
+  readonly isSigned: boolean | null;
 }
 
 async function latencyOf(open: OpenGroup, member: Member): Promise<number | undefined> {
@@ -109,6 +112,7 @@ async function takeSnapshot(open: OpenGroup): Promise<GroupSnapshot> {
     members,
     unconfigured,
     problem: status.problem ?? null,
+    isSigned: status.isSigned ?? null,
   };
 }
 
@@ -131,7 +135,8 @@ function inStep({ behind, objects }: MemberSnapshot, total: number | undefined):
   return objects === total ? 'in step' : `lacks ${total - objects}`;
 }
 
-function show(output: Output, { label, serial, state, objects, members, unconfigured, problem }: GroupSnapshot): void {
+function show(output: Output, snapshot: GroupSnapshot): void {
+  const { label, serial, state, objects, members, unconfigured, problem, isSigned } = snapshot;
   const painted = (text: string): string => output.paint(colours[text] ?? 'bold', text);
   output.line(
     `${printable(label)} (serial ${serial}): ${painted(state)}, ${objects === undefined ? 'objects unknown' : `${objects} objects`}`,
@@ -154,6 +159,7 @@ function show(output: Output, { label, serial, state, objects, members, unconfig
     output.line(
       `\n${output.paint('yellow', 'warning')} ${printable(name)} (serial ${serial}) is a member, but not in this configuration; add it there, or run \`pkcs11-ha member remove ${printable(name)}\``,
     );
+  if (isSigned === false) output.line(`\n${output.paint('yellow', 'warning')} the group's record is ${NOT_SIGNED}`);
   if (problem !== null) output.line(`\n${output.paint('yellow', 'warning')} ${problem}`);
 }
 
@@ -201,7 +207,7 @@ export const status: CommandSpec = {
   ],
   examples: ['pkcs11-ha status', 'pkcs11-ha status --watch', 'pkcs11-ha status --json'],
   shape:
-    '{ label, serial, state: "good" | "degraded" | "down", objects, members: [{ name, state, reason, since, serial, pid, outstanding, lanes, slowness, behind, retryIn, latency, objects }], unconfigured: [{ name, serial }], problem }; times in ms',
+    '{ label, serial, state: "good" | "degraded" | "down", objects, members: [{ name, state, reason, since, serial, pid, outstanding, lanes, slowness, behind, retryIn, latency, objects }], unconfigured: [{ name, serial }], problem, isSigned }; times in ms',
   run: async (shell, _args, options) => {
     const interval = Number(textOf(options, 'interval') ?? 2);
     if (!(interval >= 0.1 && interval <= 3600))
