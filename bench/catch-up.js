@@ -10,6 +10,8 @@ const digest = Buffer.alloc(32, 7);
 const folder = makeFolder('bench-catch-up');
 const hsms = await Promise.all(['hsm1', 'hsm2'].map((name) => makeHsm(folder.path, name)));
 process.env.PKCS11_HA_BENCH_PIN = hsms[0].pin;
+// The administration key of the group goes into this folder.
+process.env.XDG_CONFIG_HOME = folder.path;
 const memberOf = (hsm) => ({ name: hsm.label, module: hsm.module, token: { serial: hsm.serial }, env: hsm.env });
 const configuration = {
   label: 'bench',

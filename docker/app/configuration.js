@@ -9,7 +9,7 @@ const HANG_AFTER = 2000;
 export const addressOf = (name) => `unix:path=/run/app/${name}.sock`;
 
 /** Returns the text of the group's first configuration file, with the HSMs in FIRST_MEMBERS. */
-export function firstConfiguration(deadline) {
+export function firstConfiguration(deadline, publicKey, keyFile) {
   const names = process.env.FIRST_MEMBERS.split(' ');
   const members = names.map(
     (name) => `  - name: ${name}
@@ -20,6 +20,7 @@ export function firstConfiguration(deadline) {
   );
   return `label: network
 pin: { file: /run/secrets/hsm_pin }
+administration: { publicKey: "${publicKey}", key: { file: "${keyFile}" } }
 members:
 ${members.join('')}policy: { deadline: ${deadline}, hangAfter: ${HANG_AFTER} }
 `;

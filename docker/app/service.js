@@ -3,7 +3,7 @@ import { existsSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { json } from 'node:stream/consumers';
 import { setTimeout as pause } from 'node:timers/promises';
-import { createGroup, VirtualToken } from 'pkcs11-ha';
+import { createGroup, generateAdministrationKey, VirtualToken } from 'pkcs11-ha';
 import { firstConfiguration } from './configuration.js';
 import { Workload } from './workload.js';
 
@@ -19,7 +19,13 @@ const RETRY_PAUSE = 500;
 /** Forms the group at the first start. Its configuration is on the volume, where the operator's tool changes it. */
 async function form() {
   if (existsSync(path)) return;
-  writeFileSync(`${path}.new`, firstConfiguration(DEADLINE));
+  if (!existsSync(`${path}.new`)) {
+    // The administration key is on the volume too, since the operator's tool runs in this container.
+    const { publicKey, privateKey } = generateAdministrationKey();
+    const file = `${path}.administration-key`;
+    writeFileSync(file, `${privateKey}\n`, { mode: 0o600 });
+    writeFileSync(`${path}.new`, firstConfiguration(DEADLINE, publicKey, file));
+  }
   for (const until = Date.now() + FORM_WITHIN; ; await pause(RETRY_PAUSE)) {
     try {
       // Accepts a group that an interrupted start has formed already.

@@ -5,7 +5,7 @@ import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { createGroup } from '../../dist/index.js';
+import { createGroup, generateAdministrationKey } from '../../dist/index.js';
 import { Application } from '../support/applications/application.js';
 import { until } from '../support/applications/waiting.js';
 import { faultyModule } from '../support/faulty/build.js';
@@ -42,8 +42,12 @@ export class Bed {
     const locks = join(this.folder.path, 'locks');
     this.#env = { ...process.env, PKCS11_HA_LOCKS: locks, PKCS11_HA_SOAK_PIN: '648219' };
     Object.assign(process.env, { PKCS11_HA_LOCKS: locks, PKCS11_HA_SOAK_PIN: '648219' });
+    const { publicKey, privateKey } = generateAdministrationKey();
+    const key = { file: join(this.folder.path, 'administration-key') };
+    writeFileSync(key.file, `${privateKey}\n`, { mode: 0o600 });
     const configuration = {
       label: 'soak',
+      administration: { publicKey, key },
       members: FIRST_MEMBERS.map((name) => ({ name, ...this.#select(name) })),
       pin: { env: 'PKCS11_HA_SOAK_PIN' },
       policy,

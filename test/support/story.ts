@@ -72,6 +72,7 @@ export async function play({ command, typed }: Scene, cwd: string, env: NodeJS.P
 /** Replaces the parts of a line that differ between runs and machines, as ids, times and paths. */
 function alike(line: string): string {
   return line
+    .replaceAll(/"?\b[0-9a-f]{64}\b"?/gu, 'KEY')
     .replaceAll(/\b[0-9a-f]{32}\b/gu, 'ID')
     .replaceAll(/\b[0-9a-f]{16}\b/gu, 'SERIAL')
     .replaceAll(/\bHA[0-9A-F]{14}\b/gu, 'SERIAL')

@@ -4,9 +4,9 @@ import { RESERVED_LABEL } from '../objects/identity.js';
 import { dataClass, privateOnToken, recordAttributes } from './record-template.js';
 
 /** Label of position records, before the group's id and the time. */
-const POSITION = `${RESERVED_LABEL}done-until `;
+const POSITION = `${RESERVED_LABEL}group-position `;
 /** Form of a position record's label: id of the group and time, in hexadecimal. */
-const positionForm = /^pkcs11-ha:done-until ([0-9a-f]{1,64}) ([0-9a-f]{1,13})$/u;
+const positionForm = /^pkcs11-ha:group-position ([0-9a-f]{1,64}) ([0-9a-f]{1,13})$/u;
 /** CKA_VALUE of position records: the label tells all, since tokens change it in place. */
 const value: Attribute = { type: CKA.value, value: Buffer.from(JSON.stringify({ version: 1, kind: 'position' })) };
 

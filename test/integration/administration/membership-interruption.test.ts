@@ -110,7 +110,7 @@ async function expectAlike(
   for (const name of names) {
     const own = await cluster.readOwn(name);
     expect(own).not.toContain('pkcs11-ha:probe');
-    expect(own.filter((label) => /group|transport/u.test(label))).toEqual(['pkcs11-ha:group', 'pkcs11-ha:transport']);
+    expect(own.filter((label) => /group$|transport/u.test(label))).toEqual(['pkcs11-ha:group', 'pkcs11-ha:transport']);
   }
 }
 

@@ -140,9 +140,7 @@ describe.each(places)('the application ends at a call of the %s', (where) => {
         for (const object of await token.find()) await token.destroyObject(object);
         await token.close();
         expect(
-          (await cluster.readOwn('hsm3')).filter(
-            (label) => !/domain|transport|group|gone|outcome|position/u.test(label),
-          ),
+          (await cluster.readOwn('hsm3')).filter((label) => !/domain|transport|group|gone|outcome/u.test(label)),
         ).toEqual([]);
         if (!ended) break;
         ends += 1;

@@ -13,7 +13,7 @@ afterEach(() => cluster.close());
 const key = (token: VirtualToken, label: string): Promise<TokenObject> =>
   token.generateKey('AES_KEY_GEN', { token: true, label, valueLen: 32, encrypt: true, extractable: false });
 const positions = async (name: string): Promise<readonly string[]> =>
-  (await cluster.readOwn(name)).filter((label) => label.startsWith('pkcs11-ha:done-until '));
+  (await cluster.readOwn(name)).filter((label) => label.startsWith('pkcs11-ha:group-position '));
 
 /** Puts a token back to the state of its copy. */
 function putBack(hsm: Hsm, copy: Hsm): void {

@@ -73,7 +73,7 @@ export const signCommand: CommandSpec = {
     const setup = administration === undefined ? setUpAdministration(path) : { files: [], lines: [] };
     let isSigned = false;
     try {
-      if (setup.lines.length > 0) output.warn(`add these lines to ${path}:\n${setup.lines.join('\n')}`);
+      if (setup.lines.length > 0) output.warnWith('add these lines to every configuration of the group:', setup.lines);
       const source = await shell.source(path);
       const complete = 'administration' in setup ? withAdministration(source, setup.administration) : source;
       const signed = await signGroup(complete, { without, signal: shell.signal });

@@ -11,8 +11,8 @@ import { CKR } from '../../../spec/codes.js';
 import { type CommandSpec, textOf } from '../command.js';
 import {
   administrationKeyPath,
-  makeAdministrationKey,
   setUpAdministration,
+  takeAdministrationKey,
   withAdministration,
 } from '../configuration/administration-setup.js';
 import { findConfigurations, HERE, namedConfiguration } from '../configuration/configuration-path.js';
@@ -59,7 +59,7 @@ async function plan(shell: Shell, path: string, options: Options): Promise<Plan>
   const files: PreparedFile[] = [];
   try {
     const pin = pinReferenceOf(options) ?? (await newPinFile(shell, path, files));
-    const { administration, file } = makeAdministrationKey(administrationKeyPath(path));
+    const { administration, file } = takeAdministrationKey(administrationKeyPath(path));
     files.push(file);
     const text = writeConfiguration({ label, pin, administration, members: [{ name, ...location, standby: false }] });
     checkInput(() => parseConfiguration(text, path));
@@ -76,7 +76,7 @@ async function planExisting(shell: Shell, path: string, existing: Existing): Pro
   const source = await shell.source(path);
   if (readConfiguration(source).administration !== undefined || existing === 'copy') return { source, files: [] };
   const { administration, files, lines } = setUpAdministration(path);
-  if (lines.length > 0) shell.output.warn(`add these lines to every configuration of the group:\n${lines.join('\n')}`);
+  if (lines.length > 0) shell.output.warnWith('add these lines to every configuration of the group:', lines);
   return { source: withAdministration(source, administration), files };
 }
 

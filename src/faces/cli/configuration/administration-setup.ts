@@ -3,7 +3,7 @@ import { basename, dirname, join } from 'node:path';
 import { parse } from 'yaml';
 import type { GroupConfigInput } from '../../../core/configuration/configuration.js';
 import { parseConfiguration } from '../../../core/configuration/validation.js';
-import { generateAdministrationKey } from '../../../runtime/trust/administration-key.js';
+import { generateAdministrationKey, SigningKey } from '../../../runtime/trust/administration-key.js';
 import { KeyStore } from '../../../runtime/trust/key-store.js';
 import { UsageError } from '../failure.js';
 import { administrationLines } from './configuration-text.js';
@@ -13,6 +13,9 @@ import { type PreparedFile, prepareFile } from './prepared-file.js';
 const PRIVATE = 0o600;
 /** Mode of a new configuration file: others may read it. */
 const READABLE = 0o644;
+
+/** Codes of a folder that this process cannot write, such as that of a ConfigMap. */
+const UNWRITABLE: readonly string[] = ['EACCES', 'EPERM', 'EROFS'];
 
 /** New administration key: the settings that name it, and the file that holds its private half. */
 export interface NewAdministrationKey {
@@ -35,6 +38,14 @@ export function makeAdministrationKey(path: string): NewAdministrationKey {
   return { administration: { publicKey, key: { file: path } }, file: { path, aside: path, put: () => {}, drop } };
 }
 
+/** Takes the administration key that is at a path already, as after a loss of the group, or makes one there. */
+export function takeAdministrationKey(path: string): NewAdministrationKey {
+  if (!existsSync(path)) return makeAdministrationKey(path);
+  const { publicKey } = new SigningKey(Buffer.from(readFileSync(path, 'latin1').trim()));
+  const file = { path, aside: path, put: (): void => {}, drop: (): void => {} };
+  return { administration: { publicKey, key: { file: path } }, file };
+}
+
 /** Returns the path of the administration key of a configuration: beside it. */
 export function administrationKeyPath(configuration: string): string {
   return join(dirname(configuration), `${basename(configuration).replace(/\.ya?ml$/u, '')}.administration-key`);
@@ -53,10 +64,10 @@ export interface AdministrationSetup {
 export function setUpAdministration(path: string): AdministrationSetup {
   let made: NewAdministrationKey;
   try {
-    made = makeAdministrationKey(administrationKeyPath(path));
+    made = takeAdministrationKey(administrationKeyPath(path));
   } catch (error) {
-    if (error instanceof UsageError) throw error;
-    made = makeAdministrationKey(join(new KeyStore().folder, `${basename(path)}.key`));
+    if (!UNWRITABLE.includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
+    made = takeAdministrationKey(join(new KeyStore().folder, `${basename(path)}.key`));
   }
   const lines = administrationLines(made.administration);
   const text = `${readFileSync(path, 'utf8').replace(/\n*$/u, '\n\n')}${lines.join('\n')}\n`;

@@ -52,6 +52,12 @@ export class Output {
     process.stderr.write(`pkcs11-ha: ${printable(text)}\n`);
   }
 
+  /** Writes a warning, and lines as they are, for copying. */
+  warnWith(text: string, lines: readonly string[]): void {
+    this.warn(text);
+    process.stderr.write(`${lines.join('\n')}\n`);
+  }
+
   json(value: unknown): void {
     this.stream.write(`${JSON.stringify(value, null, 2)}\n`);
   }
