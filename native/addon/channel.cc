@@ -1,8 +1,10 @@
 #include "addon/channel.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <new>
+#include <fcntl.h>
 #include <string>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -16,6 +18,15 @@ namespace {
 // Size of the inbox (bytes): room for several packets of the largest size that a ring holds.
 constexpr std::size_t kInbox = 64 * 1024;
 static_assert(kInbox >= 2 * (kInlineLimit + sizeof(std::uint32_t)));
+
+// Maximum number of messages that are read from the socket at once: a host that floods it does not stop the event loop.
+constexpr int kMessagesAtOnce = 256;
+// Maximum number of messages that wait for their mark in the ring: one for each job that may be out at a host.
+constexpr std::size_t kMostWaiting = 4 * kMaxLanes;
+// Maximum number of bells without a packet. An honest host rings at most once for each packet or so.
+constexpr std::uint32_t kMostIdleBells = 4096;
+// Maximum size of a reply (bytes), beside what the largest job brings about.
+constexpr std::size_t kReplyLimit = std::size_t{256} << 20;
 
 // Interval between checks of the socket when no one has reported it readable.
 constexpr auto kSocketCheckInterval = std::chrono::milliseconds(1);
@@ -32,6 +43,7 @@ Napi::Function Channel::define(Napi::Env env) {
                          InstanceAccessor<&Channel::hostSocket>("hostSocket"),
                          InstanceAccessor<&Channel::page>("page"),
                          InstanceAccessor<&Channel::ended>("ended"),
+                         InstanceAccessor<&Channel::broken>("broken"),
                          InstanceAccessor<&Channel::inbox>("inbox"),
                          InstanceMethod<&Channel::closeHostEnds>("closeHostEnds"),
                          InstanceMethod<&Channel::send>("send"),
@@ -50,8 +62,12 @@ Channel::Channel(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Channel>(inf
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) throwErrno(info.Env(), "socketpair");
   socket_.reset(ends[0]);
   hostSocket_.reset(ends[1]);
-  pageFile_.reset(::memfd_create("pkcs11-ha-channel", MFD_CLOEXEC));
+  pageFile_.reset(::memfd_create("pkcs11-ha-channel", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!pageFile_ || ::ftruncate(pageFile_.get(), sizeof(ChannelPage)) != 0) throwErrno(info.Env(), "memfd_create");
+  // Without the seals a host could shrink the memory, and the next access would end the application.
+  if (::fcntl(pageFile_.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
+    throwErrno(info.Env(), "fcntl");
+  }
   void* memory = ::mmap(nullptr, sizeof(ChannelPage), PROT_READ | PROT_WRITE, MAP_SHARED, pageFile_.get(), 0);
   if (memory == MAP_FAILED) throwErrno(info.Env(), "mmap");
   // Keeps the application's plaintext, which passes through this memory, out of core dumps.
@@ -76,6 +92,8 @@ Napi::Value Channel::page(const Napi::CallbackInfo& info) {
 
 Napi::Value Channel::ended(const Napi::CallbackInfo& info) { return Napi::Boolean::New(info.Env(), ended_); }
 
+Napi::Value Channel::broken(const Napi::CallbackInfo& info) { return Napi::Boolean::New(info.Env(), broken_); }
+
 void Channel::closeHostEnds(const Napi::CallbackInfo& info) {
   hostSocket_.reset();
   pageFile_.reset();
@@ -92,6 +110,7 @@ Napi::Value Channel::send(const Napi::CallbackInfo& info) {
   std::span<const std::uint8_t> secret;
   if (info.Length() > 2 && info[2].IsObject()) secret = Secret::heldBy(info[2]);
   if (!socket_) return Napi::Number::New(env, 2);
+  largestJob_ = std::max(largestJob_, length);
   const std::span<const std::uint8_t> bytes{message.Data(), length};
   if (secret.empty() && length <= kInlineLimit) {
     if (!page_->jobs.put(bytes)) return Napi::Number::New(env, 1);
@@ -118,18 +137,34 @@ Napi::Value Channel::send(const Napi::CallbackInfo& info) {
 
 Napi::Value Channel::inbox(const Napi::CallbackInfo& info) { return inbox_.Value(); }
 
-// Reads the bells, packets and the end of file that the socket has at this moment.
+// Reads bells, messages and the end of file that the socket has at this moment, up to a number of them. Keeps nothing of
+// a broken channel.
 void Channel::readSocket() {
   isSocketReadable_ = false;
   socketReadAt_ = Clock::now();
-  while (socket_ && !ended_) {
-    const ReceiveResult result = receivePacket(socket_.get(), incoming_, false);
-    if (result == ReceiveResult::wouldBlock) return;
-    if (result == ReceiveResult::received) {
-      large_.push_back(std::exchange(incoming_, {}));
-    } else if (result != ReceiveResult::bell) {
-      ended_ = true;
+  for (int read = 0; socket_ && !ended_; ++read) {
+    if (read == kMessagesAtOnce) {
+      isSocketReadable_ = true;
+      return;
     }
+    switch (receiveMessage(socket_.get(), incoming_, false)) {
+      case ReceiveResult::wouldBlock:
+        return;
+      case ReceiveResult::bell:
+        if (++idleBells_ > kMostIdleBells) broken_ = true;
+        break;
+      case ReceiveResult::received:
+        if (large_.size() >= kMostWaiting) broken_ = true;
+        if (!broken_) large_.push_back(std::exchange(incoming_, {}));
+        break;
+      case ReceiveResult::ended:
+        ended_ = true;
+        break;
+      case ReceiveResult::failed:
+        broken_ = true;
+        break;
+    }
+    if (broken_) large_.clear();
   }
 }
 
@@ -146,20 +181,24 @@ std::uint32_t Channel::takeReplies() {
     if (kind == Ring::Taken::nothing || used + sizeof size + size > inboxBytes_.size()) break;
     if (kind == Ring::Taken::packet) {
       putSize(size);
-      replies.takeInto(inboxBytes_.subspan(used, size));
+      if (!replies.takeInto(inboxBytes_.subspan(used, size))) {
+        broken_ = true;
+        return 0;
+      }
       used += size;
       continue;
     }
     // The host sends a large packet before it puts the mark into the ring, so the packet is in the socket by now.
     if (kind == Ring::Taken::onSocket && large_.size() == largeAnnounced_) readSocket();
     if (kind == Ring::Taken::broken || large_.size() == largeAnnounced_) {
-      ended_ = true;
-      break;
+      broken_ = true;
+      return 0;
     }
     replies.skip();
     ++largeAnnounced_;
     putSize(0);
   }
+  if (used > 0) idleBells_ = 0;
   return static_cast<std::uint32_t>(used);
 }
 
@@ -170,6 +209,7 @@ Napi::Value Channel::receive(const Napi::CallbackInfo& info) {
   // Reads the socket before the ring, so that no reply of a host that has ended is missed. Checks the socket at
   // intervals even when it was not reported readable: a caller that never waits would not notice the host's end.
   if (isSocketReadable_ || Clock::now() - socketReadAt_ > kSocketCheckInterval) readSocket();
+  if (broken_) return Napi::Number::New(env, 0);
   page_->wantsBell.store(1);
   return Napi::Number::New(env, takeReplies());
 }
@@ -177,10 +217,18 @@ Napi::Value Channel::receive(const Napi::CallbackInfo& info) {
 Napi::Value Channel::takeLarge(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   if (largeAnnounced_ == 0) throw Napi::Error::New(env, "receive() has announced no large packet");
-  const std::vector<std::uint8_t> packet = std::move(large_.front());
+  if (broken_) return env.Undefined();
+  const Message message = std::move(large_.front());
   large_.pop_front();
   --largeAnnounced_;
-  return Napi::Buffer<std::uint8_t>::Copy(env, packet.data(), packet.size());
+  if (!message.memory) return Napi::Buffer<std::uint8_t>::Copy(env, message.bytes.data(), message.bytes.size());
+  const std::optional<std::size_t> size = sizeOfMemory(message.memory, kReplyLimit + 2 * largestJob_);
+  if (size) {
+    const auto packet = Napi::Buffer<std::uint8_t>::New(env, *size);
+    if (readMemory(message.memory, {packet.Data(), *size})) return packet;
+  }
+  broken_ = true;
+  return env.Undefined();
 }
 
 Napi::Value Channel::lanes(const Napi::CallbackInfo& info) {

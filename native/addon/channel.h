@@ -11,6 +11,7 @@
 #include "addon/readiness.h"
 #include "common/descriptor.h"
 #include "common/channel_page.h"
+#include "common/packet.h"
 
 namespace pkcs11ha {
 
@@ -37,14 +38,16 @@ class Channel : public Napi::ObjectWrap<Channel> {
   Napi::Value hostSocket(const Napi::CallbackInfo& info);
   Napi::Value page(const Napi::CallbackInfo& info);
   Napi::Value ended(const Napi::CallbackInfo& info);
+  Napi::Value broken(const Napi::CallbackInfo& info);
   Napi::Value inbox(const Napi::CallbackInfo& info);
   void closeHostEnds(const Napi::CallbackInfo& info);
   // Implements send(message, length, secret?): returns 0 if sent, 1 if sending would block, 2 if the host has ended.
   Napi::Value send(const Napi::CallbackInfo& info);
   // Implements receive(): writes packets into `inbox`, each after its size in four bytes. Returns the number of bytes
   // written. A size of 0 stands for a packet that `takeLarge()` returns, in the same order. `ended` is true after the
-  // end of file.
+  // end of file. `broken` is true once the host has sent what no host sends; from then on nothing of it is taken.
   Napi::Value receive(const Napi::CallbackInfo& info);
+  // Implements takeLarge(): returns a packet, or undefined if the memory that the host passed holds none.
   Napi::Value takeLarge(const Napi::CallbackInfo& info);
   // Implements lanes(): returns [{ lane, job, since, longWrite }] of the working lanes, `since` in ms of
   // CLOCK_MONOTONIC.
@@ -64,14 +67,19 @@ class Channel : public Napi::ObjectWrap<Channel> {
   Readiness* readiness_ = nullptr;
   Napi::Reference<Napi::Buffer<std::uint8_t>> inbox_;
   std::span<std::uint8_t> inboxBytes_;
-  // Packets that came through the socket, in their order.
-  std::deque<std::vector<std::uint8_t>> large_;
+  // Messages that came through the socket, in their order.
+  std::deque<Message> large_;
   // Number of packets in `large_` whose size 0 receive() has written.
   std::size_t largeAnnounced_ = 0;
-  std::vector<std::uint8_t> incoming_;
+  Message incoming_;
+  // Number of bells since the last packet.
+  std::uint32_t idleBells_ = 0;
+  // Size of the largest job that was sent (bytes).
+  std::size_t largestJob_ = 0;
   std::chrono::steady_clock::time_point socketReadAt_{};
   bool isSocketReadable_ = false;
   bool ended_ = false;
+  bool broken_ = false;
 };
 
 }  // namespace pkcs11ha

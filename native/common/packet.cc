@@ -30,22 +30,6 @@ bool writeAll(int fd, std::span<const std::uint8_t> bytes) {
   return true;
 }
 
-bool readAll(int fd, std::vector<std::uint8_t>& buffer) {
-  struct stat info {};
-  if (::fstat(fd, &info) != 0 || info.st_size < 0) return false;
-  const auto size = static_cast<std::size_t>(info.st_size);
-  if (size > kPacketLimit) return false;
-  buffer.resize(size);
-  std::size_t done = 0;
-  while (done < size) {
-    const ssize_t n = ::pread(fd, buffer.data() + done, size - done, static_cast<off_t>(done));
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return false;
-    done += static_cast<std::size_t>(n);
-  }
-  return true;
-}
-
 SendResult sendMessage(int socket, iovec* parts, std::size_t count, int descriptor, bool block) {
   msghdr message{};
   message.msg_iov = parts;
@@ -104,10 +88,11 @@ SendResult sendPacket(int socket, std::span<const std::uint8_t> head, std::span<
   return sendMessage(socket, &part, 1, memory.get(), block);
 }
 
-ReceiveResult receivePacket(int socket, std::vector<std::uint8_t>& buffer, bool block) {
-  buffer.resize(kInlineLimit);
+ReceiveResult receiveMessage(int socket, Message& received, bool block) {
+  received.bytes.resize(kInlineLimit);
+  received.memory.reset();
   for (;;) {
-    iovec part{buffer.data(), buffer.size()};
+    iovec part{received.bytes.data(), received.bytes.size()};
     alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
     msghdr message{};
     message.msg_iov = &part;
@@ -122,25 +107,52 @@ ReceiveResult receivePacket(int socket, std::vector<std::uint8_t>& buffer, bool 
       if (errno == ECONNRESET) continue;
       return errno == EAGAIN ? ReceiveResult::wouldBlock : ReceiveResult::failed;
     }
-    Descriptor memory;
     for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
       if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
       int descriptor = -1;
       std::memcpy(&descriptor, CMSG_DATA(header), sizeof descriptor);
-      memory = Descriptor(descriptor);
+      received.memory = Descriptor(descriptor);
     }
     if (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) return ReceiveResult::failed;
-    if (memory) {
-      try {
-        return readAll(memory.get(), buffer) ? ReceiveResult::received : ReceiveResult::failed;
-      } catch (const std::bad_alloc&) {
-        return ReceiveResult::failed;
-      }
-    }
-    if (n == kBellSize) return ReceiveResult::bell;
-    buffer.resize(static_cast<std::size_t>(n));
+    if (!received.memory && n == kBellSize) return ReceiveResult::bell;
+    received.bytes.resize(static_cast<std::size_t>(n));
     return ReceiveResult::received;
   }
+}
+
+std::optional<std::size_t> sizeOfMemory(const Descriptor& memory, std::size_t most) {
+  struct stat info {};
+  // Memory is a regular file here; a pipe or a device could stop or never end a read.
+  if (::fstat(memory.get(), &info) != 0 || !S_ISREG(info.st_mode) || info.st_size <= 0) return std::nullopt;
+  const auto size = static_cast<std::size_t>(info.st_size);
+  return size > most ? std::nullopt : std::optional(size);
+}
+
+bool readMemory(const Descriptor& memory, std::span<std::uint8_t> buffer) {
+  std::size_t done = 0;
+  while (done < buffer.size()) {
+    const ssize_t n = ::pread(memory.get(), buffer.data() + done, buffer.size() - done, static_cast<off_t>(done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return false;
+    done += static_cast<std::size_t>(n);
+  }
+  return true;
+}
+
+ReceiveResult receivePacket(int socket, std::vector<std::uint8_t>& buffer, bool block) {
+  Message message;
+  message.bytes = std::move(buffer);
+  const ReceiveResult result = receiveMessage(socket, message, block);
+  buffer = std::move(message.bytes);
+  if (result != ReceiveResult::received || !message.memory) return result;
+  const std::optional<std::size_t> size = sizeOfMemory(message.memory, kPacketLimit);
+  if (!size) return ReceiveResult::failed;
+  try {
+    buffer.resize(*size);
+  } catch (const std::bad_alloc&) {
+    return ReceiveResult::failed;
+  }
+  return readMemory(message.memory, buffer) ? ReceiveResult::received : ReceiveResult::failed;
 }
 
 void wipe(void* memory, std::size_t size) { ::explicit_bzero(memory, size); }

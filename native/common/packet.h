@@ -5,8 +5,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
+
+#include "common/descriptor.h"
 
 namespace pkcs11ha {
 
@@ -19,6 +22,12 @@ constexpr std::size_t kPacketLimit = std::size_t{1} << 30;
 enum class SendResult { sent, wouldBlock, peerGone, tooLarge, failed };
 enum class ReceiveResult { received, bell, wouldBlock, ended, failed };
 
+// Message of the socket: a packet's bytes, or the descriptor of the memory that holds them.
+struct Message {
+  std::vector<std::uint8_t> bytes;
+  Descriptor memory;
+};
+
 // Tells the other side to look at the shared memory. If the socket is full, the other side has messages to read anyway.
 void ringBell(int socket);
 
@@ -26,6 +35,15 @@ void ringBell(int socket);
 // without a copy, from the guarded memory that holds it.
 SendResult sendPacket(int socket, std::span<const std::uint8_t> head, std::span<const std::uint8_t> tail,
                       bool block);
+
+// Receives one message. Reads no memory that was passed: its size is what the other side says.
+ReceiveResult receiveMessage(int socket, Message& message, bool block);
+
+// Returns the size of passed memory (bytes); nothing if it is none, or larger than `most`.
+std::optional<std::size_t> sizeOfMemory(const Descriptor& memory, std::size_t most);
+
+// Copies passed memory into a buffer of its size. Returns false if it has become smaller.
+bool readMemory(const Descriptor& memory, std::span<std::uint8_t> buffer);
 
 // Receives one packet into `buffer` and resizes `buffer` to the packet.
 ReceiveResult receivePacket(int socket, std::vector<std::uint8_t>& buffer, bool block);

@@ -16,7 +16,7 @@ class Ring {
   // Capacity (bytes), a power of two.
   static constexpr std::size_t kSize = std::size_t{1} << 16;
   // Kind of the next entry. onSocket: the packet comes through the socket. broken: the other side wrote an impossible
-  // size, so the ring's content cannot be trusted any more.
+  // size, or the packet does not have its checksum, so the ring's content cannot be trusted any more.
   enum class Taken { nothing, packet, onSocket, broken };
 
   // Appends a packet. Returns false if there is no room.
@@ -29,12 +29,13 @@ class Ring {
   Taken take(std::vector<std::uint8_t>& packet);
 
   // Takes a packet in two steps: `next` returns kind and size, `takeInto` takes the packet into room of that size.
+  // `takeInto` returns false if the packet does not have its checksum: something else has written into the memory.
   struct Next {
     Taken kind;
     std::uint32_t size;
   };
   Next next() const;
-  void takeInto(std::span<std::uint8_t> room);
+  bool takeInto(std::span<std::uint8_t> room);
   // Removes the mark of a packet that travels through the socket.
   void skip();
 
@@ -47,10 +48,18 @@ class Ring {
  private:
   static constexpr std::uint32_t kOnSocket = 0xffff'ffff;
   static constexpr std::size_t kMask = kSize - 1;
-  static constexpr std::size_t kHeader = sizeof(std::uint64_t);
+  // Header of an entry: size of the packet, and its checksum.
+  struct Header {
+    std::uint32_t size;
+    std::uint32_t checksum;
+  };
+  static constexpr std::size_t kHeader = sizeof(Header);
+  static_assert(kHeader == sizeof(std::uint64_t));
   static std::size_t footprint(std::size_t size) { return kHeader + ((size + kHeader - 1) & ~(kHeader - 1)); }
   void write(std::uint64_t at, std::span<const std::uint8_t> bytes);
   void read(std::uint64_t at, std::span<std::uint8_t> bytes) const;
+  void writeHeader(std::uint64_t at, const Header& header);
+  Header headerAt(std::uint64_t at) const;
 
   // Number of bytes written and taken since the beginning, so that a full ring differs from an empty one.
   alignas(64) std::atomic<std::uint64_t> written_{0};

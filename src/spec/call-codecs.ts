@@ -58,7 +58,9 @@ const sized: Read<Buffer> = (reader) => reader.sized();
 // A copy: a handle outlives its packet.
 const handle: Read<Uint8Array> = (reader) => new Uint8Array(reader.raw(8));
 const utf8: Read<string> = (reader) => reader.sized().toString('utf8');
-const numbers: Read<number[]> = (reader) => reader.list((item) => item.u64());
+/** Maximum number of slots or mechanisms: far above that of any library. */
+const MOST_NUMBERS = 65_536;
+const numbers: Read<number[]> = (reader) => reader.list((item) => item.u64(), MOST_NUMBERS);
 const version: Read<string> = (reader) => `${reader.u8()}.${reader.u8()}`;
 const presences = ['present', 'sensitive', 'invalid'] as const;
 const attributes: Read<ReadAttribute[]> = (reader) =>

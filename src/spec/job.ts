@@ -147,6 +147,38 @@ export function readReply(bytes: Buffer, at?: number, end?: number): JobReply {
   return { id, status, results };
 }
 
+/**
+ * Returns true if a reply can be that of a job: the results are those of its first steps, in their order, each with as
+ * many objects and attributes as were asked for. Only a step that was allowed to fail may have failed before the last.
+ */
+export function fitsJob({ status, results }: JobReply, { steps }: Job): boolean {
+  if (results.length > steps.length) return false;
+  const isFit = results.every((result, index) => {
+    const asked = steps[index];
+    const isLast = index === results.length - 1;
+    return (
+      asked !== undefined && fitsStep(result, asked) && (result.code === CKR.ok || result.optional === true || isLast)
+    );
+  });
+  if (!isFit || status !== 'done') return isFit;
+  const last = results.at(-1);
+  return results.length === steps.length || (last !== undefined && last.code !== CKR.ok && last.optional !== true);
+}
+
+function fitsStep({ call, code, value, optional: mayFail }: StepResult, asked: Step): boolean {
+  if (call !== asked.call || (mayFail === true) !== (asked.optional === true)) return false;
+  if (code !== CKR.ok) return true;
+  if (call === 'C_GetAttributeValue') return (value as readonly unknown[]).length === lengthOf(asked.arguments[1]);
+  if (call !== 'X_Find') return true;
+  const [, most, types] = asked.arguments as ArgumentsOf<'X_Find'>;
+  const found = value as ResultOf<'X_Find'>;
+  return found.length <= most && found.every(({ attributes }) => attributes.length === types.length);
+}
+
+function lengthOf(list: unknown): number {
+  return (list as readonly unknown[]).length;
+}
+
 /** Returns the value of step `index`; RangeError unless that step is a successful `call`. */
 export function resultOf<C extends CallName>(reply: JobReply, index: number, call: C): ResultOf<C> {
   const result = reply.results[index];

@@ -128,9 +128,10 @@ export class Reader {
       .replace(/[\0 ]+$/u, '');
   }
 
-  /** Reads items after their number. */
-  list<T>(item: (reader: Reader) => T): T[] {
+  /** Reads items after their number; RangeError if there are more than `most`. */
+  list<T>(item: (reader: Reader) => T, most: number = Number.MAX_SAFE_INTEGER): T[] {
     const count = this.u32();
+    if (count > most) throw new RangeError('the list is too long');
     const items: T[] = [];
     for (let i = 0; i < count; i += 1) items.push(item(this));
     return items;

@@ -51,7 +51,7 @@ export class BareHost {
   }
 
   #takeIn(): void {
-    receiveAll(this.channel, (reply) => this.#received.push(reply));
+    receiveAll(this.channel, (reply) => this.#received.push(reply) > 0);
   }
 
   /** Sends a job and returns the next reply. */

@@ -53,7 +53,8 @@ export interface HostLink {
 
 /** Listener to a host. `ended` comes once, after the last reply, when the process no longer holds the token. */
 export interface HostListener {
-  replied(reply: JobReply): void;
+  /** Returns false for a reply that answers none of the jobs that are out: the host then ends. */
+  replied(reply: JobReply): boolean;
   ended(end: HostEnd): void;
 }
 

@@ -1,4 +1,4 @@
-import { endOf, type Job, type JobReply } from '../../spec/job.js';
+import { endOf, fitsJob, type Job, type JobReply } from '../../spec/job.js';
 import { CKR_OK } from '../../spec/verdict.js';
 import { FreeList } from '../base/free-list.js';
 import type { HostEnd, HostLink, Port } from '../base/port.js';
@@ -142,10 +142,10 @@ export class Connection {
   }
 
   /** Takes a reply of the host. */
-  replied(reply: JobReply): void {
+  replied(reply: JobReply): boolean {
     const index = reply.id % MAX_OUTSTANDING;
     const ticket = this.#outstanding.at(index);
-    if (ticket?.id !== reply.id) return;
+    if (ticket?.id !== reply.id || !fitsJob(reply, ticket.job)) return false;
     this.#outstanding.remove(index);
     const now = this.port.now();
     this.lastReplyAt = now;
@@ -153,6 +153,7 @@ export class Connection {
       this.timing.took(ticket.kind, now - ticket.sentAt, ticket.late);
     ticket.end(reply.status === 'expired' ? { kind: 'withdrawn' } : { kind: 'reply', reply });
     this.#transmitQueued();
+    return true;
   }
 
   /** Takes the end of the host: every job that is not done is lost or withdrawn. */

@@ -6,6 +6,8 @@ export interface NativeChannel {
   readonly hostSocket: number;
   readonly page: number;
   readonly ended: boolean;
+  /** True once the host has sent what no host sends; from then on `receive` takes nothing. */
+  readonly broken: boolean;
   /** Buffer that `receive` fills with packets. */
   readonly inbox: Buffer;
   closeHostEnds(): void;
@@ -16,8 +18,8 @@ export interface NativeChannel {
    * used. A size of 0 stands for a large packet, which `takeLarge` returns.
    */
   receive(): number;
-  /** Returns the next large packet that `receive` announced. */
-  takeLarge(): Buffer;
+  /** Returns the next large packet that `receive` announced; undefined if the host has passed none, and breaks then. */
+  takeLarge(): Buffer | undefined;
   lanes(): { lane: number; job: number; since: number; longWrite: boolean }[];
   watch(callback: () => void): void;
   ref(): void;

@@ -39,6 +39,8 @@ export class HostProcess implements HostLink {
   #spawnError: string | undefined;
   #hasEnded: boolean = false;
   #exited: boolean = false;
+  /** True once the host has said what cannot be. */
+  #isBroken: boolean = false;
 
   constructor(options: HostOptions, listener: HostListener, surroundings: HostSurroundings) {
     this.#listener = listener;
@@ -82,12 +84,26 @@ export class HostProcess implements HostLink {
   /** Passes arrived replies, and the host's end, to the listener; returns true if there was anything. */
   drain(): boolean {
     if (this.#hasEnded) return false;
-    const hasMoved = receiveAll(this.channel, (reply) => this.#listener.replied(reply));
+    const hasMoved = this.#receive();
     if (!this.channel.ended && !this.#exited) return hasMoved;
     this.#hasEnded = true;
     this.#begunAtEnd = this.channel.lanes();
     this.#listener.ended(this.#endOf());
     this.close();
+    return true;
+  }
+
+  /** Takes what has arrived. A host that says what cannot be is ended, and nothing more is taken of it (Rule 18). */
+  #receive(): boolean {
+    if (this.#isBroken) {
+      // Finds the end of file, which tells that the process no longer holds the token.
+      this.channel.receive();
+      return false;
+    }
+    const received = receiveAll(this.channel, (reply) => this.#listener.replied(reply));
+    if (received !== 'impossible') return received === 'something';
+    this.#isBroken = true;
+    this.kill();
     return true;
   }
 
@@ -111,6 +127,7 @@ export class HostProcess implements HostLink {
   }
 
   #endOf(): HostEnd {
+    if (this.#isBroken) return { reason: 'the host said what cannot be, and was ended' };
     const { pid } = this.#child;
     if (pid === undefined)
       return { reason: `the host did not start${this.#spawnError === undefined ? '' : `: ${this.#spawnError}`}` };

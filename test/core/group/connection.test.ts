@@ -36,7 +36,7 @@ test('a second reply to an answered job does not complete another job', () => {
   const first = connection.submit(job, 'first', FOREVER);
   connection.replied(doneWith(first.id));
   const second = connection.submit(job, 'second', FOREVER);
-  connection.replied(doneWith(first.id));
+  expect(connection.replied(doneWith(first.id))).toBe(false);
   expect(second.completed).toBe(false);
   connection.replied(doneWith(second.id));
   expect([second.completed, new Set(sent).size]).toEqual([true, 2]);
