@@ -5,14 +5,16 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { buildSync } from 'esbuild';
 import { buildFaulty } from './faulty/build.js';
+import { buildHostile } from './hostile/build.js';
 import { memoryFolder } from './memory-folder.js';
 
 /**
- * Chooses the folder for tokens, and compiles the faulty module and the package: tests that start programs run the built
+ * Chooses the folder for tokens, and compiles the faulty module, the hostile one and the package: tests that start programs run the built
  * files.
  */
 export default function globalSetup() {
   buildFaulty();
+  buildHostile();
   process.env.TMPDIR = process.env.TMPDIR ?? memoryFolder() ?? tmpdir();
   const root = fileURLToPath(new URL('../../', import.meta.url));
   for (const script of ['node_modules/typescript/bin/tsc', 'scripts/bundle-tool.js']) {

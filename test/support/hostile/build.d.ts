@@ -1,0 +1,2 @@
+export const hostileModule: string;
+export function buildHostile(): void;
