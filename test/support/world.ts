@@ -154,6 +154,7 @@ export class ScriptedToken {
 /** Host on virtual time. Jobs never wait for each other, whatever the number of lanes. */
 class ScriptedHost implements HostLink {
   readonly pid = undefined;
+  readonly withheld: readonly string[] = [];
   ended = false;
   readonly #running = new Map<number, BegunJob>();
 

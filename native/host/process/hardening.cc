@@ -30,6 +30,7 @@ void setFlag(int fd, int get, int set, int flag) {
 
 void harden(int lastDescriptor) {
   ::prctl(PR_SET_DUMPABLE, 0);
+  ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   const rlimit none{0, 0};
   ::setrlimit(RLIMIT_CORE, &none);
   closeFrom(lastDescriptor + 1);

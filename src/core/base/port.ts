@@ -35,6 +35,8 @@ export interface BegunJob {
 export interface HostLink {
   /** Process id of the host, for people. */
   readonly pid: number | undefined;
+  /** Names of environment variables that the host did not get and a library might have wanted. */
+  readonly withheld: readonly string[];
   /**
    * Sends a job; returns false if the channel is full. Throws for a job that cannot be encoded. The host does not begin
    * a job whose `epoch` is not that of its last login. If the host is gone, the job is lost and the listener hears of

@@ -16,7 +16,15 @@ import type { FoundReplica } from '../objects/found-object.js';
 import { isReserved } from '../objects/identity.js';
 import { hex } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
-import { findGroupwide, findRecords, foundIn, type RecordsFound, recordsAt, recordsIn } from '../records/ledger.js';
+import {
+  findGroupwide,
+  findRecords,
+  foundIn,
+  MOST_RECORDS,
+  type RecordsFound,
+  recordsAt,
+  recordsIn,
+} from '../records/ledger.js';
 import { FIRST_FORMAT } from '../records/record.js';
 import { completeInventory, findJob, readAgain } from '../replicas/inventory.js';
 import { Attempt } from './attempt.js';
@@ -89,6 +97,7 @@ export class MemberSearch extends PendingWork {
       this.records = records;
       group.invalidRecords.note(this.member, 'groupwide', records.invalid);
       group.invalidRecords.note(this.member, 'refused', records.refused);
+      group.invalidRecords.note(this.member, 'cut', records.isCut ? MOST_RECORDS : 0);
       learnMissedChanges(group, this.member, records);
       const seen = records.group?.record.revision ?? -1;
       if (seen > this.member.recovery.revision) this.member.recovery.noteRevision(seen);

@@ -96,6 +96,11 @@ export class Connection {
     return this.end === undefined ? this.#link?.pid : undefined;
   }
 
+  /** Names of environment variables that the host did not get (see `HostLink`). */
+  get withheld(): readonly string[] {
+    return this.#link?.withheld ?? [];
+  }
+
   /** Number of jobs at the host and in the queue. */
   get load(): number {
     return this.#outstanding.size + this.#queue.length;
@@ -194,9 +199,7 @@ export class Connection {
 
   /** Marks the jobs that are late by now. Returns their number, and whether one was sent after the last reply. */
   noticeLate(now: number): { readonly late: number; readonly silent: boolean } {
-    let late = 0;
-    let silent = false;
-    let next = FOREVER;
+    let [late, silent, next] = [0, false, FOREVER];
     for (const ticket of this.#outstanding.all()) {
       if (ticket.late || ticket.lateAt <= now) {
         if (!ticket.late) this.#markLate(ticket);
@@ -212,11 +215,8 @@ export class Connection {
 
   /** Returns the time at which the first job at the host counts as hung (ms of the port's clock), or FOREVER. */
   hungAt(limits: HangLimits): number {
-    let first = FOREVER;
-    for (const { sentAt, job } of this.#outstanding.all()) {
-      first = Math.min(first, sentAt + limitOf(job.longWrite === true, limits));
-    }
-    return first;
+    const jobs = [...this.#outstanding.all()];
+    return Math.min(FOREVER, ...jobs.map(({ sentAt, job }) => sentAt + limitOf(job.longWrite === true, limits)));
   }
 
   /** Returns true if a job hangs at the host (see `isHanging`). */

@@ -8,6 +8,8 @@ interface Counts {
   groupwide: number;
   keys: number;
   refused: number;
+  /** Number of records that were read of more; 0 if all were read. */
+  cut: number;
 }
 
 /** Values on tokens that are no records of the group (Rules 18 and 19), by the member's name. */
@@ -24,10 +26,14 @@ export class InvalidRecords {
    * only some records were read, and a smaller number proves nothing.
    */
   note({ name }: { readonly name: string }, kind: keyof Counts, count: number, isWhole = true): void {
-    const counts = this.#byMember.get(name) ?? { groupwide: 0, keys: 0, refused: 0 };
+    const counts = this.#byMember.get(name) ?? { groupwide: 0, keys: 0, refused: 0, cut: 0 };
     if (isWhole ? counts[kind] === count : counts[kind] >= count) return;
     this.#byMember.set(name, counts);
     counts[kind] = count;
+    if (kind === 'cut') {
+      if (count > 0) this.#emit({ type: 'records', member: name, problem: tooMany(name, count) });
+      return;
+    }
     if (kind === 'refused') {
       if (count > 0) this.#emit({ type: 'records', member: name, problem: unsigned(name, count) });
       return;
@@ -35,6 +41,10 @@ export class InvalidRecords {
     const all = counts.groupwide + counts.keys;
     if (all > 0) this.#emit({ type: 'records', member: name, problem: malformed(name, all) });
   }
+}
+
+function tooMany(member: string, count: number): string {
+  return `${member} has more than ${count} records, which are not all read: run \`pkcs11-ha synchronize\`, and recover members that are away, so that records are removed`;
 }
 
 function malformed(member: string, count: number): string {

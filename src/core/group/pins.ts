@@ -49,7 +49,17 @@ export class Pins {
     return secret;
   }
 
-  /** Takes PIN notes that were read; the newest counts. */
+  /** True if a note was read that may be newer than the known one: tokens with a login are to be asked about it. */
+  isHeard: boolean = false;
+
+  /** Takes PIN notes that were read without a look at their private records: anybody can have written them (Rule 18). */
+  hear(notes: readonly PinNote[]): void {
+    if (this.isHeard || !notes.some(({ time }) => time > (this.note?.time ?? -1))) return;
+    this.isHeard = true;
+    this.changed.fire();
+  }
+
+  /** Takes PIN notes with private records; the newest counts. */
   notice(notes: readonly PinNote[]): void {
     for (const note of notes) {
       if (this.note !== undefined && this.note.time >= note.time) continue;

@@ -73,7 +73,7 @@ export function learnAllButChanges(group: Group, records: readonly RecordsFound[
     if (newer) group.ledger.isNewer = true;
     for (const { record } of aliases) group.objects.addAlias(aliasIn(record));
     for (const { record } of done) group.missed.learnDone(record);
-    group.pins.notice(pins);
+    group.pins.hear(pins);
     if (found !== undefined && found.record.id === group.ledger.record?.id) group.adopt(found.record);
   }
 }

@@ -9,7 +9,15 @@ import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import { aliasIn } from '../group/record-learning.js';
 import { retryAfterRenewal } from '../group/repeated-reading.js';
-import { findRecords, recordsAt } from '../records/ledger.js';
+import {
+  findGroupByLabel,
+  findRecords,
+  foundIn,
+  MOST_RECORDS,
+  type RecordsFound,
+  recordsAt,
+  recordsIn,
+} from '../records/ledger.js';
 import { isLater } from '../records/record.js';
 import { groupTemplate } from '../records/record-template.js';
 import { JoinFailure } from './join-failure.js';
@@ -64,7 +72,7 @@ export function* join(group: Group, member: Member, deadline: number): Task<Join
     return { ok: true };
   } catch (error) {
     if (error instanceof JoinFailure)
-      return { ok: false, reason: explained(error), lasting: error.lasting, code: error.code };
+      return { ok: false, reason: explained(error, connection), lasting: error.lasting, code: error.code };
     return {
       ok: false,
       reason: error instanceof Error ? error.message : String(error),
@@ -74,8 +82,10 @@ export function* join(group: Group, member: Member, deadline: number): Task<Join
   }
 }
 
-/** Returns the reason of a failure; a lack of sessions is explained. */
-function explained({ message, code }: JoinFailure): string {
+/** Returns the reason of a failure; a lack of sessions, and of environment variables, is explained. */
+function explained({ message, code }: JoinFailure, { isAttached, withheld }: Connection): string {
+  if (!isAttached && withheld.length > 0)
+    return `${message} (the host did not get ${withheld.join(', ')}: if the library needs it, state it in the member's \`env\`)`;
   if (code !== CKR.sessionCount) return message;
   return `${message}: a member needs at least two sessions, one of them for its login; close those of other programs`;
 }
@@ -115,7 +125,10 @@ function* learnRecords(
 ): Task<void> {
   const job: Job = { steps: findRecords };
   const end = yield* retryAfterRenewal(connection, () => tryJob(connection, job, deadline), deadline);
-  const records = recordsAt(group.ledger.trust, replyIn(connection, job, end), 0);
+  const read = recordsAt(group.ledger.trust, replyIn(connection, job, end), 0);
+  group.invalidRecords.note(member, 'cut', read.isCut ? MOST_RECORDS : 0);
+  // Of too many records, the group's own may not be among those that were read.
+  const records = read.isCut ? { ...read, group: yield* readGroupRecord(group, connection, deadline) } : read;
   const own = records.group?.record;
   connection.records = records;
   group.invalidRecords.note(member, 'groupwide', records.invalid);
@@ -148,12 +161,19 @@ function* learnRecords(
   }
   group.adopt(own);
   for (const { record } of records.aliases) group.objects.addAlias(aliasIn(record));
-  if (records.pins.length > 0) yield* learnFrom(group, connection, deadline);
+  if (records.pins.length > 0) yield* learnFrom(group, { name: member.name, connection }, deadline);
   member.recovery.setOfGroup(true);
   for (const other of group.members) {
     if (other.isActive && !other.recovery.isOfGroup && other.connection !== undefined)
       other.suspect(other.connection, 'the token has no group record');
   }
+}
+
+/** Reads the group record by its label. */
+function* readGroupRecord(group: Group, connection: Connection, deadline: number): Task<RecordsFound['group']> {
+  const job: Job = { steps: [findGroupByLabel] };
+  const end = yield* retryAfterRenewal(connection, () => tryJob(connection, job, deadline), deadline);
+  return recordsIn(group.ledger.trust, foundIn(replyIn(connection, job, end), 0)).group;
 }
 
 /**

@@ -2,22 +2,17 @@ import type { TokenInfo } from '../../spec/calls.js';
 import { CKF, CKR } from '../../spec/codes.js';
 import { codeName } from '../../spec/constants.js';
 import type { SecretRef } from '../../spec/job.js';
-import { verdictOn } from '../../spec/verdict.js';
 import type { Signal, Task } from '../base/task.js';
 import { race } from '../base/waiting.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
-import { failureOf, type JobOutcome } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
-import type { PinNote } from '../records/record.js';
 import { JoinFailure } from './join-failure.js';
 import { outcomeOf } from './library.js';
+import { judgeLogin } from './login-judgement.js';
+import { heedNotes, isBeingChanged } from './login-notes.js';
 import { loginJob } from './login-renewal.js';
 import { acceptPin, mayHaveBeenRefused, maySpendTry, otherPinThan } from './other-pin.js';
-import { readNotes } from './pin-record.js';
-
-/** Interval between looks at a joining member until its notes can be read (ms). */
-const LOOK_AGAIN = 10;
 
 /**
  * Logs a joining member in. The PIN is tried once, and on one member at a time until a login has proven it (Rule 6).
@@ -73,6 +68,7 @@ class PinLogin {
     if ((token.flags & CKF.userPinLocked) !== 0)
       throw new JoinFailure("the token's user PIN is locked", true, CKR.pinLocked);
     while (member.login.isPinInDoubt) yield* this.#wait([group.pins.changed], "the token's PIN is being changed");
+    yield* heedNotes(group, this.connection, this.deadline);
     yield* this.#awaitProof();
     const pin = group.pins.firstFor(member);
     if (pin === undefined) return;
@@ -136,11 +132,33 @@ class PinLogin {
     }
   }
 
+  /** Lets the member try first whose answer tells most about the PIN, for a while. */
+  *#awaitTurn(): Task<void> {
+    const { group, member, token } = this;
+    const { logins, port, policy } = group;
+    const until = port.now() + policy.hangAfter;
+    const mayBe = (other: Member, serial: string): boolean =>
+      other !== member &&
+      other.state.name === 'joining' &&
+      other.login.refusal === undefined &&
+      (other.token === undefined || other.token.serialNumber === serial);
+    for (;;) {
+      const { nextSerial, isProven, isRefused } = logins;
+      if (nextSerial === undefined || nextSerial === token.serialNumber || isProven || isRefused) return;
+      if (port.now() >= until || !group.members.some((other) => mayBe(other, nextSerial))) return;
+      yield* this.#wait([logins.changed, group.changed], 'another member is to try the PIN first', until);
+    }
+  }
+
   /** Waits until the member may try the PIN; throws JoinFailure if it must not be tried. */
   *#enter(pin: SecretRef): Task<void> {
     const { group, member, token } = this;
     const { logins } = group;
-    while (!logins.enter()) {
+    const isLow = (token.flags & (CKF.userPinCountLow | CKF.userPinFinalTry)) !== 0;
+    for (;;) {
+      yield* this.#awaitTurn();
+      if (logins.isDoubted && !logins.isProven && isLow) throw this.#spared();
+      if (logins.enter()) break;
       if (logins.isRefused) throw this.#stopped();
       yield* this.#wait([logins.changed], 'another member is still logging in');
     }
@@ -159,6 +177,15 @@ class PinLogin {
   #givenUp(leaves: boolean): JoinFailure {
     if (leaves) this.group.logins.leave('unknown', 0, this.member.name);
     return new JoinFailure("the application's login failed meanwhile, and its PIN is not used any more");
+  }
+
+  /** Returns the failure of a token with few tries left, after a refusal that a PIN note made doubtful. */
+  #spared(): JoinFailure {
+    return new JoinFailure(
+      'another member refused the PIN while a note tells of a PIN change, and this token has few tries left: give the PIN that it has',
+      true,
+      CKR.pinIncorrect,
+    );
   }
 
   #stopped(): JoinFailure {
@@ -224,7 +251,8 @@ class PinLogin {
     const { logins, pins } = group;
     const isChanging = refused === undefined || (yield* this.#isBeingChanged());
     member.login.addRefused(pin);
-    if (!isChanging || !this.#mayBeTaken(pin)) {
+    const mayDoubt = refused === undefined || logins.isProven || logins.doubt(member.name);
+    if (!isChanging || !mayDoubt || !this.#mayBeTaken(pin)) {
       logins.leave('wrong', refused ?? CKR.pinIncorrect, member.name);
       return undefined;
     }
@@ -241,6 +269,11 @@ class PinLogin {
     }
   }
 
+  #isBeingChanged(): Task<boolean> {
+    const { group, member, connection, token, deadline } = this;
+    return isBeingChanged(group, member, connection, token, deadline);
+  }
+
   /** Returns true if another member may still take the PIN that this one has refused. */
   #mayBeTaken(pin: SecretRef): boolean {
     return this.group.members.some(
@@ -252,44 +285,4 @@ class PinLogin {
         !(other.state.name === 'down' && other.state.retryAt === Number.POSITIVE_INFINITY),
     );
   }
-
-  /** Returns true if PIN notes, on this or another token, say that this token may have another PIN than the others. */
-  *#isBeingChanged(): Task<boolean> {
-    const { group, member, connection, token } = this;
-    const { port, policy } = group;
-    const until = Math.min(this.deadline, port.now() + policy.hangAfter);
-    const concernsToken = ({ state, participants, missed }: PinNote): boolean =>
-      missed.includes(token.serialNumber) || (state === 'changing' && participants.includes(token.serialNumber));
-    if ((yield* readNotes(connection, until))?.some(concernsToken) === true) return true;
-    for (const other of group.members) {
-      if (other.name === member.name) continue;
-      while (other.state.name === 'joining' && other.connection?.isAttached !== true && port.now() < until)
-        yield* race([group.changed, connection.ended], Math.min(until, port.now() + LOOK_AGAIN));
-      if (other.connection?.isAttached !== true || other.connection.end !== undefined) continue;
-      if ((yield* readNotes(other.connection, until))?.some(concernsToken) === true) return true;
-    }
-    return false;
-  }
-}
-
-/** Judgement of a login: `unknown` says nothing of the PIN. */
-interface LoginJudgement {
-  readonly outcome: 'right' | 'wrong' | 'unknown';
-  readonly reason: string;
-  readonly code: number;
-}
-
-function judgeLogin(group: Group, member: Member, outcome: JobOutcome | undefined): LoginJudgement {
-  const failure = outcome === undefined ? undefined : failureOf(outcome);
-  const code = failure?.kind === 'code' ? failure.code : 0;
-  if (outcome !== undefined && (failure === undefined || code === CKR.userAlreadyLoggedIn))
-    return { outcome: 'right', reason: '', code };
-  if (failure?.kind === 'code') {
-    // CKR_PIN_LOCKED says nothing of the PIN that was tried.
-    const isRefused = code !== CKR.pinLocked && verdictOn(code, group.policy.verdicts) === 'credential';
-    return { outcome: isRefused ? 'wrong' : 'unknown', reason: `C_Login answered ${codeName(code)}`, code };
-  }
-  member.login.addUnknown();
-  const reason = failure?.kind === 'lost' ? `${failure.reason} in C_Login` : 'C_Login did not answer in time';
-  return { outcome: 'unknown', reason, code };
 }

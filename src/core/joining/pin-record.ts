@@ -22,6 +22,10 @@ const MOST_FOUND = 16;
 const LONGEST_PIN = 4096;
 /** Maximum length of the head of a PIN record (bytes). */
 const MOST_HEAD = 65_536;
+/** Number of timestamps in a millisecond (see `Group.nextTimestamp`). */
+const TICKS = 1024;
+/** Time within which a note may still get its record, or a clock be off (ms). */
+const JUST_NOW = 60_000;
 /** Byte code of the line feed between head and PINs. */
 const LINE_END = 0x0a;
 
@@ -112,6 +116,12 @@ function pairIn({ attributes: [value] }: FoundObject, store: SecretStore): PinPa
   }
 }
 
+/** Member by its name, with a connection that has logged in. */
+interface Located {
+  readonly name: string;
+  readonly connection: Connection;
+}
+
 function* find(connection: Connection, finding: Step, deadline: number): Task<readonly FoundObject[] | undefined> {
   const reply = replyOrFailure(yield* connection.run({ steps: [finding] }, 'find', deadline));
   return isFailure(reply) ? undefined : resultOf(reply, 0, 'X_Find');
@@ -123,13 +133,37 @@ export function* readNotes(connection: Connection, deadline: number): Task<reado
   return found?.map(noteIn).filter((note) => note !== undefined);
 }
 
-/** Takes in the notes of a PIN change on a token with a login, and its PINs if they are not known yet. */
-export function* learnFrom(
-  { pins, port }: Group,
-  connection: Connection,
+/**
+ * Returns the notes on a token with a login that have a private PIN record there. Anybody can write a note (Rule 18): one
+ * without a record is removed and reported, unless it was written just now, before its record.
+ */
+function* provenNotes(
+  group: Group,
+  { name, connection }: Located,
   deadline: number,
 ): Task<readonly PinNote[] | undefined> {
-  const notes = yield* readNotes(connection, deadline);
+  const found = yield* find(connection, findNotes, deadline);
+  const records = found === undefined ? undefined : yield* find(connection, findPairLabels, deadline);
+  if (found === undefined || records === undefined) return undefined;
+  const operations = new Set(records.map(operationIn));
+  const proven: PinNote[] = [];
+  for (const object of found) {
+    const note = noteIn(object);
+    if (note !== undefined && operations.has(note.operation)) proven.push(note);
+    else if (note === undefined || Math.abs(group.port.wallNow() - note.time / TICKS) > JUST_NOW) {
+      const removal = { steps: [step('C_DestroyObject', new Uint8Array(object.handle))] };
+      if (isFailure(replyOrFailure(yield* connection.run(removal, 'find', deadline)))) continue;
+      group.emit({ type: 'records', member: name, problem: `a PIN note on ${name} had no PIN record and was removed` });
+    }
+  }
+  return proven;
+}
+
+/** Takes in the notes of a PIN change on a token with a login, and its PINs if they are not known yet. */
+export function* learnFrom(group: Group, located: Located, deadline: number): Task<readonly PinNote[] | undefined> {
+  const { pins, port } = group;
+  const { connection } = located;
+  const notes = yield* provenNotes(group, located, deadline);
   if (notes === undefined) return undefined;
   pins.notice(notes);
   const { note } = pins;
@@ -149,9 +183,9 @@ export function* learnFrom(
 export function* learnFromAll(group: Group, deadline: number): Task<void> {
   const isComing = group.members.some(({ state }) => state.name === 'joining' || state.name === 'recovering');
   let isOver = !isComing && group.members.some(({ isServing }) => isServing);
-  for (const { connection, isServing, login } of group.members) {
+  for (const { name, connection, isServing, login } of group.members) {
     if (connection === undefined || connection.end !== undefined || !isServing || login.pin === undefined) continue;
-    const notes = yield* learnFrom(group, connection, deadline);
+    const notes = yield* learnFrom(group, { name, connection }, deadline);
     if (notes === undefined || notes.length > 0) isOver = false;
   }
   if (isOver) group.pins.forget();

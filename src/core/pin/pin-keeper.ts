@@ -20,6 +20,11 @@ export function* keepPins(group: Group): Task<void> {
   const { pins, port, policy } = group;
   for (;;) {
     const { note } = pins;
+    if (!pins.isBusy && pins.isHeard) {
+      pins.isHeard = false;
+      yield* runToEnd(group, learnFromAll(group, port.now() + policy.hangAfter));
+      continue;
+    }
     if (!pins.isBusy && holdersIn(group).some(({ serial }) => pins.isUncleared(serial))) {
       yield* runToEnd(group, clearRest(group));
       yield* sleepUntil(port.now() + CHANGE_POLL);

@@ -19,17 +19,17 @@ import {
   type PinNote,
 } from './record.js';
 import { readRecord } from './record-schema.js';
-import { groupwideTemplate, pinNoteTemplate, privateOnToken, recordTypes } from './record-template.js';
+import { groupTemplate, groupwideTemplate, pinNoteTemplate, privateOnToken, recordTypes } from './record-template.js';
 import { RecordTrust } from './record-trust.js';
 
 /** Label of domain keys. */
 export const DOMAIN_LABEL: string = `${RESERVED_LABEL}domain`;
 /** Label of the members' transport key pairs. */
 export const TRANSPORT_LABEL: string = `${RESERVED_LABEL}transport`;
-/** Maximum number of groupwide records that are read from a member. */
-const MOST_RECORDS = 100_000;
-/** Maximum number of PIN notes read from a token; normally there is one, and two while one is replaced. */
-const MOST_NOTES = 16;
+/** Maximum number of groupwide records that are read from a member; one more shows that there are others. */
+export const MOST_RECORDS = 100_000;
+/** Maximum number of PIN notes read from a token: normally one or two, but anybody can write more. */
+const MOST_NOTES = 256;
 
 /** Record found on a member. */
 export interface FoundRecord<R extends GroupwideRecord = GroupwideRecord> {
@@ -56,6 +56,8 @@ export interface RecordsFound {
   readonly invalid: number;
   /** Number of group records without a valid signature of the administration key; they are ignored (Rule 19). */
   readonly refused: number;
+  /** True if the member has more records than are read: what is not there may be among the others. */
+  readonly isCut: boolean;
   /** True if older group records stand beside the newest, since a process ended before it removed them. */
   readonly hasOlder: boolean;
 }
@@ -75,7 +77,13 @@ export const probeTemplate: readonly Attribute[] = [
 export const findNotes: Step = step('X_Find', pinNoteTemplate, MOST_NOTES, recordTypes);
 
 /** Step that reads the groupwide records, without the PIN notes. */
-export const findGroupwide: Step = step('X_Find', groupwideTemplate, MOST_RECORDS, recordTypes);
+export const findGroupwide: Step = step('X_Find', groupwideTemplate, MOST_RECORDS + 1, recordTypes);
+
+/** Maximum number of group records read from a token; normally there is one, and two while one is replaced. */
+const MOST_GROUPS = 256;
+
+/** Step that reads the group record by its label. */
+export const findGroupByLabel: Step = step('X_Find', groupTemplate, MOST_GROUPS, recordTypes);
 
 /** Steps that read the groupwide records and the PIN notes. */
 export const findRecords: readonly Step[] = [findGroupwide, findNotes];
@@ -112,6 +120,7 @@ export function recordsIn(
   let invalid = 0;
   let refused = 0;
   let newer = false;
+  const isCut = found.length > MOST_RECORDS;
   let hasOlder = false;
   for (const { handle, attributes } of found) {
     const record = readRecord(attributes[0]?.value ?? new Uint8Array());
@@ -125,7 +134,7 @@ export function recordsIn(
     else if (record?.kind === 'intent' || record?.kind === 'journal') changes.push({ handle, record });
     else if (record?.kind === 'done') done.push({ handle, record });
   }
-  return { kind: 'records', group, aliases, changes, done, pins, newer, invalid, refused, hasOlder };
+  return { kind: 'records', group, aliases, changes, done, pins, newer, invalid, refused, isCut, hasOlder };
 }
 
 /** Returns the objects that the X_Find step at an index of a job found. */

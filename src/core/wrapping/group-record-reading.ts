@@ -3,17 +3,19 @@ import { race, runTogether, waitUntil } from '../base/waiting.js';
 import { isReachable, runOnMember } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
-import { findingJob, type MemberJob } from '../jobs/member-job.js';
-import { foundIn, recordsIn } from '../records/ledger.js';
-import { groupTemplate, recordTypes } from '../records/record-template.js';
+import type { MemberJob } from '../jobs/member-job.js';
+import { findGroupByLabel, foundIn, recordsIn } from '../records/ledger.js';
 
-/** Maximum number of group records read from a token; normally there is one, and two while one is replaced. */
-const MOST_RECORDS = 16;
 /** Multiple of `hangAfter` for which a member may take to answer a search for the record, or one job of its writing. */
 export const READ_MULTIPLE = 2;
 
 /** Reads the group record on a member, and no other record. */
-export const findGroupRecord: MemberJob = findingJob(groupTemplate, MOST_RECORDS, recordTypes);
+export const findGroupRecord: MemberJob = {
+  function: 'C_FindObjects',
+  objects: [],
+  isReading: true,
+  job: () => ({ steps: [findGroupByLabel] }),
+};
 
 /** Returns true if the member may hold the group record; a member that joins gets it when it returns. */
 export function mayHoldRecord(member: Member): boolean {
@@ -27,7 +29,9 @@ export function* learnRecord(group: Group, member: Member, deadline: number): Ta
   const until = Math.min(deadline, group.port.now() + group.policy.hangAfter * READ_MULTIPLE);
   const end = yield* runOnMember(group, member, findGroupRecord, until);
   if (end.kind !== 'done') return 'unread';
-  const own = recordsIn(group.ledger.trust, foundIn(end.reply, 0)).group?.record;
+  const { group: found, refused } = recordsIn(group.ledger.trust, foundIn(end.reply, 0));
+  const own = found?.record;
+  group.invalidRecords.note(member, 'refused', refused);
   const isOurs = own !== undefined && own.id === record?.id;
   member.recovery.noteRevision(isOurs ? own.revision : undefined);
   if (isOurs) group.adopt(own);

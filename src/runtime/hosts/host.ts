@@ -32,6 +32,7 @@ interface HostSurroundings {
 /** Host process of a member, with the channel to it. */
 export class HostProcess implements HostLink {
   readonly channel: NativeChannel = new addon.Channel();
+  readonly withheld: readonly string[];
   readonly #listener: HostListener;
   readonly #surroundings: HostSurroundings;
   readonly #child: ChildProcess;
@@ -45,8 +46,10 @@ export class HostProcess implements HostLink {
   constructor(options: HostOptions, listener: HostListener, surroundings: HostSurroundings) {
     this.#listener = listener;
     this.#surroundings = surroundings;
+    const { variables, withheld } = environmentFor(options.env, surroundings.hidden);
+    this.withheld = withheld;
     this.#child = spawn(hostExecutable, [String(process.pid)], {
-      env: environmentFor(options.env, surroundings.hidden),
+      env: variables,
       stdio: ['ignore', 'pipe', 'pipe', this.channel.hostSocket, this.channel.page],
     });
     this.channel.closeHostEnds();

@@ -3,7 +3,7 @@ import { constants, readFileSync } from 'node:fs';
 import { type FileHandle, open, readFile, stat } from 'node:fs/promises';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { PinReference } from '../../core/configuration/configuration.js';
-import { environmentFor } from '../hosts/environment.js';
+import { environmentOfProgram } from '../hosts/environment.js';
 
 /** Time limit of reading a PIN (ms). */
 const LONGEST_READING = 30_000;
@@ -62,7 +62,7 @@ export function readBytes({ env, file, command }: PinReference): Buffer {
   const [program = '', ...args] = argumentsOf(command);
   try {
     return execFileSync(program, args, {
-      env: environmentFor({}, []),
+      env: environmentOfProgram(),
       stdio: ['ignore', 'pipe', 'ignore'],
       timeout: LONGEST_READING,
       maxBuffer: MOST_BYTES,
@@ -126,7 +126,7 @@ async function readPipe(pipe: FileHandle, bytes: Buffer, signal: AbortSignal): P
 
 function outputOf([program = '', ...args]: readonly string[], signal: AbortSignal): Promise<Buffer> {
   return new Promise((resolve, reject) => {
-    const options = { env: environmentFor({}, []), encoding: 'buffer', maxBuffer: MOST_BYTES } as const;
+    const options = { env: environmentOfProgram(), encoding: 'buffer', maxBuffer: MOST_BYTES } as const;
     const child = execFile(program, args, options, (error, stdout) => {
       signal.removeEventListener('abort', giveUp);
       if (error === null) resolve(stdout);

@@ -133,6 +133,7 @@ describe('[Rule 9] the watch over a host', () => {
     });
     connection.attachHost({
       pid: 1,
+      withheld: [],
       send: () => true,
       begun: () => begun.map((entry, index) => ({ job: index + 1, ...entry })),
       leave: () => {},
