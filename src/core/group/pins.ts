@@ -11,6 +11,9 @@ export interface PinPair {
   readonly next: SecretRef;
 }
 
+/** Time for which a note may stand without its record: that of writing both, with room (ms). */
+const UNPROVEN_FOR = 2000;
+
 /** PINs of the members: the current one, and those of a change that is running. */
 export class Pins {
   /** Newest PIN note of a change that is not over on every member. */
@@ -51,6 +54,22 @@ export class Pins {
 
   /** True if a note was read that may be newer than the known one: tokens with a login are to be asked about it. */
   isHeard: boolean = false;
+
+  /**
+   * Returns true if a note has stood without a private record for a while. Otherwise has the tokens asked again. `now` in
+   * ms of the port's clock.
+   */
+  isLeftOver(note: string, now: number): boolean {
+    const since = this.#unproven.get(note) ?? now;
+    this.#unproven.set(note, since);
+    if (now - since >= UNPROVEN_FOR) return true;
+    this.isHeard = true;
+    this.changed.fire();
+    return false;
+  }
+
+  /** Times at which notes were first seen without a private record, by member, operation and time. */
+  readonly #unproven = new Map<string, number>();
 
   /** Takes PIN notes that were read without a look at their private records: anybody can have written them (Rule 18). */
   hear(notes: readonly PinNote[]): void {

@@ -127,7 +127,7 @@ function* learnRecords(
   const end = yield* retryAfterRenewal(connection, () => tryJob(connection, job, deadline), deadline);
   const read = recordsAt(group.ledger.trust, replyIn(connection, job, end), 0);
   group.invalidRecords.note(member, 'cut', read.isCut ? MOST_RECORDS : 0);
-  // Of too many records, the group's own may not be among those that were read.
+  // The group's record may be among those that were not read.
   const records = read.isCut ? { ...read, group: yield* readGroupRecord(group, connection, deadline) } : read;
   const own = records.group?.record;
   connection.records = records;

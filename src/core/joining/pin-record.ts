@@ -22,10 +22,6 @@ const MOST_FOUND = 16;
 const LONGEST_PIN = 4096;
 /** Maximum length of the head of a PIN record (bytes). */
 const MOST_HEAD = 65_536;
-/** Number of timestamps in a millisecond (see `Group.nextTimestamp`). */
-const TICKS = 1024;
-/** Time within which a note may still get its record, or a clock be off (ms). */
-const JUST_NOW = 60_000;
 /** Byte code of the line feed between head and PINs. */
 const LINE_END = 0x0a;
 
@@ -135,7 +131,7 @@ export function* readNotes(connection: Connection, deadline: number): Task<reado
 
 /**
  * Returns the notes on a token with a login that have a private PIN record there. Anybody can write a note (Rule 18): one
- * without a record is removed and reported, unless it was written just now, before its record.
+ * that has stood without a record for a while is removed and reported. Its writer may just be about to write the record.
  */
 function* provenNotes(
   group: Group,
@@ -150,7 +146,7 @@ function* provenNotes(
   for (const object of found) {
     const note = noteIn(object);
     if (note !== undefined && operations.has(note.operation)) proven.push(note);
-    else if (note === undefined || Math.abs(group.port.wallNow() - note.time / TICKS) > JUST_NOW) {
+    else if (group.pins.isLeftOver(`${name} ${note?.operation} ${note?.time}`, group.port.now())) {
       const removal = { steps: [step('C_DestroyObject', new Uint8Array(object.handle))] };
       if (isFailure(replyOrFailure(yield* connection.run(removal, 'find', deadline)))) continue;
       group.emit({ type: 'records', member: name, problem: `a PIN note on ${name} had no PIN record and was removed` });

@@ -22,6 +22,7 @@ export function* keepPins(group: Group): Task<void> {
     const { note } = pins;
     if (!pins.isBusy && pins.isHeard) {
       pins.isHeard = false;
+      yield* sleepUntil(port.now() + CHANGE_POLL);
       yield* runToEnd(group, learnFromAll(group, port.now() + policy.hangAfter));
       continue;
     }

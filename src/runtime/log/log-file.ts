@@ -5,6 +5,8 @@ import { FileLock, isSameFile, statOf } from '../processes/file-lock.js';
 
 // Opens without waiting (O_NONBLOCK): a pipe without a reader would stop the application.
 const FLAGS = constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NONBLOCK | constants.O_NOCTTY;
+/** Paths of the system's own links to open files. */
+const ownLinks = /^\/dev\/(?:stdout|stderr|fd\/\d+)$/u;
 
 interface OpenFile {
   readonly descriptor: number;
@@ -55,7 +57,9 @@ export class LogFile {
   }
 
   #reopen(): OpenFile {
-    const descriptor = openSync(this.#path, FLAGS, 0o600);
+    // Follows no link: whoever can make one would choose a file that this process writes to.
+    const links = ownLinks.test(this.#path) ? 0 : constants.O_NOFOLLOW;
+    const descriptor = openSync(this.#path, FLAGS | links, 0o600);
     return { descriptor, stat: fstatSync(descriptor, { bigint: true }), isTorn: false };
   }
 

@@ -1,9 +1,10 @@
 import { execFile, execFileSync } from 'node:child_process';
-import { constants, readFileSync } from 'node:fs';
+import { constants, readFileSync, type Stats, statSync } from 'node:fs';
 import { type FileHandle, open, readFile, stat } from 'node:fs/promises';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { PinReference } from '../../core/configuration/configuration.js';
 import { environmentOfProgram } from '../hosts/environment.js';
+import { dangerOf, warnIfReadable } from './file-privacy.js';
 
 /** Time limit of reading a PIN (ms). */
 const LONGEST_READING = 30_000;
@@ -35,7 +36,15 @@ function variable(name: string): Buffer {
   return Buffer.from(value, 'utf8');
 }
 
+/** Refuses a file that others can write: whoever can choose the PIN can lock the tokens. */
+function checkPrivacy(file: string, found: Stats): void {
+  const danger = dangerOf(file, found);
+  if (danger !== undefined) throw new PinError(`pin.file: ${danger}`);
+  warnIfReadable(file, found);
+}
+
 function failedFile(file: string, error: unknown): PinError {
+  if (error instanceof PinError) return error;
   return new PinError(`pin.file: ${file} cannot be read (${(error as NodeJS.ErrnoException).code ?? 'unknown'})`);
 }
 
@@ -54,6 +63,7 @@ export function readBytes({ env, file, command }: PinReference): Buffer {
   if (env !== undefined) return variable(env);
   if (file !== undefined) {
     try {
+      checkPrivacy(file, statSync(file));
       return readFileSync(file);
     } catch (error) {
       throw failedFile(file, error);
@@ -94,7 +104,9 @@ export async function fetchBytes(
 }
 
 async function contentOf(file: string, signal: AbortSignal): Promise<Buffer> {
-  if (!(await stat(file)).isFIFO()) return await readFile(file, { signal });
+  const found = await stat(file);
+  checkPrivacy(file, found);
+  if (!found.isFIFO()) return await readFile(file, { signal });
   // A pipe is opened without waiting: a thread that waits for its writer could not be ended.
   const pipe = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
   const bytes = Buffer.alloc(MOST_BYTES);

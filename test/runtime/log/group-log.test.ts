@@ -29,7 +29,9 @@ describe('the HA log of a group', () => {
     }
     const own = lines.filter(({ type, member }) => type === 'member' && member === 'hsm1');
     const killed = own.findIndex(({ reason }) => reason.includes('SIGKILL'));
-    expect(own[killed]).toMatchObject({ from: 'active', reason: 'the host was ended by SIGKILL' });
+    // On a busy machine the member may be suspect before its host is found dead.
+    expect(own[killed]).toMatchObject({ reason: 'the host was ended by SIGKILL' });
+    expect(['active', 'suspect']).toContain(own[killed].from);
     // Expects changes that follow each other without a gap, from active to active.
     expect(killed).toBeGreaterThan(0);
     for (const [index, { from }] of own.entries()) if (index > 0) expect(from).toBe(own[index - 1].to);
