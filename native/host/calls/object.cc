@@ -12,6 +12,8 @@ namespace {
 constexpr std::size_t kFirstRoom = 128;
 // Number of handles that one C_FindObjects asks for.
 constexpr CK_ULONG kFindBatch = 64;
+// Maximum number of objects of one search: far above what any token holds.
+constexpr std::size_t kMostFound = 10'000'000;
 
 enum class Presence : std::uint8_t { present = 0, sensitive = 1, invalid = 2 };
 
@@ -72,7 +74,12 @@ CK_RV findAll(JobContext& context, CK_ATTRIBUTE* attributes, CK_ULONG size, std:
     const CK_ULONG wanted = std::min<std::size_t>(kFindBatch, most - found.size());
     rv = functions->C_FindObjects(context.handle(), batch, wanted, &count);
     if (rv != CKR_OK || count == 0) break;
-    found.insert(found.end(), batch, batch + std::min(count, wanted));
+    // A library that gives more than was asked for, or objects without end, would take all memory.
+    if (count > wanted || found.size() > kMostFound) {
+      rv = CKR_GENERAL_ERROR;
+      break;
+    }
+    found.insert(found.end(), batch, batch + count);
   }
   const CK_RV final = functions->C_FindObjectsFinal(context.handle());
   if (final == CKR_OK) context.ended();

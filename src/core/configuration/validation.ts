@@ -5,6 +5,7 @@ import { InputError } from '../../spec/input.js';
 import type { Verdict } from '../../spec/verdict.js';
 import type { BackupTokenConfig, GroupConfig, MemberConfig, PinReference } from './configuration.js';
 import { type Locate, pathText, problemsOf } from './problems.js';
+import { duration, size } from './quantity.js';
 
 /** Default of `writeHangAfter` (ms), if `hangAfter` is not above. */
 const WRITE_HANG_AFTER = 10_000;
@@ -13,26 +14,6 @@ const WRITE_HANG_AFTER = 10_000;
 const MOST_LANES = 64;
 /** Maximum number of renamed log files. */
 const MOST_OLD_LOGS = 100;
-
-/** Length of a duration's units (ms). */
-const durationUnits: Readonly<Record<string, number>> = { ms: 1, s: 1000, min: 60_000 };
-/** Size of a size's units (bytes). */
-const sizeUnits: Readonly<Record<string, number>> = { B: 1, KiB: 1024, MiB: 1024 ** 2 };
-
-/** Returns the schema of a number above 0, given as a number or as text with a unit. */
-function quantity(units: Readonly<Record<string, number>>, expected: string): z.ZodType<number> {
-  return z.union([z.number(), z.string()]).transform((value, context) => {
-    const match = typeof value === 'string' ? /^(\d+(?:\.\d+)?)\s*([A-Za-z]+)$/u.exec(value) : null;
-    const factor = match === null ? undefined : units[match[2] ?? ''];
-    const result = typeof value === 'number' ? value : factor === undefined ? Number.NaN : Number(match?.[1]) * factor;
-    if (Number.isFinite(result) && result > 0) return result;
-    context.addIssue({ code: 'custom', message: `expected ${expected}` });
-    return z.NEVER;
-  }) as unknown as z.ZodType<number>;
-}
-
-const duration = quantity(durationUnits, "a duration such as '500ms', '10s' or a number of ms above 0");
-const size = quantity(sizeUnits, "a size such as '512KiB', '1MiB' or a number of bytes above 0");
 
 function exactlyOne(list: string): (value: object) => boolean {
   const names = list.split(', ');
@@ -249,14 +230,26 @@ function lineLocator(document: Document, lines: LineCounter): Locate {
 /** Parses a YAML text to a group's configuration; `source` names the file in messages. Throws ConfigurationError. */
 export function parseConfiguration(yaml: string, source: string): GroupConfig {
   const lines = new LineCounter();
-  const document = parseDocument(yaml, { lineCounter: lines, prettyErrors: false });
+  const document = parseDocument(yaml, {
+    lineCounter: lines,
+    prettyErrors: false,
+    logLevel: 'silent',
+    stringKeys: true,
+  });
   if (document.errors.length > 0) {
     throw new ConfigurationError(
       source,
       document.errors.map(({ message, pos }) => `line ${lines.linePos(pos[0]).line}: ${message}`),
     );
   }
-  return validate(source, document.toJS() as unknown, lineLocator(document, lines));
+  let input: unknown;
+  try {
+    input = document.toJS();
+  } catch (error) {
+    // An alias without its anchor, or too many of them.
+    throw new ConfigurationError(source, [error instanceof Error ? error.message : String(error)]);
+  }
+  return validate(source, input, lineLocator(document, lines));
 }
 
 /** Checks an object of the file's shape as a group's configuration. Throws ConfigurationError. */

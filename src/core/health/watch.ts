@@ -131,7 +131,9 @@ export class Watch {
   #reasonToCatchUp(): string | undefined {
     const { serial, state, recovery } = this.#member;
     if (recovery.staleFor === undefined || serial === undefined || state.name !== 'stale') return undefined;
-    if (this.#group.missed.isOutOfReach(serial, this.#group.servingBut(this.#member))) return undefined;
+    const { missed, ledger } = this.#group;
+    missed.forgetLeft((each) => ledger.isMember(each));
+    if (missed.isOutOfReach(serial, this.#group.servingBut(this.#member))) return undefined;
     recovery.require();
     return 'the missed changes can be read again';
   }

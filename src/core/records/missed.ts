@@ -42,6 +42,18 @@ export class Missed {
     }
   }
 
+  /**
+   * Forgets changes that only members which have left the group could tell of: no other member will ever tell of them.
+   * What the others hold is the group's state from then on.
+   */
+  forgetLeft(isMember: (serial: string) => boolean): void {
+    for (const [changeId, { missing, holders }] of [...this.#entries]) {
+      for (const serials of [missing, holders])
+        for (const serial of [...serials]) if (!isMember(serial)) serials.delete(serial);
+      if (missing.size === 0 || holders.size === 0) this.#entries.delete(changeId);
+    }
+  }
+
   /** Forgets a member's done records before they are read again. */
   forgetDone(serial: string): void {
     this.#done.delete(serial);

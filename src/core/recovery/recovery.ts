@@ -185,6 +185,7 @@ function hasHeardAll({ ledger }: Group, member: Member, heard: ReadonlySet<strin
 
 /** Notes whether the member lacks changes that no reachable member told; fails if policy.stale refuses such members. */
 function judgeStaleness(group: Group, member: Member, heard: ReadonlySet<string>): RecoveryResult {
+  group.missed.forgetLeft((serial) => group.ledger.isMember(serial));
   const count = member.serial === undefined ? 0 : group.missed.unreachableCount(member.serial, heard);
   const changes = count === 1 ? '1 change' : `${count} changes`;
   const reason =

@@ -13,6 +13,15 @@ describe('changes that a member has missed', () => {
     expect(missed.isOutOfReach('C', new Set())).toBe(false);
   });
 
+  test('[Rule 22] are forgotten once all members that could tell of them have left the group', () => {
+    const missed = new Missed();
+    missed.note(change, ['B', 'C']);
+    missed.forgetLeft((serial) => serial !== 'B');
+    expect([missed.count('A'), missed.isOutOfReach('A', new Set())]).toEqual([1, true]);
+    missed.forgetLeft((serial) => serial === 'A');
+    expect([missed.count('A'), missed.isOutOfReach('A', new Set())]).toEqual([0, false]);
+  });
+
   test('are not out of reach once another process has applied them', () => {
     const missed = new Missed();
     missed.note(change, ['B']);
