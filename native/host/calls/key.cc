@@ -1,4 +1,5 @@
 // Key management and random numbers (PKCS#11 2.40, sections 5.14 and 5.15).
+#include "common/packet.h"
 #include "host/attributes.h"
 #include "host/output.h"
 
@@ -80,6 +81,8 @@ CK_RV call_C_SeedRandom(JobContext& context, Reader& reader, Writer& writer) {
 
 CK_RV call_C_GenerateRandom(JobContext& context, Reader& reader, Writer& writer) {
   const std::uint32_t size = reader.u32();
+  // No reply of that size can be sent.
+  if (size > kPacketLimit) return CKR_HOST_MEMORY;
   const std::size_t begin = writer.beginSized();
   const CK_RV rv = context.functions->C_GenerateRandom(context.handle(), writer.reserve(begin, size).data(), size);
   writer.finishSized(begin, rv == CKR_OK ? size : 0);

@@ -17,18 +17,16 @@ int main(int count, char** arguments) {
   const auto until = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
   std::uint64_t inputs = 0;
   std::vector<std::uint8_t> input;
-  while (std::chrono::steady_clock::now() < until) {
-    for (int i = 0; i < 256; ++i, ++inputs) {
-      // Begins anew now and then; else changes a few bytes of the last input.
-      if (input.empty() || random() % 16 == 0) {
-        input.resize(1 + random() % 512);
-        for (auto& byte : input) byte = static_cast<std::uint8_t>(random() % 4 == 0 ? random() : random() % 4);
-      }
-      for (std::uint64_t change = random() % 8; change > 0; --change) {
-        input[random() % input.size()] = static_cast<std::uint8_t>(random());
-      }
-      LLVMFuzzerTestOneInput(input.data(), input.size());
+  for (; std::chrono::steady_clock::now() < until; ++inputs) {
+    // Begins anew now and then; else changes a few bytes of the last input.
+    if (input.empty() || random() % 16 == 0) {
+      input.resize(1 + random() % 512);
+      for (auto& byte : input) byte = static_cast<std::uint8_t>(random() % 4 == 0 ? random() : random() % 4);
     }
+    for (std::uint64_t change = random() % 8; change > 0; --change) {
+      input[random() % input.size()] = static_cast<std::uint8_t>(random());
+    }
+    LLVMFuzzerTestOneInput(input.data(), input.size());
   }
   std::printf("%llu inputs, seed %u\n", static_cast<unsigned long long>(inputs), seed);
 }
