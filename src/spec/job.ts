@@ -150,8 +150,12 @@ export function readReply(bytes: Buffer, at?: number, end?: number): JobReply {
 /**
  * Returns true if a reply can be that of a job: the results are those of its first steps, in their order, each with as
  * many objects and attributes as were asked for. Only a step that was allowed to fail may have failed before the last.
+ * If the host could not open the session, the only result is that of C_OpenSession.
  */
-export function fitsJob({ status, results }: JobReply, { steps }: Job): boolean {
+export function fitsJob({ status, results }: JobReply, { steps, sessionless }: Job): boolean {
+  const [first] = results;
+  if (first?.call === 'C_OpenSession' && first.code !== CKR.ok && results.length === 1 && sessionless !== true)
+    return true;
   if (results.length > steps.length) return false;
   const isFit = results.every((result, index) => {
     const asked = steps[index];
