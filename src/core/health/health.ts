@@ -18,6 +18,8 @@ const DRAINED_POLL = 2000;
 const FREE_DETOURS = 4;
 /** Multiple of `hangAfter` that a join may take at most. */
 const JOIN_MULTIPLE = 5;
+/** Multiple of `hangAfter` within which a library loads: some read all of a token's objects then. */
+const LOAD_MULTIPLE = 15;
 
 /**
  * Keeps one member in service, beside the application's calls (Rule 10), until the member is removed. Joins the member,
@@ -114,7 +116,9 @@ function* serveOnce(group: Group, member: Member): Task<Lost> {
   let hasJoined = false;
   try {
     yield* claimReturning(group, member);
-    const joined = yield* join(group, member, port.now() + policy.hangAfter * JOIN_MULTIPLE);
+    const now = port.now();
+    const { hangAfter } = policy;
+    const joined = yield* join(group, member, now + hangAfter * JOIN_MULTIPLE, now + hangAfter * LOAD_MULTIPLE);
     if (!joined.ok) {
       const { reason, code, lasting } = joined;
       return { cause: failedBecause(reason), code, lasting, hasJoined };

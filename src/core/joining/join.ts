@@ -38,9 +38,11 @@ export type JoinResult =
 
 /**
  * Joins a member: starts its host, loads the library, finds the token, opens the lanes, logs in and reads the group's
- * records. Ends by `deadline`. After a failure the caller ends the host.
+ * records. Ends by `endsAt`. With a later `loadUntil` the library may load until then, and the rest has its whole time
+ * afterwards. After a failure the caller ends the host.
  */
-export function* join(group: Group, member: Member, deadline: number): Task<JoinResult> {
+export function* join(group: Group, member: Member, endsAt: number, loadUntil: number = endsAt): Task<JoinResult> {
+  const within = endsAt - group.port.now();
   const connection = member.connect();
   member.recovery.noteHostStarted();
   connection.renewAfter = (failure) =>
@@ -49,7 +51,8 @@ export function* join(group: Group, member: Member, deadline: number): Task<Join
       : undefined;
   const { config } = member;
   try {
-    yield* startLibrary(group, member, connection, deadline);
+    yield* startLibrary(group, member, connection, loadUntil);
+    const deadline = loadUntil > endsAt ? group.port.now() + within : endsAt;
     const { slot, token } = yield* findToken(connection, config.token, deadline);
     checkToken(group, member, token);
     connection.slot = slot;

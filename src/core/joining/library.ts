@@ -83,7 +83,7 @@ function* load(connection: Connection, path: string, parameters: string, deadlin
     outcome?.kind === 'lost'
       ? `${outcome.reason} while loading ${path}`
       : (connection.end?.reason ??
-          `${path} did not load in time: raise policy.hangAfter, of which loading may take five times as long`),
+          `${path} did not load in time: raise policy.hangAfter, of which loading may take fifteen times as long`),
   );
 }
 
