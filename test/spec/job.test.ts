@@ -24,12 +24,12 @@ const replyOf = (results: readonly StepResult[], status: JobReply['status'] = 'd
 });
 
 describe('[Rule 18] the reply to a job', () => {
-  test.each<[string, readonly StepResult[], JobReply['status']?]>([
-    ['has all results', [found(2), destroyed(0), signed(0)]],
-    ['ends with a failed step', [found(0), destroyed(0), signed(5)]],
-    ['ends early', [{ ...found(0), code: 5 }]],
-    ['has an optional step that failed', [found(1), destroyed(0x82), signed(0)]],
-    ['says that no session could be opened', [unopened]],
+  test.each<[string, readonly StepResult[], JobReply['status']]>([
+    ['has all results', [found(2), destroyed(0), signed(0)], 'done'],
+    ['ends with a failed step', [found(0), destroyed(0), signed(5)], 'done'],
+    ['ends early', [{ ...found(0), code: 5 }], 'done'],
+    ['has an optional step that failed', [found(1), destroyed(0x82), signed(0)], 'done'],
+    ['says that no session could be opened', [unopened], 'done'],
     ['has no result, since no step ran', [], 'expired'],
     ['has no result, since the job is none', [], 'malformed'],
     ['has fewer results, since objects were left', [found(1), destroyed(0), signed(5)], 'unclean'],

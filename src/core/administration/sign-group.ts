@@ -2,7 +2,7 @@ import { CKR } from '../../spec/codes.js';
 import { refuse } from '../base/error.js';
 import type { Task } from '../base/task.js';
 import type { Group } from '../group/group.js';
-import type { GroupRecord } from '../records/record.js';
+import { FIRST_FORMAT, FORMAT, type GroupRecord } from '../records/record.js';
 import { publishSigned } from '../wrapping/group-record-publication.js';
 import { learnLatest } from '../wrapping/group-record-reading.js';
 import { proveTransport } from '../wrapping/transport-proof.js';
@@ -31,6 +31,12 @@ export function* signGroup(group: Group, without: readonly string[], deadline: n
 function* signExclusively(group: Group, without: readonly string[], deadline: number): Task<SigningReport> {
   yield* learnLatest(group, deadline);
   const record = recordOf(group);
+  // Former versions, which may still write such records, would leave out the signature.
+  if ((record.format ?? FIRST_FORMAT) < FORMAT)
+    refuse(
+      CKR.actionProhibited,
+      'the records have a former format: raise it with `pkcs11-ha group upgrade`, and sign then',
+    );
   const isLeftOut = ({ name }: { readonly name: string }): boolean => without.includes(name);
   const unknown = without.find((name) => !record.members.some((note) => note.name === name));
   if (unknown !== undefined) refuse(CKR.argumentsBad, `the group has no member ${unknown}`);

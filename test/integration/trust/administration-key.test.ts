@@ -201,6 +201,19 @@ describe('a group that nobody has signed', () => {
     );
   });
 
+  test('of a former format is signed after the upgrade', async () => {
+    for (const name of ['hsm1', 'hsm2']) {
+      const [record] = await recordsOn(cluster, name, 'group');
+      const { format: _format, ...rest } = record as Record<string, unknown>;
+      await replace(name, { ...rest, version: 1 });
+    }
+    const administration = newKey('first');
+    expect(await refusal(signGroup(twoOf(administration)))).toMatch(/raise it with `pkcs11-ha group upgrade`/u);
+    const token = await cluster.open(twoOf());
+    await token.upgradeGroup();
+    expect(await signGroup(twoOf(administration))).toMatchObject({ publicKey: administration.publicKey });
+  });
+
   test('is signed without a member that nobody knows', async () => {
     await forge(withStranger);
     const administration = newKey('first');
