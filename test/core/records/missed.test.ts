@@ -13,7 +13,7 @@ describe('changes that a member has missed', () => {
     expect(missed.isOutOfReach('C', new Set())).toBe(false);
   });
 
-  test('[Rule 22] are forgotten once all members that could tell of them have left the group', () => {
+  test('are forgotten once all members that could tell of them have left the group', () => {
     const missed = new Missed();
     missed.note(change, ['B', 'C']);
     missed.forgetLeft((serial) => serial !== 'B');
