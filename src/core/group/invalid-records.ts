@@ -30,16 +30,9 @@ export class InvalidRecords {
     if (isWhole ? counts[kind] === count : counts[kind] >= count) return;
     this.#byMember.set(name, counts);
     counts[kind] = count;
-    if (kind === 'cut') {
-      if (count > 0) this.#emit({ type: 'records', member: name, problem: tooMany(name, count) });
-      return;
-    }
-    if (kind === 'refused') {
-      if (count > 0) this.#emit({ type: 'records', member: name, problem: unsigned(name, count) });
-      return;
-    }
-    const all = counts.groupwide + counts.keys;
-    if (all > 0) this.#emit({ type: 'records', member: name, problem: malformed(name, all) });
+    const told = { cut: tooMany, refused: unsigned, groupwide: malformed, keys: malformed }[kind];
+    const all = told === malformed ? counts.groupwide + counts.keys : count;
+    if (all > 0) this.#emit({ type: 'records', member: name, problem: told(name, all) });
   }
 }
 

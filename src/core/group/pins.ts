@@ -62,7 +62,10 @@ export class Pins {
   isLeftOver(note: string, now: number): boolean {
     const since = this.#unproven.get(note) ?? now;
     this.#unproven.set(note, since);
-    if (now - since >= UNPROVEN_FOR) return true;
+    if (now - since >= UNPROVEN_FOR) {
+      this.#unproven.delete(note);
+      return true;
+    }
     this.isHeard = true;
     this.changed.fire();
     return false;

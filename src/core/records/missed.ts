@@ -43,8 +43,8 @@ export class Missed {
   }
 
   /**
-   * Forgets changes that only members which have left the group could tell of: no other member will ever tell of them.
-   * What the others hold is the group's state from then on.
+   * Forgets changes that only members which have left the group could tell of: no other member will ever tell of them,
+   * and the members that are left would stay stale for ever.
    */
   forgetLeft(isMember: (serial: string) => boolean): void {
     for (const [changeId, { missing, holders }] of [...this.#entries]) {

@@ -11,6 +11,7 @@ import { stepLimit } from '../group/hang-limits.js';
 import { PendingWork } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
 import { refreshTokens } from '../joining/token-refresh.js';
+import { isLater } from '../records/record.js';
 import { resolveKey } from '../replicas/resolve.js';
 import { announceFilled, bringUpToDate } from '../wrapping/group-record-publication.js';
 import { learnRecord } from '../wrapping/group-record-reading.js';
@@ -164,7 +165,7 @@ function othersInService({ members }: Group, member: Member): readonly Member[] 
 function isBehind({ ledger: { record } }: Group, { connection }: Member): boolean {
   const own = connection?.records?.group?.record;
   if (record === undefined) return false;
-  return own === undefined || own.revision < record.revision || connection?.records?.hasOlder === true;
+  return own === undefined || isLater(record, own) || connection?.records?.hasOlder === true;
 }
 
 /** Reconciles a member, and again while it misses calls meanwhile. */

@@ -172,7 +172,8 @@ export function* bringUpToDate(group: Group, member: Member): Task<string | unde
   if (note === undefined) return 'the token was removed from the group';
   const own = connection.records?.group?.record;
   member.recovery.noteRevision(own?.id === record.id ? own.revision : undefined);
-  const isUpToDate = member.recovery.revision >= record.revision && connection.records?.hasOlder !== true;
+  const isNewest = own?.id === record.id && !isLater(record, own);
+  const isUpToDate = isNewest && connection.records?.hasOlder !== true;
   // A pending domain key is installed even if the token has the record: the record may have come before the key.
   if (isUpToDate && record.pending?.[serial] === undefined) return undefined;
   const deadline = port.now() + policy.hangAfter * READ_MULTIPLE + policy.writeHangAfter;

@@ -8,6 +8,8 @@ import { OpenGroup } from './open-group.js';
 export interface SigningOptions extends Omit<FormationOptions, 'existing'> {
   /** Names of members that the record is no longer to name: those that nobody knows. */
   readonly without?: readonly string[];
+  /** Digest of the record that was looked at: another one is not signed. If omitted, any record is. */
+  readonly seen?: string | undefined;
 }
 
 /**
@@ -17,8 +19,8 @@ export interface SigningOptions extends Omit<FormationOptions, 'existing'> {
  */
 export async function signGroup(source: ConfigurationSource, options: SigningOptions = {}): Promise<SigningReport> {
   const config = readConfiguration(source);
-  const budget = formationBudget(options, ['without']);
-  const { without = [], signal } = options;
+  const budget = formationBudget(options, ['without', 'seen']);
+  const { without = [], seen, signal } = options;
   signal?.throwIfAborted();
   if (config.administration !== undefined) await checkAdministration(config.administration);
   const open = await OpenGroup.open(config, { within: budget, signal, trustsAll: true });
@@ -27,7 +29,7 @@ export async function signGroup(source: ConfigurationSource, options: SigningOpt
     return await administer(
       open,
       'signGroup',
-      (group, deadline) => signRecord(group, without, deadline),
+      (group, deadline) => signRecord(group, { without, seen }, deadline),
       budget,
       signal,
     );

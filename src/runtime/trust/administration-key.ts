@@ -15,6 +15,17 @@ export interface AdministrationKeyPair {
   readonly privateKey: string;
 }
 
+/** Size of either half (bytes). */
+const KEY_BYTES = 32;
+const notHexadecimal = new Error('expected a private key of 64 hexadecimal digits');
+
+/** Returns the value of a hexadecimal digit, given by its code. No text of a private key is made: it could not be wiped. */
+function digitValue(digit: number): number {
+  const value = digit <= 0x39 ? digit - 0x30 : (digit | 0x20) - 0x61 + 10;
+  if (value < 0 || value > 15 || (digit > 0x39 && value < 10)) throw notHexadecimal;
+  return value;
+}
+
 function hexOf(part: string | undefined): string {
   return Buffer.from(part ?? '', 'base64url').toString('hex');
 }
@@ -33,14 +44,15 @@ export class SigningKey {
 
   /** Takes the private half in hexadecimal. Throws an error that does not show it if it is no key. */
   constructor(privateKey: Buffer) {
-    if (!keyForm.test(privateKey.toString('latin1')))
-      throw new Error('expected a private key of 64 hexadecimal digits');
-    const seed = Buffer.from(privateKey.toString('latin1'), 'hex');
-    const der = Buffer.concat([PRIVATE, seed]);
+    const der = Buffer.concat([PRIVATE, Buffer.alloc(KEY_BYTES)]);
     try {
+      if (privateKey.length !== 2 * KEY_BYTES) throw notHexadecimal;
+      for (const [index, digit] of privateKey.entries()) {
+        const at = PRIVATE.length + (index >> 1);
+        der[at] = (der[at] ?? 0) * 16 + digitValue(digit);
+      }
       this.#key = createPrivateKey({ key: der, format: 'der', type: 'pkcs8' });
     } finally {
-      seed.fill(0);
       der.fill(0);
     }
     this.publicKey = hexOf(createPublicKey(this.#key).export({ format: 'jwk' }).x);

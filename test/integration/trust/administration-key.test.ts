@@ -201,6 +201,24 @@ describe('a group that nobody has signed', () => {
     );
   });
 
+  test('is not signed if it is not the one that was looked at; the account can use the group as before', async () => {
+    expect(await refusal(signGroup(twoOf(), { seen: 'ab'.repeat(32) }))).toMatch(
+      /the group record has changed meanwhile/u,
+    );
+    const token = await cluster.open(twoOf());
+    expect(token.status()).toMatchObject({ isSigned: false, members: [{ state: 'active' }, { state: 'active' }] });
+  });
+
+  test('is not signed if another record is written while the members prove their keys', async () => {
+    // The forged record is written while hsm2 unwraps the key that proves its transport key.
+    cluster.fault('hsm2', 'C_UnwrapKey trace', 'C_UnwrapKey delay=4000 times=1');
+    const signing = refusal(signGroup({ ...twoOf(newKey('first')), policy: { hangAfter: 10_000 } }));
+    await cluster.untilMet('hsm2', /C_UnwrapKey/u);
+    await forge(withStranger);
+    expect(await signing).toMatch(/the group record has changed meanwhile/u);
+    expect(await heldForStranger()).toEqual([]);
+  });
+
   test('of a former format is signed after the upgrade', async () => {
     for (const name of ['hsm1', 'hsm2']) {
       const [record] = await recordsOn(cluster, name, 'group');

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { recordOf } from '../../../core/administration/membership.js';
-import type { SigningReport } from '../../../core/administration/sign-group.js';
+import { digestOfStatement, type SigningReport } from '../../../core/administration/sign-group.js';
 import type { GroupRecord } from '../../../core/records/record.js';
 import { readConfiguration } from '../../../runtime/groups/configuration-source.js';
 import { signGroup } from '../../../runtime/groups/sign-group.js';
@@ -61,11 +61,13 @@ export const signCommand: CommandSpec = {
         'run the command where administration.key is, or add it',
       );
     const without = (options.without ?? []) as readonly string[];
-    await shell.withHosts(
+    const seen = await shell.withHosts(
       await shell.completeConfiguration(),
       async (open) => {
         await shell.awaitService(open);
-        if (!output.isJson) showRecord(shell, recordOf(open.group));
+        const record = recordOf(open.group);
+        if (!output.isJson) showRecord(shell, record);
+        return digestOfStatement(open.group, record);
       },
       { trustsAll: true },
     );
@@ -76,7 +78,7 @@ export const signCommand: CommandSpec = {
       if (setup.lines.length > 0) output.warnWith('add these lines to every configuration of the group:', setup.lines);
       const source = await shell.source(path);
       const complete = 'administration' in setup ? withAdministration(source, setup.administration) : source;
-      const signed = await signGroup(complete, { without, signal: shell.signal });
+      const signed = await signGroup(complete, { without, seen, signal: shell.signal });
       isSigned = true;
       for (const file of setup.files) file.put();
       report(shell, signed, setup.lines);
