@@ -5,6 +5,7 @@ import { refuse, TokenError } from '../base/error.js';
 import type { Task } from '../base/task.js';
 import { waitUntil } from '../base/waiting.js';
 import { readingRecords, runOnMemberOrThrow } from '../call/member-job-run.js';
+import { awaitComing } from '../group/coming.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import type { MemberJob } from '../jobs/member-job.js';
@@ -42,16 +43,10 @@ export interface FormationReport {
   readonly administrationKey: string | undefined;
 }
 
-/** Waits until no member is joining. */
-export function* awaitJoins(group: Group, deadline: number): Task<void> {
-  const isComing = (): boolean => group.members.some(({ state }) => state.name === 'joining');
-  yield* waitUntil(group.port, [group.changed], () => !isComing(), deadline);
-}
-
-/** Waits until no member is joining; throws unless all members are active or standby. */
+/** Waits while members are on their way into service; throws unless all members are active or standby. */
 export function* awaitAll(group: Group, deadline: number): Task<void> {
   const { members } = group;
-  yield* awaitJoins(group, deadline);
+  yield* awaitComing(group, deadline);
   const away = members.filter(({ isActive, state }) => !isActive && state.name !== 'standby');
   if (away.length > 0) refuse(CKR.deviceRemoved, `not every member is in service: ${group.describeMembers()}`);
 }

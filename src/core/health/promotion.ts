@@ -1,8 +1,6 @@
+import { isComing } from '../group/coming.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
-
-/** States of a member that serves or is on its way to serve. */
-const comingStates: readonly string[] = ['active', 'suspect', 'joining', 'recovering'];
 
 /**
  * Moves a serving member to the state that its role asks for. A standby member without an explicit role becomes active
@@ -12,7 +10,7 @@ export function assumeRole(group: Group, member: Member): void {
   const { name } = member.state;
   const isNeeded = (): boolean =>
     !group.members.some(
-      (other) => other !== member && other.assignedState === 'active' && comingStates.includes(other.state.name),
+      (other) => other !== member && other.assignedState === 'active' && (other.isActive || isComing(other)),
     );
   if (name === 'standby' && member.role.assigned === undefined && isNeeded()) member.role.assign('active');
   if ((name === 'standby' || name === 'active') && name !== member.assignedState) member.serve();

@@ -7,6 +7,7 @@ import type { Task } from '../base/task.js';
 import { awaitResult } from '../base/waiting.js';
 import type { HeldClaim } from '../coordination/coordinator.js';
 import { holderOf, takeClaim, whileClaimed } from '../group/claimed-work.js';
+import { awaitComing, isComing } from '../group/coming.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import type { PinPair } from '../group/pins.js';
@@ -106,10 +107,7 @@ class PinChange {
   *#carryOut(): Task<PinReport> {
     const group = this.#group;
     const { pins, port } = group;
-    // Another process may have added a member or changed the PIN since the records were read.
-    for (const member of holdersIn(group)) yield* learnRecord(group, member, this.#deadline);
-    yield* learnFromAll(group, port.now() + group.policy.hangAfter);
-    yield* completePinChange(group);
+    yield* this.#readAll();
     const next = pins.intern(this.#next);
     const record = recordOf(group);
     const present = holdersIn(group);
@@ -145,6 +143,24 @@ class PinChange {
     const pair: PinPair = { operation: note.operation, former, next };
     yield* this.#writeNotes(present, note, pair);
     return yield* this.#changeAll(present, note, pair, names);
+  }
+
+  /**
+   * Reads the records and PIN notes of all members, and completes an earlier change. If every member must be in
+   * service, repeats this while members come: one that is only slow is waited for.
+   */
+  *#readAll(): Task<void> {
+    const group = this.#group;
+    const { port } = group;
+    for (;;) {
+      // Another process may have added a member or changed the PIN since the records were read.
+      for (const member of holdersIn(group)) yield* learnRecord(group, member, this.#deadline);
+      yield* learnFromAll(group, port.now() + group.policy.hangAfter);
+      yield* completePinChange(group);
+      if (this.#options.pending || !group.members.some(isComing)) return;
+      yield* awaitComing(group, this.#deadline);
+      this.#checkTime();
+    }
   }
 
   #namesOf(serials: readonly string[]): string {

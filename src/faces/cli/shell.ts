@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { parse } from 'yaml';
-import { awaitJoins } from '../../core/administration/create-group.js';
 import type { Task } from '../../core/base/task.js';
 import type { GroupConfig, GroupConfigInput } from '../../core/configuration/configuration.js';
+import { awaitJoins } from '../../core/group/coming.js';
 import type { Group } from '../../core/group/group.js';
 import { administer } from '../../runtime/groups/administration.js';
 import { type ConfigurationSource, readConfiguration } from '../../runtime/groups/configuration-source.js';

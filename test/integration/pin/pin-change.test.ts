@@ -1,7 +1,7 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from '@jest/globals';
-import type { PinEvent, VirtualToken } from '../../../src/index.js';
+import type { PinEvent, PinReport, VirtualToken } from '../../../src/index.js';
 import { Cluster, pidOf, quickPolicy, stateOf, untilState } from '../../support/cluster.js';
 import { startService } from '../../support/process.js';
 import { readToken } from '../../support/softhsm.js';
@@ -149,6 +149,20 @@ test('the new PIN can come from a program', async () => {
   const token = await cluster.open(configuration());
   await token.changePin({ command: ['echo', NEW] });
   await expectPin(NEW, OLD);
+});
+
+test('a member that is a suspect for a moment is waited for: the change is not refused', async () => {
+  await form(2);
+  const token = await cluster.open(configuration());
+  const key = await token.generateKey('AES_KEY_GEN', { ...aes, label: 'key' });
+  let change: Promise<PinReport> | undefined;
+  token.on('member', ({ member, to }) => {
+    if (member === 'hsm2' && to === 'suspect') change ??= token.changePin(NEW);
+  });
+  // Fails a call on hsm2, and delays the probe that is to show that hsm2 is well.
+  cluster.fault('hsm2', 'C_GetSessionInfo delay=500 times=1', 'C_Encrypt return=0x30 times=1');
+  while (change === undefined) await token.encrypt('AES_ECB', key, Buffer.alloc(16));
+  expect(await change).toEqual({ changed: ['hsm1', 'hsm2'], pending: [] });
 });
 
 test.each([1, 2])('if member %d of two refuses the new PIN, all keep the old one', async (which) => {

@@ -1,7 +1,7 @@
-import { awaitJoins } from '../../../core/administration/create-group.js';
 import { TokenError } from '../../../core/base/error.js';
 import { runCall } from '../../../core/call/call.js';
 import { findObjects } from '../../../core/call/find.js';
+import { awaitJoins } from '../../../core/group/coming.js';
 import type { Member } from '../../../core/group/member.js';
 import { random } from '../../../core/jobs/operation.js';
 import { membersBeyond } from '../../../core/records/record.js';

@@ -1,7 +1,7 @@
-import { awaitJoins } from '../../../core/administration/create-group.js';
 import { TokenError } from '../../../core/base/error.js';
 import { reasonOf } from '../../../core/base/state.js';
 import type { GroupConfig } from '../../../core/configuration/configuration.js';
+import { awaitJoins } from '../../../core/group/coming.js';
 import type { Member } from '../../../core/group/member.js';
 import { membersBeyond } from '../../../core/records/record.js';
 import { type Inspection, inspectMember } from '../../../core/status/inspection.js';

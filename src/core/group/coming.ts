@@ -1,0 +1,23 @@
+import type { StateName } from '../base/state.js';
+import type { Task } from '../base/task.js';
+import { waitUntil } from '../base/waiting.js';
+import type { Group } from './group.js';
+import type { Member } from './member.js';
+
+const comingStates: readonly StateName[] = ['joining', 'recovering', 'suspect'];
+
+/** Returns true if a member is on its way into service. A suspect is: it answers in a moment, or is down. */
+export function isComing({ state }: Member): boolean {
+  return comingStates.includes(state.name);
+}
+
+/** Waits until no member is on its way into service. Work that needs every member is not refused for a slow one. */
+export function* awaitComing(group: Group, deadline: number): Task<void> {
+  yield* waitUntil(group.port, [group.changed], () => !group.members.some(isComing), deadline);
+}
+
+/** Waits until no member is joining: then each was found, or its failure is known. */
+export function* awaitJoins(group: Group, deadline: number): Task<void> {
+  const isJoining = ({ state }: Member): boolean => state.name === 'joining';
+  yield* waitUntil(group.port, [group.changed], () => !group.members.some(isJoining), deadline);
+}
