@@ -19,6 +19,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports["lockByte"] = Napi::Function::New(env, pkcs11ha::lockByte, "lockByte");
   exports["isByteLocked"] = Napi::Function::New(env, pkcs11ha::isByteLocked, "isByteLocked");
   exports["bootTime"] = Napi::Function::New(env, pkcs11ha::bootTime, "bootTime");
+  exports["pipe"] = Napi::Function::New(env, pkcs11ha::pipe, "pipe");
   exports["processEnd"] = Napi::Function::New(env, pkcs11ha::processEnd, "processEnd");
   exports["noteHost"] = Napi::Function::New(env, pkcs11ha::ChildReaper::note, "noteHost");
   exports["forgetHost"] = Napi::Function::New(env, pkcs11ha::ChildReaper::forget, "forgetHost");

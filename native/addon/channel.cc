@@ -142,12 +142,13 @@ Napi::Value Channel::inbox(const Napi::CallbackInfo& info) { return inbox_.Value
 void Channel::readSocket() {
   isSocketReadable_ = false;
   socketReadAt_ = Clock::now();
+  Message message;
   for (int read = 0; socket_ && !ended_; ++read) {
     if (read == kMessagesAtOnce) {
       isSocketReadable_ = true;
       return;
     }
-    switch (receiveMessage(socket_.get(), incoming_, false)) {
+    switch (receiveMessage(socket_.get(), room_.bytes(), message, false)) {
       case ReceiveResult::wouldBlock:
         return;
       case ReceiveResult::bell:
@@ -155,7 +156,8 @@ void Channel::readSocket() {
         break;
       case ReceiveResult::received:
         if (large_.size() >= kMostWaiting) broken_ = true;
-        if (!broken_) large_.push_back(std::exchange(incoming_, {}));
+        if (!broken_) large_.push_back({{message.bytes.begin(), message.bytes.end()}, std::move(message.memory)});
+        wipe(message.bytes.data(), message.bytes.size());
         break;
       case ReceiveResult::ended:
         ended_ = true;
@@ -218,7 +220,7 @@ Napi::Value Channel::takeLarge(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   if (largeAnnounced_ == 0) throw Napi::Error::New(env, "receive() has announced no large packet");
   if (broken_) return env.Undefined();
-  const Message message = std::move(large_.front());
+  const Large message = std::move(large_.front());
   large_.pop_front();
   --largeAnnounced_;
   if (!message.memory) return Napi::Buffer<std::uint8_t>::Copy(env, message.bytes.data(), message.bytes.size());

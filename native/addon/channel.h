@@ -11,6 +11,7 @@
 #include "addon/readiness.h"
 #include "common/descriptor.h"
 #include "common/channel_page.h"
+#include "common/guarded.h"
 #include "common/packet.h"
 
 namespace pkcs11ha {
@@ -34,6 +35,11 @@ class Channel : public Napi::ObjectWrap<Channel> {
 
  private:
   using Clock = std::chrono::steady_clock;
+  // Packet that came through the socket: its bytes, or the descriptor of the memory that holds them.
+  struct Large {
+    WipedBytes bytes;
+    Descriptor memory;
+  };
 
   Napi::Value hostSocket(const Napi::CallbackInfo& info);
   Napi::Value page(const Napi::CallbackInfo& info);
@@ -68,10 +74,11 @@ class Channel : public Napi::ObjectWrap<Channel> {
   Napi::Reference<Napi::Buffer<std::uint8_t>> inbox_;
   std::span<std::uint8_t> inboxBytes_;
   // Messages that came through the socket, in their order.
-  std::deque<Message> large_;
+  std::deque<Large> large_;
   // Number of packets in `large_` whose size 0 receive() has written.
   std::size_t largeAnnounced_ = 0;
-  Message incoming_;
+  // Room for a message of the socket, which may hold PINs.
+  GuardedMemory room_{kInlineLimit};
   // Number of bells since the last packet.
   std::uint32_t idleBells_ = 0;
   // Size of the largest job that was sent (bytes).

@@ -4,9 +4,11 @@
 #include <cerrno>
 #include <chrono>
 #include <cmath>
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/wait.h>
 #include <thread>
+#include <unistd.h>
 #include <vector>
 
 #include "addon/channel.h"
@@ -76,6 +78,17 @@ Napi::Value processEnd(const Napi::CallbackInfo& info) {
   end["code"] = exited ? Napi::Value(Napi::Number::New(env, state.si_status)) : env.Null();
   end["signal"] = exited ? env.Null() : Napi::Value(Napi::Number::New(env, state.si_status));
   return end;
+}
+
+Napi::Value pipe(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0 || ::fcntl(ends[0], F_SETFL, O_NONBLOCK) != 0) {
+    throw Napi::Error::New(env, "no pipe for a program's output");
+  }
+  auto result = Napi::Array::New(env, 2);
+  for (std::uint32_t i = 0; i < 2; ++i) result.Set(i, Napi::Number::New(env, ends[i]));
+  return result;
 }
 
 }  // namespace pkcs11ha

@@ -12,4 +12,8 @@ Napi::Value waitReadable(const Napi::CallbackInfo& info);
 // for the end up to `within` ms, 100 at most; returns null after that. Leaves the reaping to libuv.
 Napi::Value processEnd(const Napi::CallbackInfo& info);
 
+// Implements pipe(): returns [reading end, writing end] of a pipe, both closed in programs that are started; reading
+// does not wait.
+Napi::Value pipe(const Napi::CallbackInfo& info);
+
 }  // namespace pkcs11ha

@@ -1,10 +1,12 @@
 #include "addon/secret.h"
 
 #include <algorithm>
-#include <sys/mman.h>
-#include <unistd.h>
-
-#include "common/packet.h"
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <new>
+#include <string>
 
 namespace pkcs11ha {
 namespace {
@@ -26,6 +28,7 @@ Napi::Function Secret::define(Napi::Env env) {
   return DefineClass(env, "Secret",
                      {
                          StaticMethod<&Secret::joined>("joined"),
+                         StaticMethod<&Secret::fromEnvironment>("fromEnvironment"),
                          InstanceAccessor<&Secret::length>("length"),
                          InstanceMethod<&Secret::equals>("equals"),
                          InstanceMethod<&Secret::copy>("copy"),
@@ -41,22 +44,13 @@ Secret::Secret(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Secret>(info) 
   info.This().As<Napi::Object>().TypeTag(&kSecretTag);
 }
 
-Secret::~Secret() { release(); }
-
 void Secret::hold(Napi::Env env, std::span<const std::uint8_t> first, std::span<const std::uint8_t> second) {
-  release();
-  const std::size_t length = first.size() + second.size();
-  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
-  mapped_ = (std::max<std::size_t>(length, 1) + page - 1) / page * page;
-  void* memory = ::mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) throw Napi::Error::New(env, "no memory for a secret");
-  // Ignores a failure of mlock: under a small RLIMIT_MEMLOCK the page can be swapped, but is still kept out of dumps.
-  (void)::mlock(memory, mapped_);
-  ::madvise(memory, mapped_, MADV_DONTDUMP);
-  ::madvise(memory, mapped_, MADV_WIPEONFORK);
-  memory_ = static_cast<std::uint8_t*>(memory);
-  length_ = length;
-  std::ranges::copy(second, std::ranges::copy(first, memory_).out);
+  try {
+    memory_ = GuardedMemory(first.size() + second.size());
+  } catch (const std::bad_alloc&) {
+    throw Napi::Error::New(env, "no memory for a secret");
+  }
+  std::ranges::copy(second, std::ranges::copy(first, memory_.bytes().begin()).out);
 }
 
 Secret* Secret::of(const Napi::Value& value) {
@@ -68,8 +62,8 @@ Secret* Secret::of(const Napi::Value& value) {
 
 std::span<const std::uint8_t> Secret::heldBy(const Napi::Value& value) {
   const Secret* secret = of(value);
-  if (secret->memory_ == nullptr) throw Napi::Error::New(value.Env(), "the secret has been wiped");
-  return {secret->memory_, secret->length_};
+  if (!secret->memory_) throw Napi::Error::New(value.Env(), "the secret has been wiped");
+  return secret->memory_.bytes();
 }
 
 Napi::Value Secret::joined(const Napi::CallbackInfo& info) {
@@ -82,8 +76,32 @@ Napi::Value Secret::joined(const Napi::CallbackInfo& info) {
   return secret;
 }
 
+Napi::Value Secret::fromEnvironment(const Napi::CallbackInfo& info) {
+  // Workers share the environment. The map is never destroyed: nothing is joined or ended at exit.
+  static std::mutex mutex;
+  static auto& held = *new std::map<std::string, GuardedMemory>;
+  Napi::Env env = info.Env();
+  if (info.Length() != 1 || !info[0].IsString()) throw Napi::TypeError::New(env, "fromEnvironment(name: string)");
+  const std::string name = info[0].As<Napi::String>().Utf8Value();
+  const std::lock_guard<std::mutex> lock(mutex);
+  char* value = ::getenv(name.c_str());
+  if (value == nullptr) held.erase(name);
+  if (value != nullptr && *value != '\0') {
+    const std::span<const std::uint8_t> line(reinterpret_cast<std::uint8_t*>(value), std::strcspn(value, "\r\n"));
+    GuardedMemory memory(line.size());
+    std::ranges::copy(line, memory.bytes().begin());
+    held.insert_or_assign(name, std::move(memory));
+    pkcs11ha::wipe(value, std::strlen(value));
+  }
+  const auto found = held.find(name);
+  if (found == held.end()) return env.Undefined();
+  const Napi::Object secret = info.This().As<Napi::Function>().New({Napi::Uint8Array::New(env, 0)});
+  of(secret)->hold(env, found->second.bytes(), {});
+  return secret;
+}
+
 Napi::Value Secret::length(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), static_cast<double>(length_));
+  return Napi::Number::New(info.Env(), static_cast<double>(memory_.bytes().size()));
 }
 
 Napi::Value Secret::equals(const Napi::CallbackInfo& info) {
@@ -95,14 +113,6 @@ Napi::Value Secret::copy(const Napi::CallbackInfo& info) {
   return Napi::Buffer<std::uint8_t>::Copy(info.Env(), bytes.data(), bytes.size());
 }
 
-void Secret::wipe(const Napi::CallbackInfo& info) { release(); }
-
-void Secret::release() {
-  if (memory_ == nullptr) return;
-  pkcs11ha::wipe(memory_, mapped_);
-  ::munmap(memory_, mapped_);
-  memory_ = nullptr;
-  length_ = 0;
-}
+void Secret::wipe(const Napi::CallbackInfo& info) { memory_ = GuardedMemory(); }
 
 }  // namespace pkcs11ha

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <span>
 
+#include "common/guarded.h"
+
 namespace pkcs11ha {
 
 // Copy of a PIN's bytes, in JavaScript `new Secret(bytes)`. The caller wipes the source.
@@ -13,7 +15,6 @@ class Secret : public Napi::ObjectWrap<Secret> {
  public:
   static Napi::Function define(Napi::Env env);
   explicit Secret(const Napi::CallbackInfo& info);
-  ~Secret() override;
 
   // Returns the bytes of a Secret. Throws if the value is no Secret or was wiped: a wiped secret must not pass for an
   // empty PIN.
@@ -22,6 +23,10 @@ class Secret : public Napi::ObjectWrap<Secret> {
  private:
   // Implements Secret.joined(first, second): returns a new secret with the bytes of both, and leaves both unchanged.
   static Napi::Value joined(const Napi::CallbackInfo& info);
+  // Implements Secret.fromEnvironment(name): returns the first line of a variable, and erases the variable's value where
+  // it stands, so that it is in guarded memory only. There it stays until the process ends: the next call finds the
+  // variable empty, and returns the same. Returns undefined if the variable is not set, or is empty and was never read.
+  static Napi::Value fromEnvironment(const Napi::CallbackInfo& info);
   Napi::Value length(const Napi::CallbackInfo& info);
   // Implements equals(other), in a time that depends on the lengths only, not on the bytes.
   Napi::Value equals(const Napi::CallbackInfo& info);
@@ -29,13 +34,10 @@ class Secret : public Napi::ObjectWrap<Secret> {
   Napi::Value copy(const Napi::CallbackInfo& info);
   void wipe(const Napi::CallbackInfo& info);
   void hold(Napi::Env env, std::span<const std::uint8_t> first, std::span<const std::uint8_t> second);
-  void release();
 
   static Secret* of(const Napi::Value& value);
 
-  std::uint8_t* memory_ = nullptr;
-  std::size_t mapped_ = 0;
-  std::size_t length_ = 0;
+  GuardedMemory memory_;
 };
 
 }  // namespace pkcs11ha

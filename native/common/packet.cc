@@ -3,7 +3,6 @@
 #include <cerrno>
 #include <cstring>
 #include <new>
-#include <strings.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -88,11 +87,11 @@ SendResult sendPacket(int socket, std::span<const std::uint8_t> head, std::span<
   return sendMessage(socket, &part, 1, memory.get(), block);
 }
 
-ReceiveResult receiveMessage(int socket, Message& received, bool block) {
-  received.bytes.resize(kInlineLimit);
+ReceiveResult receiveMessage(int socket, std::span<std::uint8_t> room, Message& received, bool block) {
+  received.bytes = {};
   received.memory.reset();
   for (;;) {
-    iovec part{received.bytes.data(), received.bytes.size()};
+    iovec part{room.data(), room.size()};
     alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
     msghdr message{};
     message.msg_iov = &part;
@@ -115,7 +114,7 @@ ReceiveResult receiveMessage(int socket, Message& received, bool block) {
     }
     if (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) return ReceiveResult::failed;
     if (!received.memory && n == kBellSize) return ReceiveResult::bell;
-    received.bytes.resize(static_cast<std::size_t>(n));
+    received.bytes = room.first(static_cast<std::size_t>(n));
     return ReceiveResult::received;
   }
 }
@@ -139,22 +138,21 @@ bool readMemory(const Descriptor& memory, std::span<std::uint8_t> buffer) {
   return true;
 }
 
-ReceiveResult receivePacket(int socket, std::vector<std::uint8_t>& buffer, bool block) {
+ReceiveResult receivePacket(int socket, std::span<std::uint8_t> room, std::vector<std::uint8_t>& large,
+                            std::span<std::uint8_t>& packet, bool block) {
   Message message;
-  message.bytes = std::move(buffer);
-  const ReceiveResult result = receiveMessage(socket, message, block);
-  buffer = std::move(message.bytes);
+  const ReceiveResult result = receiveMessage(socket, room, message, block);
+  packet = message.bytes;
   if (result != ReceiveResult::received || !message.memory) return result;
   const std::optional<std::size_t> size = sizeOfMemory(message.memory, kPacketLimit);
   if (!size) return ReceiveResult::failed;
   try {
-    buffer.resize(*size);
+    large.resize(*size);
   } catch (const std::bad_alloc&) {
     return ReceiveResult::failed;
   }
-  return readMemory(message.memory, buffer) ? ReceiveResult::received : ReceiveResult::failed;
+  packet = large;
+  return readMemory(message.memory, large) ? ReceiveResult::received : ReceiveResult::failed;
 }
-
-void wipe(void* memory, std::size_t size) { ::explicit_bzero(memory, size); }
 
 }  // namespace pkcs11ha

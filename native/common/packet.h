@@ -22,9 +22,9 @@ constexpr std::size_t kPacketLimit = std::size_t{1} << 30;
 enum class SendResult { sent, wouldBlock, peerGone, tooLarge, failed };
 enum class ReceiveResult { received, bell, wouldBlock, ended, failed };
 
-// Message of the socket: a packet's bytes, or the descriptor of the memory that holds them.
+// Message of the socket: a packet's bytes in the receiver's room, or the descriptor of the memory that holds them.
 struct Message {
-  std::vector<std::uint8_t> bytes;
+  std::span<std::uint8_t> bytes;
   Descriptor memory;
 };
 
@@ -36,8 +36,9 @@ void ringBell(int socket);
 SendResult sendPacket(int socket, std::span<const std::uint8_t> head, std::span<const std::uint8_t> tail,
                       bool block);
 
-// Receives one message. Reads no memory that was passed: its size is what the other side says.
-ReceiveResult receiveMessage(int socket, Message& message, bool block);
+// Receives one message into `room`, which has `kInlineLimit` bytes: guarded memory, since a message may hold a secret.
+// Reads no memory that was passed: its size is what the other side says.
+ReceiveResult receiveMessage(int socket, std::span<std::uint8_t> room, Message& message, bool block);
 
 // Returns the size of passed memory (bytes); nothing if it is none, or larger than `most`.
 std::optional<std::size_t> sizeOfMemory(const Descriptor& memory, std::size_t most);
@@ -45,10 +46,8 @@ std::optional<std::size_t> sizeOfMemory(const Descriptor& memory, std::size_t mo
 // Copies passed memory into a buffer of its size. Returns false if it has become smaller.
 bool readMemory(const Descriptor& memory, std::span<std::uint8_t> buffer);
 
-// Receives one packet into `buffer` and resizes `buffer` to the packet.
-ReceiveResult receivePacket(int socket, std::vector<std::uint8_t>& buffer, bool block);
-
-// Overwrites memory that held a secret. The compiler does not remove the call.
-void wipe(void* memory, std::size_t size);
+// Receives one packet: into `room`, as a message, or into `large`, which is resized to the packet.
+ReceiveResult receivePacket(int socket, std::span<std::uint8_t> room, std::vector<std::uint8_t>& large,
+                            std::span<std::uint8_t>& packet, bool block);
 
 }  // namespace pkcs11ha

@@ -117,7 +117,7 @@ const Mechanism* JobContext::cipherMechanism() const {
 
 void JobContext::forgetCreated(CK_OBJECT_HANDLE object) { std::erase(created, object); }
 
-void writeStatus(std::uint64_t id, job::Status status, std::vector<std::uint8_t>& reply) {
+void writeStatus(std::uint64_t id, job::Status status, WipedBytes& reply) {
   reply.clear();
   Writer writer(reply);
   writer.u64(id);
@@ -125,7 +125,7 @@ void writeStatus(std::uint64_t id, job::Status status, std::vector<std::uint8_t>
   writer.u32(0);
 }
 
-void runJob(const job::Header& header, Reader& reader, JobContext& context, std::vector<std::uint8_t>& reply) {
+void runJob(const job::Header& header, Reader& reader, JobContext& context, WipedBytes& reply) {
   writeStatus(header.id, job::Status::done, reply);
   Writer writer(reply);
   const std::size_t countAt = writer.size() - sizeof(std::uint32_t);

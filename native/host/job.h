@@ -26,11 +26,12 @@ constexpr std::uint32_t kUndo = 32;            // Destroys the objects of earlie
 constexpr std::uint32_t kOnLoginSession = 64;  // Makes objects on the anchor session, which lives as long as the login
 constexpr std::uint32_t kLogin = 128;          // Logs in, and so begins an epoch
 constexpr std::uint32_t kLockToken = 256;      // Holds the token's lock and looks at the token first
+constexpr std::uint32_t kSecretReply = 512;    // Reads PINs; the reply goes through the socket and is wiped
 // Bit in a step's call number: the step may fail, and the job then continues with the next step.
 constexpr std::uint32_t kOptional = 0x80000000;
 // Number of bits below the epoch in the flags. The epoch is that of the login which the job's handles belong to. A job
 // of another epoch does not begin.
-constexpr std::uint32_t kEpochShift = 9;
+constexpr std::uint32_t kEpochShift = 10;
 
 // Outcome of a job. unclean: a step failed, and not all objects of earlier steps could be destroyed.
 enum class Status : std::uint32_t { done = 0, expired = 1, malformed = 2, unsendable = 3, unclean = 4 };
@@ -101,8 +102,8 @@ using Call = CK_RV (*)(JobContext&, Reader&, Writer&);
 #undef CALL
 
 // Runs the steps until one fails, and writes the reply.
-void runJob(const job::Header& header, Reader& reader, JobContext& context, std::vector<std::uint8_t>& reply);
+void runJob(const job::Header& header, Reader& reader, JobContext& context, WipedBytes& reply);
 // Writes the reply to a job without results.
-void writeStatus(std::uint64_t id, job::Status status, std::vector<std::uint8_t>& reply);
+void writeStatus(std::uint64_t id, job::Status status, WipedBytes& reply);
 
 }  // namespace pkcs11ha

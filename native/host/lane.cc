@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/clock.h"
+#include "common/guarded.h"
 #include "common/spin.h"
 #include "common/packet.h"
 #include "host/process/shutdown.h"
@@ -59,9 +60,19 @@ void announceWhenDue(Host& host) {
   if (isAnnouncementDue(host)) announceReplies(host);
 }
 
+// Packet of a lane, with room for it. A packet with a PIN comes as a message of the socket, into guarded memory.
+struct Packet {
+  std::vector<std::uint8_t> bytes;
+  GuardedMemory guarded{kInlineLimit};
+  Bytes taken;
+};
+
 // Completes taking a packet. Returns false if the application's side has ended or its ring is broken.
-bool takeFrom(Host& host, Ring::Taken kind, std::vector<std::uint8_t>& packet) {
-  if (kind == Ring::Taken::onSocket) return receivePacket(host.socket, packet, true) == ReceiveResult::received;
+bool takeFrom(Host& host, Ring::Taken kind, Packet& packet) {
+  if (kind == Ring::Taken::onSocket)
+    return receivePacket(host.socket, packet.guarded.bytes(), packet.bytes, packet.taken, true) ==
+           ReceiveResult::received;
+  packet.taken = packet.bytes;
   return kind == Ring::Taken::packet;
 }
 
@@ -107,7 +118,7 @@ bool isEnough(const Host& host) {
 
 // Waits for the next packet of this lane. Spins first if the lane has just finished a job, which is cheaper than waking
 // another lane. Returns false if the application's side has ended.
-bool nextPacket(Host& host, bool spins, std::vector<std::uint8_t>& packet) {
+bool nextPacket(Host& host, bool spins, Packet& packet) {
   LaneScheduler& scheduler = host.page->scheduler;
   Ring& jobs = host.page->jobs;
   for (;;) {
@@ -125,7 +136,7 @@ bool nextPacket(Host& host, bool spins, std::vector<std::uint8_t>& packet) {
     if (spins && jobs.isEmpty() && !host.page->replies.isEmpty()) announceReplies(host);
     if (spins && jobs.isEmpty()) spin(host);
     spins = false;
-    const Ring::Taken kind = jobs.take(packet);
+    const Ring::Taken kind = jobs.take(packet.bytes);
     if (kind == Ring::Taken::nothing) {
       scheduler.stopListening();
       if (jobs.isEmpty()) scheduler.park(ticket);
@@ -159,7 +170,7 @@ class Begun {
 // Wipes a packet that holds a PIN at the end of its scope. Every packet counts as secret until its header is read.
 class WipedPacket {
  public:
-  explicit WipedPacket(std::vector<std::uint8_t>& packet) : packet_(packet) {}
+  explicit WipedPacket(Bytes packet) : packet_(packet) {}
   ~WipedPacket() {
     if (isSecret) wipe(packet_.data(), packet_.size());
   }
@@ -169,29 +180,31 @@ class WipedPacket {
   bool isSecret = true;
 
  private:
-  std::vector<std::uint8_t>& packet_;
+  Bytes packet_;
 };
 
 // Tries to send a reply. Returns false if the ring has no room yet, or if the reply was replaced by a status that is to
 // be sent instead.
-bool tryReply(Host& host, std::uint64_t id, std::vector<std::uint8_t>& reply) {
+bool tryReply(Host& host, const job::Header& header, WipedBytes& reply) {
   Ring& replies = host.page->replies;
   const std::lock_guard<std::mutex> lock(host.replying);
-  if (reply.size() <= kInlineLimit) return replies.put(reply);
+  const bool isSecret = (header.flags & job::kSecretReply) != 0;
+  if (reply.size() <= kInlineLimit && !isSecret) return replies.put(reply);
   if (!replies.hasRoomFor(0)) return false;
   const SendResult result = sendPacket(host.socket, reply, {}, true);
   if (result == SendResult::sent) return replies.putSocketMark();
   // If a reply is too large or memory is short, fails this job, not the host.
-  if (result != SendResult::peerGone) writeStatus(id, job::Status::unsendable, reply);
+  if (result != SendResult::peerGone) writeStatus(header.id, job::Status::unsendable, reply);
   return result == SendResult::peerGone;
 }
 
 // Sends a reply and announces it. Returns false if the host is shutting down.
-bool sendReply(Host& host, std::uint64_t id, std::vector<std::uint8_t>& reply) {
-  while (!tryReply(host, id, reply)) {
+bool sendReply(Host& host, const job::Header& header, WipedBytes& reply) {
+  while (!tryReply(host, header, reply)) {
     if (isLeaving()) return false;
     std::this_thread::sleep_for(kFullRingPause);
   }
+  if ((header.flags & job::kSecretReply) != 0) wipe(reply.data(), reply.size());
   announceWhenDue(host);
   return true;
 }
@@ -222,8 +235,7 @@ bool mayBegin(Host& host, const job::Header& header) {
 }
 
 // Runs the job of a packet and sends the reply. Returns false if the host is shutting down.
-bool serve(Host& host, LaneSlot& slot, Session& session, std::vector<std::uint8_t>& packet,
-           std::vector<std::uint8_t>& reply) {
+bool serve(Host& host, LaneSlot& slot, Session& session, Bytes packet, WipedBytes& reply) {
   job::Header header{};
   std::uint32_t lanesWanted = 0;
   {
@@ -260,19 +272,19 @@ bool serve(Host& host, LaneSlot& slot, Session& session, std::vector<std::uint8_
     }
   }
   if (lanesWanted != 0) startLanes(host, lanesWanted);
-  return sendReply(host, header.id, reply);
+  return sendReply(host, header, reply);
 }
 
 }  // namespace
 
 void runLane(Host& host, LaneSlot& slot) {
   Session session(host.module);
-  std::vector<std::uint8_t> packet;
-  std::vector<std::uint8_t> reply;
+  Packet packet;
+  WipedBytes reply;
   bool spins = false;
   while (nextPacket(host, spins, packet)) {
     const Working working(host);
-    if (!serve(host, slot, session, packet, reply)) return;
+    if (!serve(host, slot, session, packet.taken, reply)) return;
     spins = true;
   }
 }

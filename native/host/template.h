@@ -8,7 +8,7 @@
 
 namespace pkcs11ha {
 
-// Template with its values. The values are aligned for libraries that cast them to CK_ULONG*.
+// Template with its values, which are aligned for libraries that cast them to CK_ULONG*. CKA_VALUE stays in the packet.
 class Template {
  public:
   static Template read(Reader& reader);

@@ -6,7 +6,7 @@
 #include <cstring>
 #include <span>
 #include <stdexcept>
-#include <vector>
+#include "common/guarded.h"
 
 namespace pkcs11ha {
 
@@ -46,7 +46,7 @@ class Reader {
 // Writer that appends to a buffer.
 class Writer {
  public:
-  explicit Writer(std::vector<std::uint8_t>& buffer) : buffer_(buffer) {}
+  explicit Writer(WipedBytes& buffer) : buffer_(buffer) {}
 
   void u8(std::uint8_t value) { buffer_.push_back(value); }
   void u32(std::uint32_t value) { number(value); }
@@ -75,7 +75,7 @@ class Writer {
     std::memcpy(buffer_.data() + at, &value, sizeof value);
   }
 
-  std::vector<std::uint8_t>& buffer_;
+  WipedBytes& buffer_;
 };
 
 }  // namespace pkcs11ha

@@ -53,6 +53,8 @@ export interface Job {
    * both; PIN for X_LogInAgain.
    */
   readonly secret?: SecretRef;
+  /** True if the job reads PINs: its reply stays out of the memory that the processes share. */
+  readonly secretReply?: boolean;
 }
 
 /** Result of a step: the CKR code, and the decoded value if the call succeeded. */
@@ -85,6 +87,7 @@ const flags = {
   onLoginSession: 64,
   login: 128,
   lockToken: 256,
+  secretReply: 512,
 } as const;
 const optionalBit = 0x8000_0000;
 const statuses = ['done', 'expired', 'malformed', 'unsendable', 'unclean'] as const;
@@ -119,7 +122,8 @@ export function writeJob(writer: Writer, id: number, deadline: number, job: Job,
       (job.undo === true ? flags.undo : 0) |
       (job.onLoginSession === true ? flags.onLoginSession : 0) |
       (locksToken(job) ? flags.lockToken : 0) |
-      ((epoch & 0x7f_ffff) << 9)) >>>
+      (job.secretReply === true ? flags.secretReply : 0) |
+      ((epoch & 0x3f_ffff) << 10)) >>>
       0,
   );
   writer.u32(job.steps.length);

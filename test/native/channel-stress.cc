@@ -98,8 +98,10 @@ class Application {
       std::fprintf(stderr, "the bell did not ring within %d ms; %u jobs have no reply\n", kBellWithin, outstanding_);
       return false;
     }
-    std::vector<std::uint8_t> bell;
-    while (receivePacket(socket_, bell, false) == ReceiveResult::bell) {
+    std::vector<std::uint8_t> room(kInlineLimit);
+    std::vector<std::uint8_t> large;
+    Bytes packet;
+    while (receivePacket(socket_, room, large, packet, false) == ReceiveResult::bell) {
     }
     return true;
   }

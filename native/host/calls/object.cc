@@ -44,7 +44,7 @@ void writeNoAttributes(std::size_t types, Writer& writer) {
 
 // Reads one attribute alone, after it did not fit or failed in the common query, to learn its own code. Tries again if
 // the attribute grew between the query for its size and the query for its value.
-CK_RV readAlone(JobContext& context, CK_OBJECT_HANDLE object, CK_ATTRIBUTE& attribute, std::vector<std::uint8_t>& room) {
+CK_RV readAlone(JobContext& context, CK_OBJECT_HANDLE object, CK_ATTRIBUTE& attribute, WipedBytes& room) {
   CK_RV rv = CKR_BUFFER_TOO_SMALL;
   for (int round = 0; rv == CKR_BUFFER_TOO_SMALL && round < 3; ++round) {
     attribute.pValue = nullptr;
@@ -99,7 +99,7 @@ CK_RV writeAttributes(JobContext& context, CK_OBJECT_HANDLE object, const std::v
                       Writer& writer) {
   writer.u32(static_cast<std::uint32_t>(types.size()));
   if (types.empty()) return CKR_OK;
-  std::vector<std::uint8_t> room(types.size() * kFirstRoom);
+  WipedBytes room(types.size() * kFirstRoom);
   std::vector<CK_ATTRIBUTE> attributes;
   for (std::size_t i = 0; i < types.size(); ++i) {
     attributes.push_back({withoutNested(types[i]), room.data() + i * kFirstRoom, kFirstRoom});
@@ -107,7 +107,7 @@ CK_RV writeAttributes(JobContext& context, CK_OBJECT_HANDLE object, const std::v
   const CK_RV common = context.functions->C_GetAttributeValue(context.handle(), object, attributes.data(), attributes.size());
   const bool eachAlone = isForOneAttribute(common) && types.size() > 1;
   if (common != CKR_OK && !isPartial(common) && !eachAlone) return common;
-  std::vector<std::uint8_t> alone;
+  WipedBytes alone;
   bool isAnyThere = false;
   for (CK_ATTRIBUTE& attribute : attributes) {
     CK_RV rv = CKR_OK;

@@ -119,7 +119,8 @@ interface Located {
 }
 
 function* find(connection: Connection, finding: Step, deadline: number): Task<readonly FoundObject[] | undefined> {
-  const reply = replyOrFailure(yield* connection.run({ steps: [finding] }, 'find', deadline));
+  const job: Job = { steps: [finding], secretReply: finding === findPairs };
+  const reply = replyOrFailure(yield* connection.run(job, 'find', deadline));
   return isFailure(reply) ? undefined : resultOf(reply, 0, 'X_Find');
 }
 

@@ -43,6 +43,11 @@ interface Addon {
     new (bytes: Uint8Array): NativeSecret;
     /** Makes a new secret of the bytes of both, which the caller wipes too. Throws if either secret was wiped. */
     joined(first: NativeSecret, second: NativeSecret): NativeSecret;
+    /**
+     * Makes a new secret of an environment variable's first line, and erases the variable's value; later calls return
+     * the same. Undefined if the variable is not set, or is empty and was never read.
+     */
+    fromEnvironment(name: string): NativeSecret | undefined;
   };
   waitReadable(channels: readonly NativeChannel[], timeoutMs: number, spinUs: number): boolean;
   /**
@@ -67,6 +72,8 @@ interface Addon {
   isByteLocked(descriptor: number, byte: number): boolean;
   /** Reads CLOCK_BOOTTIME (ms, with fractions), which goes on while the machine is suspended. */
   bootTime(): number;
+  /** Makes a pipe; returns the descriptors of its reading end, which does not wait, and of its writing end. */
+  pipe(): [number, number];
   /** Waits up to `within` ms (100 at most) for a child to end, and tells how; null if the child still runs. */
   processEnd(pid: number, within: number): { code: number | null; signal: number | null } | null;
 }

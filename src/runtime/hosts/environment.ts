@@ -14,7 +14,8 @@ const telling = /hsm|pkcs|p11|crypto|token|smartcard/iu;
 
 /** Makes the environment of a program that gives a secret: without variables of OWN_PREFIX. */
 export function environmentOfProgram(): NodeJS.ProcessEnv {
-  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith(OWN_PREFIX)));
+  const names = Object.keys(process.env).filter((name) => !name.startsWith(OWN_PREFIX));
+  return Object.fromEntries(names.map((name) => [name, process.env[name]]));
 }
 
 /** Environment of a host, and what the host does not get of this process's environment. */
@@ -32,9 +33,10 @@ export function environmentFor(own: Readonly<Record<string, string>>, hidden: re
   const isKept = (name: string): boolean => basic.test(name) || vendors.test(name);
   const variables: Record<string, string | undefined> = {};
   const withheld: string[] = [];
-  for (const [name, value] of Object.entries({ ...process.env, ...own })) {
+  for (const name of new Set([...Object.keys(process.env), ...Object.keys(own)])) {
     if (name.startsWith(OWN_PREFIX) || hidden.includes(name)) continue;
-    if (Object.hasOwn(own, name) || isKept(name)) variables[name] = value;
+    // Reads no other value: a text of it would stay in this process's memory.
+    if (Object.hasOwn(own, name) || isKept(name)) variables[name] = own[name] ?? process.env[name];
     else if (telling.test(name) && !name.startsWith('PKCS11_HA_')) withheld.push(name);
   }
   return { variables, withheld };

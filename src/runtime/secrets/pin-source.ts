@@ -1,8 +1,10 @@
-import { execFile, execFileSync } from 'node:child_process';
-import { constants, readFileSync, type Stats, statSync } from 'node:fs';
+import { type ChildProcess, type SpawnOptions, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, constants, readFileSync, readSync, type Stats, statSync } from 'node:fs';
 import { type FileHandle, open, readFile, stat } from 'node:fs/promises';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { PinReference } from '../../core/configuration/configuration.js';
+import { addon } from '../hosts/addon.js';
 import { environmentOfProgram } from '../hosts/environment.js';
 import { dangerOf, warnIfReadable } from './file-privacy.js';
 
@@ -30,12 +32,6 @@ export interface ReadingLimits {
   readonly signal?: AbortSignal | undefined;
 }
 
-function variable(name: string): Buffer {
-  const value = process.env[name];
-  if (value === undefined) throw new PinError(`pin.env: the environment variable ${name} is not set`);
-  return Buffer.from(value, 'utf8');
-}
-
 /** Refuses a file that others can write: whoever can choose the PIN can lock the tokens. */
 function checkPrivacy(file: string, found: Stats): void {
   const danger = dangerOf(file, found);
@@ -58,37 +54,23 @@ function argumentsOf(command: PinReference['command']): readonly string[] {
   return typeof command === 'string' ? ['/bin/sh', '-c', command] : (command ?? []);
 }
 
-/** Reads a PIN's bytes on this thread. */
-export function readBytes({ env, file, command }: PinReference): Buffer {
-  if (env !== undefined) return variable(env);
-  if (file !== undefined) {
-    try {
-      checkPrivacy(file, statSync(file));
-      return readFileSync(file);
-    } catch (error) {
-      throw failedFile(file, error);
-    }
-  }
-  const [program = '', ...args] = argumentsOf(command);
+/** Reads a PIN's bytes from a file or a program on this thread. */
+export function readBytes({ file, command }: PinReference): Buffer {
+  if (file === undefined) return outputSync(argumentsOf(command));
   try {
-    return execFileSync(program, args, {
-      env: environmentOfProgram(),
-      stdio: ['ignore', 'pipe', 'ignore'],
-      timeout: LONGEST_READING,
-      maxBuffer: MOST_BYTES,
-    });
+    checkPrivacy(file, statSync(file));
+    return readFileSync(file);
   } catch (error) {
-    throw failedCommand(program, error);
+    throw failedFile(file, error);
   }
 }
 
-/** Reads a PIN's bytes; the event loop goes on meanwhile. */
+/** Reads a PIN's bytes from a file or a program; the event loop goes on meanwhile. */
 export async function fetchBytes(
-  { env, file, command }: PinReference,
+  { file, command }: PinReference,
   { within = LONGEST_READING, signal }: ReadingLimits,
 ): Promise<Buffer> {
   signal?.throwIfAborted();
-  if (env !== undefined) return variable(env);
   const limit = Math.min(within, LONGEST_READING);
   const overdue = AbortSignal.timeout(limit);
   const either = signal === undefined ? overdue : AbortSignal.any([overdue, signal]);
@@ -136,24 +118,67 @@ async function readPipe(pipe: FileHandle, bytes: Buffer, signal: AbortSignal): P
   return length;
 }
 
-function outputOf([program = '', ...args]: readonly string[], signal: AbortSignal): Promise<Buffer> {
-  return new Promise((resolve, reject) => {
-    const options = { env: environmentOfProgram(), encoding: 'buffer', maxBuffer: MOST_BYTES } as const;
-    const child = execFile(program, args, options, (error, stdout) => {
-      signal.removeEventListener('abort', giveUp);
-      if (error === null) resolve(stdout);
-      else reject(failedCommand(program, error));
-    });
-    const giveUp = (): void => {
-      reject(signal.reason);
-      child.kill('SIGKILL');
-      // Programs that the program has started may hold its output open.
-      child.stdout?.destroy();
-      child.stderr?.destroy();
-    };
+/** Environment and standard streams of a program that writes a PIN to a pipe. */
+const optionsFor = (writing: number) =>
+  ({ env: environmentOfProgram(), stdio: ['ignore', writing, 'ignore'] }) satisfies SpawnOptions;
+
+/** Starts a program that writes to a pipe, and closes the pipe's writing end here. */
+function startWith(writing: number, program: string, args: readonly string[]): ChildProcess {
+  try {
+    return spawn(program, args, optionsFor(writing));
+  } finally {
+    closeSync(writing);
+  }
+}
+
+/** Reads what a pipe holds: the whole output of a program that has ended. */
+function drain(reading: number): Buffer {
+  const bytes = Buffer.alloc(MOST_BYTES);
+  let length = 0;
+  try {
+    for (let read = -1; read !== 0; length += read)
+      read = readSync(reading, bytes, length, bytes.length - length, null);
+  } catch (error) {
+    // Another program still holds the writing end.
+    if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
+  }
+  return bytes.subarray(0, length);
+}
+
+/**
+ * Runs a program and returns its output. The output comes through a pipe of this process: of a pipe that Node.js makes,
+ * copies stay in memory that nobody wipes.
+ */
+async function outputOf([program = '', ...args]: readonly string[], signal: AbortSignal): Promise<Buffer> {
+  const [reading, writing] = addon.pipe();
+  try {
+    const child = startWith(writing, program, args);
+    const giveUp = (): unknown => child.kill('SIGKILL');
     signal.addEventListener('abort', giveUp, { once: true });
-    child.stdin?.end();
-  });
+    const [code, end] = await once(child, 'exit', { signal }).finally(() =>
+      signal.removeEventListener('abort', giveUp),
+    );
+    if (code !== 0) throw { code: end ?? code };
+    return drain(reading);
+  } catch (error) {
+    signal.throwIfAborted();
+    throw failedCommand(program, error);
+  } finally {
+    closeSync(reading);
+  }
+}
+
+/** Runs a program on this thread and returns its output. */
+function outputSync([program = '', ...args]: readonly string[]): Buffer {
+  const [reading, writing] = addon.pipe();
+  try {
+    const { error, status, signal } = spawnSync(program, args, { ...optionsFor(writing), timeout: LONGEST_READING });
+    if (error !== undefined || status !== 0) throw failedCommand(program, error ?? { code: signal ?? status });
+    return drain(reading);
+  } finally {
+    closeSync(writing);
+    closeSync(reading);
+  }
 }
 
 /** Takes the first line, without its end. */

@@ -1,7 +1,8 @@
+import { isMainThread } from 'node:worker_threads';
 import type { PinReference } from '../../core/configuration/configuration.js';
 import { InputError } from '../../spec/input.js';
 import { addon, type NativeSecret } from '../hosts/addon.js';
-import { fetchBytes, LONGEST_PIN, lineOf, type ReadingLimits, readBytes } from './pin-source.js';
+import { fetchBytes, LONGEST_PIN, lineOf, PinError, type ReadingLimits, readBytes } from './pin-source.js';
 
 function guard(bytes: Buffer): NativeSecret {
   try {
@@ -11,26 +12,51 @@ function guard(bytes: Buffer): NativeSecret {
   }
 }
 
+/** Reads the variable where JavaScript sees it: a worker, or a program that replaces `process.env`, has its own. */
+function valueInScript(name: string): NativeSecret | undefined {
+  const value = process.env[name];
+  return value === undefined || value === '' ? undefined : guard(Buffer.from(value, 'utf8'));
+}
+
+/** Takes a PIN from an environment variable, which is empty afterwards; see `Secret.fromEnvironment`. */
+function takeVariable(name: string): NativeSecret {
+  // Looks into the process's own environment first: JavaScript's text of a value could not be wiped.
+  const secret = isMainThread
+    ? (addon.Secret.fromEnvironment(name) ?? valueInScript(name))
+    : (valueInScript(name) ?? addon.Secret.fromEnvironment(name));
+  if (secret === undefined) {
+    const why =
+      process.env[name] === undefined
+        ? 'is not set'
+        : 'is empty: a process that opens a group empties it, so give programs that it starts the PIN by file or command';
+    throw new PinError(`pin.env: the environment variable ${name} ${why}`);
+  }
+  if (secret.length <= LONGEST_PIN) return secret;
+  secret.wipe();
+  throw new PinError(`pin.env: expected at most ${LONGEST_PIN} bytes in the environment variable ${name}`);
+}
+
 /**
  * Reads a PIN, without its line end, into guarded memory, and wipes the buffer it was read into. The event loop waits
  * meanwhile: for callers that wait for each call.
  */
 export function readPin(reference: PinReference): NativeSecret {
-  return guard(readBytes(reference));
+  return reference.env === undefined ? guard(readBytes(reference)) : takeVariable(reference.env);
 }
 
 /** Reads a PIN into guarded memory; the event loop goes on meanwhile. */
 export async function fetchPin(reference: PinReference, limits: ReadingLimits = {}): Promise<NativeSecret> {
-  return guard(await fetchBytes(reference, limits));
+  limits.signal?.throwIfAborted();
+  return reference.env === undefined ? guard(await fetchBytes(reference, limits)) : takeVariable(reference.env);
 }
 
 /** Reads a PIN into a plain buffer, for writing it to a file; the caller wipes the buffer. */
 export async function fetchPinBytes(reference: PinReference): Promise<Buffer> {
-  const bytes = await fetchBytes(reference, {});
+  const secret = await fetchPin(reference);
   try {
-    return Buffer.from(lineOf(bytes));
+    return secret.copy();
   } finally {
-    bytes.fill(0);
+    secret.wipe();
   }
 }
 

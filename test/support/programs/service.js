@@ -57,6 +57,24 @@ if (mode === 'upgrade') {
   await token.upgradeGroup();
   process.exit(0);
 }
+if (mode === 'hold') {
+  // Holds the group open, and carries out the commands that it reads: `change FILE` changes the PIN to that of a file,
+  // `close` closes the group, `open` opens it again. The process stays.
+  let held = token;
+  tell({ pids: held.status().members.flatMap(({ pid }) => pid ?? []) });
+  process.stdin.setEncoding('utf8');
+  let text = '';
+  for await (const part of process.stdin) {
+    text += part;
+    if (!text.endsWith('\n')) continue;
+    const [command, file] = text.trim().split(' ');
+    text = '';
+    if (command === 'change') await held.changePin({ file });
+    if (command === 'close') await held.close();
+    if (command === 'open') held = await VirtualToken.open(configuration);
+    tell({ done: command });
+  }
+}
 if (mode === 'pin') {
   // Changes the PIN to the one that it reads.
   tell({ ready: true });
