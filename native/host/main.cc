@@ -1,12 +1,14 @@
 // pkcs11-ha-host: the process that loads one member's PKCS#11 library and runs jobs on it.
 //
-//   pkcs11-ha-host PARENT     descriptor 3: the channel's socket; descriptor 4: the shared memory
+//   pkcs11-ha-host PARENT [SANDBOX…]     descriptor 3: the channel's socket; descriptor 4: the shared memory;
+//                                        SANDBOX: see host/process/sandbox.h
 #include <cstdio>
 #include <cstdlib>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "host/process/hardening.h"
+#include "host/process/sandbox.h"
 #include "host/process/shutdown.h"
 #include "host/lane.h"
 
@@ -22,12 +24,13 @@ constexpr int kPage = 4;
 extern "C" [[noreturn]] void exit(int status) noexcept { ::_exit(status); }
 
 int main(int count, char** arguments) {
-  if (count != 2) {
+  if (count < 2) {
     std::fprintf(stderr, "pkcs11-ha-host: pkcs11-ha starts this program; do not start it by hand\n");
     return 2;
   }
   pkcs11ha::followParent(static_cast<pid_t>(std::strtol(arguments[1], nullptr, 10)));
   pkcs11ha::harden(kPage);
+  pkcs11ha::confine({arguments + 2, arguments + count});
   void* page = ::mmap(nullptr, sizeof(pkcs11ha::ChannelPage), PROT_READ | PROT_WRITE, MAP_SHARED, kPage, 0);
   if (page == MAP_FAILED) {
     std::perror("pkcs11-ha-host: cannot map the shared memory");

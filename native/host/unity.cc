@@ -9,6 +9,7 @@
 #include "host/calls/token.cc"
 #include "host/process/claims.cc"
 #include "host/process/hardening.cc"
+#include "host/process/sandbox.cc"
 #include "host/process/shutdown.cc"
 #include "host/process/token_lock.cc"
 #include "host/held.cc"

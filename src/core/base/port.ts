@@ -60,12 +60,26 @@ export interface HostListener {
   ended(end: HostEnd): void;
 }
 
+/** What a confined host may do beside reading and running what libraries need of the system (Linux Landlock). */
+export interface SandboxConfig {
+  /** Files and folders that the library may read and run too. */
+  readonly read: readonly string[];
+  /** Files and folders that the library may write. */
+  readonly write: readonly string[];
+  /** TCP ports that the library may connect to, and no others; undefined: any. */
+  readonly connect?: readonly number[] | undefined;
+}
+
 /** Options for starting a member's host. */
 export interface HostOptions {
   /** Name of the member. */
   readonly name: string;
   /** Environment variables that the host gets beside those of this process. */
   readonly env: Readonly<Record<string, string>>;
+  /** Path of the library that the host will load. */
+  readonly module: string;
+  /** Confinement of the host; undefined: none. */
+  readonly sandbox: SandboxConfig | undefined;
 }
 
 /** Store of PINs, in memory that is locked, and wiped after use. */

@@ -1,4 +1,5 @@
 import type { Verdict } from '../../spec/verdict.js';
+import type { SandboxConfig } from '../base/port.js';
 
 /** Balancing of calls: the less busy of two random members, the members in turn, or the first usable member. */
 export type Balance = 'leastOutstanding' | 'roundRobin' | 'primary';
@@ -18,6 +19,8 @@ export interface MemberConfig {
   readonly token: TokenSelector;
   /** Environment variables of the member's host process. */
   readonly env: Readonly<Record<string, string>>;
+  /** Confinement of the member's host; undefined: the host may do what the application's user may do. */
+  readonly sandbox?: SandboxConfig | undefined;
   /** String that C_Initialize gets as pReserved, for libraries that ask for one. */
   readonly libraryParameters: string;
   /** Share of the work, in proportion to the other members' weights. */
@@ -126,11 +129,15 @@ export interface GroupConfig {
 /** Time in ms, or text such as `'500ms'`, `'10s'`, `'2min'`. */
 type DurationInput = number | string;
 
+/** Settings of one member, as a person writes them. */
+export type MemberInput = Pick<MemberConfig, 'name' | 'module' | 'token'> &
+  Partial<Omit<MemberConfig, 'sandbox'>> & { readonly sandbox?: Partial<SandboxConfig> };
+
 /** Configuration as a person writes it, in YAML or as an object. Settings with a default may be absent. */
 export interface GroupConfigInput {
   readonly label: string;
   readonly serial?: string;
-  readonly members: readonly (Pick<MemberConfig, 'name' | 'module' | 'token'> & Partial<MemberConfig>)[];
+  readonly members: readonly MemberInput[];
   readonly pin?: PinReference;
   readonly administration?: {
     /** Public key of 64 hexadecimal digits; several during a change of the key. */

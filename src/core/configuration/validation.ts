@@ -6,6 +6,7 @@ import type { Verdict } from '../../spec/verdict.js';
 import type { BackupTokenConfig, GroupConfig, MemberConfig, PinReference } from './configuration.js';
 import { type Locate, pathText, problemsOf } from './problems.js';
 import { duration, size } from './quantity.js';
+import { sandboxSchema } from './sandbox.js';
 
 /** Default of `writeHangAfter` (ms), if `hangAfter` is not above. */
 const WRITE_HANG_AFTER = 10_000;
@@ -35,6 +36,7 @@ const memberSchema = z.strictObject({
     })
     .refine(exactlyOne('serial, label, slot'), 'expected exactly one of serial, label and slot'),
   env: z.record(z.string(), z.string()).default({}),
+  sandbox: sandboxSchema.optional(),
   libraryParameters: z.string().default(''),
   weight: z
     .number()
@@ -161,6 +163,7 @@ const backupTokenSchema = z.strictObject({
   module: memberSchema.shape.module,
   token: memberSchema.shape.token,
   env: memberSchema.shape.env,
+  sandbox: memberSchema.shape.sandbox,
   libraryParameters: memberSchema.shape.libraryParameters,
   pin: pinSchema.optional(),
 });

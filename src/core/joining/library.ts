@@ -14,10 +14,10 @@ import { JoinFailure } from './join-failure.js';
 
 /** Starts a member's host and loads its library in it. */
 export function* startLibrary(group: Group, member: Member, connection: Connection, deadline: number): Task<void> {
-  const { module, libraryParameters, env } = member.config;
+  const { module, libraryParameters, env, sandbox } = member.config;
   connection.attachHost(
     group.port.startHost(
-      { name: member.name, env },
+      { name: member.name, env, module, sandbox },
       { replied: (reply) => connection.replied(reply), ended: (end) => connection.hostEnded(end) },
     ),
   );

@@ -1,8 +1,5 @@
-import type { MemberConfig, PinReference, TokenSelector } from '../../core/configuration/configuration.js';
+import type { PinReference, TokenSelector } from '../../core/configuration/configuration.js';
 import type { CallOptions } from './input.js';
-
-/** Member as in a configuration; settings with a default may be omitted. */
-export type MemberInput = Pick<MemberConfig, 'name' | 'module' | 'token'> & Partial<MemberConfig>;
 
 export interface AddMemberOptions extends CallOptions {
   /** `remove` removes another group's records and keys from the token; if omitted, such a token is refused. */

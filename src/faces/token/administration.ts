@@ -26,6 +26,7 @@ import type {
   SyncEvent,
 } from '../../core/base/event.js';
 import type { Task } from '../../core/base/task.js';
+import type { MemberInput } from '../../core/configuration/configuration.js';
 import { checkBackupToken, checkMember, checkPinReference } from '../../core/configuration/validation.js';
 import type { Group } from '../../core/group/group.js';
 import type { PinReport } from '../../core/pin/pin-change.js';
@@ -38,7 +39,6 @@ import type {
   BackupOptions,
   BackupTokenInput,
   ChangePinOptions,
-  MemberInput,
   PinInput,
   RemoveMemberOptions,
   SynchronizeOptions,

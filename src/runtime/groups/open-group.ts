@@ -242,6 +242,7 @@ export class OpenGroup {
   #startHost(options: HostOptions, listener: HostListener): HostLink {
     const host = new HostProcess(options, listener, {
       hidden: this.#hidden,
+      locks: this.#coordinator.locks.path,
       printed: (member, text) => this.#emit({ type: 'output', member, text }),
       moved: () => this.#driver.move(),
       forget: (ended) => this.#driver.remove(ended),

@@ -8,6 +8,7 @@ import { bootOffset } from '../scheduling/clock.js';
 import { addon, hostExecutable, type NativeChannel, type NativeSecret } from './addon.js';
 import { environmentFor } from './environment.js';
 import { receiveAll } from './inbox.js';
+import { sandboxArguments, sandboxProblem } from './sandbox.js';
 
 const writer = new Writer();
 /** Time that a host whose channel has ended gets to exit, before its end is described (ms). */
@@ -23,6 +24,8 @@ const signalNames: ReadonlyMap<number, string> = new Map(
 interface HostSurroundings {
   /** Environment variables that no host may see, because PINs come from them. */
   readonly hidden: readonly string[];
+  /** Path of the group's lock folder. */
+  readonly locks: string;
   printed(member: string, text: string): void;
   /** Steps the tasks, after a message has arrived or the host has ended. */
   moved(): void;
@@ -33,6 +36,7 @@ interface HostSurroundings {
 export class HostProcess implements HostLink {
   readonly channel: NativeChannel = new addon.Channel();
   readonly withheld: readonly string[];
+  readonly #options: HostOptions;
   readonly #listener: HostListener;
   readonly #surroundings: HostSurroundings;
   readonly #child: ChildProcess;
@@ -44,11 +48,12 @@ export class HostProcess implements HostLink {
   #isBroken: boolean = false;
 
   constructor(options: HostOptions, listener: HostListener, surroundings: HostSurroundings) {
+    this.#options = options;
     this.#listener = listener;
     this.#surroundings = surroundings;
     const { variables, withheld } = environmentFor(options.env, surroundings.hidden);
     this.withheld = withheld;
-    this.#child = spawn(hostExecutable, [String(process.pid)], {
+    this.#child = spawn(hostExecutable, [String(process.pid), ...sandboxArguments(options, surroundings.locks)], {
       env: variables,
       stdio: ['ignore', 'pipe', 'pipe', this.channel.hostSocket, this.channel.page],
     });
@@ -140,6 +145,7 @@ export class HostProcess implements HostLink {
       signalCode ?? (seen?.signal == null ? null : (signalNames.get(seen.signal) ?? `signal ${seen.signal}`));
     if (signal !== null) return { reason: `the host was ended by ${signal}` };
     const code = exitCode ?? seen?.code ?? null;
-    return { reason: code === null ? 'the host is gone' : `the host exited with ${code}` };
+    if (code === null) return { reason: 'the host is gone' };
+    return { reason: sandboxProblem(this.#options, code) ?? `the host exited with ${code}` };
   }
 }

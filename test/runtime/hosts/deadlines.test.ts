@@ -17,14 +17,14 @@ describe('the deadline of a job', () => {
     const replies: JobReply[] = [];
     let hasEnded = false;
     const host = new HostProcess(
-      { name: 'host', env: {} },
+      { name: 'host', env: {}, module: '', sandbox: undefined },
       {
         replied: (reply) => replies.push(reply) > 0,
         ended: () => {
           hasEnded = true;
         },
       },
-      { hidden: [], printed: () => undefined, moved: () => undefined, forget: () => undefined },
+      { hidden: [], locks: '', printed: () => undefined, moved: () => undefined, forget: () => undefined },
     );
     try {
       const deadlines = [monotonicNow() + HOUR, monotonicNow(), Number.POSITIVE_INFINITY];

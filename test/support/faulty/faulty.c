@@ -7,7 +7,7 @@
  *     FUNCTION ACTION [times=N] [skip=N] [data=HEX] [when=after]
  *
  *     FUNCTION   C_Sign, or * for every function, or writes for all functions that change the token
- *     ACTION     return=CODE | delay=MS | hang | crash | exit=CODE | drop | shuffle | trace | print=LINES | orphan
+ *     ACTION     return=CODE | delay=MS | hang | crash | exit=CODE | drop | shuffle | trace | print=LINES | orphan | peek
  *     times      number of strikes in one process; without it the rule always strikes
  *     skip       number of matching calls that pass before the first strike
  *     data       strikes only if the input begins with these bytes; the input of C_WrapKey is its mechanism
@@ -18,10 +18,13 @@
  * hang lasts until the rule is gone from the file. exit registers an exit handler that never returns. drop closes all
  * sessions of the token and then makes the call. orphan kills the application that the host belongs to, and the host.
  * shuffle gives objects other handles in every process, so that a stale handle is another object's. trace does nothing
- * but write the line.
+ * but write the line. peek writes to the log what it can do of the things in FAULTY_PEEK, which are parted by colons:
+ * "read PATH", "write PATH", "connect PORT" (on this machine) and "signal PID".
  */
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
@@ -29,6 +32,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -36,8 +40,8 @@
 #define NULL_PTR NULL
 #include "../../../native/host/pkcs11.h"
 
-enum action { RETURN, DELAY, HANG, CRASH, EXIT, DROP, SHUFFLE, TRACE, PRINT, ORPHAN };
-static const char *const action_names[] = {"return", "delay", "hang", "crash", "exit", "drop", "shuffle", "trace", "print", "orphan"};
+enum action { RETURN, DELAY, HANG, CRASH, EXIT, DROP, SHUFFLE, TRACE, PRINT, ORPHAN, PEEK };
+static const char *const action_names[] = {"return", "delay", "hang", "crash", "exit", "drop", "shuffle", "trace", "print", "orphan", "peek"};
 
 struct rule {
   char function[40];
@@ -144,15 +148,50 @@ static int matches(const struct rule *rule, const char *function, const unsigned
   return rule->data_len == 0 || (data != NULL && size >= rule->data_len && memcmp(data, rule->data, rule->data_len) == 0);
 }
 
-static void note(const char *function, enum action action) {
+/* Writes a line to the log. */
+static void tell(const char *line) {
   const char *path = getenv("FAULTY_LOG");
-  if (path == NULL) return;
-  char line[128];
-  const int size = snprintf(line, sizeof line, "%d %s %s\n", (int)getpid(), function, action_names[action]);
-  const int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+  const int fd = path == NULL ? -1 : open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
   if (fd < 0) return;
-  if (write(fd, line, (size_t)size) < 0) { /* Ignored: the test misses the line. */ }
+  if (write(fd, line, strlen(line)) < 0) { /* Ignored: the test misses the line. */ }
   close(fd);
+}
+
+static void note(const char *function, enum action action) {
+  char line[128];
+  snprintf(line, sizeof line, "%d %s %s\n", (int)getpid(), function, action_names[action]);
+  tell(line);
+}
+
+/* Tries to connect to a TCP port of this machine. */
+static int reach(unsigned long port) {
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((unsigned short)port)};
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  const int result = connect(fd, (struct sockaddr *)&address, sizeof address);
+  const int error = errno;
+  close(fd);
+  errno = error;
+  return result;
+}
+
+/* Tries what FAULTY_PEEK names, and tells what came of it. */
+static void peek(void) {
+  char things[2048], line[2200];
+  snprintf(things, sizeof things, "%s", getenv("FAULTY_PEEK") == NULL ? "" : getenv("FAULTY_PEEK"));
+  char *rest = NULL;
+  for (char *thing = strtok_r(things, ":", &rest); thing != NULL; thing = strtok_r(NULL, ":", &rest)) {
+    const char *what = strchr(thing, ' ') == NULL ? "" : strchr(thing, ' ') + 1;
+    int result = -1;
+    errno = 0;
+    if (strncmp(thing, "read ", 5) == 0) result = open(what, O_RDONLY | O_CLOEXEC);
+    if (strncmp(thing, "write ", 6) == 0) result = open(what, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (result >= 0) close(result);
+    if (strncmp(thing, "connect ", 8) == 0) result = reach(strtoul(what, NULL, 10));
+    if (strncmp(thing, "signal ", 7) == 0) result = kill((pid_t)strtol(what, NULL, 10), 0);
+    snprintf(line, sizeof line, "%s: %s\n", thing, result >= 0 ? "done" : strerror(errno));
+    tell(line);
+  }
 }
 
 /* Copies the first rule that strikes; returns 0 if none does. */
@@ -228,6 +267,9 @@ static int harm(const char *function, const unsigned char *data, size_t size, in
       kill(getppid(), SIGKILL);
       /* Ends too, since the host would only wait for its own end here. */
       _exit(0);
+    case PEEK:
+      peek();
+      return 0;
     case DROP:
       real->C_CloseAllSessions(last_slot);
       return 0;
