@@ -60,6 +60,15 @@ const requests = {
   make: async ({ labels }) => {
     for (const label of labels) await token.generateKey('AES_KEY_GEN', { ...aes, label });
   },
+  /** Ensures a key for each label; returns their handles. */
+  ensure: async ({ labels }) => {
+    const handles = [];
+    for (const label of labels)
+      handles.push(
+        (await token.ensureKey(label, 'AES_KEY_GEN', { valueLen: 32, encrypt: true, decrypt: true })).handle,
+      );
+    return handles;
+  },
   destroy: async ({ labels }) => {
     for (const label of labels) await token.destroyObject(await token.get({ label }));
   },

@@ -157,6 +157,33 @@ export const scenarios = [
     },
   },
   {
+    name: 'a second service shares the lock folder, and is killed while both make keys',
+    run: async (stack) => {
+      const shared = named('shared', 12);
+      await begin(stack, 'hsm1', 'hsm2');
+      const begunAt = Date.now();
+      await stack.startPeer();
+      try {
+        const [one, other] = await Promise.all(
+          ['app', 'peer'].map((service) => stack.ask('ensure', { labels: shared }, service)),
+        );
+        deepEqual(other, one, 'the services have different keys for one label');
+        const dying = stack.ask('make', { labels: named('of peer', 200) }, 'peer').catch(() => undefined);
+        await stack.ask('make', { labels: named('beside', 3) });
+        await stack.act('kill', 'peer');
+        await dying;
+        await stack.ask('make', { labels: named('after', 3) });
+      } finally {
+        await stack.removePeer();
+      }
+      await stack.ask('work', { operations: OPERATIONS });
+      const labels = await sameOn(stack, 'hsm1', 'hsm2');
+      for (const label of [...shared, ...named('beside', 3), ...named('after', 3)])
+        equal(labels.filter((each) => each === label).length, 1, `${label} is not there once`);
+      return summarize(await stack.ask('report'), { member: 'hsm1', begunAt });
+    },
+  },
+  {
     name: 'an HSM is replaced by an empty one: remove, add, synchronize',
     run: async (stack) => {
       await begin(stack, 'hsm1', 'hsm2');

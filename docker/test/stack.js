@@ -78,9 +78,38 @@ export class Stack {
     return this.compose('logs', '--no-color', '--tail', '60', service);
   }
 
-  /** Sends a request to the service (see docker/app/service.js) and returns the answer. */
-  async ask(name, parameters = {}) {
-    const id = await this.idOf('app');
+  /**
+   * Starts a second service, `peer`, beside the first one: with its volumes, so that it shares the lock folder, and with
+   * its secrets.
+   */
+  async startPeer() {
+    const app = await this.idOf('app');
+    const variables = (await run('docker', ['exec', app, 'env']))
+      .split('\n')
+      .filter((line) => /^(?:HSMS|FIRST_MEMBERS|PKCS11_HA_\w+)=/u.test(line));
+    const labels = { project: this.#project, service: 'peer', oneoff: 'False' };
+    await run('docker', [
+      'run',
+      '--detach',
+      `--network=${this.#project}_hsms`,
+      `--volumes-from=${app}`,
+      '--tmpfs=/run:mode=1777',
+      '--read-only',
+      ...variables.map((variable) => `--env=${variable}`),
+      ...Object.entries(labels).map(([name, value]) => `--label=com.docker.compose.${name}=${value}`),
+      'pkcs11-ha-app',
+    ]);
+    await this.untilServing('peer');
+  }
+
+  /** Removes the second service. */
+  async removePeer() {
+    await run('docker', ['rm', '-f', await this.idOf('peer')]);
+  }
+
+  /** Sends a request to a service (see docker/app/service.js) and returns the answer. */
+  async ask(name, parameters = {}, service = 'app') {
+    const id = await this.idOf(service);
     const asked = ['exec', id, 'node', 'control.js', name, JSON.stringify(parameters)];
     const { code, output, errors } = await run('docker', asked, { code: true });
     if (code !== 0) throw new Error(`${name}: ${output}${errors}`);
@@ -93,12 +122,12 @@ export class Stack {
   }
 
   /** Waits until the service answers; throws if it does not within `within` ms. */
-  async untilServing(within = 60_000) {
+  async untilServing(service = 'app', within = 60_000) {
     for (const until = Date.now() + within; ; await new Promise((resolve) => setTimeout(resolve, LOOK))) {
-      const last = await this.ask('status').catch((error) => error);
+      const last = await this.ask('status', {}, service).catch((error) => error);
       if (!(last instanceof Error)) return;
       if (Date.now() > until)
-        throw new Error(`the service did not start within ${within} ms: ${last.message}\n${await this.logs('app')}`);
+        throw new Error(`the service did not start within ${within} ms: ${last.message}\n${await this.logs(service)}`);
     }
   }
 

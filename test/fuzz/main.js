@@ -14,6 +14,8 @@ import { targets } from './targets.js';
 const here = fileURLToPath(new URL('.', import.meta.url));
 /** Longest time for one input (ms): above it a reader could stop the event loop. */
 const LONGEST = 500;
+/** Number of tries of an input that takes longer. */
+const TRIES = 3;
 /** Number of inputs between looks at the clock. */
 const BATCH = 200;
 
@@ -30,13 +32,17 @@ if (chosen.length === 0) throw new Error(`no target ${values.target}: ${Object.k
 
 /** Returns the fault that an input brings; undefined if there is none. */
 function faultOf(target, input) {
-  const startedAt = performance.now();
-  try {
-    target.read(input);
-  } catch (error) {
-    if (!target.expects(error)) return error.stack ?? String(error);
+  let took = Number.POSITIVE_INFINITY;
+  // Tries a slow input again: a machine that paused is no fault of the reader.
+  for (let tries = 0; took > LONGEST && tries < TRIES; tries += 1) {
+    const startedAt = performance.now();
+    try {
+      target.read(input);
+    } catch (error) {
+      if (!target.expects(error)) return error.stack ?? String(error);
+    }
+    took = Math.min(took, performance.now() - startedAt);
   }
-  const took = performance.now() - startedAt;
   return took > LONGEST ? `took ${took.toFixed(0)} ms` : undefined;
 }
 

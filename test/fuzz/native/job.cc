@@ -37,7 +37,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   static Bench bench;
   if (size < 8) return 0;
   const std::size_t cut = 4 + data[0] % (size - 4);
-  std::vector<std::uint8_t> packet;
+  WipedBytes packet;
   Writer writer(packet);
   writer.u64(1);
   writer.u64(0);
@@ -53,7 +53,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const job::Header header = job::Header::read(reader);
   Session session(bench.host.module);
   JobContext context{bench.host.module, session, bench.host.held, bench.host.module.functions()};
-  std::vector<std::uint8_t> reply;
+  WipedBytes reply;
   runJob(header, reader, context, reply);
   // Id, status and number of results.
   if (reply.size() < 16) std::abort();
