@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { type GroupConfigInput, generateAdministrationKey, signGroup, type VirtualToken } from '../../../src/index.js';
-import { Cluster, untilState } from '../../support/cluster.js';
+import { Cluster, quickPolicy, untilState } from '../../support/cluster.js';
 import { dataObject, plant, recordsOn } from '../../support/planted.js';
 import { provision } from '../../support/softhsm.js';
 import { until } from '../../support/waiting.js';
@@ -104,11 +104,19 @@ describe('[Rule 19] a record without the signature of the administration key', (
     expect(
       (await recordsOn(cluster, 'hsm2', 'group')).map(({ members: named }) => (named as unknown[]).length),
     ).toEqual([2]);
+    // The next change replaces it.
+    await fresh.addMember(third());
+    for (const name of ['hsm1', 'hsm2', 'hsm3']) {
+      const records = await recordsOn(cluster, name, 'group');
+      expect(records.map(({ members: named }) => (named as unknown[]).length)).toEqual([3]);
+      expect(records.every(({ revision }) => Number(revision) < 1000)).toBe(true);
+    }
   });
 
   test('does not stand for the group on a token that has no other', async () => {
     const { publicKey } = generateAdministrationKey();
-    await expect(cluster.open(twoOf({ publicKey }))).rejects.toThrow(
+    const quick = { ...twoOf({ publicKey }), policy: { ...quickPolicy, deadline: 1500 } };
+    await expect(cluster.open(quick)).rejects.toThrow(
       'the group record on the token is not signed with the administration key',
     );
   });
@@ -207,6 +215,17 @@ describe('a group that nobody has signed', () => {
     );
     const token = await cluster.open(twoOf());
     expect(token.status()).toMatchObject({ isSigned: false, members: [{ state: 'active' }, { state: 'active' }] });
+  });
+
+  test('is not signed, and leaves no key with the account, if no token takes the signed record', async () => {
+    for (const name of ['hsm1', 'hsm2']) cluster.fault(name, 'C_CreateObject return=0x31', 'C_CopyObject return=0x31');
+    expect(await refusal(signGroup(twoOf()))).toMatch(/CKR_DEVICE_MEMORY/u);
+    cluster.heal();
+    const token = await cluster.open(twoOf());
+    expect(token.status()).toMatchObject({ isSigned: false, members: [{ state: 'active' }, { state: 'active' }] });
+    await token.generateKey('AES_KEY_GEN', { ...aes, label: 'K' });
+    await token.close();
+    expect(await signGroup(twoOf(newKey('second')))).toMatchObject({ leftOut: [] });
   });
 
   test('is not signed if another record is written while the members prove their keys', async () => {
