@@ -50,6 +50,7 @@ CK_RV runStep(std::uint32_t number, JobContext& context, Reader& reader, Writer&
   const std::size_t outputAt = writer.size();
   context.objects.push_back(CK_INVALID_HANDLE);
   context.privateKeys.push_back(CK_INVALID_HANDLE);
+  context.origins.push_back({index, reader});
   context.functions = context.module.functions();
   const bool needsModule = index != kLoad && !isOnClaim(index);
   const CK_RV rv = needsModule && context.functions == nullptr ? CKR_CRYPTOKI_NOT_INITIALIZED

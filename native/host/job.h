@@ -59,6 +59,12 @@ struct JobContext {
   // `privateKeys` the private key.
   std::vector<CK_OBJECT_HANDLE> objects{};
   std::vector<CK_OBJECT_HANDLE> privateKeys{};
+  // Call of each step, and its arguments: an object that cannot be copied is made again from them.
+  struct Origin {
+    std::uint32_t call;
+    Reader arguments;
+  };
+  std::vector<Origin> origins{};
   // Objects that the steps created and did not destroy, in the order of their creation.
   std::vector<CK_OBJECT_HANDLE> created{};
   bool onLoginSession = false;

@@ -13,6 +13,7 @@
 #include "common/packet.h"
 #include "host/process/shutdown.h"
 #include "host/job.h"
+#include "host/lane_packet.h"
 
 namespace pkcs11ha {
 namespace {
@@ -60,22 +61,6 @@ void announceWhenDue(Host& host) {
   if (isAnnouncementDue(host)) announceReplies(host);
 }
 
-// Packet of a lane, with room for it. A packet with a PIN comes as a message of the socket, into guarded memory.
-struct Packet {
-  std::vector<std::uint8_t> bytes;
-  GuardedMemory guarded{kInlineLimit};
-  Bytes taken;
-};
-
-// Completes taking a packet. Returns false if the application's side has ended or its ring is broken.
-bool takeFrom(Host& host, Ring::Taken kind, Packet& packet) {
-  if (kind == Ring::Taken::onSocket)
-    return receivePacket(host.socket, packet.guarded.bytes(), packet.bytes, packet.taken, true) ==
-           ReceiveResult::received;
-  packet.taken = packet.bytes;
-  return kind == Ring::Taken::packet;
-}
-
 // Spins until a job arrives or the time for spinning ends.
 void spin(Host& host) {
   const Ring& jobs = host.page->jobs;
@@ -118,7 +103,7 @@ bool isEnough(const Host& host) {
 
 // Waits for the next packet of this lane. Spins first if the lane has just finished a job, which is cheaper than waking
 // another lane. Returns false if the application's side has ended.
-bool nextPacket(Host& host, bool spins, Packet& packet) {
+bool nextPacket(Host& host, bool spins, LanePacket& packet) {
   LaneScheduler& scheduler = host.page->scheduler;
   Ring& jobs = host.page->jobs;
   for (;;) {
@@ -165,22 +150,6 @@ class Begun {
 
  private:
   LaneSlot& slot_;
-};
-
-// Wipes a packet that holds a PIN at the end of its scope. Every packet counts as secret until its header is read.
-class WipedPacket {
- public:
-  explicit WipedPacket(Bytes packet) : packet_(packet) {}
-  ~WipedPacket() {
-    if (isSecret) wipe(packet_.data(), packet_.size());
-  }
-  WipedPacket(const WipedPacket&) = delete;
-  WipedPacket& operator=(const WipedPacket&) = delete;
-
-  bool isSecret = true;
-
- private:
-  Bytes packet_;
 };
 
 // Tries to send a reply. Returns false if the ring has no room yet, or if the reply was replaced by a status that is to
@@ -279,7 +248,7 @@ bool serve(Host& host, LaneSlot& slot, Session& session, Bytes packet, WipedByte
 
 void runLane(Host& host, LaneSlot& slot) {
   Session session(host.module);
-  Packet packet;
+  LanePacket packet;
   WipedBytes reply;
   bool spins = false;
   while (nextPacket(host, spins, packet)) {

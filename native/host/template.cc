@@ -33,4 +33,11 @@ Template Template::read(Reader& reader) {
   return result;
 }
 
+void Template::set(const Template& others) {
+  for (const CK_ATTRIBUTE& other : others.attributes_) {
+    std::erase_if(attributes_, [&other](const CK_ATTRIBUTE& own) { return own.type == other.type; });
+    attributes_.push_back(other);
+  }
+}
+
 }  // namespace pkcs11ha

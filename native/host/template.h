@@ -13,6 +13,9 @@ class Template {
  public:
   static Template read(Reader& reader);
 
+  // Sets the attributes of another template, which has to outlive this one, and replaces those of the same types.
+  void set(const Template& others);
+
   CK_ATTRIBUTE* data() { return attributes_.empty() ? nullptr : attributes_.data(); }
   CK_ULONG size() const { return attributes_.size(); }
 

@@ -1,6 +1,7 @@
 // Key management and random numbers (PKCS#11 2.40, sections 5.14 and 5.15).
 #include "common/packet.h"
 #include "host/attributes.h"
+#include "host/making.h"
 #include "host/output.h"
 
 namespace pkcs11ha {
@@ -48,15 +49,19 @@ CK_RV call_C_WrapKey(JobContext& context, Reader& reader, Writer& writer) {
   });
 }
 
-CK_RV call_C_UnwrapKey(JobContext& context, Reader& reader, Writer& writer) {
+CK_RV unwrapKey(JobContext& context, Reader& reader, const Template* changes, CK_OBJECT_HANDLE& object) {
   Mechanism mechanism = Mechanism::read(reader);
   const CK_OBJECT_HANDLE unwrapping = context.readObject(reader);
   const Bytes wrapped = reader.sized();
   Template attributes = Template::read(reader);
+  if (changes != nullptr) attributes.set(*changes);
+  return context.functions->C_UnwrapKey(context.creationSession(), mechanism.raw(), unwrapping, wrapped.data(),
+                                        wrapped.size(), attributes.data(), attributes.size(), &object);
+}
+
+CK_RV call_C_UnwrapKey(JobContext& context, Reader& reader, Writer& writer) {
   CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
-  CK_RV rv =
-      context.functions->C_UnwrapKey(context.creationSession(), mechanism.raw(), unwrapping, wrapped.data(),
-                                     wrapped.size(), attributes.data(), attributes.size(), &object);
+  CK_RV rv = unwrapKey(context, reader, nullptr, object);
   rv = context.noteCreated(rv, object);
   writer.u64(object);
   return rv;

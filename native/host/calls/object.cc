@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "common/packet.h"
+#include "host/making.h"
 
 namespace pkcs11ha {
 namespace {
@@ -14,6 +15,9 @@ constexpr std::size_t kFirstRoom = 128;
 constexpr CK_ULONG kFindBatch = 64;
 // Maximum number of objects of one search: far above what any token holds.
 constexpr std::size_t kMostFound = 10'000'000;
+// Numbers in calls.def of the calls that make an object from what the job holds.
+constexpr std::uint32_t kCreateObject = 31;
+constexpr std::uint32_t kUnwrapKey = 75;
 
 enum class Presence : std::uint8_t { present = 0, sensitive = 1, invalid = 2 };
 
@@ -84,6 +88,21 @@ CK_RV findAll(JobContext& context, CK_ATTRIBUTE* attributes, CK_ULONG size, std:
   const CK_RV final = functions->C_FindObjectsFinal(context.handle());
   if (final == CKR_OK) context.ended();
   return rv != CKR_OK ? rv : final;
+}
+
+// Makes an object that an earlier step of the job has made, with other attributes: for libraries without C_CopyObject.
+CK_RV makeAgain(JobContext& context, CK_OBJECT_HANDLE source, const Template& changes, CK_OBJECT_HANDLE& object) {
+  const auto made = std::find(context.objects.begin(), context.objects.end(), source);
+  if (made == context.objects.end()) return CKR_FUNCTION_NOT_SUPPORTED;
+  JobContext::Origin origin = context.origins[static_cast<std::size_t>(made - context.objects.begin())];
+  switch (origin.call) {
+    case kCreateObject:
+      return createObject(context, origin.arguments, &changes, object);
+    case kUnwrapKey:
+      return unwrapKey(context, origin.arguments, &changes, object);
+    default:
+      return CKR_FUNCTION_NOT_SUPPORTED;
+  }
 }
 
 }  // namespace
@@ -177,11 +196,15 @@ CK_RV call_C_GetObjectSize(JobContext& context, Reader& reader, Writer& writer) 
   return rv;
 }
 
-CK_RV call_C_CreateObject(JobContext& context, Reader& reader, Writer& writer) {
+CK_RV createObject(JobContext& context, Reader& reader, const Template* changes, CK_OBJECT_HANDLE& object) {
   Template attributes = Template::read(reader);
+  if (changes != nullptr) attributes.set(*changes);
+  return context.functions->C_CreateObject(context.creationSession(), attributes.data(), attributes.size(), &object);
+}
+
+CK_RV call_C_CreateObject(JobContext& context, Reader& reader, Writer& writer) {
   CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
-  CK_RV rv =
-      context.functions->C_CreateObject(context.creationSession(), attributes.data(), attributes.size(), &object);
+  CK_RV rv = createObject(context, reader, nullptr, object);
   rv = context.noteCreated(rv, object);
   writer.u64(object);
   return rv;
@@ -193,6 +216,7 @@ CK_RV call_C_CopyObject(JobContext& context, Reader& reader, Writer& writer) {
   CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
   CK_RV rv =
       context.functions->C_CopyObject(context.creationSession(), source, attributes.data(), attributes.size(), &object);
+  if (rv == CKR_FUNCTION_NOT_SUPPORTED) rv = makeAgain(context, source, attributes, object);
   rv = context.noteCreated(rv, object);
   writer.u64(object);
   return rv;

@@ -53,7 +53,7 @@ struct PortRule {
   std::uint64_t port;
 };
 
-// What libraries need of the system. Of /proc a host sees itself alone.
+// Paths that libraries read or write on every system. Of /proc a host sees itself alone.
 constexpr const char* kReadable[] = {"/usr",         "/lib",          "/lib32",     "/lib64",       "/bin",
                                      "/sbin",        "/etc",          "/proc/self", "/proc/cpuinfo", "/proc/meminfo",
                                      "/proc/stat",   "/proc/version", "/proc/sys",  "/sys/devices/system",

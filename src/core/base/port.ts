@@ -60,7 +60,7 @@ export interface HostListener {
   ended(end: HostEnd): void;
 }
 
-/** What a confined host may do beside reading and running what libraries need of the system (Linux Landlock). */
+/** Rights of a confined host, beside reading and running what libraries need of the system (Linux Landlock). */
 export interface SandboxConfig {
   /** Files and folders that the library may read and run too. */
   readonly read: readonly string[];

@@ -85,7 +85,7 @@ describe('[Rule 18] PINs in the memory of an application and of its hosts', () =
     expect(findingsOf(hosts, pin)).toEqual([]);
     service.tell('close');
     await service.untilDone(1);
-    // What came from a variable stays in one locked page, so that the group can be opened again.
+    // A value from a variable stays in one locked page, so that the group can be opened again.
     expect(findingsOf([own], pin).map(({ guarded }) => guarded)).toEqual(Array(kept).fill(true));
     service.tell('open');
     await service.untilDone(2);
