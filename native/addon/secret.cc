@@ -3,10 +3,14 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <iterator>
 #include <map>
 #include <mutex>
 #include <new>
+#include <sstream>
 #include <string>
+#include <utility>
 
 namespace pkcs11ha {
 namespace {
@@ -20,6 +24,30 @@ bool isEqual(std::span<const std::uint8_t> first, std::span<const std::uint8_t> 
   volatile std::uint8_t difference = 0;
   for (std::size_t i = 0; i < first.size(); ++i) difference = difference | (first[i] ^ second[i]);
   return difference == 0;
+}
+
+// Returns the environment that the kernel gave to this process, as a range of addresses; an empty one if /proc is not
+// there. The end of the program's name is looked for from behind, since the name may hold anything.
+std::pair<std::uintptr_t, std::uintptr_t> inheritedEnvironment() {
+  std::ifstream file("/proc/self/stat");
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  const std::size_t name = text.rfind(')');
+  if (name == std::string::npos) return {};
+  std::istringstream fields(text.substr(name + 1));
+  std::string skipped;
+  // Fields 3 to 49 come before env_start (proc(5)).
+  for (int field = 3; field < 50; ++field) fields >> skipped;
+  std::uintptr_t start = 0;
+  std::uintptr_t end = 0;
+  fields >> start >> end;
+  return fields ? std::pair{start, end} : std::pair<std::uintptr_t, std::uintptr_t>{};
+}
+
+// Tells whether a variable's value is where the kernel put it: the program has not set the variable itself.
+bool isInherited(const char* value) {
+  const auto [start, end] = inheritedEnvironment();
+  const auto at = reinterpret_cast<std::uintptr_t>(value);
+  return at >= start && at < end;
 }
 
 }  // namespace
@@ -91,7 +119,7 @@ Napi::Value Secret::fromEnvironment(const Napi::CallbackInfo& info) {
     GuardedMemory memory(line.size());
     std::ranges::copy(line, memory.bytes().begin());
     held.insert_or_assign(name, std::move(memory));
-    pkcs11ha::wipe(value, std::strlen(value));
+    if (isInherited(value)) pkcs11ha::wipe(value, std::strlen(value));
   }
   const auto found = held.find(name);
   if (found == held.end()) return env.Undefined();

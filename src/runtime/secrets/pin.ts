@@ -18,7 +18,7 @@ function valueInScript(name: string): NativeSecret | undefined {
   return value === undefined || value === '' ? undefined : guard(Buffer.from(value, 'utf8'));
 }
 
-/** Takes a PIN from an environment variable, which is empty afterwards; see `Secret.fromEnvironment`. */
+/** Takes a PIN from an environment variable, which may be empty afterwards; see `Secret.fromEnvironment`. */
 function takeVariable(name: string): NativeSecret {
   // Looks into the process's own environment first: JavaScript's text of a value could not be wiped.
   const secret = isMainThread
