@@ -109,7 +109,9 @@ Napi::Value Secret::fromEnvironment(const Napi::CallbackInfo& info) {
   static std::mutex mutex;
   static auto& held = *new std::map<std::string, GuardedMemory>;
   Napi::Env env = info.Env();
-  if (info.Length() != 1 || !info[0].IsString()) throw Napi::TypeError::New(env, "fromEnvironment(name: string)");
+  if (info.Length() != 2 || !info[0].IsString() || !info[1].IsBoolean()) {
+    throw Napi::TypeError::New(env, "fromEnvironment(name: string, erases: boolean)");
+  }
   const std::string name = info[0].As<Napi::String>().Utf8Value();
   const std::lock_guard<std::mutex> lock(mutex);
   char* value = ::getenv(name.c_str());
@@ -119,7 +121,7 @@ Napi::Value Secret::fromEnvironment(const Napi::CallbackInfo& info) {
     GuardedMemory memory(line.size());
     std::ranges::copy(line, memory.bytes().begin());
     held.insert_or_assign(name, std::move(memory));
-    if (isInherited(value)) pkcs11ha::wipe(value, std::strlen(value));
+    if (info[1].ToBoolean() && isInherited(value)) pkcs11ha::wipe(value, std::strlen(value));
   }
   const auto found = held.find(name);
   if (found == held.end()) return env.Undefined();

@@ -23,11 +23,11 @@ class Secret : public Napi::ObjectWrap<Secret> {
  private:
   // Implements Secret.joined(first, second): returns a new secret with the bytes of both, and leaves both unchanged.
   static Napi::Value joined(const Napi::CallbackInfo& info);
-  // Implements Secret.fromEnvironment(name): returns the first line of a variable. If the process was started with the
-  // variable, erases its value where it stands, so that it is in guarded memory only. There it stays until the process
-  // ends: the next call finds the variable empty, and returns the same. A value that the program has set itself stays: its
-  // text is in the program's memory in any case. Returns undefined if the variable is not set, or is empty and was never
-  // read.
+  // Implements Secret.fromEnvironment(name, erases): returns the first line of a variable. If `erases` is true and the
+  // process was started with the variable, erases its value where it stands, so that it is in guarded memory only. There
+  // it stays until the process ends: the next call finds the variable empty, and returns the same. A value that the
+  // program has set itself stays: its text is in the program's memory in any case. Returns undefined if the variable is
+  // not set, or is empty and was never read.
   static Napi::Value fromEnvironment(const Napi::CallbackInfo& info);
   Napi::Value length(const Napi::CallbackInfo& info);
   // Implements equals(other), in a time that depends on the lengths only, not on the bytes.

@@ -21,7 +21,7 @@ constexpr int kPage = 4;
 
 // Takes the place of libc's exit() for the library too. Ends the host without exit handlers and destructors: they would
 // free what other lanes still use.
-extern "C" [[noreturn]] void exit(int status) noexcept { ::_exit(status); }
+extern "C" __attribute__((noreturn)) void exit(int status) noexcept { ::_exit(status); }
 
 int main(int count, char** arguments) {
   if (count < 2) {

@@ -27,8 +27,8 @@ constexpr std::uint32_t kWindow = 16;
 constexpr int kBellWithin = 10'000;
 
 // Job without steps, followed by `more` bytes that no step reads.
-std::vector<std::uint8_t> jobOf(std::uint64_t id, std::size_t more) {
-  std::vector<std::uint8_t> packet;
+WipedBytes jobOf(std::uint64_t id, std::size_t more) {
+  WipedBytes packet;
   Writer writer(packet);
   writer.u64(id);
   writer.u64(0);

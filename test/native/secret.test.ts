@@ -7,7 +7,7 @@ const addonPath = createRequire(import.meta.url).resolve('../../build/Release/pk
 /** Runs a script in a process of its own, which prints JSON; `addon` is the native addon there. */
 function run(script: string, env: Record<string, string>): unknown {
   const whole = `const addon = require(${JSON.stringify(addonPath)}); const { Secret } = addon;
-    const read = (name) => Secret.fromEnvironment(name)?.copy().toString() ?? null; ${script}`;
+    const read = (name, erases = true) => Secret.fromEnvironment(name, erases)?.copy().toString() ?? null; ${script}`;
   return JSON.parse(
     execFileSync(process.execPath, ['-e', whole], { env: { ...process.env, ...env }, encoding: 'utf8' }),
   );
@@ -26,6 +26,11 @@ describe('a secret from an environment variable', () => {
       process.env.OWN = '2222'; const second = read('OWN'); delete process.env.OWN;
       console.log(JSON.stringify([first, kept, second, read('OWN')]));`;
     expect(run(script, {})).toEqual(['1111', '1111', '2222', null]);
+  });
+
+  test('stays in the variable if it is not to be erased', () => {
+    const script = `console.log(JSON.stringify([read('GIVEN', false), process.env.GIVEN]));`;
+    expect(run(script, { GIVEN: '12345678' })).toEqual(['12345678', '12345678']);
   });
 
   test('is none if the variable is not set or empty', () => {

@@ -44,10 +44,11 @@ interface Addon {
     /** Makes a new secret of the bytes of both, which the caller wipes too. Throws if either secret was wiped. */
     joined(first: NativeSecret, second: NativeSecret): NativeSecret;
     /**
-     * Makes a new secret of an environment variable's first line, and erases the value that the process was started
-     * with; later calls return the same. Undefined if the variable is not set, or is empty and was never read.
+     * Makes a new secret of an environment variable's first line. If `erases` is true, erases the value that the process
+     * was started with; later calls return the same. Undefined if the variable is not set, or is empty and was never
+     * read.
      */
-    fromEnvironment(name: string): NativeSecret | undefined;
+    fromEnvironment(name: string, erases: boolean): NativeSecret | undefined;
   };
   waitReadable(channels: readonly NativeChannel[], timeoutMs: number, spinUs: number): boolean;
   /**

@@ -19,11 +19,11 @@ function valueInScript(name: string): NativeSecret | undefined {
 }
 
 /** Takes a PIN from an environment variable, which may be empty afterwards; see `Secret.fromEnvironment`. */
-function takeVariable(name: string): NativeSecret {
+function takeVariable(name: string, erases: boolean): NativeSecret {
   // Looks into the process's own environment first: JavaScript's text of a value could not be wiped.
   const secret = isMainThread
-    ? (addon.Secret.fromEnvironment(name) ?? valueInScript(name))
-    : (valueInScript(name) ?? addon.Secret.fromEnvironment(name));
+    ? (addon.Secret.fromEnvironment(name, erases) ?? valueInScript(name))
+    : (valueInScript(name) ?? addon.Secret.fromEnvironment(name, erases));
   if (secret === undefined) {
     const why =
       process.env[name] === undefined
@@ -38,16 +38,17 @@ function takeVariable(name: string): NativeSecret {
 
 /**
  * Reads a PIN, without its line end, into guarded memory, and wipes the buffer it was read into. The event loop waits
- * meanwhile: for callers that wait for each call.
+ * meanwhile: for callers that wait for each call. A variable is not erased: such a caller is an application of pkcs11js's
+ * API, which passes the PIN to C_Login itself, and may read it from the same variable.
  */
 export function readPin(reference: PinReference): NativeSecret {
-  return reference.env === undefined ? guard(readBytes(reference)) : takeVariable(reference.env);
+  return reference.env === undefined ? guard(readBytes(reference)) : takeVariable(reference.env, false);
 }
 
-/** Reads a PIN into guarded memory; the event loop goes on meanwhile. */
+/** Reads a PIN into guarded memory, and erases the variable that held it; the event loop goes on meanwhile. */
 export async function fetchPin(reference: PinReference, limits: ReadingLimits = {}): Promise<NativeSecret> {
   limits.signal?.throwIfAborted();
-  return reference.env === undefined ? guard(await fetchBytes(reference, limits)) : takeVariable(reference.env);
+  return reference.env === undefined ? guard(await fetchBytes(reference, limits)) : takeVariable(reference.env, true);
 }
 
 /** Reads a PIN into a plain buffer, for writing it to a file; the caller wipes the buffer. */

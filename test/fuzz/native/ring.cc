@@ -12,7 +12,14 @@ using namespace pkcs11ha;
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   // The memory as another process sees it.
   alignas(64) static std::uint8_t memory[sizeof(Ring)];
-  for (std::size_t at = 0; at < sizeof memory; ++at) memory[at] = size == 0 ? 0 : data[at % size];
+  // Fills the memory with the input again and again, by copies of copies.
+  const std::size_t whole = sizeof memory;
+  std::size_t filled = std::min(size, whole);
+  if (filled == 0) std::memset(memory, 0, whole);
+  if (filled > 0) std::memcpy(memory, data, filled);
+  for (; filled > 0 && filled < whole; filled += std::min(filled, whole - filled)) {
+    std::memcpy(memory + filled, memory, std::min(filled, whole - filled));
+  }
   if (size > 17 && data[16] % 2 == 0) {
     // Counters near each other, as in a ring that works.
     std::uint64_t taken = 0;
