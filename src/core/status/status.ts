@@ -1,6 +1,7 @@
 import type { ObjectSummary } from '../base/event.js';
 import { reasonOf, type StateName } from '../base/state.js';
 import type { Group } from '../group/group.js';
+import { isInStep } from '../group/in-step.js';
 import type { Member } from '../group/member.js';
 import type { ReplicaStatus } from '../objects/object.js';
 
@@ -44,6 +45,11 @@ export interface GroupStatus {
    * without a record.
    */
   readonly isSigned: boolean | undefined;
+  /**
+   * True if two members that serve have every change, or if the group has one member only. False: what the group holds is
+   * what one member says.
+   */
+  readonly isConfirmed: boolean;
   /** Objects known to this process that some member lacks, or has another key for. */
   readonly drift: readonly DriftStatus[];
   /** Objects whose replica on some member could not be proven. */
@@ -58,6 +64,11 @@ export interface GroupStatus {
 
 function serialOf({ ledger }: Group, { name, serial, config }: Member): string | undefined {
   return serial ?? config.token.serial ?? ledger.record?.members.find((note) => note.name === name)?.serial;
+}
+
+function isConfirmed(group: Group): boolean {
+  const inStep = group.members.filter((member) => isInStep(group, member));
+  return inStep.length > 1 || (group.ledger.record?.members.length ?? group.members.length) === 1;
 }
 
 /** Returns the group's status as this process knows it; asks no member. */
@@ -90,6 +101,7 @@ export function statusOf(group: Group): GroupStatus {
     })),
     problem: group.coordinator.problem,
     isSigned: group.ledger.record === undefined ? undefined : group.ledger.isSigned,
+    isConfirmed: isConfirmed(group),
     drift,
     unproven,
     counters: { ...group.counters },

@@ -192,6 +192,7 @@ describe('a group at the shell', () => {
       for (let tries = 0; json(one).members[1].state === 'joining' && tries < 100; tries += 1)
         one = await at('status', '--json');
       expect([one.code, json(one).state, json(one).members[1].state]).toEqual([3, 'degraded', 'down']);
+      expect(json(one).isConfirmed).toBe(false);
       expect(json(one).members[1].reason).toMatch(/CKR_DEVICE_ERROR/u);
       expect((await at('objects')).code).toBe(3);
       const verified = await at('verify', '--json');

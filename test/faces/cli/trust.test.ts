@@ -29,7 +29,7 @@ test('[Rule 19] a new group gets an administration key beside its configuration,
   expect(statSync(keyFile).mode & 0o777).toBe(0o600);
   const shown = json(await at('group', 'show', '--json'));
   expect(shown.administrationKey).toBe(publicKeyIn());
-  expect(json(await at('status', '--json')).isSigned).toBe(true);
+  expect(json(await at('status', '--json'))).toMatchObject({ isSigned: true, isConfirmed: true });
   const again = await at('group', 'create', path, '--existing', 'copy', '--json');
   expect(json(again)).toMatchObject({ adopted: true, administrationKey: shown.administrationKey });
 });

@@ -42,6 +42,8 @@ interface GroupSnapshot {
   readonly problem: string | null;
   /** False if no administration key that is known here has signed the group's record; null without a record. */
   readonly isSigned: boolean | null;
+  /** False if what the group holds is what one member alone says. */
+  readonly isConfirmed: boolean;
 }
 
 async function latencyOf(open: OpenGroup, member: Member): Promise<number | undefined> {
@@ -113,6 +115,7 @@ async function takeSnapshot(open: OpenGroup): Promise<GroupSnapshot> {
     unconfigured,
     problem: status.problem ?? null,
     isSigned: status.isSigned ?? null,
+    isConfirmed: status.isConfirmed,
   };
 }
 
@@ -136,7 +139,7 @@ function inStep({ behind, objects }: MemberSnapshot, total: number | undefined):
 }
 
 function show(output: Output, snapshot: GroupSnapshot): void {
-  const { label, serial, state, objects, members, unconfigured, problem, isSigned } = snapshot;
+  const { label, serial, state, objects, members, unconfigured, problem, isSigned, isConfirmed } = snapshot;
   const painted = (text: string): string => output.paint(colours[text] ?? 'bold', text);
   output.line(
     `${printable(label)} (serial ${serial}): ${painted(state)}, ${objects === undefined ? 'objects unknown' : `${objects} objects`}`,
@@ -160,6 +163,10 @@ function show(output: Output, snapshot: GroupSnapshot): void {
       `\n${output.paint('yellow', 'warning')} ${printable(name)} (serial ${serial}) is a member, but not in this configuration; add it there, or run \`pkcs11-ha member remove ${printable(name)}\``,
     );
   if (isSigned === false) output.line(`\n${output.paint('yellow', 'warning')} the group's record is ${NOT_SIGNED}`);
+  if (!isConfirmed && state !== 'down')
+    output.line(
+      `\n${output.paint('yellow', 'warning')} the objects are not confirmed by a second member: bring another one into service and in step`,
+    );
   if (problem !== null) output.line(`\n${output.paint('yellow', 'warning')} ${problem}`);
 }
 
@@ -207,7 +214,7 @@ export const status: CommandSpec = {
   ],
   examples: ['pkcs11-ha status', 'pkcs11-ha status --watch', 'pkcs11-ha status --json'],
   shape:
-    '{ label, serial, state: "good" | "degraded" | "down", objects, members: [{ name, state, reason, since, serial, pid, outstanding, lanes, slowness, behind, retryIn, latency, objects }], unconfigured: [{ name, serial }], problem, isSigned }; times in ms',
+    '{ label, serial, state: "good" | "degraded" | "down", objects, members: [{ name, state, reason, since, serial, pid, outstanding, lanes, slowness, behind, retryIn, latency, objects }], unconfigured: [{ name, serial }], problem, isSigned, isConfirmed }; times in ms',
   run: async (shell, _args, options) => {
     const interval = Number(textOf(options, 'interval') ?? 2);
     if (!(interval >= 0.1 && interval <= 3600))
