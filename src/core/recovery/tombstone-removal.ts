@@ -2,7 +2,7 @@ import { NO_MAXIMUM } from '../../spec/calls.js';
 import { CKA } from '../../spec/codes.js';
 import { optional, resultOf, step } from '../../spec/job.js';
 import type { Task } from '../base/task.js';
-import { sleepUntil } from '../base/waiting.js';
+import { runTogether, sleepUntil } from '../base/waiting.js';
 import { runOnMember } from '../call/member-job-run.js';
 import { takeClaim, whileClaimed } from '../group/claimed-work.js';
 import type { Group } from '../group/group.js';
@@ -17,16 +17,21 @@ import { destroyedAt } from '../records/tombstone.js';
 const KEPT = 512;
 /** Share of destroys after which a process looks for old tombstones: many programs destroy one key only. */
 const LOOK_SHARE = 1 / 64;
+/** Maximum number of tombstones that a look removes from a member: twice as many as are added from look to look. */
+const MOST_REMOVED = 2 / LOOK_SHARE;
 /** Maximum number of tombstones that one job removes. */
 const BATCH = 8;
 /** Rest after a removal, as a multiple of its duration (Rule 17). */
-const REST_MULTIPLE = 50;
+const REST_MULTIPLE = 4;
 
-/** Starts to remove the oldest tombstones now and then, beside the application's calls. */
+/**
+ * Removes the oldest tombstones now and then, beside the application's calls. A process that closes the group waits for
+ * it, or else programs that destroy one key each would never remove as many as they add.
+ */
 export function removeOldTombstones(group: Group): void {
   const { port, ledger } = group;
   if (ledger.format <= FIRST_FORMAT || port.random() >= LOOK_SHARE) return;
-  group.port.start(removeExclusively(group));
+  group.keepAlive(port.start(removeExclusively(group)));
 }
 
 function* removeExclusively(group: Group): Task<void> {
@@ -44,7 +49,11 @@ function* removeExclusively(group: Group): Task<void> {
 }
 
 function* removeFromAll(group: Group): Task<void> {
-  for (const member of group.members) if (member.isActive) yield* removeFrom(group, member);
+  const active = group.members.filter(({ isActive }) => isActive);
+  yield* runTogether(
+    group,
+    active.map((member) => removeFrom(group, member)),
+  );
 }
 
 function* removeFrom(group: Group, member: Member): Task<void> {
@@ -56,7 +65,10 @@ function* removeFrom(group: Group, member: Member): Task<void> {
     const time = destroyedAt(label?.value);
     return time === undefined ? [] : [{ handle: new Uint8Array(handle), time }];
   });
-  const old = tombstones.sort((a, b) => b.time - a.time).slice(KEPT);
+  const old = tombstones
+    .sort((a, b) => b.time - a.time)
+    .slice(KEPT)
+    .slice(-MOST_REMOVED);
   for (let at = 0; at < old.length; at += BATCH) {
     const steps = old.slice(at, at + BATCH).map(({ handle }) => optional(step('C_DestroyObject', handle)));
     const memberJob: MemberJob = {
