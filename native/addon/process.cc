@@ -86,6 +86,8 @@ Napi::Value pipe(const Napi::CallbackInfo& info) {
   if (::pipe2(ends, O_CLOEXEC) != 0 || ::fcntl(ends[0], F_SETFL, O_NONBLOCK) != 0) {
     throw Napi::Error::New(env, "no pipe for a program's output");
   }
+  // Room for programs that say more than the secret: a full pipe would stop them. Best effort.
+  ::fcntl(ends[0], F_SETPIPE_SZ, 1 << 20);
   auto result = Napi::Array::New(env, 2);
   for (std::uint32_t i = 0; i < 2; ++i) result.Set(i, Napi::Number::New(env, ends[i]));
   return result;

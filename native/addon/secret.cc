@@ -116,17 +116,19 @@ Napi::Value Secret::fromEnvironment(const Napi::CallbackInfo& info) {
   const std::lock_guard<std::mutex> lock(mutex);
   char* value = ::getenv(name.c_str());
   if (value == nullptr) held.erase(name);
-  if (value != nullptr && *value != '\0') {
-    const std::span<const std::uint8_t> line(reinterpret_cast<std::uint8_t*>(value), std::strcspn(value, "\r\n"));
-    GuardedMemory memory(line.size());
+  const std::size_t length = value == nullptr ? 0 : std::strcspn(value, "\r\n");
+  std::span<const std::uint8_t> line(reinterpret_cast<std::uint8_t*>(value), length);
+  if (length > 0 && info[1].ToBoolean() && isInherited(value)) {
+    GuardedMemory memory(length);
     std::ranges::copy(line, memory.bytes().begin());
     held.insert_or_assign(name, std::move(memory));
-    if (info[1].ToBoolean() && isInherited(value)) pkcs11ha::wipe(value, std::strlen(value));
+    pkcs11ha::wipe(value, std::strlen(value));
+    line = {};
   }
   const auto found = held.find(name);
-  if (found == held.end()) return env.Undefined();
+  if (line.empty() && (found == held.end() || (value != nullptr && *value != '\0'))) return env.Undefined();
   const Napi::Object secret = info.This().As<Napi::Function>().New({Napi::Uint8Array::New(env, 0)});
-  of(secret)->hold(env, found->second.bytes(), {});
+  of(secret)->hold(env, line.empty() ? std::span<const std::uint8_t>(found->second.bytes()) : line, {});
   return secret;
 }
 

@@ -1,5 +1,6 @@
 #include "host/job.h"
 
+#include <algorithm>
 #include <array>
 #include <vector>
 
@@ -82,6 +83,14 @@ CK_OBJECT_HANDLE JobContext::readObject(Reader& reader) const {
   return kind == 1 ? objects[value] : privateKeys[value];
 }
 
+std::optional<JobContext::Origin> JobContext::originAt(Reader reader) const {
+  constexpr std::uint8_t kMade = 1;
+  const std::uint8_t kind = reader.u8();
+  const std::uint64_t step = reader.u64();
+  if (kind != kMade || step >= origins.size() || objects[step] == CK_INVALID_HANDLE) return std::nullopt;
+  return origins[step];
+}
+
 CK_RV JobContext::noteCreated(CK_RV rv, CK_OBJECT_HANDLE object) {
   if (rv != CKR_OK) return rv;
   if (object == CK_INVALID_HANDLE) return CKR_GENERAL_ERROR;
@@ -116,7 +125,11 @@ const Mechanism* JobContext::cipherMechanism() const {
   return cipher < mechanisms.size() ? &mechanisms[cipher] : nullptr;
 }
 
-void JobContext::forgetCreated(CK_OBJECT_HANDLE object) { std::erase(created, object); }
+void JobContext::forgetCreated(CK_OBJECT_HANDLE object) {
+  std::erase(created, object);
+  std::ranges::replace(objects, object, CK_OBJECT_HANDLE{CK_INVALID_HANDLE});
+  std::ranges::replace(privateKeys, object, CK_OBJECT_HANDLE{CK_INVALID_HANDLE});
+}
 
 void writeStatus(std::uint64_t id, job::Status status, WipedBytes& reply) {
   reply.clear();

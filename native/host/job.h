@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "host/held.h"
@@ -94,6 +95,9 @@ struct JobContext {
   // Session on which objects are created; session objects live as long as that session.
   CK_SESSION_HANDLE creationSession() const { return onLoginSession ? module.anchor() : handle(); }
   CK_OBJECT_HANDLE readObject(Reader& reader) const;
+  // Returns the call that made the object which the reader is at, if an earlier step of this job made it. Asks for the
+  // step, not the handle: a library may use a handle again.
+  std::optional<Origin> originAt(Reader reader) const;
   // Notes the object that a step created, for later steps and for undo. Returns CKR_GENERAL_ERROR if the token reported
   // CKR_OK without an object.
   CK_RV noteCreated(CK_RV rv, CK_OBJECT_HANDLE object);

@@ -173,7 +173,8 @@ bool sendReply(Host& host, const job::Header& header, WipedBytes& reply) {
     if (isLeaving()) return false;
     std::this_thread::sleep_for(kFullRingPause);
   }
-  if ((header.flags & job::kSecretReply) != 0) wipe(reply.data(), reply.size());
+  // Frees the memory too: a step that failed may have left a PIN behind the reply's end. The allocator wipes it.
+  if ((header.flags & job::kSecretReply) != 0) WipedBytes().swap(reply);
   announceWhenDue(host);
   return true;
 }

@@ -11,6 +11,7 @@
 #include "host/process/hardening.cc"
 #include "host/process/sandbox.cc"
 #include "host/process/shutdown.cc"
+#include "host/process/socket_filter.cc"
 #include "host/process/token_lock.cc"
 #include "host/held.cc"
 #include "host/job.cc"

@@ -67,13 +67,18 @@ CK_RV call_C_UnwrapKey(JobContext& context, Reader& reader, Writer& writer) {
   return rv;
 }
 
-CK_RV call_C_DeriveKey(JobContext& context, Reader& reader, Writer& writer) {
+CK_RV deriveKey(JobContext& context, Reader& reader, const Template* changes, CK_OBJECT_HANDLE& object) {
   Mechanism mechanism = Mechanism::read(reader);
   const CK_OBJECT_HANDLE base = context.readObject(reader);
   Template attributes = Template::read(reader);
+  if (changes != nullptr) attributes.set(*changes);
+  return context.functions->C_DeriveKey(context.creationSession(), mechanism.raw(), base, attributes.data(),
+                                        attributes.size(), &object);
+}
+
+CK_RV call_C_DeriveKey(JobContext& context, Reader& reader, Writer& writer) {
   CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
-  CK_RV rv = context.functions->C_DeriveKey(context.creationSession(), mechanism.raw(), base, attributes.data(),
-                                            attributes.size(), &object);
+  CK_RV rv = deriveKey(context, reader, nullptr, object);
   rv = context.noteCreated(rv, object);
   writer.u64(object);
   return rv;

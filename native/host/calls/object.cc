@@ -17,6 +17,7 @@ constexpr CK_ULONG kFindBatch = 64;
 constexpr std::size_t kMostFound = 10'000'000;
 // Numbers in calls.def of the calls that make an object from what the job holds.
 constexpr std::uint32_t kCreateObject = 31;
+constexpr std::uint32_t kDeriveKey = 70;
 constexpr std::uint32_t kUnwrapKey = 75;
 
 enum class Presence : std::uint8_t { present = 0, sensitive = 1, invalid = 2 };
@@ -90,19 +91,36 @@ CK_RV findAll(JobContext& context, CK_ATTRIBUTE* attributes, CK_ULONG size, std:
   return rv != CKR_OK ? rv : final;
 }
 
-// Makes an object that an earlier step of the job has made, with other attributes: for libraries without C_CopyObject.
-CK_RV makeAgain(JobContext& context, CK_OBJECT_HANDLE source, const Template& changes, CK_OBJECT_HANDLE& object) {
-  const auto made = std::find(context.objects.begin(), context.objects.end(), source);
-  if (made == context.objects.end()) return CKR_FUNCTION_NOT_SUPPORTED;
-  JobContext::Origin origin = context.origins[static_cast<std::size_t>(made - context.objects.begin())];
-  switch (origin.call) {
-    case kCreateObject:
-      return createObject(context, origin.arguments, &changes, object);
-    case kUnwrapKey:
-      return unwrapKey(context, origin.arguments, &changes, object);
-    default:
-      return CKR_FUNCTION_NOT_SUPPORTED;
+// Attributes that a copy has from its source, and that a token might set otherwise when it makes the object again.
+constexpr CK_ATTRIBUTE_TYPE kInherited[] = {CKA_CLASS,   CKA_KEY_TYPE, CKA_PRIVATE, CKA_SENSITIVE, CKA_EXTRACTABLE,
+                                            CKA_ENCRYPT, CKA_DECRYPT,  CKA_SIGN,    CKA_VERIFY,    CKA_WRAP,
+                                            CKA_UNWRAP,  CKA_DERIVE};
+
+// Tells whether two objects have the same inherited attributes, or both lack them.
+bool isAlike(JobContext& context, CK_OBJECT_HANDLE one, CK_OBJECT_HANDLE other) {
+  for (const CK_ATTRIBUTE_TYPE type : kInherited) {
+    CK_ULONG values[2] = {0, 0};
+    CK_ATTRIBUTE attributes[2] = {{type, &values[0], sizeof values[0]}, {type, &values[1], sizeof values[1]}};
+    const CK_RV first = context.functions->C_GetAttributeValue(context.handle(), one, &attributes[0], 1);
+    const CK_RV second = context.functions->C_GetAttributeValue(context.handle(), other, &attributes[1], 1);
+    if (first != second) return false;
+    const bool isThere = first == CKR_OK;
+    if (isThere && (attributes[0].ulValueLen != attributes[1].ulValueLen || values[0] != values[1])) return false;
   }
+  return true;
+}
+
+// Makes an object that an earlier step of the job has made, with other attributes: for libraries without C_CopyObject.
+CK_RV makeAgain(JobContext& context, JobContext::Origin origin, CK_OBJECT_HANDLE source, const Template& changes,
+                CK_OBJECT_HANDLE& object) {
+  CK_RV rv = CKR_FUNCTION_NOT_SUPPORTED;
+  if (origin.call == kCreateObject) rv = createObject(context, origin.arguments, &changes, object);
+  if (origin.call == kUnwrapKey) rv = unwrapKey(context, origin.arguments, &changes, object);
+  if (origin.call == kDeriveKey) rv = deriveKey(context, origin.arguments, &changes, object);
+  if (rv != CKR_OK || isAlike(context, source, object)) return rv;
+  context.functions->C_DestroyObject(context.handle(), object);
+  object = CK_INVALID_HANDLE;
+  return CKR_TEMPLATE_INCONSISTENT;
 }
 
 }  // namespace
@@ -211,12 +229,13 @@ CK_RV call_C_CreateObject(JobContext& context, Reader& reader, Writer& writer) {
 }
 
 CK_RV call_C_CopyObject(JobContext& context, Reader& reader, Writer& writer) {
+  const auto origin = context.originAt(reader);
   const CK_OBJECT_HANDLE source = context.readObject(reader);
   Template attributes = Template::read(reader);
   CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
   CK_RV rv =
       context.functions->C_CopyObject(context.creationSession(), source, attributes.data(), attributes.size(), &object);
-  if (rv == CKR_FUNCTION_NOT_SUPPORTED) rv = makeAgain(context, source, attributes, object);
+  if (rv == CKR_FUNCTION_NOT_SUPPORTED && origin) rv = makeAgain(context, *origin, source, attributes, object);
   rv = context.noteCreated(rv, object);
   writer.u64(object);
   return rv;

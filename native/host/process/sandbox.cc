@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "common/descriptor.h"
+#include "host/process/socket_filter.h"
 
 namespace pkcs11ha {
 namespace {
@@ -37,6 +38,7 @@ constexpr std::uint64_t kConnect = 1 << 1;      // Version 4
 constexpr std::uint64_t kAbstractSockets = 1 << 0;  // Version 6
 constexpr std::uint64_t kSignals = 1 << 1;          // Version 6
 constexpr std::uint64_t kReading = kExecute | kReadFile | kReadFolder;
+constexpr std::uint64_t kLocking = kWriteFile | kReadFile | kReadFolder;
 constexpr std::uint64_t kOnFiles = kExecute | kWriteFile | kReadFile | kTruncate | kDeviceIoctl;
 
 struct Ruleset {
@@ -54,10 +56,14 @@ struct PortRule {
 };
 
 // Paths that libraries read or write on every system. Of /proc a host sees itself alone.
-constexpr const char* kReadable[] = {"/usr",         "/lib",          "/lib32",     "/lib64",       "/bin",
-                                     "/sbin",        "/etc",          "/proc/self", "/proc/cpuinfo", "/proc/meminfo",
-                                     "/proc/stat",   "/proc/version", "/proc/sys",  "/sys/devices/system",
-                                     "/run/systemd/resolve"};
+// Of /etc it sees what the loader, names and certificates need: programs keep secrets there.
+constexpr const char* kReadable[] = {
+    "/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d",
+    "/etc/nsswitch.conf", "/etc/resolv.conf", "/etc/hosts", "/etc/host.conf", "/etc/gai.conf", "/etc/services",
+    "/etc/protocols", "/etc/localtime", "/etc/timezone", "/etc/passwd", "/etc/group", "/etc/ssl/certs",
+    "/etc/ssl/openssl.cnf", "/etc/pki/tls", "/etc/pki/ca-trust", "/etc/ca-certificates", "/etc/crypto-policies",
+    "/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/version", "/proc/sys/kernel",
+    "/proc/sys/crypto", "/proc/sys/vm", "/sys/devices/system", "/run/systemd/resolve"};
 constexpr const char* kWritable[] = {"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"};
 
 [[noreturn]] void giveUp(int code, const char* what, const char* path = "") {
@@ -106,6 +112,7 @@ void confine(std::span<char*> arguments) {
     if (const auto list = valueOf(argument, "--connect=")) ports = *list;
   }
   if (!isWanted) return;
+  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) giveUp(kNoSandbox, "no_new_privs");
   const long version = ::syscall(kCreateRuleset, nullptr, 0, kAskVersion);
   if (version < 1) giveUp(kNoSandbox, "this kernel has no Landlock");
   if (ports != nullptr && version < 4) {
@@ -123,11 +130,14 @@ void confine(std::span<char*> arguments) {
   for (const char* argument : arguments) {
     if (const auto path = valueOf(argument, "--read="); path && !allowPath(ruleset.get(), *path, kReading))
       giveUp(kNoSandboxPath, "", *path);
+    if (const auto path = valueOf(argument, "--lock="); path && !allowPath(ruleset.get(), *path, kLocking))
+      giveUp(kNoSandboxPath, "", *path);
     if (const auto path = valueOf(argument, "--write="); path && !allowPath(ruleset.get(), *path, files & ~kExecute))
       giveUp(kNoSandboxPath, "", *path);
   }
   if (ports != nullptr) allowPorts(ruleset.get(), ports);
-  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || ::syscall(kRestrictSelf, ruleset.get(), 0) != 0)
+  if (ports != nullptr && !filterSockets()) giveUp(kNoSandbox, "seccomp");
+  if (::syscall(kRestrictSelf, ruleset.get(), 0) != 0)
     giveUp(kNoSandbox, "landlock_restrict_self");
 }
 

@@ -13,7 +13,8 @@ constexpr int kNoSandboxPath = 114;
 //
 //   --sandbox          confines the host: it may read and run what libraries need of the system, and nothing else
 //   --read=PATH        it may also read and run this file, or what is in this folder
-//   --write=PATH       it may also write there
+//   --write=PATH       it may also read and write there
+//   --lock=PATH        it may also read and write files that are in this folder, and make or remove none
 //   --connect=PORT,…   it may connect to these TCP ports alone, and listen on none
 //
 // Does nothing without --sandbox. Ends the process with one of the codes above if the kernel cannot do it.

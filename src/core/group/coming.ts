@@ -1,8 +1,11 @@
 import type { StateName } from '../base/state.js';
 import type { Task } from '../base/task.js';
-import { waitUntil } from '../base/waiting.js';
+import { race, waitUntil } from '../base/waiting.js';
 import type { Group } from './group.js';
 import type { Member } from './member.js';
+
+/** Interval between looks at whether the caller has given up (ms). */
+const POLL = 100;
 
 const comingStates: readonly StateName[] = ['joining', 'recovering', 'suspect'];
 
@@ -11,9 +14,14 @@ export function isComing({ state }: Member): boolean {
   return comingStates.includes(state.name);
 }
 
-/** Waits until no member is on its way into service. Work that needs every member is not refused for a slow one. */
-export function* awaitComing(group: Group, deadline: number): Task<void> {
-  yield* waitUntil(group.port, [group.changed], () => !group.members.some(isComing), deadline);
+/**
+ * Waits until no member is on its way into service, or the caller gives up. Work that needs every member is not refused
+ * for a slow one.
+ */
+export function* awaitComing(group: Group, deadline: number, isGivenUp: () => boolean = () => false): Task<void> {
+  const { port, changed } = group;
+  while (group.members.some(isComing) && port.now() < deadline && !isGivenUp())
+    yield* race([changed], Math.min(deadline, port.now() + POLL));
 }
 
 /** Waits until no member is joining: then each was found, or its failure is known. */

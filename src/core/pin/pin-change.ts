@@ -21,6 +21,8 @@ import { clearNotes, everything, holdersIn, writeNote } from './pin-notes.js';
 
 /** Time after the deadline of a change during which other processes leave that change alone (ms). */
 const GRACE = 60_000;
+/** Multiple of `hangAfter` for which members that are slow meanwhile are waited for, with the claim held. */
+const SLOW_MULTIPLE = 3;
 
 /** Options of `changePin`. */
 interface PinOptions {
@@ -80,6 +82,8 @@ class PinChange {
   *run(): Task<PinReport> {
     const group = this.#group;
     const { pins } = group;
+    // Waits before the claim, so that no other work of the group waits too.
+    if (!this.#options.pending) yield* awaitComing(group, this.#deadline, () => this.#isGivenUp());
     const claim = yield* this.#claim();
     pins.isBusy = true;
     try {
@@ -147,18 +151,19 @@ class PinChange {
 
   /**
    * Reads the records and PIN notes of all members, and completes an earlier change. If every member must be in
-   * service, repeats this while members come: one that is only slow is waited for.
+   * service, reads once more after a member that was a suspect meanwhile: one that is only slow is waited for.
    */
   *#readAll(): Task<void> {
     const group = this.#group;
-    const { port } = group;
+    const { port, policy } = group;
+    const until = Math.min(this.#deadline, port.now() + policy.hangAfter * SLOW_MULTIPLE);
     for (;;) {
       // Another process may have added a member or changed the PIN since the records were read.
       for (const member of holdersIn(group)) yield* learnRecord(group, member, this.#deadline);
-      yield* learnFromAll(group, port.now() + group.policy.hangAfter);
+      yield* learnFromAll(group, port.now() + policy.hangAfter);
       yield* completePinChange(group);
-      if (this.#options.pending || !group.members.some(isComing)) return;
-      yield* awaitComing(group, this.#deadline);
+      if (this.#options.pending || port.now() >= until || !group.members.some(isComing)) return;
+      yield* awaitComing(group, until, () => this.#isGivenUp());
       this.#checkTime();
     }
   }

@@ -46,8 +46,8 @@ export interface GroupStatus {
    */
   readonly isSigned: boolean | undefined;
   /**
-   * True if two members that serve have every change, or if the group has one member only. False: what the group holds is
-   * what one member says.
+   * True if two members that serve, or are suspects, have every change, or if the group has one member only. False: what
+   * the group holds is what one member says.
    */
   readonly isConfirmed: boolean;
   /** Objects known to this process that some member lacks, or has another key for. */

@@ -1,5 +1,4 @@
-import { realpathSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { existsSync } from 'node:fs';
 import type { HostOptions } from '../../core/base/port.js';
 
 /** Meanings of the exit codes of a host that could not be confined; see native/host/process/sandbox.h. */
@@ -16,28 +15,17 @@ export function sandboxProblem({ sandbox }: HostOptions, code: number): string |
   return sandbox === undefined ? undefined : problems.get(code);
 }
 
-/** Returns the library's folder, where its link leads; nothing for a library that the system's loader finds. */
-function folderOf(module: string): readonly string[] {
-  if (!module.startsWith('/')) return [];
-  try {
-    return [dirname(module), dirname(realpathSync(module))];
-  } catch {
-    // The host reports that the library is missing.
-    return [];
-  }
-}
-
-/**
- * Returns the arguments that confine a host. It may read its library's folder, and write the lock folder, in which it
- * holds the claims of its application.
- */
+/** Returns the arguments that confine a host. It may read its library, and lock the files of the lock folder. */
 export function sandboxArguments({ sandbox, module }: HostOptions, locks: string): readonly string[] {
   if (sandbox === undefined) return [];
   const { read, write, connect } = sandbox;
   return [
     '--sandbox',
-    ...[...folderOf(module), ...read, ...write].map((path) => `--read=${path}`),
-    ...[locks, ...write].map((path) => `--write=${path}`),
+    // The system's loader finds a library that is named without a path; one that is missing is reported by the host.
+    ...(existsSync(module) ? [`--read=${module}`] : []),
+    ...read.map((path) => `--read=${path}`),
+    ...write.map((path) => `--write=${path}`),
+    `--lock=${locks}`,
     ...(connect === undefined ? [] : [`--connect=${connect.join(',')}`]),
   ];
 }

@@ -139,8 +139,12 @@ function drain(reading: number): Buffer {
     for (let read = -1; read !== 0; length += read)
       read = readSync(reading, bytes, length, bytes.length - length, null);
   } catch (error) {
-    // Another program still holds the writing end.
-    if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
+    const isOpen = (error as NodeJS.ErrnoException).code === 'EAGAIN';
+    // Another program still holds the writing end: what it may add must not change the first line.
+    if (!isOpen || !bytes.subarray(0, length).includes('\n')) {
+      bytes.fill(0);
+      throw isOpen ? new PinError('pin.command: the program has ended, and another one still writes the line') : error;
+    }
   }
   return bytes.subarray(0, length);
 }
@@ -162,7 +166,7 @@ async function outputOf([program = '', ...args]: readonly string[], signal: Abor
     return drain(reading);
   } catch (error) {
     signal.throwIfAborted();
-    throw failedCommand(program, error);
+    throw error instanceof PinError ? error : failedCommand(program, error);
   } finally {
     closeSync(reading);
   }

@@ -12,6 +12,9 @@ function guard(bytes: Buffer): NativeSecret {
   }
 }
 
+/** Environment that this process has unless the program replaces it. */
+const ownEnvironment = process.env;
+
 /** Reads the variable where JavaScript sees it: a worker, or a program that replaces `process.env`, has its own. */
 function valueInScript(name: string): NativeSecret | undefined {
   const value = process.env[name];
@@ -21,14 +24,15 @@ function valueInScript(name: string): NativeSecret | undefined {
 /** Takes a PIN from an environment variable, which may be empty afterwards; see `Secret.fromEnvironment`. */
 function takeVariable(name: string, erases: boolean): NativeSecret {
   // Looks into the process's own environment first: JavaScript's text of a value could not be wiped.
-  const secret = isMainThread
-    ? (addon.Secret.fromEnvironment(name, erases) ?? valueInScript(name))
-    : (valueInScript(name) ?? addon.Secret.fromEnvironment(name, erases));
+  const secret =
+    isMainThread && process.env === ownEnvironment
+      ? (addon.Secret.fromEnvironment(name, erases) ?? valueInScript(name))
+      : (valueInScript(name) ?? addon.Secret.fromEnvironment(name, erases));
   if (secret === undefined) {
     const why =
       process.env[name] === undefined
         ? 'is not set'
-        : 'is empty: a process that opens a group empties it, so give programs that it starts the PIN by file or command';
+        : 'is empty, or its first line is; a process that opens a group empties the variable that it was started with, so give programs that it starts the PIN by file or command';
     throw new PinError(`pin.env: the environment variable ${name} ${why}`);
   }
   if (secret.length <= LONGEST_PIN) return secret;
@@ -51,9 +55,10 @@ export async function fetchPin(reference: PinReference, limits: ReadingLimits = 
   return reference.env === undefined ? guard(await fetchBytes(reference, limits)) : takeVariable(reference.env, true);
 }
 
-/** Reads a PIN into a plain buffer, for writing it to a file; the caller wipes the buffer. */
+/** Reads a secret into a plain buffer and keeps nothing of it, nor erases its variable; the caller wipes the buffer. */
 export async function fetchPinBytes(reference: PinReference): Promise<Buffer> {
-  const secret = await fetchPin(reference);
+  const { env } = reference;
+  const secret = env === undefined ? guard(await fetchBytes(reference, {})) : takeVariable(env, false);
   try {
     return secret.copy();
   } finally {

@@ -1,10 +1,11 @@
 import { spawnSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { release } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import type { GroupConfigInput, MemberInput } from '../../../src/index.js';
+import { fileNameOf } from '../../../src/runtime/coordination/local/lock-folder.js';
 import { hostExecutable } from '../../../src/runtime/hosts/addon.js';
 import { Cluster, quickPolicy } from '../../support/cluster.js';
 import { type Folder, makeFolder } from '../../support/softhsm.js';
@@ -33,15 +34,23 @@ beforeEach(async () => {
 afterEach(async () => {
   await cluster.close();
   outside.remove();
+  rmSync(join(locks(), 'new'), { force: true });
   await new Promise((resolve) => server.close(resolve));
 });
+
+/** Returns the group's lock folder. */
+const locks = (): string => join(process.env.PKCS11_HA_LOCKS ?? '', fileNameOf('test group'));
 
 /** Returns what the library of hsm1 tries: things that no HSM needs. */
 const tries = (): string[] => [
   `read ${join(outside.path, 'secret')}`,
   `read /proc/${process.pid}/environ`,
   `write ${join(outside.path, 'new')}`,
+  `write ${join(locks(), 'new')}`,
   `connect ${port}`,
+  `mptcp ${port}`,
+  `fastopen ${port}`,
+  'listen 0',
   ...(keepsSignals ? [`signal ${process.pid}`] : []),
   'read /etc/hosts',
   `write ${join(cluster.folder.path, 'allowed')}`,

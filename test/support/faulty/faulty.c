@@ -19,7 +19,8 @@
  * sessions of the token and then makes the call. orphan kills the application that the host belongs to, and the host.
  * shuffle gives objects other handles in every process, so that a stale handle is another object's. trace does nothing
  * but write the line. peek writes to the log what it can do of the things in FAULTY_PEEK, which are parted by colons:
- * "read PATH", "write PATH", "connect PORT" (on this machine) and "signal PID".
+ * "read PATH", "write PATH", "signal PID", and on this machine "connect PORT", "mptcp PORT", "fastopen PORT" and
+ * "listen 0", on a port that the kernel chooses.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -163,12 +164,18 @@ static void note(const char *function, enum action action) {
   tell(line);
 }
 
-/* Tries to connect to a TCP port of this machine. */
-static int reach(unsigned long port) {
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+/* Tries to reach a TCP port of this machine, or to listen. */
+static int reach(const char *way, unsigned long port) {
+  const int mptcp = 262;
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, strcmp(way, "mptcp") == 0 ? mptcp : 0);
+  if (fd < 0) return -1;
   struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((unsigned short)port)};
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  const int result = connect(fd, (struct sockaddr *)&address, sizeof address);
+  int result;
+  if (strcmp(way, "listen") == 0) result = listen(fd, 1);
+  else if (strcmp(way, "fastopen") == 0)
+    result = (int)sendto(fd, "x", 1, MSG_FASTOPEN, (struct sockaddr *)&address, sizeof address);
+  else result = connect(fd, (struct sockaddr *)&address, sizeof address);
   const int error = errno;
   close(fd);
   errno = error;
@@ -187,7 +194,11 @@ static void peek(void) {
     if (strncmp(thing, "read ", 5) == 0) result = open(what, O_RDONLY | O_CLOEXEC);
     if (strncmp(thing, "write ", 6) == 0) result = open(what, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     if (result >= 0) close(result);
-    if (strncmp(thing, "connect ", 8) == 0) result = reach(strtoul(what, NULL, 10));
+    char way[16] = "";
+    sscanf(thing, "%15s", way);
+    if (strcmp(way, "connect") == 0 || strcmp(way, "mptcp") == 0 || strcmp(way, "fastopen") == 0 ||
+        strcmp(way, "listen") == 0)
+      result = reach(way, strtoul(what, NULL, 10));
     if (strncmp(thing, "signal ", 7) == 0) result = kill((pid_t)strtol(what, NULL, 10), 0);
     snprintf(line, sizeof line, "%s: %s\n", thing, result >= 0 ? "done" : strerror(errno));
     tell(line);

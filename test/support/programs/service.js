@@ -61,6 +61,8 @@ if (mode === 'hold') {
   // Holds the group open, and carries out the commands that it reads: `change FILE` changes the PIN to that of a file,
   // `close` closes the group, `open` opens it again. The process stays.
   let held = token;
+  const isWell = () => held.status().members.every(({ state }) => state === 'active' || state === 'down');
+  while (!isWell()) await new Promise((resolve) => setTimeout(resolve, 10));
   tell({ pids: held.status().members.flatMap(({ pid }) => pid ?? []) });
   process.stdin.setEncoding('utf8');
   let text = '';

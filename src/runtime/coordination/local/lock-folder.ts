@@ -71,7 +71,10 @@ function makeFolder(path: string): void {
   } catch (error) {
     if (codeOf(error) !== 'EEXIST') throw error;
     // A process that was ended may have left the folder without its mode.
-    const { uid, mode } = lstatSync(path);
+    const stat = lstatSync(path);
+    // A link could lead to a folder of others, in which old files would be removed.
+    if (!stat.isDirectory()) throw new Error(`${path} is not a folder`);
+    const { uid, mode } = stat;
     if (uid !== process.geteuid?.() || (mode & GROUP_WRITE) !== 0) return;
   }
   // Sets the mode again, since the umask may have taken bits away.

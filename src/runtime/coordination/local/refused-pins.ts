@@ -1,5 +1,5 @@
 import { randomBytes, scryptSync, timingSafeEqual } from 'node:crypto';
-import { closeSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, constants, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import type { NativeSecret } from '../../hosts/addon.js';
 import { fileNameOf, type LockFolder } from './lock-folder.js';
@@ -79,8 +79,15 @@ export class RefusedPins {
 
   #list(serial: string): readonly RefusedPin[] {
     try {
-      const read = JSON.parse(readFileSync(this.#pathOf(serial), 'utf8')) as unknown;
-      return Array.isArray(read) ? read.filter(isRefusedPin) : [];
+      // Follows no link, and does not wait at a pipe.
+      const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+      const descriptor = openSync(this.#pathOf(serial), flags);
+      try {
+        const read = JSON.parse(readFileSync(descriptor, 'utf8')) as unknown;
+        return Array.isArray(read) ? read.filter(isRefusedPin) : [];
+      } finally {
+        closeSync(descriptor);
+      }
     } catch {
       return [];
     }
