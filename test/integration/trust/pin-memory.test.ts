@@ -123,7 +123,7 @@ describe('[Rule 18] PINs in the memory of an application and of its hosts', () =
       () => findingsOf([own], pin).length > 0,
       () => 'the service has read both PINs',
     );
-    // What is on its way between the processes is wiped at once.
+    // Bytes on their way between the processes are wiped at once.
     await until(
       () => unguarded(service.pids, pin, next).length === 0,
       () => `PINs are in locked memory only, but: ${JSON.stringify(unguarded(service.pids, pin, next))}`,
