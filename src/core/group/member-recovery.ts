@@ -6,6 +6,8 @@ export class MemberRecovery {
   isNeeded: boolean = false;
   /** Notes of all processes that the member lacked changes when its recovery began (see Coordinator.missedBy). */
   notes: readonly string[] = [];
+  /** True if a member of the group was away during the recovery, so that its records were not read. */
+  hasUnheard: boolean = false;
   /** Number of failed tries at each missed change, by operation. */
   readonly failedChanges: Map<string, number> = new Map<string, number>();
   /** Operations of creations that failed at every try, by the ids of their changes (see changeIdOf). */
@@ -38,6 +40,11 @@ export class MemberRecovery {
     this.isNeeded = false;
     this.notes = notes;
     this.recheckIntentsAt = Number.POSITIVE_INFINITY;
+  }
+
+  /** Notes whether the records of all members were read. */
+  noteHeard(hasHeardAll: boolean): void {
+    this.hasUnheard = !hasHeardAll;
   }
 
   /** Sets the next look for abandoned intents, unless one comes earlier. */

@@ -38,7 +38,19 @@ export class MissedScout {
     this.#looksAt = port.now() + LOOK_INTERVAL;
     if (ledger.record === undefined || serial === undefined) return false;
     const wasNoted = this.#isNoted;
-    this.#isNoted = recovery.isNeeded || coordinator.missedBy(serial).some((note) => !recovery.notes.includes(note));
+    // Notes from before the last recovery count again once a member serves that was away then: it may know the changes.
+    const mayHear = recovery.hasUnheard && recovery.failedChanges.size === 0 && this.#areAllServing();
+    this.#isNoted =
+      recovery.isNeeded || coordinator.missedBy(serial).some((note) => mayHear || !recovery.notes.includes(note));
     return this.#isNoted && wasNoted && holderOf(this.#group, `member ${serial}`) === undefined;
+  }
+
+  #areAllServing(): boolean {
+    const { members, ledger } = this.#group;
+    return (
+      ledger.record?.members.every(({ serial }) =>
+        members.some((member) => member.serial === serial && member.isServing),
+      ) === true
+    );
   }
 }

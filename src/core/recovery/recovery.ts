@@ -79,7 +79,8 @@ export function* recover(group: Group, member: Member): Task<RecoveryResult> {
     if (result.failure?.kind === 'needsFreshHost') return yield* awaitClaimOrRecovery(group, member);
     if (result.failure !== undefined) return result.failure;
     if (connection.end !== undefined) return failedBecause('the host ended during recovery');
-    if (member.recovery.failedChanges.size === 0 && hasHeardAll(group, member, result.heard))
+    member.recovery.noteHeard(hasHeardAll(group, member, result.heard));
+    if (member.recovery.failedChanges.size === 0 && !member.recovery.hasUnheard)
       group.coordinator.forgetMissed(member.serial ?? '', member.recovery.notes);
     return judgeStaleness(group, member, result.heard);
   } finally {
