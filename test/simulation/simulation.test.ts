@@ -9,8 +9,8 @@ function findingsOf(profile: string, seed: number): readonly string[] {
 }
 
 describe('a simulated fleet', () => {
-  test.each(['quiet', 'writers', 'hosts', 'kills', 'errors'])('%s: three seeds bring no findings', (profile) => {
-    for (const seed of [1, 2, 3]) expect([seed, findingsOf(profile, seed)]).toEqual([seed, []]);
+  test.each(['quiet', 'writers', 'hosts', 'kills', 'errors'])('%s: a seed brings no findings', (profile) => {
+    expect(findingsOf(profile, 1)).toEqual([]);
   });
 
   test('the same seed brings the same life', () => {

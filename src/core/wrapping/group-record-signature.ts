@@ -6,14 +6,18 @@ import type { Group } from '../group/group.js';
 import type { GroupRecord } from '../records/record.js';
 import { statementOf, stateTheSame } from '../records/statement.js';
 
-/** Signs a group record with the administration key. Throws CKR_ACTION_PROHIBITED if this process cannot use the key. */
+/**
+ * Signs a group record with the administration key. Throws CKR_ACTION_PROHIBITED if this process cannot use the key,
+ * CKR_FUNCTION_CANCELED if the deadline passes before.
+ */
 export function* sign(group: Group, record: GroupRecord, deadline: number): Task<GroupRecord> {
   const { port } = group;
   const signing = port.authority.sign(record.id, statementOf(record));
   yield* awaitCompletion(port, signing, deadline);
   const { signature, problem } = signing;
-  if (signature === undefined)
-    refuse(CKR.actionProhibited, problem === '' ? 'the administration key was not there before the deadline' : problem);
+  if (signature === undefined && !signing.completed)
+    refuse(CKR.functionCanceled, "the deadline passed before the group's record was signed");
+  if (signature === undefined) refuse(CKR.actionProhibited, problem);
   return { ...record, signature };
 }
 
