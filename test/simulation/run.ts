@@ -99,7 +99,7 @@ export interface RunResult {
   readonly log: readonly string[];
 }
 
-/** One life of a fleet, from a seed. */
+/** Life of a fleet, from a seed. */
 export class Run {
   readonly chance: Chance;
   readonly fleet: Fleet;

@@ -17,6 +17,8 @@ export class MissedScout {
   #looksAt: number;
   /** True if the last look found a new note: it counts if it still stands at the next one. */
   #isNoted = false;
+  /** True if at the last look all members served, and the member lacked nothing that any of them knows. */
+  #isHeard = false;
 
   /** `recoveredIn` is the time that the member's last recovery took (ms). */
   constructor(group: Group, member: Member, recoveredIn: number) {
@@ -31,18 +33,31 @@ export class MissedScout {
   }
 
   /** Looks if it is time; returns true if the member lacks changes that no process is bringing to it. */
-  get isBehind(): boolean {
+  look(): boolean {
     const { port, coordinator, ledger } = this.#group;
     const { serial, recovery } = this.#member;
     if (port.now() < this.#looksAt) return false;
     this.#looksAt = port.now() + LOOK_INTERVAL;
     if (ledger.record === undefined || serial === undefined) return false;
     const wasNoted = this.#isNoted;
-    // Notes from before the last recovery count again once a member serves that was away then: it may know the changes.
-    const mayHear = recovery.hasUnheard && recovery.failedChanges.size === 0 && this.#areAllServing();
-    this.#isNoted =
-      recovery.isNeeded || coordinator.missedBy(serial).some((note) => mayHear || !recovery.notes.includes(note));
+    this.#forgetMadeGood(serial);
+    this.#isNoted = recovery.isNeeded || coordinator.missedBy(serial).some((note) => !recovery.notes.includes(note));
     return this.#isNoted && wasNoted && holderOf(this.#group, `member ${serial}`) === undefined;
+  }
+
+  /**
+   * Removes the notes from before the last recovery, if a member was away then and all serve now: what that one knows was
+   * read when it joined, and the member lacks none of it. Without this the member would count as out of step for ever.
+   */
+  #forgetMadeGood(serial: string): void {
+    const { coordinator, missed } = this.#group;
+    const { recovery } = this.#member;
+    const wasHeard = this.#isHeard;
+    const isMadeGood = !recovery.isNeeded && recovery.failedChanges.size === 0 && missed.count(serial) === 0;
+    this.#isHeard = recovery.hasUnheard && isMadeGood && this.#areAllServing();
+    if (!this.#isHeard || !wasHeard) return;
+    coordinator.forgetMissed(serial, recovery.notes);
+    recovery.noteHeard(true);
   }
 
   #areAllServing(): boolean {

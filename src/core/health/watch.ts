@@ -71,7 +71,7 @@ export class Watch {
         yield* refreshRecord(this.#group, port.now() + policy.hangAfter);
         continue;
       }
-      if (this.#missed.isBehind)
+      if (this.#missed.look())
         this.#member.requireRecovery('other processes have confirmed changes that the member lacks');
       if (this.#member.suspectedFor !== undefined) {
         const reason = yield* this.#examine(this.#member.suspectedFor);

@@ -43,6 +43,8 @@ export class CatchUp {
   readonly #member: Member;
   /** Journal entries of the reached members for other members than this one, by operation. */
   readonly #missedByOthers = new Map<string, ChangeRecord>();
+  /** Changes that this member has missed. */
+  #missed: readonly ChangeRecord[] = [];
   /** Changes that are done and have no done record yet. */
   #done: ChangeRecord[] = [];
   readonly #heard = new Set<string>();
@@ -74,9 +76,8 @@ export class CatchUp {
       if (!left.has(operation)) member.recovery.forgetFailures(operation);
     if (refusal !== undefined && inOrder.length > 0) return { failure: refusal, done: 0 };
     if (inOrder.filter(({ record }) => record.what === 'create').length >= SURVEY_FROM) yield* this.#survey(inOrder);
-    const own = this.own.changes.filter(({ record }) => record.kind === 'journal');
-    // Entries that the member is done with count too: other changes may have come after them.
-    this.reconciliation.redo.history = new History([...own, ...missed].map(({ record }) => record));
+    this.#missed = missed.map(({ record }) => record);
+    this.#learnHistory(this.own);
     const { failure, done } = yield* this.#applyAll(inOrder, serial);
     // Changes that are done are noted also if a later one failed.
     const isNoted = connection.end === undefined && (yield* this.#noteDone(serial));
@@ -201,6 +202,13 @@ export class CatchUp {
     this.reconciliation.redo.ownKeyRecords = undefined;
   }
 
+  /** Takes in what has happened on the member, and what it has missed. */
+  #learnHistory({ changes }: RecordsFound): void {
+    const own = changes.flatMap(({ record }) => (record.kind === 'journal' ? [record] : []));
+    // Entries that the member is done with count too: other changes may have come after them.
+    this.reconciliation.redo.history = new History([...own, ...this.#missed]);
+  }
+
   *#applyOne(entry: CatchUpEntry, serial: string): Task<boolean> {
     const group = this.#group;
     const member = this.#member;
@@ -208,6 +216,11 @@ export class CatchUp {
     const { operation } = record;
     // If this member's own journal says that the call succeeded, a reversal of it is void.
     const isVoid = record.undoes === true && this.#hasHappened(record);
+    if (record.what === 'set' && !isVoid) {
+      // For another process the member may be in service: it may just have set the same attributes.
+      const own = yield* this.reconciliation.records(member);
+      if (own !== undefined) this.#learnHistory(own);
+    }
     const left = isVoid ? undefined : this.reconciliation.redo.history.leftOf(record);
     if (left !== undefined && !(yield* this.reconciliation.redo.apply(left, member))) return false;
     // The intent goes before the journal entry: an intent without one would be undone.

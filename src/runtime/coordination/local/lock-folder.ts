@@ -73,7 +73,7 @@ function makeFolder(path: string): void {
     // A process that was ended may have left the folder without its mode.
     const stat = lstatSync(path);
     // A link could lead to a folder of others, in which old files would be removed.
-    if (!stat.isDirectory()) throw new Error(`${path} is not a folder`);
+    if (!stat.isDirectory()) throw new Error('is not a folder');
     const { uid, mode } = stat;
     if (uid !== process.geteuid?.() || (mode & GROUP_WRITE) !== 0) return;
   }
