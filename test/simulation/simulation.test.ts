@@ -26,3 +26,15 @@ describe('[Rule 23] members that were away in turn', () => {
     expect(findingsOf('outages', seed)).toEqual([]);
   });
 });
+
+describe('[Rule 20] what callers were told of', () => {
+  // Another process undid the creation: it had read its intent before the writer completed it, and ended.
+  test('a confirmed creation stands, although its writer ends at once', () => {
+    expect(findingsOf('everything', 41)).toEqual([]);
+  });
+
+  // The only member was lost while it took the new values, then the process that was to take them back.
+  test('a change of attributes that another process may finish is told as unknown', () => {
+    expect(findingsOf('kills', 58)).toEqual([]);
+  });
+});

@@ -67,7 +67,14 @@ function* reconcileExclusively(
   yield* awaitOwnChanges(group, stepDeadline(group));
   // Changes that the member misses from here on require another recovery.
   member.recovery.begin(member.serial === undefined ? [] : group.coordinator.missedBy(member.serial));
-  const own = yield* recordsOn(group, member, stepDeadline(group));
+  const first = yield* recordsOn(group, member, stepDeadline(group));
+  const abandoned = new Set(
+    first?.changes.flatMap(({ record }) =>
+      record.kind === 'intent' && isAbandoned(group, member, record) ? [record.operation] : [],
+    ),
+  );
+  // Reads again what writers that have ended meanwhile wrote last: they may have completed a change of those.
+  const own = abandoned.size === 0 ? first : yield* recordsOn(group, member, stepDeadline(group));
   if (own === undefined) return notReconciled(failedBecause("the member's records could not be read"));
   // Journal entries for other members stay until this member is done: it may need them itself.
   learnAllButChanges(group, [own]);
@@ -75,7 +82,7 @@ function* reconcileExclusively(
   learnMissedChanges(group, member, own);
   const reconciliation = new Reconciliation(group, member, own);
   for (const intent of own.changes) {
-    if (intent.record.kind !== 'intent' || !isAbandoned(group, member, intent.record)) continue;
+    if (intent.record.kind !== 'intent' || !abandoned.has(intent.record.operation)) continue;
     const failure = refusal ?? (yield* reconciliation.resolveIntent(intent));
     if (failure !== undefined) return notReconciled(failure);
   }

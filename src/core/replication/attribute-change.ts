@@ -166,7 +166,7 @@ function* applyToAll(
         continue;
       }
       yield* takeBack(change, [...done, member], doubtful, object, former, records);
-      throw change.failure(CKR.functionFailed, `${problem} on ${member.name}`);
+      throw errorOf(change, change.failure(CKR.functionFailed, `${problem} on ${member.name}`));
     }
     if (end?.kind === 'gone' || end?.kind === 'lacks') {
       doubtful.push(member);
@@ -178,14 +178,27 @@ function* applyToAll(
       continue;
     }
     yield* takeBack(change, done, doubtful, object, former, records);
-    throw end === undefined
-      ? change.failure(CKR.functionFailed, 'the deadline passed before all members had the new values')
-      : change.refusalError(end);
+    throw errorOf(
+      change,
+      end === undefined
+        ? change.failure(CKR.functionFailed, 'the deadline passed before all members had the new values')
+        : change.refusalError(end),
+    );
   }
   const { durability } = group.policy;
   if (done.length >= (durability === 'all' ? 1 : durability) && !change.givenUp) return done;
   yield* takeBack(change, done, doubtful, object, former, records);
-  throw change.failure(CKR.deviceRemoved, `too few members took the new values: ${group.describeMembers()}`);
+  throw errorOf(
+    change,
+    change.failure(CKR.deviceRemoved, `too few members took the new values: ${group.describeMembers()}`),
+  );
+}
+
+/** Returns the error of a change that was taken back: of an unknown outcome if another process may still finish it. */
+function errorOf(change: ReplicatedChange, error: TokenError): TokenError {
+  if (!change.isInDoubt) return error;
+  change.group.outcomes.note(change.operation, 'unknown');
+  return change.unknownOutcome(error.message);
 }
 
 /** Returns true if a refusal says something about the member: other members took the change. */

@@ -45,6 +45,8 @@ export class ReplicatedChange {
   isIrrevocable: boolean = false;
   /** True if the caller has given up and waits for the outcome only. */
   isUnwanted: boolean = false;
+  /** True if only this process knows that the abandoned change is to be taken back: another one would finish it. */
+  isInDoubt: boolean = false;
   /** Fires when the caller has given up, or the change was decided. */
   readonly moved: Signal = new Signal();
 
@@ -192,8 +194,7 @@ export class ReplicatedChange {
       left = left.filter((member) => member !== intent.member);
     }
     // If the intent's holder is lost, the journal entry on the others proves that the call succeeded.
-    const noted = yield* this.#noteMissed(left, missedBy(group, left));
-    if (noted.length > 0) return;
+    if ((yield* this.#noteMissed(left, missedBy(group, left))).length > 0) return;
     // Callers that left after the commit were told of success, so the change stands.
     if (this.givenUp && this.committed !== undefined) return void group.committedOperations.add(this.operation);
     this.committed = undefined;
@@ -209,13 +210,10 @@ export class ReplicatedChange {
   /** Destroys the written objects, notes the reversal for members that cannot be reached, and ends the change. */
   *undo(written: readonly WrittenObjects[], doubtful: readonly Member[]): Task<void> {
     const until = this.cleanupBy;
-    const { group } = this;
     const left = new Set(doubtful);
     const undone: Member[] = [];
-    const ends = yield* runTogether(
-      group,
-      written.map((each) => this.run(each.member, destroyingHandles(each), until)),
-    );
+    const jobs = written.map((each) => this.run(each.member, destroyingHandles(each), until));
+    const ends = yield* runTogether(this.group, jobs);
     ends.forEach((end, index) => {
       const member = written[index]?.member;
       if (member === undefined) return;
@@ -241,10 +239,11 @@ export class ReplicatedChange {
       const noted = yield* writeJournal(this, [...reached, ...untouched], reversal);
       // Without a member that took the entry, this process remembers the reversal.
       if (noted.length === 0) this.group.oweReversal(reversal);
+      this.isInDoubt = noted.length === 0 && this.#record?.what !== 'create';
     }
     const intent = this.#intent;
     if (intent === undefined) return;
-    const removed = doubtful.includes(intent.member) ? false : yield* this.#removeIntent(intent);
+    const removed = !doubtful.includes(intent.member) && (yield* this.#removeIntent(intent));
     // While the intent stands, this process remembers that it is undone; after its end another process undoes it.
     if (!removed) this.group.undoneOperations.add(this.operation);
   }
