@@ -17,7 +17,7 @@ export interface KnownKey {
 }
 
 /** Outcome of a call, as its caller was told. */
-type Told = 'done' | 'failed' | 'unknown';
+export type Told = 'done' | 'failed' | 'unknown';
 
 /** Returns what a caller was told; undefined stands for an application that has ended before. */
 export function toldBy(ended: { ok: boolean; error?: unknown } | undefined): Told {

@@ -5,7 +5,8 @@
 // Prints the findings of each seed that has some. `--log` prints what happened, which is for one seed. The exit code is
 // 1 if there was a finding.
 import { parseArgs } from 'node:util';
-import { PROFILES, Run } from './run.js';
+import { PROFILES } from './profiles.js';
+import { Run } from './run.js';
 
 const { values } = parseArgs({
   options: {

@@ -2,6 +2,7 @@ import { confirmGroup, createGroupOn } from '../../src/core/administration/creat
 import type { Task } from '../../src/core/base/task.js';
 import { runCall } from '../../src/core/call/call.js';
 import { findKey } from '../../src/core/call/lookup.js';
+import type { Group } from '../../src/core/group/group.js';
 import { isInStep } from '../../src/core/group/in-step.js';
 import { awaitService } from '../../src/core/health/opening.js';
 import { requestGenerate } from '../../src/core/jobs/creation-request.js';
@@ -17,44 +18,9 @@ import { encodeTemplate } from '../../src/spec/template.js';
 import { Application } from './application.js';
 import { Chance } from './chance.js';
 import { Fleet, SimulatedMachine } from './fleet.js';
-import { History, type KnownKey, toldBy } from './history.js';
+import { History, type KnownKey, type Told, toldBy } from './history.js';
+import type { Profile } from './profiles.js';
 import type { SimulatedToken } from './simulated-token.js';
-
-/** Mix of what befalls a fleet: probabilities for each call or step, and means of intervals (ms of virtual time). */
-export interface Profile {
-  readonly applications: number;
-  readonly members: number;
-  /** Number of calls of all applications. */
-  readonly calls: number;
-  /** Mean time between two kills of an application; 0: none. */
-  readonly killsEvery: number;
-  /** Mean time between two kills of a host. */
-  readonly hostKillsEvery: number;
-  /** Mean time between two outages of a member. */
-  readonly outagesEvery: number;
-  /** Probability that a call on a token answers CKR_DEVICE_ERROR. */
-  readonly errors: number;
-  /** Probability that a call on a token never returns. */
-  readonly hangs: number;
-}
-
-const quiet: Profile = {
-  ...{ applications: 1, members: 2, calls: 60, killsEvery: 0, hostKillsEvery: 0, outagesEvery: 0, errors: 0, hangs: 0 },
-};
-
-/** Profiles by name. */
-export const PROFILES: Readonly<Record<string, Profile>> = {
-  quiet,
-  writers: { ...quiet, applications: 2 },
-  hosts: { ...quiet, applications: 2, hostKillsEvery: 300 },
-  kills: { ...quiet, applications: 2, killsEvery: 400, hostKillsEvery: 600 },
-  outages: { ...quiet, applications: 2, outagesEvery: 800 },
-  errors: { ...quiet, applications: 2, errors: 0.002, hangs: 0.0005 },
-  everything: {
-    ...{ ...quiet, applications: 2, members: 3, killsEvery: 700, hostKillsEvery: 600, outagesEvery: 1200 },
-    ...{ errors: 0.001, hangs: 0.0003 },
-  },
-};
 
 /** Time that a call may take (ms). */
 const CALL_WITHIN = 10_000;
@@ -277,63 +243,67 @@ export class Run {
     );
   }
 
-  *#onKey<T>({ group }: Application, key: KnownKey, work: (object: VirtualObject) => Task<T>): Task<T> {
-    const found = yield* findKey(group, key.handle, CKR.objectHandleInvalid, 'simulation', this.#deadline());
-    return yield* work(found);
+  /** Has an application work on a key, which no other call takes meanwhile. */
+  #onKey<T>(
+    application: Application,
+    key: KnownKey,
+    what: string,
+    work: (group: Group, object: VirtualObject) => Task<T>,
+    note: (told: Told, value: T | undefined) => void,
+    next: () => void,
+  ): void {
+    const { group } = application;
+    const deadline = this.#deadline();
+    key.isBusy = true;
+    const task = function* (): Task<T> {
+      const found = yield* findKey(group, key.handle, CKR.objectHandleInvalid, 'simulation', deadline);
+      return yield* work(group, found);
+    };
+    this.#perform(
+      application,
+      what,
+      task(),
+      (ended) => {
+        key.isBusy = false;
+        note(toldBy(ended), ended?.value);
+      },
+      next,
+    );
   }
 
   #use(application: Application, key: KnownKey, next: () => void): void {
-    const { group } = application;
     const data = this.chance.bytes(16);
-    key.isBusy = true;
-    const task = this.#onKey(application, key, (object) =>
-      runCall(group, encrypt(ecb, object, data), this.#deadline()),
-    );
-    this.#perform(
+    this.#onKey(
       application,
+      key,
       `use ${key.labels}`,
-      task,
-      (ended) => {
-        key.isBusy = false;
-        this.history.noteUse(key, toldBy(ended), data, ended?.value);
-      },
+      (group, object) => runCall(group, encrypt(ecb, object, data), this.#deadline()),
+      (told, result) => this.history.noteUse(key, told, data, result),
       next,
     );
   }
 
   #rename(application: Application, key: KnownKey, next: () => void): void {
-    const { group } = application;
     this.#names += 1;
     const label = `renamed ${this.#names}`;
-    key.isBusy = true;
     const attributes = encodeTemplate('template', { label });
-    const task = this.#onKey(application, key, (object) =>
-      changeAttributes(group, object, attributes, this.#deadline()),
-    );
-    this.#perform(
+    this.#onKey(
       application,
+      key,
       `rename ${key.labels} to ${label}`,
-      task,
-      (ended) => {
-        key.isBusy = false;
-        this.history.noteRenamed(key, label, toldBy(ended));
-      },
+      (group, object) => changeAttributes(group, object, attributes, this.#deadline()),
+      (told) => this.history.noteRenamed(key, label, told),
       next,
     );
   }
 
   #destroy(application: Application, key: KnownKey, next: () => void): void {
-    const { group } = application;
-    key.isBusy = true;
-    const task = this.#onKey(application, key, (object) => destroyObject(group, object, this.#deadline()));
-    this.#perform(
+    this.#onKey(
       application,
+      key,
       `destroy ${key.labels}`,
-      task,
-      (ended) => {
-        key.isBusy = false;
-        this.history.noteDestroyed(key, toldBy(ended));
-      },
+      (group, object) => destroyObject(group, object, this.#deadline()),
+      (told) => this.history.noteDestroyed(key, told),
       next,
     );
   }

@@ -1,5 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
-import { PROFILES, Run } from './run.js';
+import { PROFILES } from './profiles.js';
+import { Run } from './run.js';
 
 /** Runs one life; throws for a profile that there is not. */
 function findingsOf(profile: string, seed: number): readonly string[] {

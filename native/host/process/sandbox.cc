@@ -55,8 +55,8 @@ struct PortRule {
   std::uint64_t port;
 };
 
-// Paths that libraries read or write on every system. Of /proc a host sees itself alone.
-// Of /etc it sees what the loader, names and certificates need: programs keep secrets there.
+// Paths that libraries read or write on every system. A host sees itself alone of /proc, and of /etc what the loader,
+// names and certificates need: programs keep secrets there.
 constexpr const char* kReadable[] = {
     "/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d",
     "/etc/nsswitch.conf", "/etc/resolv.conf", "/etc/hosts", "/etc/host.conf", "/etc/gai.conf", "/etc/services",

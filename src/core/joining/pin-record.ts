@@ -4,6 +4,7 @@ import { CKA } from '../../spec/codes.js';
 import { type Job, resultOf, type Step, step } from '../../spec/job.js';
 import type { SecretStore } from '../base/port.js';
 import type { Task } from '../base/task.js';
+import { isComing } from '../group/coming.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
 import { isFailure, replyOrFailure } from '../group/job-outcome.js';
@@ -178,8 +179,8 @@ export function* learnFrom(group: Group, located: Located, deadline: number): Ta
 
 /** Takes in the notes from all serving members; if none has a note and no member is coming, the change is over. */
 export function* learnFromAll(group: Group, deadline: number): Task<void> {
-  const isComing = group.members.some(({ state }) => state.name === 'joining' || state.name === 'recovering');
-  let isOver = !isComing && group.members.some(({ isServing }) => isServing);
+  // A suspect is not asked, and may have a note too.
+  let isOver = !group.members.some(isComing) && group.members.some(({ isServing }) => isServing);
   for (const { name, connection, isServing, login } of group.members) {
     if (connection === undefined || connection.end !== undefined || !isServing || login.pin === undefined) continue;
     const notes = yield* learnFrom(group, { name, connection }, deadline);

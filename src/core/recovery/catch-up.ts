@@ -1,5 +1,6 @@
 import type { Task } from '../base/task.js';
 import { isReachable } from '../call/member-job-run.js';
+import { isComing } from '../group/coming.js';
 import type { Group } from '../group/group.js';
 import { isFailure } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
@@ -34,7 +35,7 @@ type CatchUpResult = Omit<ReconciliationResult, 'heard'>;
 
 /** Returns true if a member serves, or recovers: it may then give others what they lack. */
 function mayServeSoon(member: Member): boolean {
-  return member.isActive || (isReachable(member) && ['joining', 'recovering', 'suspect'].includes(member.state.name));
+  return member.isActive || (isReachable(member) && isComing(member));
 }
 
 /** Applies the changes that a member missed, in the order in which they happened. */

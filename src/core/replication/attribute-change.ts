@@ -28,7 +28,7 @@ import {
   recordAfter,
   restoringAttributes,
 } from './attribute-change-job.js';
-import { carryOut } from './change-execution.js';
+import { abandonedError, carryOut } from './change-execution.js';
 import { checkWritable } from './creation.js';
 import { learnWritten } from './installation-on-all.js';
 import { renameAmong } from './naming.js';
@@ -166,7 +166,7 @@ function* applyToAll(
         continue;
       }
       yield* takeBack(change, [...done, member], doubtful, object, former, records);
-      throw errorOf(change, change.failure(CKR.functionFailed, `${problem} on ${member.name}`));
+      throw abandonedError(change, change.failure(CKR.functionFailed, `${problem} on ${member.name}`));
     }
     if (end?.kind === 'gone' || end?.kind === 'lacks') {
       doubtful.push(member);
@@ -178,7 +178,7 @@ function* applyToAll(
       continue;
     }
     yield* takeBack(change, done, doubtful, object, former, records);
-    throw errorOf(
+    throw abandonedError(
       change,
       end === undefined
         ? change.failure(CKR.functionFailed, 'the deadline passed before all members had the new values')
@@ -188,17 +188,10 @@ function* applyToAll(
   const { durability } = group.policy;
   if (done.length >= (durability === 'all' ? 1 : durability) && !change.givenUp) return done;
   yield* takeBack(change, done, doubtful, object, former, records);
-  throw errorOf(
+  throw abandonedError(
     change,
     change.failure(CKR.deviceRemoved, `too few members took the new values: ${group.describeMembers()}`),
   );
-}
-
-/** Returns the error of a change that was taken back: of an unknown outcome if another process may still finish it. */
-function errorOf(change: ReplicatedChange, error: TokenError): TokenError {
-  if (!change.isInDoubt) return error;
-  change.group.outcomes.note(change.operation, 'unknown');
-  return change.unknownOutcome(error.message);
 }
 
 /** Returns true if a refusal says something about the member: other members took the change. */

@@ -1,4 +1,5 @@
 import { CKR } from '../../spec/codes.js';
+import type { TokenError } from '../base/error.js';
 import type { Running, Task } from '../base/task.js';
 import { race } from '../base/waiting.js';
 import { recordLateOutcome } from './outcome-record.js';
@@ -31,6 +32,13 @@ export function* carryOut<T>(change: ReplicatedChange, body: Task<T>): Task<T> {
     change.givenUp = true;
     release();
   }
+}
+
+/** Returns the error of a change that was abandoned: of an unknown outcome if another process may still finish it. */
+export function abandonedError(change: ReplicatedChange, error: TokenError): TokenError {
+  if (!change.isInDoubt) return error;
+  change.group.outcomes.note(change.operation, 'unknown');
+  return change.unknownOutcome(error.message);
 }
 
 function lateError(change: ReplicatedChange, running: Running<unknown>): unknown {

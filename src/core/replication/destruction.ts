@@ -17,7 +17,7 @@ import { aliasTemplate, keyRecordTemplate } from '../records/record-template.js'
 import { tombstoneLabel } from '../records/tombstone.js';
 import { relearnKeyRecord } from '../replicas/key-record.js';
 import { refreshForChange } from '../wrapping/group-record-reading.js';
-import { carryOut } from './change-execution.js';
+import { abandonedError, carryOut } from './change-execution.js';
 import { checkWritable } from './creation.js';
 import { runMarked } from './position-mark.js';
 import { copyReplicaTo, describeObject } from './replica-copy.js';
@@ -54,7 +54,8 @@ function* destroy(change: ReplicatedChange, object: VirtualObject): Task<void> {
     const isLate = done.length === 0 && (change.givenUp || group.port.now() >= change.deadline);
     if (isLate) {
       yield* change.abandon([], doubtful);
-      throw change.failure(CKR.functionFailed, 'the deadline passed before any member had destroyed the object');
+      const late = 'the deadline passed before any member had destroyed the object';
+      throw abandonedError(change, change.failure(CKR.functionFailed, late));
     }
     // From here on the caller must hear the outcome: the object may not come back once a member has destroyed it.
     change.isIrrevocable = done.length === 0;
@@ -65,12 +66,12 @@ function* destroy(change: ReplicatedChange, object: VirtualObject): Task<void> {
     } else if (end.kind === 'refused' && done.length === 0) {
       change.isIrrevocable = false;
       yield* change.abandon([], doubtful);
-      throw change.refusalError(end);
+      throw abandonedError(change, change.refusalError(end));
     } else if (end.kind === 'gone' && end.begun) {
       doubtful.push(member);
     } else if (end.kind === 'refused' && !change.givenUp) {
       yield* restoreAll(change, done, doubtful, object);
-      throw change.refusalError(end);
+      throw abandonedError(change, change.refusalError(end));
     }
   }
   if (done.length === 0) {

@@ -5,7 +5,7 @@ import type { HostOptions } from '../../core/base/port.js';
 const problems: ReadonlyMap<number, string> = new Map([
   [
     113,
-    'this kernel cannot confine the host: `sandbox` needs Landlock (Linux 5.13), and `sandbox.connect` its version 4 (Linux 6.7)',
+    'this machine cannot confine the host: `sandbox` needs Landlock (Linux 5.13), and `sandbox.connect` Linux 6.7 on x86-64 or arm64; an event `output` says what is missing',
   ],
   [114, 'a path of `sandbox` cannot be opened; an event `output` names it'],
 ]);
