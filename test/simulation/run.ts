@@ -248,7 +248,7 @@ export class Run {
     application: Application,
     key: KnownKey,
     what: string,
-    work: (group: Group, object: VirtualObject) => Task<T>,
+    work: (group: Group, object: VirtualObject, deadline: number) => Task<T>,
     note: (told: Told, value: T | undefined) => void,
     next: () => void,
   ): void {
@@ -257,7 +257,7 @@ export class Run {
     key.isBusy = true;
     const task = function* (): Task<T> {
       const found = yield* findKey(group, key.handle, CKR.objectHandleInvalid, 'simulation', deadline);
-      return yield* work(group, found);
+      return yield* work(group, found, deadline);
     };
     this.#perform(
       application,
@@ -277,7 +277,7 @@ export class Run {
       application,
       key,
       `use ${key.labels}`,
-      (group, object) => runCall(group, encrypt(ecb, object, data), this.#deadline()),
+      (group, object, deadline) => runCall(group, encrypt(ecb, object, data), deadline),
       (told, result) => this.history.noteUse(key, told, data, result),
       next,
     );
@@ -291,7 +291,7 @@ export class Run {
       application,
       key,
       `rename ${key.labels} to ${label}`,
-      (group, object) => changeAttributes(group, object, attributes, this.#deadline()),
+      (group, object, deadline) => changeAttributes(group, object, attributes, deadline),
       (told) => this.history.noteRenamed(key, label, told),
       next,
     );
@@ -302,7 +302,7 @@ export class Run {
       application,
       key,
       `destroy ${key.labels}`,
-      (group, object) => destroyObject(group, object, this.#deadline()),
+      (group, object, deadline) => destroyObject(group, object, deadline),
       (told) => this.history.noteDestroyed(key, told),
       next,
     );

@@ -46,7 +46,7 @@ export interface FormationReport {
 /** Waits while members are on their way into service; throws unless all members are active or standby. */
 export function* awaitAll(group: Group, deadline: number): Task<void> {
   const { members } = group;
-  yield* awaitComing(group, deadline);
+  yield* awaitComing(group, group.members, deadline);
   const away = members.filter(({ isActive, state }) => !isActive && state.name !== 'standby');
   if (away.length > 0) refuse(CKR.deviceRemoved, `not every member is in service: ${group.describeMembers()}`);
 }

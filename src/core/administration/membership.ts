@@ -4,6 +4,7 @@ import type { Task } from '../base/task.js';
 import { sleepUntil } from '../base/waiting.js';
 import { isReachable } from '../call/member-job-run.js';
 import { holderOf, takeClaim, whileClaimed } from '../group/claimed-work.js';
+import { awaitComing } from '../group/coming.js';
 import type { Group } from '../group/group.js';
 import { isFailure } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
@@ -60,8 +61,14 @@ export function recordOf(group: Group): GroupRecord {
   return ledger.record;
 }
 
-/** Returns the members of notes; throws unless all of them serve. */
-export function servingMembersOf(group: Group, notes: readonly MemberNote[]): readonly Member[] {
+/** Returns the members of notes; waits for those on their way into service, and throws unless all of them serve. */
+export function* servingMembersOf(
+  group: Group,
+  notes: readonly MemberNote[],
+  deadline: number,
+): Task<readonly Member[]> {
+  const isConcerned = (member: Member): boolean => notes.some(({ serial }) => serial === member.serial);
+  yield* awaitComing(group, group.members.filter(isConcerned), deadline);
   return notes.map(({ serial, name }) => {
     const member = group.members.find((each) => each.serial === serial);
     if (member === undefined || !(member.isActive || member.state.name === 'standby'))

@@ -22,7 +22,7 @@ export function* rekeyGroup(group: Group, deadline: number): Task<RekeyReport> {
 
 function* rekeyExclusively(group: Group, deadline: number): Task<RekeyReport> {
   yield* learnLatest(group, deadline);
-  servingMembersOf(group, recordOf(group).members);
+  yield* servingMembersOf(group, recordOf(group).members, deadline);
   yield* renewDomainKey(group, ({ members }) => ({ members }), deadline);
   yield* resealAndRetire(group, deadline);
   retireLater(group);

@@ -62,7 +62,7 @@ function* signExclusively(group: Group, { without, seen }: SigningOrder, deadlin
   if (unknown !== undefined) refuse(CKR.argumentsBad, `the group has no member ${unknown}`);
   const rest = record.members.filter((note) => !isLeftOut(note));
   if (rest.length === 0) refuse(CKR.actionProhibited, 'a group needs at least one member');
-  const serving = servingMembersOf(group, rest);
+  const serving = yield* servingMembersOf(group, rest, deadline);
   for (const [index, member] of serving.entries()) {
     const note = rest[index];
     const challenger = serving.find((other) => other !== member) ?? member;

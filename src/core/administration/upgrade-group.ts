@@ -42,7 +42,7 @@ function* upgradeExclusively(group: Group, deadline: number): Task<UpgradeReport
   const record = recordOf(group);
   const from = record.format ?? FIRST_FORMAT;
   if (group.ledger.isSigned) checkMaySign(group);
-  const members = servingMembersOf(group, record.members);
+  const members = yield* servingMembersOf(group, record.members, deadline);
   for (const member of members) yield* checkNoneWrites(group, member, deadline);
   let scansKeyRecords = record.scansKeyRecords === true;
   for (const member of members) if (!(yield* checkStorage(group, member, deadline))) scansKeyRecords = true;

@@ -36,6 +36,11 @@ export function* awaitCompletion(port: Port, signal: Signal, until: number = FOR
   return true;
 }
 
+/** Returns the run that several callers wait for, or starts another one. A run may end before its start returns. */
+export function joinOrStart<T>(current: Running<T> | undefined, start: () => Running<T>): Running<T> {
+  return current === undefined || current.completed ? start() : current;
+}
+
 /** Waits for a started task and returns its value. Throws its error, or CKR_FUNCTION_CANCELED if it was cancelled. */
 export function* awaitResult<T>(running: Running<T>): Task<T> {
   while (!running.completed) yield { signals: [running], until: FOREVER };

@@ -1,7 +1,7 @@
 import { CKR } from '../../spec/codes.js';
 import { TokenError } from '../base/error.js';
 import type { Task } from '../base/task.js';
-import { race, sleepUntil } from '../base/waiting.js';
+import { joinOrStart, race, sleepUntil } from '../base/waiting.js';
 import type { Group } from '../group/group.js';
 import type { VirtualObject } from '../objects/object.js';
 import { takeNewReference } from '../replicas/key-record.js';
@@ -19,13 +19,13 @@ function* findByHandle(group: Group, handle: number, deadline: number): Task<Vir
   const askedAt = port.now();
   const mayEnumerateAt = Math.min(deadline, group.enumeratedAt + group.policy.freshness);
   while (group.enumeratedAt < askedAt) {
-    if (group.enumerating === undefined && port.now() < mayEnumerateAt) {
+    if (group.enumerating?.completed !== false && port.now() < mayEnumerateAt) {
       yield* sleepUntil(mayEnumerateAt);
       continue;
     }
     if (port.now() >= deadline) break;
-    group.enumerating ??= port.start(enumerate(group, deadline));
-    const { enumerating } = group;
+    const enumerating = joinOrStart(group.enumerating, () => port.start(enumerate(group, deadline)));
+    group.enumerating = enumerating;
     yield* race([enumerating], deadline);
     if (enumerating.ended?.ok === false) throw enumerating.ended.error;
     const enumerated = visibleObject(group, handle);
@@ -91,10 +91,6 @@ export function visibleObject(group: Group, handle: number): VirtualObject | und
 /** Finds all objects, once for all callers that wait. */
 function* enumerate(group: Group, deadline: number): Task<void> {
   const startedAt = group.port.now();
-  try {
-    yield* findObjects(group, [], deadline);
-    group.enumeratedAt = startedAt;
-  } finally {
-    group.enumerating = undefined;
-  }
+  yield* findObjects(group, [], deadline);
+  group.enumeratedAt = startedAt;
 }

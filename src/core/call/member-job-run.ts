@@ -62,8 +62,9 @@ function holds(login: Login | undefined): boolean {
   return login === undefined || login.connection.epoch === login.epoch;
 }
 
+/** Returns true if a member has a host with a login: on a fresh host without one, everything seems to be absent. */
 function hasHost({ connection, state }: Member): boolean {
-  return connection !== undefined && connection.end === undefined && state.name !== 'down';
+  return connection?.hasLogin === true && connection.end === undefined && state.name !== 'down';
 }
 
 /** Returns true if a member has a running host, which is not about to be ended. */

@@ -15,12 +15,16 @@ export function isComing({ state }: Member): boolean {
 }
 
 /**
- * Waits until no member is on its way into service, or the caller gives up. Work that needs every member is not refused
- * for a slow one.
+ * Waits until none of the members is on its way into service, or the caller gives up. Work that needs them all is not
+ * refused for a slow one.
  */
-export function* awaitComing(group: Group, deadline: number, isGivenUp: () => boolean = () => false): Task<void> {
-  const { port, changed } = group;
-  while (group.members.some(isComing) && port.now() < deadline && !isGivenUp())
+export function* awaitComing(
+  { port, changed }: Group,
+  members: readonly Member[],
+  deadline: number,
+  isGivenUp: () => boolean = () => false,
+): Task<void> {
+  while (members.some(isComing) && port.now() < deadline && !isGivenUp())
     yield* race([changed], Math.min(deadline, port.now() + POLL));
 }
 

@@ -16,12 +16,16 @@ import { Ticket } from './ticket.js';
 
 /** Interval between looks at a running write before its host is killed (ms). */
 const WRITE_POLL = 20;
-/** Time for a killed host to end before the connection gives it up (ms). */
+/** Time for a killed host to end (ms). */
 const REAP_TIMEOUT = 2000;
 /** Time for a host to leave before it is killed (ms): it may be stopped, or the machine very busy. */
 const LEAVE_TIMEOUT = 100;
 /** Bound on the number of jobs at a host. The id of a job is its number times this, plus its index in the free list. */
 const MAX_OUTSTANDING = 1024;
+
+/** Returns the time after which a job counts as late (ms). */
+const timeoutOf = ({ job, kind }: Ticket, timing: Timing): number =>
+  job.longWrite === true ? timing.longWriteTimeoutOf(kind) : timing.timeoutOf(kind);
 
 /**
  * Connection: one life of a member's host. At most `window` jobs are at the host; the others are queued here and can be
@@ -72,6 +76,8 @@ export class Connection {
   survey: { readonly found: Survey; readonly isWhole: boolean } | undefined;
   /** True once the lanes have sessions on the token, perhaps still without a login. */
   isAttached: boolean = false;
+  /** True once the login is done, or known to be none: before, the token does not show its private objects. */
+  hasLogin: boolean = false;
   /** True from the decision to end the host on. */
   isGivenUp: boolean = false;
   /** End of the host; undefined while it lives. */
@@ -130,8 +136,12 @@ export class Connection {
     return ticket;
   }
 
-  /** Submits a job and waits for its outcome. Withdraws the job if the task is ended meanwhile. */
-  *run(job: Job, kind: string, deadline: number, work?: PendingWork): Task<JobOutcome> {
+  /**
+   * Submits a job and waits for its outcome. Withdraws it if the task is ended, and before the login: what is not seen
+   * then may be there. Jobs without a session, and those that say so, run all the same.
+   */
+  *run(job: Job, kind: string, deadline: number, work?: PendingWork, needsLogin: boolean = true): Task<JobOutcome> {
+    if (needsLogin && !this.hasLogin && job.sessionless !== true) return { kind: 'withdrawn' };
     const ticket = this.submit(job, kind, deadline, work);
     try {
       yield* race([ticket]);
@@ -215,8 +225,8 @@ export class Connection {
 
   /** Returns the time at which the first job at the host counts as hung (ms of the port's clock), or FOREVER. */
   hungAt(limits: HangLimits): number {
-    const jobs = [...this.#outstanding.all()];
-    return Math.min(FOREVER, ...jobs.map(({ sentAt, job }) => sentAt + limitOf(job.longWrite === true, limits)));
+    const hungAt = ({ sentAt, job }: Ticket): number => sentAt + limitOf(job.longWrite === true, limits);
+    return Math.min(FOREVER, ...[...this.#outstanding.all()].map(hungAt));
   }
 
   /** Returns true if a job hangs at the host (see `isHanging`). */
@@ -228,11 +238,8 @@ export class Connection {
 
   /** Waits until the host writes no token object, or only writes that hang (Rule 9). */
   *awaitWrites(limits: HangLimits): Task<void> {
-    for (;;) {
-      const now = this.port.now();
-      if (this.end !== undefined || !isWriting(this.#link?.begun() ?? [], now, limits)) return;
-      yield* race([this.ended], now + WRITE_POLL);
-    }
+    while (this.end === undefined && isWriting(this.#link?.begun() ?? [], this.port.now(), limits))
+      yield* race([this.ended], this.port.now() + WRITE_POLL);
   }
 
   /** Tells the host to leave. Jobs that are within their limit are not charged with the host's end. */
@@ -256,8 +263,7 @@ export class Connection {
   }
 
   *#awaitEnd(within: number): Task<void> {
-    const until = this.port.now() + within;
-    yield* waitUntil(this.port, [this.ended], () => this.end !== undefined, until);
+    yield* waitUntil(this.port, [this.ended], () => this.end !== undefined, this.port.now() + within);
   }
 
   // Sends a job, or ends its ticket if it cannot be encoded; returns false if the channel is full.
@@ -276,21 +282,16 @@ export class Connection {
     }
     this.#sent += 1;
     ticket.sentAt = this.port.now();
-    ticket.lateAt = ticket.job.slow === true ? FOREVER : ticket.sentAt + this.#timeoutOf(ticket);
+    ticket.lateAt = ticket.job.slow === true ? FOREVER : ticket.sentAt + timeoutOf(ticket, this.timing);
     if (ticket.lateAt !== FOREVER) this.alarm.ringAt(ticket.lateAt);
     return true;
   }
 
   #transmitQueued(): void {
-    while (this.#queue.length > 0 && !this.isFull) {
-      const ticket = this.#queue[0];
-      if (ticket === undefined || !this.#transmit(ticket)) return;
+    for (let [next] = this.#queue; next !== undefined && !this.isFull; [next] = this.#queue) {
+      if (!this.#transmit(next)) return;
       this.#queue.shift();
     }
-  }
-
-  #timeoutOf({ job, kind }: Ticket): number {
-    return job.longWrite === true ? this.timing.longWriteTimeoutOf(kind) : this.timing.timeoutOf(kind);
   }
 
   #markLate(ticket: Ticket): void {

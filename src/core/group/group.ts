@@ -79,8 +79,6 @@ export class Group {
   readonly owedReversals: Map<string, ChangeRecord> = new Map<string, ChangeRecord>();
   /** Ids of calls that failed, or began anew under another id. Reconciliation only removes intents of such an id. */
   readonly undoneOperations: Set<string> = new Set<string>();
-  /** Ids of calls that succeeded although no journal entry tells of them. Reconciliation only removes their intents. */
-  readonly committedOperations: Set<string> = new Set<string>();
   /** Outcomes of this process's changes. */
   readonly outcomes: Outcomes = new Outcomes();
   /** Values on tokens that do not have the form of records (Rule 18). */

@@ -1,4 +1,10 @@
+import { backoff } from '../base/backoff.js';
 import type { HeldClaim } from '../coordination/coordinator.js';
+
+/** Longest time until the first further try at changes that failed (ms); later ones come less and less often. */
+const RETRY_FIRST = 10_000;
+/** Longest time between two further tries (ms). */
+const RETRY_MOST = 600_000;
 
 /** Recovery of a member: the work to do before it serves, and the records that its token is known to have. */
 export class MemberRecovery {
@@ -28,6 +34,10 @@ export class MemberRecovery {
   mustRetryNow: boolean = false;
   /** True if the member is to restart on a fresh host. */
   mustRestartHost: boolean = false;
+  /** Time of the next try at the changes that failed (ms of the port's clock). */
+  retryAt: number = Number.POSITIVE_INFINITY;
+  /** Number of recoveries in a row after which changes were left that failed. */
+  #incomplete = 0;
   #claim: HeldClaim | undefined;
 
   /** Has the member recover before it serves. */
@@ -68,6 +78,25 @@ export class MemberRecovery {
   forgetFailures(operation: string): void {
     this.failedChanges.delete(operation);
     for (const [changeId, each] of this.givenUp) if (each === operation) this.givenUp.delete(changeId);
+  }
+
+  /**
+   * Sets the time of the next try at the changes that failed, if there are any: a token may have room again, the member
+   * that knows the object may be back, or another process may have made the change. `random` is from 0 to 1.
+   */
+  scheduleRetry(now: number, random: number): void {
+    this.#incomplete = this.failedChanges.size === 0 ? 0 : this.#incomplete + 1;
+    this.retryAt =
+      this.#incomplete === 0
+        ? Number.POSITIVE_INFINITY
+        : now + backoff(this.#incomplete, RETRY_FIRST, RETRY_MOST, random);
+  }
+
+  /** Returns true once when the time of the next try has come. */
+  takeRetry(now: number): boolean {
+    if (now < this.retryAt) return false;
+    this.retryAt = Number.POSITIVE_INFINITY;
+    return true;
   }
 
   /** Notes a creation that failed at every try: the member serves without it unless a comparison shows no difference. */

@@ -73,6 +73,8 @@ export class Watch {
       }
       if (this.#missed.look())
         this.#member.requireRecovery('other processes have confirmed changes that the member lacks');
+      if (recovery.takeRetry(port.now()))
+        this.#member.requireRecovery('the member lacks changes that it could not make');
       if (this.#member.suspectedFor !== undefined) {
         const reason = yield* this.#examine(this.#member.suspectedFor);
         if (reason !== undefined) return failedBecause(reason);
@@ -94,7 +96,14 @@ export class Watch {
       const own = [connection.ended, connection.alarm, suspicion, ordersChanged];
       yield* race(
         isActive ? own : [...own, this.#group.changed],
-        Math.min(idleAt, this.#hangs.nextLookAt, recovery.recheckIntentsAt, scout.nextAt, this.#missed.nextAt),
+        Math.min(
+          idleAt,
+          this.#hangs.nextLookAt,
+          recovery.recheckIntentsAt,
+          recovery.retryAt,
+          scout.nextAt,
+          this.#missed.nextAt,
+        ),
       );
     }
   }

@@ -64,10 +64,14 @@ export function* join(group: Group, member: Member, endsAt: number, loadUntil: n
     yield* perform(connection, attachingJob(group, member, slot, connection.lanes), deadline);
     connection.window = connection.lanes * 2;
     connection.isAttached = true;
-    if (member.login.skipsLogin) return { ok: true };
+    if (member.login.skipsLogin) {
+      connection.hasLogin = true;
+      return { ok: true };
+    }
     if (member.login.ownPin !== undefined)
       yield* logInWithOwnPin(group, member, connection, member.login.ownPin, deadline);
     else if (group.pin !== undefined) yield* logIn(group, member, connection, token, deadline);
+    connection.hasLogin = true;
     if (member.login.ownPin !== undefined || group.pin !== undefined)
       yield* learnRecords(group, member, connection, token, deadline);
     member.serial = token.serialNumber;

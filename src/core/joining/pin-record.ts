@@ -119,15 +119,20 @@ interface Located {
   readonly connection: Connection;
 }
 
-function* find(connection: Connection, finding: Step, deadline: number): Task<readonly FoundObject[] | undefined> {
+function* find(
+  connection: Connection,
+  finding: Step,
+  deadline: number,
+  needsLogin: boolean = true,
+): Task<readonly FoundObject[] | undefined> {
   const job: Job = { steps: [finding], secretReply: finding === findPairs };
-  const reply = replyOrFailure(yield* connection.run(job, 'find', deadline));
+  const reply = replyOrFailure(yield* connection.run(job, 'find', deadline, undefined, needsLogin));
   return isFailure(reply) ? undefined : resultOf(reply, 0, 'X_Find');
 }
 
 /** Reads the PIN notes on a token, for which no login is needed; undefined if the token could not be asked. */
 export function* readNotes(connection: Connection, deadline: number): Task<readonly PinNote[] | undefined> {
-  const found = yield* find(connection, findNotes, deadline);
+  const found = yield* find(connection, findNotes, deadline, false);
   return found?.map(noteIn).filter((note) => note !== undefined);
 }
 

@@ -83,7 +83,7 @@ class PinChange {
     const group = this.#group;
     const { pins } = group;
     // Waits before the claim, so that no other work of the group waits too.
-    if (!this.#options.pending) yield* awaitComing(group, this.#deadline, () => this.#isGivenUp());
+    if (!this.#options.pending) yield* awaitComing(group, group.members, this.#deadline, () => this.#isGivenUp());
     const claim = yield* this.#claim();
     pins.isBusy = true;
     try {
@@ -163,7 +163,7 @@ class PinChange {
       yield* learnFromAll(group, port.now() + policy.hangAfter);
       yield* completePinChange(group);
       if (this.#options.pending || port.now() >= until || !group.members.some(isComing)) return;
-      yield* awaitComing(group, until, () => this.#isGivenUp());
+      yield* awaitComing(group, group.members, until, () => this.#isGivenUp());
       this.#checkTime();
     }
   }

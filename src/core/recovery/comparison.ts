@@ -228,7 +228,7 @@ class Copying {
     const { group, member } = this;
     yield* learnKeyRecord(group, object);
     if (!object.referenced) yield* establishReference(group, object, new PendingWork());
-    const renamed = yield* this.#renamedObjects.find(object, false);
+    const renamed = yield* this.#renamedObjects.find(object);
     if (renamed === undefined) return false;
     renamed.record = object.record;
     renamed.isRecorded = object.isRecorded;

@@ -1,6 +1,7 @@
 import type { Task } from '../base/task.js';
 import { awaitCompletion, sleepUntil, waitUntil } from '../base/waiting.js';
 import { isReachable, readingRecords, runOnMember } from '../call/member-job-run.js';
+import { takeClaim, whileClaimed } from '../group/claimed-work.js';
 import type { Group } from '../group/group.js';
 import { stepLimit } from '../group/hang-limits.js';
 import type { Member } from '../group/member.js';
@@ -192,7 +193,6 @@ class Reconciliation implements Reconciling {
       return failedBecause('an interrupted call could not be resolved');
     yield* this.remove(this.member, record);
     group.undoneOperations.delete(operation);
-    group.committedOperations.delete(operation);
     return undefined;
   }
 
@@ -201,8 +201,9 @@ class Reconciliation implements Reconciling {
     const { group, redo } = this;
     redo.history = history;
     const isForward = record.what !== 'create';
-    const inStep = this.reached.filter((each) => this.#wasInStep(each));
-    const isBegun = !isForward || (yield* redo.isBegun(record, inStep));
+    // The holder of the intent was in step when it took it.
+    const hadObject = (each: Member): boolean => each === this.member || this.#wasInStep(each);
+    const isBegun = !isForward || (yield* redo.isBegun(record, this.reached, hadObject));
     const task = isForward ? history.leftOf(record) : reversalOf(record);
     if (task !== undefined) {
       const { reached } = this;
@@ -211,7 +212,7 @@ class Reconciliation implements Reconciling {
       const away = this.#serials(record).filter((serial) => !reached.some((each) => each.serial === serial));
       const left = away.filter(isConcerned);
       for (const each of reached.filter(({ serial }) => isConcerned(serial))) {
-        const isDone = isBegun ? yield* redo.apply(task, each) : yield* redo.keep(record, each);
+        const isDone = yield* this.#whileClaimed(each, isBegun ? redo.apply(task, each) : redo.keep(record, each));
         if (!isDone && each.serial !== undefined) left.push(each.serial);
       }
       if (isBegun && left.length > 0 && !(yield* this.#write({ ...task, kind: 'journal', missed: left }))) return false;
@@ -222,7 +223,24 @@ class Reconciliation implements Reconciling {
     return true;
   }
 
-  /** Returns true if the member has all changes; only then does its state tell whether a call had begun. */
+  /**
+   * Writes on another member while no other recovery does, so that no object is made twice there; returns false if one
+   * is under way, which hears of the change by a journal entry. This member's recovery has its claim already.
+   */
+  *#whileClaimed(each: Member, work: Task<boolean>): Task<boolean> {
+    const { group } = this;
+    if (each === this.member) return yield* work;
+    if (each.recovery.claim !== undefined || each.serial === undefined) return false;
+    const claim = yield* takeClaim(group, `member ${each.serial}`, group.port.now());
+    if (claim === undefined) return false;
+    try {
+      return yield* whileClaimed(group, [claim], work);
+    } finally {
+      claim.release();
+    }
+  }
+
+  /** Returns true if the member has all changes; only then does a lack of an object tell that it was destroyed. */
   #wasInStep({ serial, recovery: { failedChanges } }: Member): boolean {
     const { missed, ledger } = this.group;
     return (
@@ -241,7 +259,6 @@ class Reconciliation implements Reconciling {
     readonly journals: readonly ChangeRecord[];
   }> {
     const journals: ChangeRecord[] = [];
-    if (this.group.committedOperations.has(operation)) return { fate: 'committed', journals };
     if (this.group.undoneOperations.has(operation)) return { fate: 'undone', journals };
     for (const each of this.reached) {
       const records = each === this.member ? this.own : yield* this.records(each);

@@ -80,6 +80,7 @@ export function* recover(group: Group, member: Member): Task<RecoveryResult> {
     if (result.failure !== undefined) return result.failure;
     if (connection.end !== undefined) return failedBecause('the host ended during recovery');
     member.recovery.noteHeard(hasHeardAll(group, member, result.heard));
+    member.recovery.scheduleRetry(port.now(), port.random());
     if (member.recovery.failedChanges.size === 0 && !member.recovery.hasUnheard)
       group.coordinator.forgetMissed(member.serial ?? '', member.recovery.notes);
     return judgeStaleness(group, member, result.heard);

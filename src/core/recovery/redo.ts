@@ -8,7 +8,7 @@ import type { Member } from '../group/member.js';
 import { isSecretRequest } from '../jobs/creation-request.js';
 import type { KeyRecord } from '../objects/key-note.js';
 import { attributesOf, objectOf } from '../objects/note.js';
-import type { VirtualObject } from '../objects/object.js';
+import { VirtualObject } from '../objects/object.js';
 import { History } from '../records/history.js';
 import type { ChangeRecord } from '../records/record.js';
 import { isShortOfCopies } from '../replicas/copies.js';
@@ -17,6 +17,7 @@ import { resolveKey } from '../replicas/resolve.js';
 import { changingAttributesTo, keepingName, readingValues } from '../replication/attribute-change-job.js';
 import { copyReplicaTo } from '../replication/replica-copy.js';
 import { haveAllLost, othersThan } from './absence.js';
+import { underOwnName } from './own-name.js';
 import { Removal } from './removal.js';
 import { RenamedObjects } from './renamed-object.js';
 import { isUndoneElsewhere } from './reversal.js';
@@ -48,11 +49,15 @@ export class Redo {
     this.#removal = new Removal(group, limit);
   }
 
-  /** Returns true if a member has the new values of the change, or has lost an object that it destroys. */
-  *isBegun(record: ChangeRecord, members: readonly Member[]): Task<boolean> {
+  /**
+   * Returns true if a member has the new values of the change, or has lost an object that it destroys. Of a destroy,
+   * only members that had the object tell.
+   */
+  *isBegun(record: ChangeRecord, members: readonly Member[], hadObject: (member: Member) => boolean): Task<boolean> {
     if (record.what === 'destroy') {
       for (const note of record.notes) {
-        for (const each of members) if ((yield* this.#locate(objectOf(note), each)) === 'absent') return true;
+        for (const each of members.filter(hadObject))
+          if ((yield* this.#locate(objectOf(note), each)) === 'absent') return true;
       }
       return false;
     }
@@ -117,29 +122,25 @@ export class Redo {
     return yield* this.#installOneOf(objects, member, record.undoes === true);
   }
 
-  /** Removes an object under every identity that it may have there. */
+  /** Removes an object under every identity that it may have there; a name of its own stands in its key record. */
   *#destroy(record: ChangeRecord, member: Member): Task<boolean> {
-    let isDone = true;
-    let wasThere = false;
-    const objects = this.#identitiesOf(record);
-    for (const object of objects) {
-      wasThere = (yield* this.#locate(object, member)) === 'there' || wasThere;
-      isDone = (yield* this.#removal.remove(object, record, member)) && isDone;
-    }
+    const objects = [...this.#identitiesOf(record)];
     const [first] = objects;
-    if (wasThere || first === undefined || record.undoes === true) return isDone;
-    // An object of unknown identity goes only if a key record proves it: better a copy too many than a lost key.
-    const renamed = yield* this.#findRenamed(first, member, true);
-    return renamed === undefined ? isDone : (yield* this.#removal.remove(renamed, record, member)) && isDone;
+    const own = first === undefined || record.undoes === true ? undefined : yield* this.#underOwnName(first, member);
+    if (own === 'unknown') return false;
+    if (own !== undefined && !objects.some(({ identity }) => sameBytes(identity, own.identity))) objects.push(own);
+    let isDone = true;
+    for (const object of objects) isDone = (yield* this.#removal.remove(object, record, member)) && isDone;
+    return isDone;
   }
 
   /** Finds the object on a member under an identity that no record tells. */
-  *#findRenamed(object: VirtualObject, member: Member, isCertain: boolean): Task<VirtualObject | undefined> {
+  *#findRenamed(object: VirtualObject, member: Member): Task<VirtualObject | undefined> {
     const source = othersThan(this.group, member)[0]?.connection;
     if (member.connection === undefined || source === undefined) return undefined;
     if (this.#renamedObjects?.connection !== member.connection)
       this.#renamedObjects = new RenamedObjects(this.group, member.connection, source);
-    return yield* this.#renamedObjects.find(object, isCertain);
+    return yield* this.#renamedObjects.find(object);
   }
 
   *#locate(object: VirtualObject, member: Member): Task<'there' | 'absent' | 'unknown'> {
@@ -198,19 +199,20 @@ export class Redo {
     return (yield* this.#locate(object, member)) === 'there' && !(yield* this.#lacksCopies(object, member));
   }
 
-  /** Returns true if the member has the key under the name in its own key record, which is an older one. */
-  *#hasUnderOwnName({ handle, description }: VirtualObject, member: Member): Task<boolean> {
-    const { connection } = member;
-    if (connection === undefined || !isSecretRequest(description)) return false;
-    let record = this.ownKeyRecords?.get(handle);
-    if (this.ownKeyRecords === undefined) {
-      const kept = yield* readKeyRecord(connection, handle);
-      record = kept.kind === 'record' ? kept.record : undefined;
-    }
-    if (record === undefined) return false;
-    const own = objectOf(record.note);
-    keepRecord(own, record);
-    return yield* this.#has(own, member);
+  /** Returns true if the member has the key under the name in its own key record. */
+  *#hasUnderOwnName(object: VirtualObject, member: Member): Task<boolean> {
+    const own = yield* this.#underOwnName(object, member);
+    return own instanceof VirtualObject && (yield* this.#has(own, member));
+  }
+
+  /** Returns the key under the name in the member's own key record if the member has it under that name. */
+  *#thereUnderOwnName(object: VirtualObject, member: Member): Task<VirtualObject | undefined> {
+    const own = yield* this.#underOwnName(object, member);
+    return own instanceof VirtualObject && (yield* this.#locate(own, member)) === 'there' ? own : undefined;
+  }
+
+  *#underOwnName(object: VirtualObject, member: Member): Task<VirtualObject | 'unknown' | undefined> {
+    return yield* underOwnName(object, member, this.ownKeyRecords);
   }
 
   /** Returns the object under the identity that its key record tells now. */
@@ -260,7 +262,8 @@ export class Redo {
       break;
     }
     const [first] = objects;
-    if (found === undefined && first !== undefined) found = yield* this.#findRenamed(first, member, false);
+    if (found === undefined && first !== undefined)
+      found = (yield* this.#thereUnderOwnName(first, member)) ?? (yield* this.#findRenamed(first, member));
     if (found === undefined) return yield* this.#ensure(record, member);
     yield* learnKeyRecord(this.group, found);
     if (changes.length === 0) return true;

@@ -29,10 +29,9 @@ export class RenamedObjects {
 
   /**
    * Finds an object by its proofs; returns it under its identity on the member, undefined if none matches. A copy has
-   * the same key and is another object, so an object with a key record of another handle never matches. With
-   * `isCertain`, only an object with a key record of this handle matches.
+   * the same key and is another object, so an object with a key record of another handle never matches.
    */
-  *find(object: VirtualObject, isCertain: boolean): Task<VirtualObject | undefined> {
+  *find(object: VirtualObject): Task<VirtualObject | undefined> {
     this.#found ??= yield* this.#survey();
     if (![...this.#handles.values()].includes(object.handle)) return undefined;
     const work = new PendingWork();
@@ -40,8 +39,8 @@ export class RenamedObjects {
     for (const found of this.#found) {
       const isSameKind =
         isRenamed(object.description, found.description) && sameBytes(object.valueDigest, found.valueDigest);
-      const owner = this.#handles.get(hex(found.identity));
-      if (!isSameKind || (owner ?? (isCertain ? undefined : object.handle)) !== object.handle) continue;
+      const owner = this.#handles.get(hex(found.identity)) ?? object.handle;
+      if (!isSameKind || owner !== object.handle) continue;
       const comparison = isProvenByIdentity(object.description)
         ? 'same'
         : yield* compare(this.group, this.connection, object, found, work);

@@ -66,12 +66,13 @@ function* applyChange(change: ReplicatedChange, object: VirtualObject, changes: 
   // An object that was met before the login gets its lasting handle by a find.
   if (object.isProvisional) yield* findObjects(group, templateOf(object.description), change.deadline);
   const types = changes.map(({ type }) => type);
+  // Reads what the intent says after the wait for members: another process may change the object meanwhile.
+  const participants = yield* change.participants();
   yield* describeObject(group, object, change.deadline);
   yield* noticeRename(group, object, change.deadline);
   yield* relearnKeyRecord(group, object);
   const former = valuesOf(types, yield* readObject(group, object, types, change.deadline));
   const values: AttributeChange = { changes, former };
-  const participants = yield* change.participants();
   const isSession = object.session !== undefined;
   const { renamed, after, needsAlias } = changedBy(object, changes);
   const aliases = isSession || !needsAlias ? [] : yield* renameAmong(group, after, change.deadline);
@@ -98,7 +99,7 @@ function* applyChange(change: ReplicatedChange, object: VirtualObject, changes: 
     object.record = record;
     learnWritten(group, record);
   }
-  if (!isSession) yield* change.commit(done);
+  if (!isSession) yield* change.commit(done, undefined);
 }
 
 /**

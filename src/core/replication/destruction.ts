@@ -43,9 +43,10 @@ function* destroy(change: ReplicatedChange, object: VirtualObject): Task<void> {
   yield* refreshForChange(group, change.deadline);
   // An object that was met before the login gets its lasting handle by a find.
   if (object.isProvisional) yield* findObjects(group, templateOf(object.description), change.deadline);
+  // Reads what the intent says after the wait for members: another process may rename the object meanwhile.
+  const participants = yield* change.participants();
   yield* relearnKeyRecord(group, object);
   yield* describeObject(group, object, change.deadline);
-  const participants = yield* change.participants();
   const going = yield* change.writeIntent(participants, 'destroy', [object]);
   const done: Member[] = [];
   const doubtful: Member[] = [];
@@ -77,16 +78,12 @@ function* destroy(change: ReplicatedChange, object: VirtualObject): Task<void> {
   if (done.length === 0) {
     yield* change.abandon([], doubtful);
     const explanation = `no member destroyed the object: ${group.describeMembers()}`;
-    // A member that was lost in the middle may have destroyed it; another one gives the object back, if there is one.
-    const isKept = going.some((member) => isReachable(member) && !doubtful.includes(member));
-    if (doubtful.length === 0 || isKept) throw change.failure(CKR.deviceRemoved, explanation);
-    group.outcomes.note(change.operation, 'unknown');
-    throw change.unknownOutcome(explanation);
+    throw abandonedError(change, change.failure(CKR.deviceRemoved, explanation));
   }
   group.objects.remove(object);
   group.objects.dropAlias(object.handle);
   if (isSecretRequest(object.description)) group.onDestroyed();
-  yield* change.commit(done);
+  yield* change.commit(done, undefined);
 }
 
 /** Copies the object back to the members that destroyed it, if a later member refuses to. */

@@ -71,8 +71,12 @@ export function* installAndCommit(
       for (const member of refusing) yield* writePosition(group, member, change.time ?? 0, change.cleanupBy);
     throw problem;
   }
-  change.markCommitted(objects);
-  yield* change.commit(done.map(({ written }) => written.member));
+  // Until a member holds that the creation has happened, the loss of all of them undoes it.
+  change.isIrrevocable = true;
+  yield* change.commit(
+    done.map(({ written }) => written.member),
+    objects,
+  );
   for (const record of recordsFor(members[0] as Member)) {
     learnWritten(group, record);
   }

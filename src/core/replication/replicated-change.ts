@@ -1,6 +1,5 @@
 import type { Attribute } from '../../spec/attribute.js';
 import { CKR } from '../../spec/codes.js';
-import { resultOf } from '../../spec/job.js';
 import { TokenError, UnknownOutcomeError } from '../base/error.js';
 import type { AttemptRecord } from '../base/event.js';
 import { Signal, type Task } from '../base/task.js';
@@ -9,12 +8,11 @@ import { rereadAliases } from '../call/lookup.js';
 import { isReachable, type MemberJobEnd, runOnMember } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
-import { JobBuilder } from '../jobs/job-builder.js';
 import type { MemberJob } from '../jobs/member-job.js';
 import type { VirtualObject } from '../objects/object.js';
 import { type ChangeRecord, reversalOf } from '../records/record.js';
 import { missedBy, writeJournal } from './change-journal.js';
-import { type IntendedChange, intentOf } from './intent.js';
+import { type IntendedChange, intentOf, writeIntentOn } from './intent.js';
 import { removingRecord } from './record-job.js';
 import { awaitSuspects } from './suspects.js';
 import { destroyingHandles, type WrittenObjects } from './written-objects.js';
@@ -45,7 +43,7 @@ export class ReplicatedChange {
   isIrrevocable: boolean = false;
   /** True if the caller has given up and waits for the outcome only. */
   isUnwanted: boolean = false;
-  /** True if only this process knows that the abandoned change is to be taken back: another one would finish it. */
+  /** True if the abandoned change is finished by a recovery, should it have begun. */
   isInDoubt: boolean = false;
   /** Fires when the caller has given up, or the change was decided. */
   readonly moved: Signal = new Signal();
@@ -100,46 +98,15 @@ export class ReplicatedChange {
     for (let present = members; ; present = yield* this.participants()) {
       const record = intentOf(group, this.operation, { what, objects, changes, former, before }, this.cleanupBy);
       this.#record = record;
-      const { left, mayStand } = yield* this.#writeIntentOnOneOf(present, record);
-      if (left !== undefined) return left;
+      const { taken, left, mayStand, refused } = yield* writeIntentOn(this, present, record);
+      this.#intent = taken;
+      if (taken !== undefined) return left;
       if (mayStand) this.#rename();
+      if (refused !== undefined) throw this.refusalError(refused);
       if (this.givenUp || group.isHopeless || group.port.now() + INTENT_INTERVAL >= this.deadline)
         throw this.failure(CKR.deviceRemoved, `no member took the intent: ${group.describeMembers()}`);
       yield* race([group.changed], group.port.now() + INTENT_INTERVAL);
     }
-  }
-
-  /**
-   * Returns in `left` the members that the change goes on with, undefined if no member took the intent. `mayStand` is
-   * true if a member that was lost may hold the intent.
-   */
-  *#writeIntentOnOneOf(
-    members: readonly Member[],
-    record: ChangeRecord,
-  ): Task<{ readonly left: readonly Member[] | undefined; readonly mayStand: boolean }> {
-    const builder = new JobBuilder();
-    const at = builder.addRecord(record);
-    let left = members;
-    let mayStand = false;
-    let full: (MemberJobEnd & { readonly kind: 'refused' }) | undefined;
-    for (const member of members) {
-      if (this.givenUp) break;
-      const end = yield* this.run(member, { function: this.functionName, objects: [], job: () => builder });
-      if (end.kind === 'done') {
-        this.#intent = { member, login: end.login, handles: [resultOf(end.reply, at, 'C_CopyObject')] };
-        return { left, mayStand };
-      }
-      if (end.kind === 'refused' && end.verdict !== 'busy') {
-        if (mayStand) this.#rename();
-        throw this.refusalError(end);
-      }
-      // A full token may still destroy an object.
-      if (end.kind === 'refused') full = end;
-      else left = left.filter((other) => other !== member);
-      if (end.kind === 'gone' && end.begun) mayStand = true;
-    }
-    if (full !== undefined && !mayStand) throw this.refusalError(full);
-    return { left: undefined, mayStand };
   }
 
   /** Gives the change a new name. The old name counts as undone, for members that hold an intent of that name. */
@@ -178,10 +145,22 @@ export class ReplicatedChange {
   }
 
   /**
-   * Ends a change that all of `done` have: notes on them which members missed the change, then removes the intent. From
-   * here on the change has happened, also if members are lost.
+   * Ends a change that all of `done` have, with the value of its call: notes on them which members missed the change,
+   * then removes the intent. Either makes sure that a creation is not undone any more.
    */
-  *commit(done: readonly Member[]): Task<void> {
+  *commit(done: readonly Member[], value: unknown): Task<void> {
+    if (yield* this.#recordCommit(done)) return this.markCommitted(value);
+    const { group } = this;
+    this.committed = undefined;
+    group.outcomes.note(this.operation, 'unknown');
+    this.#leaveToRecovery(this.#reversal(missedBy(group, [])));
+    // Members that are back already are to be recovered too.
+    for (const member of done) member.requireRecovery(MISSED);
+    throw this.unknownOutcome('the last member was lost before the change was committed');
+  }
+
+  /** Writes on members that the change has happened; returns false if no member holds that. */
+  *#recordCommit(done: readonly Member[]): Task<boolean> {
     const { group } = this;
     // Members that missed the change catch up on a fresh host, also those that are still reachable.
     for (const member of group.members) if (!done.includes(member)) member.requireRecovery(MISSED);
@@ -190,21 +169,11 @@ export class ReplicatedChange {
     if (intent !== undefined && left.includes(intent.member)) {
       left = yield* this.#noteMissed(left, missedBy(group, left));
       const removed = left.includes(intent.member) ? yield* this.#removeIntent(intent) : false;
-      if (removed) return;
+      if (removed) return true;
       left = left.filter((member) => member !== intent.member);
     }
     // If the intent's holder is lost, the journal entry on the others proves that the call succeeded.
-    if ((yield* this.#noteMissed(left, missedBy(group, left))).length > 0) return;
-    // Callers that left after the commit were told of success, so the change stands.
-    if (this.givenUp && this.committed !== undefined) return void group.committedOperations.add(this.operation);
-    this.committed = undefined;
-    group.outcomes.note(this.operation, 'unknown');
-    group.undoneOperations.add(this.operation);
-    const reversal = this.#reversal(missedBy(group, []));
-    if (reversal !== undefined) group.oweReversal(reversal);
-    // Members that are back already must undo the change too.
-    for (const member of done) member.requireRecovery(MISSED);
-    throw this.unknownOutcome('the last member was lost before the change was committed');
+    return (yield* this.#noteMissed(left, missedBy(group, left))).length > 0;
   }
 
   /** Destroys the written objects, notes the reversal for members that cannot be reached, and ends the change. */
@@ -237,15 +206,26 @@ export class ReplicatedChange {
         (member) => member.isActive && isReachable(member) && !reached.includes(member) && !doubtful.includes(member),
       );
       const noted = yield* writeJournal(this, [...reached, ...untouched], reversal);
-      // Without a member that took the entry, this process remembers the reversal.
-      if (noted.length === 0) this.group.oweReversal(reversal);
-      this.isInDoubt = noted.length === 0 && this.#record?.what !== 'create';
+      if (noted.length === 0) return this.#leaveToRecovery(reversal);
     }
     const intent = this.#intent;
     if (intent === undefined) return;
     const removed = !doubtful.includes(intent.member) && (yield* this.#removeIntent(intent));
     // While the intent stands, this process remembers that it is undone; after its end another process undoes it.
     if (!removed) this.group.undoneOperations.add(this.operation);
+  }
+
+  /**
+   * Leaves a change that no member has a journal entry of to its intent, which every process resolves alike: a creation
+   * is undone, and any other change that has begun is finished. Its caller is told that the outcome is unknown.
+   */
+  #leaveToRecovery(reversal: ChangeRecord | undefined): void {
+    this.isInDoubt = this.#record?.what !== 'create';
+    this.#intent?.member.requireRecovery(MISSED);
+    if (this.isInDoubt || reversal === undefined) return;
+    // Members without the intent may come back first.
+    this.group.oweReversal(reversal);
+    this.group.undoneOperations.add(this.operation);
   }
 
   /** Returns the journal entry that makes the members in `missed` undo the change. */

@@ -1,5 +1,5 @@
 import type { Task } from '../base/task.js';
-import { race, runTogether, waitUntil } from '../base/waiting.js';
+import { joinOrStart, race, runTogether, waitUntil } from '../base/waiting.js';
 import { isReachable, runOnMember } from '../call/member-job-run.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
@@ -63,9 +63,8 @@ export function* refreshRecord(group: Group, deadline: number): Task<void> {
   if (ledger.record === undefined) return;
   const active = group.members.filter(({ isActive, suspectedFor }) => isActive && suspectedFor === undefined);
   if (active.length === 0 || port.now() - group.recordReadAt < policy.freshness) return;
-  group.refreshing ??= port.start(readRecordOf(group, active, deadline));
-  const { refreshing } = group;
-  yield* race([refreshing], deadline);
+  group.refreshing = joinOrStart(group.refreshing, () => port.start(readRecordOf(group, active, deadline)));
+  yield* race([group.refreshing], deadline);
 }
 
 /** Reads the record on all of the members: one may have left the group, and a host may see others' writes late. */
@@ -73,17 +72,13 @@ function* readRecordOf(group: Group, members: readonly Member[], deadline: numbe
   const { port, policy } = group;
   const startedAt = port.now();
   group.recordReadAt = startedAt;
-  try {
-    const learnt = yield* runTogether(
-      group,
-      members.map((member) => learnRecord(group, member, deadline)),
-    );
-    // If no member could be read, the next caller may try again at once.
-    if (!learnt.includes('read')) group.recordReadAt = startedAt - policy.freshness;
-    // If no member has the record any more, all may have left the group: only a fresh host can tell.
-    if (learnt.every((each) => each === 'none'))
-      for (const member of members) member.requireRecovery('the group record is no longer on the token');
-  } finally {
-    group.refreshing = undefined;
-  }
+  const learnt = yield* runTogether(
+    group,
+    members.map((member) => learnRecord(group, member, deadline)),
+  );
+  // If no member could be read, the next caller may try again at once.
+  if (!learnt.includes('read')) group.recordReadAt = startedAt - policy.freshness;
+  // If no member has the record any more, all may have left the group: only a fresh host can tell.
+  if (learnt.every((each) => each === 'none'))
+    for (const member of members) member.requireRecovery('the group record is no longer on the token');
 }
