@@ -5,6 +5,7 @@ import type { Group } from '../group/group.js';
 import { PendingWork } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
 import { templateOf } from '../objects/identity.js';
+import { objectOf } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
 import { MOST_TWINS, readInventory } from '../replicas/inventory.js';
 import { readKeyRecord } from '../replicas/key-record.js';
@@ -18,18 +19,19 @@ export function othersThan({ members }: Group, member: Member): readonly Member[
 }
 
 /**
- * Returns true if no member of several has an object or a sealed form of it any more. Asks the tokens, whatever surveys
- * told; false if one of them cannot be asked, or if there is none.
+ * Returns true if no member of several has an object any more, under its name or the one in the member's key record, or a
+ * sealed form of it. Asks the tokens, whatever surveys told; false if one of them cannot be asked, or if there is none.
  */
 export function* haveAllLost(members: readonly Member[], object: VirtualObject, deadline: number): Task<boolean> {
   for (const { connection } of members) {
     if (connection === undefined) return false;
-    const template = templateOf(object.description);
-    const found = yield* readInventory(connection, template, MOST_TWINS, deadline, new PendingWork());
-    if (found.kind !== 'objects') return false;
-    if (found.objects.some(({ identity }) => sameBytes(identity, object.identity))) return false;
     const kept = yield* readKeyRecord(connection, object.handle);
     if (kept.kind !== 'record' || kept.record?.sealed !== undefined) return false;
+    const names = kept.record === undefined ? [object] : [object, objectOf(kept.record.note)];
+    for (const { description, identity } of names) {
+      const found = yield* readInventory(connection, templateOf(description), MOST_TWINS, deadline, new PendingWork());
+      if (found.kind !== 'objects' || found.objects.some((each) => sameBytes(each.identity, identity))) return false;
+    }
   }
   return members.length > 0;
 }

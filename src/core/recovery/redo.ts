@@ -12,7 +12,7 @@ import { VirtualObject } from '../objects/object.js';
 import { History } from '../records/history.js';
 import type { ChangeRecord } from '../records/record.js';
 import { isShortOfCopies } from '../replicas/copies.js';
-import { keepRecord, learnKeyRecord, readKeyRecord } from '../replicas/key-record.js';
+import { keepRecord, learnKeyRecord } from '../replicas/key-record.js';
 import { resolveKey } from '../replicas/resolve.js';
 import { changingAttributesTo, keepingName, readingValues } from '../replication/attribute-change-job.js';
 import { copyReplicaTo } from '../replication/replica-copy.js';
@@ -230,19 +230,16 @@ export class Redo {
     return sameBytes(known.identity, recorded.identity) ? known : recorded;
   }
 
-  /** Returns true if no other member has the object or a sealed form of it: then it was destroyed meanwhile. */
+  /** Returns true if no other member has the object, under any name, or a sealed form of it: it was destroyed meanwhile. */
   *#isGoneElsewhere(object: VirtualObject, member: Member): Task<boolean> {
     const others = othersThan(this.group, member);
-    let isAnywhere = others.length === 0;
     for (const each of others) {
-      if (isAnywhere || each.connection === undefined) break;
-      isAnywhere = (yield* this.#locate(object, each)) !== 'absent';
-      if (isAnywhere || object.record?.sealed === undefined) continue;
-      // The sealed form may be all that is left of a key. Reread the record: it may have changed since.
-      const kept = yield* readKeyRecord(each.connection, object.handle);
-      isAnywhere = kept.kind !== 'record' || kept.record?.sealed !== undefined;
+      const own = yield* underOwnName(object, each, undefined);
+      if (own === 'unknown' || own?.record?.sealed !== undefined) return false;
+      for (const named of own === undefined ? [object] : [object, own])
+        if ((yield* this.#locate(named, each)) !== 'absent') return false;
     }
-    return !isAnywhere;
+    return others.length > 0;
   }
 
   /** Returns true if the member has fewer copies of the object than another member. */

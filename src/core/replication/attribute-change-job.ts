@@ -128,15 +128,17 @@ export function changingAttributesTo(
 
 /**
  * Builds the job that gives an object on one member its former values and name back, after a change that may have been
- * interrupted once the records of the new name were there. Undefined if the change writes no alias.
+ * interrupted once the records of the new name were there. Undefined if the change writes no record.
  */
 export function keepingName(
   group: Group,
   object: VirtualObject,
   { changes, former }: AttributeChange,
 ): MemberJob | undefined {
-  if (!changedBy(object, changes).needsAlias || object.isRecorded) return undefined;
-  return changingAttributes(object, former, { aliases: [aliasOf(group, object)], record: undefined });
+  const record = recordAfter(group, object, object, former);
+  const needsAlias = changedBy(object, changes).needsAlias && !object.isRecorded;
+  if (record === undefined && !needsAlias) return undefined;
+  return changingAttributes(object, former, { aliases: needsAlias ? [aliasOf(group, object)] : [], record });
 }
 
 /** Builds the job that changes attributes on one member, reads them back, and replaces the records of the object. */
