@@ -5,7 +5,7 @@ import { race } from '../base/waiting.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
-import { hasAbandoned } from '../recovery/reconciliation.js';
+import { hasAbandoned } from '../recovery/abandoned-intent.js';
 import { failedBecause, type RecoveryFailure } from '../recovery/recovery-result.js';
 import { refreshRecord } from '../wrapping/group-record-reading.js';
 import { HangWatch, HUNG_HOST_POLL } from './hang-watch.js';

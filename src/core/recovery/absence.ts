@@ -7,6 +7,7 @@ import type { Member } from '../group/member.js';
 import { templateOf } from '../objects/identity.js';
 import { objectOf } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
+import type { ChangeRecord } from '../records/record.js';
 import { MOST_TWINS, readInventory } from '../replicas/inventory.js';
 import { readKeyRecord } from '../replicas/key-record.js';
 
@@ -16,6 +17,18 @@ export function othersThan({ members }: Group, member: Member): readonly Member[
     (each) => each !== member && isReachable(each) && !['joining', 'drained'].includes(each.state.name),
   );
   return others.sort((a, b) => Number(b.isServing) - Number(a.isServing));
+}
+
+/**
+ * Returns the other members that had a change, and whose lack of its object tells that the object was destroyed since;
+ * none if one of them cannot be asked.
+ */
+export function holdersOf(group: Group, { missed }: ChangeRecord, member: Member): readonly Member[] {
+  const others = othersThan(group, member);
+  const serials = group.ledger.record?.members.map(({ serial }) => serial) ?? [];
+  const holding = serials.filter((serial) => serial !== member.serial && !missed.includes(serial));
+  const found = others.filter(({ serial }) => serial !== undefined && holding.includes(serial));
+  return found.length === holding.length ? found : [];
 }
 
 /**

@@ -1,6 +1,6 @@
 import type { Task } from '../base/task.js';
 import { awaitCompletion, sleepUntil, waitUntil } from '../base/waiting.js';
-import { isReachable, readingRecords, runOnMember } from '../call/member-job-run.js';
+import { isReachable, runOnMember } from '../call/member-job-run.js';
 import { takeClaim, whileClaimed } from '../group/claimed-work.js';
 import type { Group } from '../group/group.js';
 import { stepLimit } from '../group/hang-limits.js';
@@ -8,10 +8,11 @@ import type { Member } from '../group/member.js';
 import { learnAllButChanges, learnMissedChanges } from '../group/record-learning.js';
 import type { MemberJob } from '../jobs/member-job.js';
 import { History } from '../records/history.js';
-import { type FoundRecord, type RecordsFound, recordsAt } from '../records/ledger.js';
+import type { FoundRecord, RecordsFound } from '../records/ledger.js';
 import { type ChangeRecord, reversalOf, summariesOf } from '../records/record.js';
 import { recordOutcome } from '../replication/outcome-record.js';
 import { removingRecord, writingRecords } from '../replication/record-job.js';
+import { DOUBT_POLL, isAbandoned, othersTakingPart, recordsOn } from './abandoned-intent.js';
 import { CatchUp } from './catch-up.js';
 import { notReconciled, type ReconciliationResult, type Reconciling } from './reconciling.js';
 import { failedBecause, type RecoveryFailure } from './recovery-result.js';
@@ -90,18 +91,6 @@ function* reconcileExclusively(
   return yield* new CatchUp(reconciliation, own).run(refusal);
 }
 
-/** Returns true if no process works on an intent any more. If its writer may live, schedules another look. */
-function isAbandoned(group: Group, member: Member, { operation, writer, expires }: ChangeRecord): boolean {
-  const recheckAfter = (after: number): false => {
-    member.recovery.recheckIntents(group.port.now() + after);
-    return false;
-  };
-  if (group.changes.has(operation)) return recheckAfter(group.policy.writeHangAfter);
-  if (writer === group.coordinator.writer || group.coordinator.isWriterGone(writer) === true) return true;
-  const left = expires - group.port.wallNow();
-  return left <= 0 || recheckAfter(left);
-}
-
 /** Waits a little for members that are joining. */
 function* awaitJoining(group: Group, member: Member, deadline: number): Task<void> {
   const until = Math.min(deadline, group.port.now() + JOINING_LIMIT);
@@ -116,22 +105,6 @@ function* awaitOwnChanges(group: Group, deadline: number): Task<void> {
   for (const each of running) {
     yield* awaitCompletion(group.port, each, until);
   }
-}
-
-/** Reads a member's records; undefined if that fails. */
-function* recordsOn(group: Group, member: Member, deadline: number): Task<RecordsFound | undefined> {
-  const end = yield* runOnMember(group, member, readingRecords, deadline);
-  if (end.kind !== 'done') return undefined;
-  const records = recordsAt(group.ledger.trust, end.reply, 0);
-  group.invalidRecords.note(member, 'groupwide', records.invalid);
-  for (const { record } of records.changes) group.observeClock(record.time);
-  return records;
-}
-
-/** Returns true if a member holds an intent that no process works on any more. */
-export function* hasAbandoned(group: Group, member: Member, deadline: number): Task<boolean> {
-  const records = yield* recordsOn(group, member, deadline);
-  return records?.changes.some(({ record }) => record.kind === 'intent' && isAbandoned(group, member, record)) ?? false;
 }
 
 /** Reconciliation of one member. */
@@ -181,11 +154,18 @@ class Reconciliation implements Reconciling {
     if (each !== this.member && !each.isServing) this.#silent.add(each);
   }
 
-  /** Undoes or finishes a call that no process works on any more; returns the failure if that cannot be done now. */
+  /**
+   * Undoes or finishes a call that no process works on any more; returns the failure if that cannot be done now. While a
+   * member that took part is away, the call stays in doubt: that member may be the only one that knows of its success.
+   */
   *resolveIntent({ record }: FoundRecord<ChangeRecord>): Task<RecoveryFailure | undefined> {
     const { group } = this;
     const { operation } = record;
     const { fate, journals } = yield* this.#fateOf(record);
+    if (fate === 'in doubt') {
+      this.member.recovery.recheckIntents(group.port.now() + DOUBT_POLL);
+      return undefined;
+    }
     if (fate === 'committed') yield* recordOutcome(group, this.reached, operation, true);
     // A call that was undone or committed is only removed here: later calls may have succeeded, and undoing the call a
     // second time could destroy their objects.
@@ -254,19 +234,24 @@ class Reconciliation implements Reconciling {
   }
 
   /** Returns the fate of a call, from this process's memory or a journal entry, and the journal entries read. */
-  *#fateOf({ operation }: ChangeRecord): Task<{
-    readonly fate: 'committed' | 'undone' | 'open';
+  *#fateOf(intent: ChangeRecord): Task<{
+    readonly fate: 'committed' | 'undone' | 'open' | 'in doubt';
     readonly journals: readonly ChangeRecord[];
   }> {
+    const { operation } = intent;
     const journals: ChangeRecord[] = [];
+    const heard = new Set<string>();
     if (this.group.undoneOperations.has(operation)) return { fate: 'undone', journals };
     for (const each of this.reached) {
       const records = each === this.member ? this.own : yield* this.records(each);
       for (const { record } of records?.changes ?? []) if (record.kind === 'journal') journals.push(record);
+      if (records !== undefined) heard.add(each.serial ?? '');
     }
-    const entry = journals.find((record) => record.operation === operation);
-    if (entry === undefined) return { fate: 'open', journals };
-    return { fate: entry.undoes === true ? 'undone' : 'committed', journals };
+    const entries = journals.filter((record) => record.operation === operation);
+    if (entries.some(({ undoes }) => undoes !== true)) return { fate: 'committed', journals };
+    if (entries.length > 0) return { fate: 'undone', journals };
+    const isKnown = othersTakingPart(this.group, this.member, intent).every((serial) => heard.has(serial));
+    return { fate: isKnown ? 'open' : 'in doubt', journals };
   }
 
   /** Writes a journal entry on the reached members; returns false if none of them took it. */

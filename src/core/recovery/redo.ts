@@ -16,7 +16,7 @@ import { keepRecord, learnKeyRecord } from '../replicas/key-record.js';
 import { resolveKey } from '../replicas/resolve.js';
 import { changingAttributesTo, keepingName, readingValues } from '../replication/attribute-change-job.js';
 import { copyReplicaTo } from '../replication/replica-copy.js';
-import { haveAllLost, othersThan } from './absence.js';
+import { haveAllLost, holdersOf, othersThan } from './absence.js';
 import { underOwnName } from './own-name.js';
 import { Removal } from './removal.js';
 import { RenamedObjects } from './renamed-object.js';
@@ -119,7 +119,7 @@ export class Redo {
   *#create(record: ChangeRecord, member: Member): Task<boolean> {
     const objects = this.#identitiesOf(record);
     for (const each of objects.slice(1)) if (yield* this.#has(each, member)) return true;
-    return yield* this.#installOneOf(objects, member, record.undoes === true);
+    return yield* this.#installOneOf(objects, member, record);
   }
 
   /** Removes an object under every identity that it may have there; a name of its own stands in its key record. */
@@ -154,19 +154,19 @@ export class Redo {
 
   /**
    * Installs an object, given under each identity that it may have; returns true if the member has it, or if it was
-   * destroyed everywhere: then no other member has it under any of them.
+   * destroyed everywhere: then none of the members that had the change has it under any of them.
    */
-  *#installOneOf(objects: readonly VirtualObject[], member: Member, isGivenBack = false): Task<boolean> {
+  *#installOneOf(objects: readonly VirtualObject[], member: Member, record: ChangeRecord): Task<boolean> {
     let isGone = true;
     for (const object of objects) {
-      const end = yield* this.#install(object, member, isGivenBack);
+      const end = yield* this.#install(object, member, record);
       if (end === 'done') return true;
       if (end === 'failed') isGone = false;
     }
     return isGone;
   }
 
-  *#install(object: VirtualObject, member: Member, isGivenBack: boolean): Task<'done' | 'gone' | 'failed'> {
+  *#install(object: VirtualObject, member: Member, record: ChangeRecord): Task<'done' | 'gone' | 'failed'> {
     // With policy.replication: external the vendor's own tool copies keys.
     if (this.group.policy.replication === 'external' && isSecretRequest(object.description)) return 'done';
     const location = yield* this.#locate(object, member);
@@ -179,19 +179,21 @@ export class Redo {
     const isRenamed = !sameBytes(known.identity, object.identity);
     if (isRenamed && (yield* this.#has(known, member))) return 'done';
     const others = othersThan(this.group, member);
-    if (yield* this.#isGoneElsewhere(known, member)) return 'gone';
+    const holders = holdersOf(this.group, record, member);
+    if (yield* this.#isGoneFrom(holders, known)) return 'gone';
     // The others still have what a failed call left there, or none of them serves, so that waiting is in vain.
     const isSealed = known.record?.sealed !== undefined;
     const canGive = others.some(({ isServing, state }) => isServing || state.name === 'suspect');
     if ((!canGive && !isSealed) || isUndoneElsewhere(group, this.history, object.handle, member)) return 'failed';
     try {
       const until = Math.min(this.#limit(), group.port.now() + group.policy.hangAfter * INSTALL_MULTIPLE);
-      if (yield* copyReplicaTo(group, known, member, until, isGivenBack)) return 'done';
+      if (yield* copyReplicaTo(group, known, member, until, record.what !== 'set' && record.undoes === true))
+        return 'done';
     } catch {
       // An error means that no member could give the object now.
     }
     // Another process may have destroyed the object since the survey.
-    return (yield* haveAllLost(others, known, this.#limit())) ? 'gone' : 'failed';
+    return (yield* haveAllLost(holders, known, this.#limit())) ? 'gone' : 'failed';
   }
 
   /** Returns true if the member has the object, and as many copies of it as others. */
@@ -230,16 +232,15 @@ export class Redo {
     return sameBytes(known.identity, recorded.identity) ? known : recorded;
   }
 
-  /** Returns true if no other member has the object, under any name, or a sealed form of it: it was destroyed meanwhile. */
-  *#isGoneElsewhere(object: VirtualObject, member: Member): Task<boolean> {
-    const others = othersThan(this.group, member);
-    for (const each of others) {
+  /** Returns true if none of the members has an object, under any name, or a sealed form of it: it was destroyed since. */
+  *#isGoneFrom(members: readonly Member[], object: VirtualObject): Task<boolean> {
+    for (const each of members) {
       const own = yield* underOwnName(object, each, undefined);
       if (own === 'unknown' || own?.record?.sealed !== undefined) return false;
       for (const named of own === undefined ? [object] : [object, own])
         if ((yield* this.#locate(named, each)) !== 'absent') return false;
     }
-    return others.length > 0;
+    return members.length > 0;
   }
 
   /** Returns true if the member has fewer copies of the object than another member. */
@@ -291,6 +292,6 @@ export class Redo {
   *#ensure(record: ChangeRecord, member: Member): Task<boolean> {
     const objects = this.#identitiesOf(record);
     for (const object of objects) if ((yield* this.#locate(object, member)) === 'there') return true;
-    return yield* this.#installOneOf(objects, member);
+    return yield* this.#installOneOf(objects, member, record);
   }
 }

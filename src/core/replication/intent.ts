@@ -9,6 +9,7 @@ import type { MemberJob } from '../jobs/member-job.js';
 import { noteAttributes, noteObject } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
 import type { ChangeRecord } from '../records/record.js';
+import { missedBy } from './change-journal.js';
 import type { WrittenObjects } from './written-objects.js';
 
 /** Allowance for the clock of another host (ms): its clock may be ahead by this much. */
@@ -26,10 +27,14 @@ export interface IntendedChange {
   readonly before: number | 'unknown';
 }
 
-/** Builds the intent of a change; `cleanupBy` is the time (ms of the port's clock) at which its writer gives up. */
+/**
+ * Builds the intent of a change. Members that do not take part miss the change, and cannot know what becomes of it.
+ * `cleanupBy` is the time (ms of the port's clock) at which its writer gives up.
+ */
 export function intentOf(
   group: Group,
   operation: string,
+  participants: readonly Member[],
   { what, objects, changes, former, before }: IntendedChange,
   cleanupBy: number,
 ): ChangeRecord {
@@ -46,7 +51,7 @@ export function intentOf(
     writer: group.coordinator.writer,
     time: group.nextTimestamp(),
     expires: port.wallNow() + (cleanupBy - port.now()) + CLOCK_SKEW,
-    missed: [],
+    missed: missedBy(group, participants),
   };
 }
 

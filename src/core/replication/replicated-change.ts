@@ -96,7 +96,8 @@ export class ReplicatedChange {
   ): Task<readonly Member[]> {
     const { group } = this;
     for (let present = members; ; present = yield* this.participants()) {
-      const record = intentOf(group, this.operation, { what, objects, changes, former, before }, this.cleanupBy);
+      const change = { what, objects, changes, former, before };
+      const record = intentOf(group, this.operation, present, change, this.cleanupBy);
       this.#record = record;
       const { taken, left, mayStand, refused } = yield* writeIntentOn(this, present, record);
       this.#intent = taken;
@@ -201,9 +202,9 @@ export class ReplicatedChange {
     for (const member of doubtful) member.requireRecovery(MISSED);
     const reversal = this.#reversal(doubtful.flatMap(({ serial }) => serial ?? []));
     if (reversal !== undefined && reversal.missed.length > 0) {
-      // Members that the change did not come to hold the entry too: another process may recover the doubtful ones.
+      // Participants that the change did not come to hold the entry too: another process may recover the doubtful ones.
       const untouched = this.group.members.filter(
-        (member) => member.isActive && isReachable(member) && !reached.includes(member) && !doubtful.includes(member),
+        (member) => this.#takesPart(member) && !reached.includes(member) && !doubtful.includes(member),
       );
       const noted = yield* writeJournal(this, [...reached, ...untouched], reversal);
       if (noted.length === 0) return this.#leaveToRecovery(reversal);
@@ -226,6 +227,11 @@ export class ReplicatedChange {
     // Members without the intent may come back first.
     this.group.oweReversal(reversal);
     this.group.undoneOperations.add(this.operation);
+  }
+
+  #takesPart(member: Member): boolean {
+    const { serial = '', isActive } = member;
+    return isActive && isReachable(member) && this.#record?.missed.includes(serial) !== true;
   }
 
   /** Returns the journal entry that makes the members in `missed` undo the change. */
