@@ -17,8 +17,6 @@ import { SimulatedHost, type SimulatedSecret } from './simulated-host.js';
 
 /** Public key of the simulated administration key. */
 const KEY = 'ab'.repeat(32);
-/** Longest time for which a host goes on after its application (ms). */
-const ORPHAN_WITHIN = 3000;
 /** Difference of the wall clock to the virtual one (ms). */
 const EPOCH = 1_700_000_000_000;
 
@@ -103,10 +101,7 @@ export class Application implements FleetApplication {
   kill(): void {
     this.isAlive = false;
     this.fleet.applications.delete(this);
-    for (const host of this.#hosts) {
-      host.leave();
-      this.fleet.after(ORPHAN_WITHIN, () => host.kill());
-    }
+    for (const host of this.#hosts) host.leave();
     for (const told of this.onKilled) told();
   }
 

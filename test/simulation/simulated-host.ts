@@ -23,6 +23,8 @@ const CKS_USER = 3;
 const CKS_PUBLIC = 2;
 const TOKEN_FLAGS = 0x40d;
 const OK = 0;
+/** Longest time for which a host that is told to leave finishes its writes (ms), as in native/host/process/shutdown.cc. */
+const LEAVES_WITHIN = 3000;
 
 /** PIN in a simulation: its text is at hand. */
 export interface SimulatedSecret extends SecretRef {
@@ -90,6 +92,7 @@ export class SimulatedHost implements HostLink, FleetHost {
     this.#isLeaving = true;
     this.#waiting = [];
     this.#endIfIdle();
+    this.#after(LEAVES_WITHIN, () => this.end('the host is gone'));
   }
 
   kill(): void {
