@@ -37,7 +37,6 @@ export class Redo {
   ownKeyRecords: ReadonlyMap<number, KeyRecord> | undefined;
   /** Changes known to have happened on any member: they tell the identities that an object may have. */
   history: History = new History();
-
   readonly #limit: () => number;
   readonly #removal: Removal;
   #renamedObjects: RenamedObjects | undefined;
@@ -126,7 +125,10 @@ export class Redo {
   *#destroy(record: ChangeRecord, member: Member): Task<boolean> {
     const objects = [...this.#identitiesOf(record)];
     const [first] = objects;
-    const own = first === undefined || record.undoes === true ? undefined : yield* this.#underOwnName(first, member);
+    const own =
+      first === undefined || record.undoes === true
+        ? undefined
+        : yield* underOwnName(first, member, this.ownKeyRecords);
     if (own === 'unknown') return false;
     if (own !== undefined && !objects.some(({ identity }) => sameBytes(identity, own.identity))) objects.push(own);
     let isDone = true;
@@ -203,18 +205,8 @@ export class Redo {
 
   /** Returns true if the member has the key under the name in its own key record. */
   *#hasUnderOwnName(object: VirtualObject, member: Member): Task<boolean> {
-    const own = yield* this.#underOwnName(object, member);
+    const own = yield* underOwnName(object, member, this.ownKeyRecords);
     return own instanceof VirtualObject && (yield* this.#has(own, member));
-  }
-
-  /** Returns the key under the name in the member's own key record if the member has it under that name. */
-  *#thereUnderOwnName(object: VirtualObject, member: Member): Task<VirtualObject | undefined> {
-    const own = yield* this.#underOwnName(object, member);
-    return own instanceof VirtualObject && (yield* this.#locate(own, member)) === 'there' ? own : undefined;
-  }
-
-  *#underOwnName(object: VirtualObject, member: Member): Task<VirtualObject | 'unknown' | undefined> {
-    return yield* underOwnName(object, member, this.ownKeyRecords);
   }
 
   /** Returns the object under the identity that its key record tells now. */
@@ -260,10 +252,13 @@ export class Redo {
       break;
     }
     const [first] = objects;
-    if (found === undefined && first !== undefined)
-      found = (yield* this.#thereUnderOwnName(first, member)) ?? (yield* this.#findRenamed(first, member));
+    if (found === undefined && first !== undefined) {
+      const own = yield* underOwnName(first, member, this.ownKeyRecords);
+      const isThere = own instanceof VirtualObject && (yield* this.#locate(own, member)) === 'there';
+      found = isThere ? own : yield* this.#findRenamed(first, member);
+    }
     if (found === undefined) return yield* this.#ensure(record, member);
-    yield* learnKeyRecord(this.group, found);
+    yield* this.#learnRecord(found, member);
     if (changes.length === 0) return true;
     const { memberJob } = changingAttributesTo(this.group, found, changes);
     const end = yield* runOnMember(this.group, member, memberJob, this.#limit());
@@ -280,12 +275,20 @@ export class Redo {
     for (const note of record.notes) {
       const object = objectOf(note);
       if ((yield* this.#locate(object, member)) !== 'there') continue;
-      yield* learnKeyRecord(this.group, object);
+      yield* this.#learnRecord(object, member);
       const memberJob = keepingName(this.group, object, values);
       if (memberJob === undefined) continue;
       if ((yield* runOnMember(this.group, member, memberJob, this.#limit())).kind !== 'done') return false;
     }
     return true;
+  }
+
+  /** Reads the key record of an object; the member's own one if those that serve have none, since they lack the object. */
+  *#learnRecord(object: VirtualObject, member: Member): Task<void> {
+    yield* learnKeyRecord(this.group, object);
+    if (object.record !== undefined && object.record !== null) return;
+    const own = yield* underOwnName(object, member, this.ownKeyRecords);
+    if (own instanceof VirtualObject) keepRecord(object, own.record ?? undefined);
   }
 
   /** Installs the object if the member lost it: an interrupted write can destroy the whole object. */

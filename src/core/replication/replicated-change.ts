@@ -154,7 +154,8 @@ export class ReplicatedChange {
     const { group } = this;
     this.committed = undefined;
     group.outcomes.note(this.operation, 'unknown');
-    this.#leaveToRecovery(this.#reversal(missedBy(group, [])));
+    // A member that was lost may hold a journal entry: the intent is resolved by what stands on the members.
+    this.#leaveToRecovery(undefined);
     // Members that are back already are to be recovered too.
     for (const member of done) member.requireRecovery(MISSED);
     throw this.unknownOutcome('the last member was lost before the change was committed');
@@ -224,7 +225,7 @@ export class ReplicatedChange {
     this.isInDoubt = this.#record?.what !== 'create';
     this.#intent?.member.requireRecovery(MISSED);
     if (this.isInDoubt || reversal === undefined) return;
-    // Members without the intent may come back first.
+    // Members without the intent may come back first. Nobody was told of success, and no member holds that.
     this.group.oweReversal(reversal);
     this.group.undoneOperations.add(this.operation);
   }
