@@ -23,13 +23,9 @@ const LEAVE_TIMEOUT = 100;
 /** Bound on the number of jobs at a host. The id of a job is its number times this, plus its index in the free list. */
 const MAX_OUTSTANDING = 1024;
 
-/** Returns the time after which a job counts as late (ms). */
-const timeoutOf = ({ job, kind }: Ticket, timing: Timing): number =>
-  job.longWrite === true ? timing.longWriteTimeoutOf(kind) : timing.timeoutOf(kind);
-
 /**
- * Connection: one life of a member's host. At most `window` jobs are at the host; the others are queued here and can be
- * withdrawn. Real handles live no longer than the connection (Rule 13).
+ * Connection: one life of a member's host. At most `window` jobs are at the host; others are queued here and can be
+ * withdrawn. Real handles live no longer than it does (Rule 13).
  */
 export class Connection {
   /** Replicas of virtual objects that were looked for here; cleared when the login is renewed. */
@@ -137,11 +133,11 @@ export class Connection {
   }
 
   /**
-   * Submits a job and waits for its outcome. Withdraws it if the task is ended, and before the login: what is not seen
-   * then may be there. Jobs without a session, and those that say so, run all the same.
+   * Submits a job and waits for its outcome. Withdraws it if the task is ended. Before the login only jobs without a
+   * session run: what is not seen then may be there.
    */
-  *run(job: Job, kind: string, deadline: number, work?: PendingWork, needsLogin: boolean = true): Task<JobOutcome> {
-    if (needsLogin && !this.hasLogin && job.sessionless !== true) return { kind: 'withdrawn' };
+  *run(job: Job, kind: string, deadline: number, work?: PendingWork): Task<JobOutcome> {
+    if (!this.hasLogin && job.sessionless !== true) return { kind: 'withdrawn' };
     const ticket = this.submit(job, kind, deadline, work);
     try {
       yield* race([ticket]);
@@ -282,7 +278,7 @@ export class Connection {
     }
     this.#sent += 1;
     ticket.sentAt = this.port.now();
-    ticket.lateAt = ticket.job.slow === true ? FOREVER : ticket.sentAt + timeoutOf(ticket, this.timing);
+    ticket.lateAt = ticket.job.slow === true ? FOREVER : ticket.sentAt + this.timing.timeoutOf(ticket);
     if (ticket.lateAt !== FOREVER) this.alarm.ringAt(ticket.lateAt);
     return true;
   }

@@ -59,12 +59,10 @@ export function longWriteTimeout(bound: number | undefined, hangAfter: number, w
 
 /** Timing of a connection's jobs by its member: when a job is late, and the latency of finished jobs. */
 export interface Timing {
-  /** Returns the time-out of a job by its kind of operation (ms). */
-  timeoutOf(kind: string): number;
+  /** Returns the time-out of a job by its kind of operation, and whether it writes token objects or makes keys (ms). */
+  timeoutOf(ticket: { readonly job: Job; readonly kind: string }): number;
   /** Returns the time by which a job must begin (ms of the port's clock). */
   beginBy(ticket: { readonly job: Job; readonly deadline: number }): number;
-  /** Returns the time-out of a job that writes token objects or makes keys (ms). */
-  longWriteTimeoutOf(kind: string): number;
   /** Notes the duration of a job that succeeded (ms); `late`: the job was late. */
   took(kind: string, duration: number, late: boolean): void;
 }

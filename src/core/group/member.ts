@@ -165,10 +165,6 @@ export class Member implements Timing {
     return (((this.connection?.load ?? 0) + 1) * this.#slowness()) / this.config.weight;
   }
 
-  longWriteTimeoutOf(kind: string): number {
-    return longWriteTimeout(this.#boundOf(kind), this.#timing.hangAfter, this.#timing.writeHangAfter);
-  }
-
   beginBy({ job, deadline }: { readonly job: Job; readonly deadline: number }): number {
     let earliest = deadline;
     // A write begins before any claim that may guard it has expired.
@@ -177,9 +173,10 @@ export class Member implements Timing {
     return earliest;
   }
 
-  timeoutOf(kind: string): number {
-    if (this.#timing.attemptTimeout !== 'adaptive') return this.#timing.attemptTimeout;
-    return attemptTimeout(this.#boundOf(kind), this.#timing.hangAfter);
+  timeoutOf({ job, kind }: { readonly job: Job; readonly kind: string }): number {
+    const { hangAfter, writeHangAfter, attemptTimeout: fixed } = this.#timing;
+    if (job.longWrite === true) return longWriteTimeout(this.#boundOf(kind), hangAfter, writeHangAfter);
+    return fixed === 'adaptive' ? attemptTimeout(this.#boundOf(kind), hangAfter) : fixed;
   }
 
   #boundOf(kind: string): number | undefined {

@@ -2,10 +2,11 @@ import type { TokenInfo } from '../../spec/calls.js';
 import { CKF, CKR } from '../../spec/codes.js';
 import { type Job, optional, step } from '../../spec/job.js';
 import { verdictOn } from '../../spec/verdict.js';
-import { FOREVER, type Task } from '../base/task.js';
+import { FOREVER, type Running, type Task } from '../base/task.js';
 import { race } from '../base/waiting.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
+import { endIfHung } from '../group/hang-guard.js';
 import type { Member } from '../group/member.js';
 import { aliasIn } from '../group/record-learning.js';
 import { retryAfterRenewal } from '../group/repeated-reading.js';
@@ -50,8 +51,10 @@ export function* join(group: Group, member: Member, endsAt: number, loadUntil: n
       ? renewLogin(group, member, connection)
       : undefined;
   const { config } = member;
+  let guard: Running<void> | undefined;
   try {
     yield* startLibrary(group, member, connection, loadUntil);
+    guard = group.port.start(endIfHung(group, connection));
     const deadline = loadUntil > endsAt ? group.port.now() + within : endsAt;
     const { slot, token } = yield* findToken(connection, config.token, deadline);
     checkToken(group, member, token);
@@ -86,6 +89,8 @@ export function* join(group: Group, member: Member, endsAt: number, loadUntil: n
       lasting: false,
       code: undefined,
     };
+  } finally {
+    if (guard?.completed === false) guard.cancel(undefined);
   }
 }
 

@@ -16,6 +16,7 @@ import { FORMAT, type PinNote } from '../records/record.js';
 import { anyText } from '../records/record-schema.js';
 import { dataClass, PIN_NOTE_LABEL, recordAttributes } from '../records/record-template.js';
 import { fields, integer, oneOf } from '../records/shape.js';
+import { outcomeOf } from './library.js';
 
 /** Maximum number of PIN records read from a token; normally there is one, and two while one is replaced. */
 const MOST_FOUND = 16;
@@ -126,8 +127,10 @@ function* find(
   needsLogin: boolean = true,
 ): Task<readonly FoundObject[] | undefined> {
   const job: Job = { steps: [finding], secretReply: finding === findPairs };
-  const reply = replyOrFailure(yield* connection.run(job, 'find', deadline, undefined, needsLogin));
-  return isFailure(reply) ? undefined : resultOf(reply, 0, 'X_Find');
+  if (needsLogin && !connection.hasLogin) return undefined;
+  const outcome = yield* outcomeOf(connection, job, deadline);
+  const reply = outcome === undefined ? undefined : replyOrFailure(outcome);
+  return reply === undefined || isFailure(reply) ? undefined : resultOf(reply, 0, 'X_Find');
 }
 
 /** Reads the PIN notes on a token, for which no login is needed; undefined if the token could not be asked. */

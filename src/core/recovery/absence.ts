@@ -10,6 +10,8 @@ import type { VirtualObject } from '../objects/object.js';
 import type { ChangeRecord } from '../records/record.js';
 import { MOST_TWINS, readInventory } from '../replicas/inventory.js';
 import { readKeyRecord } from '../replicas/key-record.js';
+import { resolveKey } from '../replicas/resolve.js';
+import { underOwnName } from './own-name.js';
 
 /** Returns the members that may have what a member lacks, the serving ones first. */
 export function othersThan({ members }: Group, member: Member): readonly Member[] {
@@ -45,6 +47,27 @@ export function* haveAllLost(members: readonly Member[], object: VirtualObject, 
       const found = yield* readInventory(connection, templateOf(description), MOST_TWINS, deadline, new PendingWork());
       if (found.kind !== 'objects' || found.objects.some((each) => sameBytes(each.identity, identity))) return false;
     }
+  }
+  return members.length > 0;
+}
+
+/** Returns whether a member has an object under the identity given; unknown if it could not be asked. */
+export function* locate(group: Group, object: VirtualObject, member: Member): Task<'there' | 'absent' | 'unknown'> {
+  const { connection } = member;
+  if (connection === undefined) return 'unknown';
+  const located = yield* resolveKey(group, member, connection, object, new PendingWork());
+  if (located instanceof Uint8Array) return 'there';
+  const replica = connection.replicas.get(object);
+  return replica !== undefined && replica.kind !== 'usable' ? 'absent' : 'unknown';
+}
+
+/** Returns true if none of the members has an object, under any name, or a sealed form of it: it was destroyed since. */
+export function* isGoneFrom(group: Group, members: readonly Member[], object: VirtualObject): Task<boolean> {
+  for (const each of members) {
+    const own = yield* underOwnName(object, each, undefined);
+    if (own === 'unknown' || own?.record?.sealed !== undefined) return false;
+    for (const named of own === undefined ? [object] : [object, own])
+      if ((yield* locate(group, named, each)) !== 'absent') return false;
   }
   return members.length > 0;
 }

@@ -266,8 +266,9 @@ class Reconciliation implements Reconciling {
     return holders.length > 0;
   }
 
-  /** Removes a record from a member. */
+  /** Removes a record from a member. One that stays is looked at again. */
   *remove(member: Member, record: ChangeRecord): Task<void> {
-    yield* this.run(member, removingRecord(record));
+    if (yield* this.run(member, removingRecord(record))) return;
+    member.recovery.recheckIntents(this.group.port.now() + DOUBT_POLL);
   }
 }

@@ -7,7 +7,7 @@ import type { HeldClaim } from '../coordination/coordinator.js';
 import { type ClaimedWork, holderOf, takeClaim } from '../group/claimed-work.js';
 import type { Connection } from '../group/connection.js';
 import type { Group } from '../group/group.js';
-import { stepLimit } from '../group/hang-limits.js';
+import { endIfHung } from '../group/hang-guard.js';
 import { PendingWork } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
 import { refreshTokens } from '../joining/token-refresh.js';
@@ -23,7 +23,7 @@ import { reconcile } from './reconciliation.js';
 import { notReconciled, type ReconciliationResult } from './reconciling.js';
 import { failedBecause, type RecoveryFailure, type RecoveryResult } from './recovery-result.js';
 
-/** Interval between looks at a claim that another process holds, or at a call that is late (ms). */
+/** Interval between looks at a claim that another process holds (ms). */
 const LOOK_INTERVAL = 25;
 
 const needsFreshHost: RecoveryFailure = { kind: 'needsFreshHost' };
@@ -88,20 +88,6 @@ export function* recover(group: Group, member: Member): Task<RecoveryResult> {
     if (!guard.completed) guard.cancel(undefined);
     connection.forgetSurvey();
   }
-}
-
-/** Ends the host if one of its calls does not return. */
-function* endIfHung(group: Group, connection: Connection): Task<void> {
-  const { port, policy } = group;
-  const limit = stepLimit(policy);
-  const limits = { hangAfter: limit, writeHangAfter: limit };
-  while (!connection.isHung(port.now(), limits)) {
-    const hungAt = connection.hungAt(limits);
-    const until = port.now() + Math.max(LOOK_INTERVAL, Math.min(limit, hungAt - port.now()));
-    yield* race([connection.ended], until);
-    if (connection.end !== undefined) return;
-  }
-  yield* connection.giveUp(policy);
 }
 
 /** Makes the application's session objects on the new host. */

@@ -13,10 +13,10 @@ import { History } from '../records/history.js';
 import type { ChangeRecord } from '../records/record.js';
 import { isShortOfCopies } from '../replicas/copies.js';
 import { keepRecord, learnKeyRecord } from '../replicas/key-record.js';
-import { resolveKey } from '../replicas/resolve.js';
 import { changingAttributesTo, keepingName, readingValues } from '../replication/attribute-change-job.js';
 import { copyReplicaTo } from '../replication/replica-copy.js';
-import { haveAllLost, holdersOf, othersThan } from './absence.js';
+import { haveAllLost, holdersOf, isGoneFrom, locate, othersThan } from './absence.js';
+import { leftToSet } from './overtaken.js';
 import { underOwnName } from './own-name.js';
 import { Removal } from './removal.js';
 import { RenamedObjects } from './renamed-object.js';
@@ -56,7 +56,7 @@ export class Redo {
     if (record.what === 'destroy') {
       for (const note of record.notes) {
         for (const each of members.filter(hadObject))
-          if ((yield* this.#locate(objectOf(note), each)) === 'absent') return true;
+          if ((yield* locate(this.group, objectOf(note), each)) === 'absent') return true;
       }
       return false;
     }
@@ -145,15 +145,6 @@ export class Redo {
     return yield* this.#renamedObjects.find(object);
   }
 
-  *#locate(object: VirtualObject, member: Member): Task<'there' | 'absent' | 'unknown'> {
-    const { connection } = member;
-    if (connection === undefined) return 'unknown';
-    const located = yield* resolveKey(this.group, member, connection, object, new PendingWork());
-    if (located instanceof Uint8Array) return 'there';
-    const replica = connection.replicas.get(object);
-    return replica !== undefined && replica.kind !== 'usable' ? 'absent' : 'unknown';
-  }
-
   /**
    * Installs an object, given under each identity that it may have; returns true if the member has it, or if it was
    * destroyed everywhere: then none of the members that had the change has it under any of them.
@@ -171,7 +162,7 @@ export class Redo {
   *#install(object: VirtualObject, member: Member, record: ChangeRecord): Task<'done' | 'gone' | 'failed'> {
     // With policy.replication: external the vendor's own tool copies keys.
     if (this.group.policy.replication === 'external' && isSecretRequest(object.description)) return 'done';
-    const location = yield* this.#locate(object, member);
+    const location = yield* locate(this.group, object, member);
     if (location === 'there' && !(yield* this.#lacksCopies(object, member))) return 'done';
     if (location === 'unknown') return 'failed';
     if (yield* this.#hasUnderOwnName(object, member)) return 'done';
@@ -182,7 +173,7 @@ export class Redo {
     if (isRenamed && (yield* this.#has(known, member))) return 'done';
     const others = othersThan(this.group, member);
     const holders = holdersOf(this.group, record, member);
-    if (yield* this.#isGoneFrom(holders, known)) return 'gone';
+    if (yield* isGoneFrom(group, holders, known)) return 'gone';
     // The others still have what a failed call left there, or none of them serves, so that waiting is in vain.
     const isSealed = known.record?.sealed !== undefined;
     const canGive = others.some(({ isServing, state }) => isServing || state.name === 'suspect');
@@ -200,7 +191,7 @@ export class Redo {
 
   /** Returns true if the member has the object, and as many copies of it as others. */
   *#has(object: VirtualObject, member: Member): Task<boolean> {
-    return (yield* this.#locate(object, member)) === 'there' && !(yield* this.#lacksCopies(object, member));
+    return (yield* locate(this.group, object, member)) === 'there' && !(yield* this.#lacksCopies(object, member));
   }
 
   /** Returns true if the member has the key under the name in its own key record. */
@@ -224,17 +215,6 @@ export class Redo {
     return sameBytes(known.identity, recorded.identity) ? known : recorded;
   }
 
-  /** Returns true if none of the members has an object, under any name, or a sealed form of it: it was destroyed since. */
-  *#isGoneFrom(members: readonly Member[], object: VirtualObject): Task<boolean> {
-    for (const each of members) {
-      const own = yield* underOwnName(object, each, undefined);
-      if (own === 'unknown' || own?.record?.sealed !== undefined) return false;
-      for (const named of own === undefined ? [object] : [object, own])
-        if ((yield* this.#locate(named, each)) !== 'absent') return false;
-    }
-    return members.length > 0;
-  }
-
   /** Returns true if the member has fewer copies of the object than another member. */
   *#lacksCopies(object: VirtualObject, member: Member): Task<boolean> {
     const source = othersThan(this.group, member)[0]?.connection;
@@ -243,24 +223,24 @@ export class Redo {
   }
 
   *#set(record: ChangeRecord, member: Member): Task<boolean> {
-    const changes = attributesOf(record.changes);
     const objects = this.#identitiesOf(record);
     let found: VirtualObject | undefined;
     for (const object of objects) {
-      if ((yield* this.#locate(object, member)) !== 'there') continue;
+      if ((yield* locate(this.group, object, member)) !== 'there') continue;
       found = object;
       break;
     }
     const [first] = objects;
     if (found === undefined && first !== undefined) {
       const own = yield* underOwnName(first, member, this.ownKeyRecords);
-      const isThere = own instanceof VirtualObject && (yield* this.#locate(own, member)) === 'there';
+      const isThere = own instanceof VirtualObject && (yield* locate(this.group, own, member)) === 'there';
       found = isThere ? own : yield* this.#findRenamed(first, member);
     }
     if (found === undefined) return yield* this.#ensure(record, member);
     yield* this.#learnRecord(found, member);
-    if (changes.length === 0) return true;
-    const { memberJob } = changingAttributesTo(this.group, found, changes);
+    const left = yield* leftToSet(this.group, record, this.history, found, member, this.#limit());
+    if (left === undefined || left.length === 0) return left !== undefined;
+    const { memberJob } = changingAttributesTo(this.group, found, left);
     const end = yield* runOnMember(this.group, member, memberJob, this.#limit());
     // After the change the object may have another identity, so the survey is outdated.
     member.connection?.forgetSurvey();
@@ -274,7 +254,7 @@ export class Redo {
     const values = { changes: attributesOf(record.changes), former: attributesOf(record.former) };
     for (const note of record.notes) {
       const object = objectOf(note);
-      if ((yield* this.#locate(object, member)) !== 'there') continue;
+      if ((yield* locate(this.group, object, member)) !== 'there') continue;
       yield* this.#learnRecord(object, member);
       const memberJob = keepingName(this.group, object, values);
       if (memberJob === undefined) continue;
@@ -294,7 +274,7 @@ export class Redo {
   /** Installs the object if the member lost it: an interrupted write can destroy the whole object. */
   *#ensure(record: ChangeRecord, member: Member): Task<boolean> {
     const objects = this.#identitiesOf(record);
-    for (const object of objects) if ((yield* this.#locate(object, member)) === 'there') return true;
+    for (const object of objects) if ((yield* locate(this.group, object, member)) === 'there') return true;
     return yield* this.#installOneOf(objects, member, record);
   }
 }

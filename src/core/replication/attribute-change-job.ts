@@ -7,7 +7,7 @@ import type { Group } from '../group/group.js';
 import { knownAliasRecord } from '../group/record-learning.js';
 import { JobBuilder } from '../jobs/job-builder.js';
 import type { MemberJob } from '../jobs/member-job.js';
-import { describedTypes, describeValues, identityOf } from '../objects/identity.js';
+import { describedTypes, describeValues, identityOf, templateOf } from '../objects/identity.js';
 import type { KeyRecord } from '../objects/key-note.js';
 import { noteAttributes, noteObject } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
@@ -110,7 +110,10 @@ export function readingValues(object: VirtualObject, changes: readonly Attribute
   };
 }
 
-/** Builds the job that repeats a change on one member; also returns the object if its identity changes. */
+/**
+ * Builds the job that repeats a change on one member; also returns the object if its identity changes. The job fails if
+ * the object does not have its name any more: another process may just have given it another one.
+ */
 export function changingAttributesTo(
   group: Group,
   object: VirtualObject,
@@ -123,7 +126,10 @@ export function changingAttributesTo(
       ? [aliasOf(group, after), ...twins.flatMap(({ handle }) => knownAliasRecord(group, handle) ?? [])]
       : [];
   const record = recordAfter(group, object, after, changes);
-  return { memberJob: changingAttributes(object, changes, { aliases, record }), renamed };
+  return {
+    memberJob: changingAttributes(object, changes, { aliases, record }, templateOf(object.description)),
+    renamed,
+  };
 }
 
 /**
@@ -141,11 +147,15 @@ export function keepingName(
   return changingAttributes(object, former, { aliases: needsAlias ? [aliasOf(group, object)] : [], record });
 }
 
-/** Builds the job that changes attributes on one member, reads them back, and replaces the records of the object. */
+/**
+ * Builds the job that changes attributes on one member, reads them back, and replaces the records of the object. With
+ * `expected` the job fails if the member has no object of that template.
+ */
 export function changingAttributes(
   object: VirtualObject,
   changes: readonly Attribute[],
   { aliases, record }: Pick<ChangedRecords, 'aliases' | 'record'>,
+  expected?: readonly Attribute[],
 ): MemberJob {
   const written: readonly AnyRecord[] = [...aliases, ...(record === undefined ? [] : [record])];
   return {
@@ -153,6 +163,10 @@ export function changingAttributes(
     objects: [object],
     job: ([handle = new Uint8Array(8)]) => {
       const builder = new JobBuilder();
+      if (expected !== undefined) {
+        const at = builder.add(step('X_Find', expected, 1, []));
+        builder.add(step('C_GetAttributeValue', { step: at }, [CKA.class]));
+      }
       // Before the object gets its new identity its alias must exist, or other processes give it another handle.
       const replaced = written.map((each) => builder.add(step('X_Find', labelTemplate(each), 16, [])));
       for (const each of written) builder.addRecord(each);

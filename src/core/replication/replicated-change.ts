@@ -241,11 +241,14 @@ export class ReplicatedChange {
   }
 
   *#removeIntent(intent: WrittenObjects): Task<boolean> {
-    const end = yield* this.run(intent.member, destroyingHandles(intent), this.cleanupBy);
-    if (end.kind === 'done') return true;
-    if (this.#record === undefined || !isReachable(intent.member)) return false;
+    const { member } = intent;
+    let end = yield* this.run(member, destroyingHandles(intent), this.cleanupBy);
     // After a new login the handle is void; the label still finds the intent.
-    return (yield* this.run(intent.member, removingRecord(this.#record), this.cleanupBy)).kind === 'done';
+    if (end.kind !== 'done' && this.#record !== undefined && isReachable(member))
+      end = yield* this.run(member, removingRecord(this.#record), this.cleanupBy);
+    // An intent that stands on a member in service is removed by its next recovery.
+    if (end.kind !== 'done') member.recovery.recheckIntents(this.group.port.now());
+    return end.kind === 'done';
   }
 
   /** Notes on members which others missed the change; returns the members that have the note, all if none is needed. */

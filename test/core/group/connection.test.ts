@@ -15,7 +15,6 @@ function connect(): { connection: Connection; sent: number[] } {
   const port = { now: () => now, alarm: () => scheduler.alarm() } as unknown as Port;
   const connection = new Connection(port, {
     timeoutOf: () => 100,
-    longWriteTimeoutOf: () => 100,
     beginBy: ({ deadline }) => deadline,
     took: () => undefined,
   });

@@ -127,7 +127,6 @@ describe('[Rule 9] the watch over a host', () => {
     const port = { now: () => now, alarm: () => ({ ringAt: () => {}, stop: () => {} }) } as unknown as Port;
     const connection = new Connection(port, {
       timeoutOf: () => 100,
-      longWriteTimeoutOf: () => 100,
       beginBy: ({ deadline }) => deadline,
       took: () => {},
     });
