@@ -1,9 +1,9 @@
 // Runs lives of simulated fleets:
 //
-//   npm run simulate [-- --profile NAME] [--seeds FROM..TO] [--minutes N] [--log]
+//   npm run simulate [-- --profile NAME] [--seeds FROM..TO] [--minutes N] [--first] [--log]
 //
-// Prints the findings of each seed that has some. `--log` prints what happened, which is for one seed. The exit code is
-// 1 if there was a finding.
+// Prints the findings of each seed that has some; with `--first` ends at the first of them. `--log` prints what happened,
+// which is for one seed. The exit code is 1 if there was a finding.
 import { parseArgs } from 'node:util';
 import { PROFILES } from './profiles.js';
 import { Run } from './run.js';
@@ -13,6 +13,7 @@ const { values } = parseArgs({
     profile: { type: 'string' },
     seeds: { type: 'string', default: '1..1000' },
     minutes: { type: 'string', default: '60' },
+    first: { type: 'boolean', default: false },
     log: { type: 'boolean', default: false },
   },
 });
@@ -27,7 +28,7 @@ for (const name of names) {
   const counts = new Map<string, number>();
   const begunAt = performance.now();
   let runs = 0;
-  for (let seed = from; seed <= to && performance.now() < end; seed += 1) {
+  for (let seed = from; seed <= to && performance.now() < end && !(values.first && faulty > 0); seed += 1) {
     runs += 1;
     let result: ReturnType<Run['run']>;
     const run = new Run(seed, profile);
