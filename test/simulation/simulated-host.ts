@@ -174,6 +174,8 @@ export class SimulatedHost implements HostLink, FleetHost {
     }
     if (fault === 'hang') return;
     taken.next += 1;
+    // A call that fails ends the operation that it belongs to.
+    if (fault !== undefined) taken.operation = undefined;
     const result =
       fault === undefined ? this.#perform(taken, step.call, step.arguments) : { code: fault.code, value: undefined };
     taken.results.push({ call: step.call, ...result, optional: step.optional === true });

@@ -57,6 +57,12 @@ function truncated(bytes: Uint8Array): Uint8Array {
   return new Uint8Array(bytes.subarray(0, PROOF_LENGTH));
 }
 
+/** Returns the digest of a C_DigestFinal; nothing if a step before it failed, since the digest is then of less. */
+function digestIn(reply: JobReply, first: number, before: number): Uint8Array {
+  const isWhole = reply.results.slice(first, first + before).every(({ code }) => code === CKR_OK);
+  return isWhole ? truncated(answerOf(reply, first + before, 'C_DigestFinal') ?? nothing) : nothing;
+}
+
 /** Prover by the digest of the group's salt and the key (C_DigestKey), which needs no usage flag. */
 function digestProver(salt: Uint8Array): Prover {
   return {
@@ -67,10 +73,7 @@ function digestProver(salt: Uint8Array): Prover {
       step('C_DigestKey', key),
       step('C_DigestFinal'),
     ],
-    read: (reply, first) =>
-      reply.results[first + 2]?.code === CKR_OK
-        ? truncated(answerOf(reply, first + 3, 'C_DigestFinal') ?? nothing)
-        : nothing,
+    read: (reply, first) => digestIn(reply, first, 3),
   };
 }
 
@@ -130,10 +133,7 @@ function deriveProver(description: Description, salt: Uint8Array): Prover | unde
       step('C_DigestFinal'),
       step('C_DestroyObject', { step: first }),
     ],
-    read: (reply, first) =>
-      reply.results[first + 3]?.code === CKR_OK
-        ? truncated(answerOf(reply, first + 4, 'C_DigestFinal') ?? nothing)
-        : nothing,
+    read: (reply, first) => digestIn(reply, first, 4),
   };
 }
 
