@@ -11,7 +11,7 @@ import type { ChangeRecord } from '../records/record.js';
 import { MOST_TWINS, readInventory } from '../replicas/inventory.js';
 import { readKeyRecord } from '../replicas/key-record.js';
 import { resolveKey } from '../replicas/resolve.js';
-import { underOwnName } from './own-name.js';
+import { ownNames } from './own-names.js';
 
 /** Returns the members that may have what a member lacks, the serving ones first. */
 export function othersThan({ members }: Group, member: Member): readonly Member[] {
@@ -41,9 +41,8 @@ export function* haveAllLost(members: readonly Member[], object: VirtualObject, 
   for (const { connection } of members) {
     if (connection === undefined) return false;
     const kept = yield* readKeyRecord(connection, object.handle);
-    if (kept.kind !== 'record' || kept.record?.sealed !== undefined) return false;
-    const names = kept.record === undefined ? [object] : [object, objectOf(kept.record.note)];
-    for (const { description, identity } of names) {
+    if (kept.kind !== 'record' || kept.records.some(({ sealed }) => sealed !== undefined)) return false;
+    for (const { description, identity } of [object, ...kept.records.map(({ note }) => objectOf(note))]) {
       const found = yield* readInventory(connection, templateOf(description), MOST_TWINS, deadline, new PendingWork());
       if (found.kind !== 'objects' || found.objects.some((each) => sameBytes(each.identity, identity))) return false;
     }
@@ -64,10 +63,9 @@ export function* locate(group: Group, object: VirtualObject, member: Member): Ta
 /** Returns true if none of the members has an object, under any name, or a sealed form of it: it was destroyed since. */
 export function* isGoneFrom(group: Group, members: readonly Member[], object: VirtualObject): Task<boolean> {
   for (const each of members) {
-    const own = yield* underOwnName(object, each, undefined);
-    if (own === 'unknown' || own?.record?.sealed !== undefined) return false;
-    for (const named of own === undefined ? [object] : [object, own])
-      if ((yield* locate(group, named, each)) !== 'absent') return false;
+    const own = yield* ownNames(object, each);
+    if (own === 'unknown' || own.some(({ record }) => record?.sealed !== undefined)) return false;
+    for (const named of [object, ...own]) if ((yield* locate(group, named, each)) !== 'absent') return false;
   }
   return members.length > 0;
 }

@@ -8,7 +8,7 @@ import type { Member } from '../group/member.js';
 import { isSecretRequest } from '../jobs/creation-request.js';
 import type { KeyRecord } from '../objects/key-note.js';
 import { attributesOf, objectOf } from '../objects/note.js';
-import { VirtualObject } from '../objects/object.js';
+import type { VirtualObject } from '../objects/object.js';
 import { History } from '../records/history.js';
 import type { ChangeRecord } from '../records/record.js';
 import { isShortOfCopies } from '../replicas/copies.js';
@@ -17,7 +17,7 @@ import { changingAttributesTo, keepingName, readingValues } from '../replication
 import { copyReplicaTo } from '../replication/replica-copy.js';
 import { haveAllLost, holdersOf, isGoneFrom, locate, othersThan } from './absence.js';
 import { leftToSet } from './overtaken.js';
-import { underOwnName } from './own-name.js';
+import { ownNames } from './own-names.js';
 import { Removal } from './removal.js';
 import { RenamedObjects } from './renamed-object.js';
 import { isUndoneElsewhere } from './reversal.js';
@@ -121,16 +121,13 @@ export class Redo {
     return yield* this.#installOneOf(objects, member, record);
   }
 
-  /** Removes an object under every identity that it may have there; a name of its own stands in its key record. */
+  /** Removes an object under every identity that it may have there; names of its own stand in key records. */
   *#destroy(record: ChangeRecord, member: Member): Task<boolean> {
     const objects = [...this.#identitiesOf(record)];
     const [first] = objects;
-    const own =
-      first === undefined || record.undoes === true
-        ? undefined
-        : yield* underOwnName(first, member, this.ownKeyRecords);
+    const own = first === undefined || record.undoes === true ? [] : yield* ownNames(first, member);
     if (own === 'unknown') return false;
-    if (own !== undefined && !objects.some(({ identity }) => sameBytes(identity, own.identity))) objects.push(own);
+    for (const each of own) if (!objects.some(({ identity }) => sameBytes(identity, each.identity))) objects.push(each);
     let isDone = true;
     for (const object of objects) isDone = (yield* this.#removal.remove(object, record, member)) && isDone;
     return isDone;
@@ -165,7 +162,9 @@ export class Redo {
     const location = yield* locate(this.group, object, member);
     if (location === 'there' && !(yield* this.#lacksCopies(object, member))) return 'done';
     if (location === 'unknown') return 'failed';
-    if (yield* this.#hasUnderOwnName(object, member)) return 'done';
+    const own = yield* ownNames(object, member, this.ownKeyRecords);
+    if (own === 'unknown') return 'failed';
+    for (const each of own) if (yield* this.#has(each, member)) return 'done';
     const { group } = this;
     const known = yield* this.#asRecordedNow(object);
     // If the object was renamed since, the member may have it under its new identity.
@@ -192,12 +191,6 @@ export class Redo {
   /** Returns true if the member has the object, and as many copies of it as others. */
   *#has(object: VirtualObject, member: Member): Task<boolean> {
     return (yield* locate(this.group, object, member)) === 'there' && !(yield* this.#lacksCopies(object, member));
-  }
-
-  /** Returns true if the member has the key under the name in its own key record. */
-  *#hasUnderOwnName(object: VirtualObject, member: Member): Task<boolean> {
-    const own = yield* underOwnName(object, member, this.ownKeyRecords);
-    return own instanceof VirtualObject && (yield* this.#has(own, member));
   }
 
   /** Returns the object under the identity that its key record tells now. */
@@ -232,9 +225,10 @@ export class Redo {
     }
     const [first] = objects;
     if (found === undefined && first !== undefined) {
-      const own = yield* underOwnName(first, member, this.ownKeyRecords);
-      const isThere = own instanceof VirtualObject && (yield* locate(this.group, own, member)) === 'there';
-      found = isThere ? own : yield* this.#findRenamed(first, member);
+      const own = yield* ownNames(first, member, this.ownKeyRecords);
+      for (const each of own === 'unknown' ? [] : own)
+        if (found === undefined && (yield* locate(this.group, each, member)) === 'there') found = each;
+      found ??= yield* this.#findRenamed(first, member);
     }
     if (found === undefined) return yield* this.#ensure(record, member);
     yield* this.#learnRecord(found, member);
@@ -267,8 +261,8 @@ export class Redo {
   *#learnRecord(object: VirtualObject, member: Member): Task<void> {
     yield* learnKeyRecord(this.group, object);
     if (object.record !== undefined && object.record !== null) return;
-    const own = yield* underOwnName(object, member, this.ownKeyRecords);
-    if (own instanceof VirtualObject) keepRecord(object, own.record ?? undefined);
+    const own = yield* ownNames(object, member, this.ownKeyRecords);
+    if (own !== 'unknown' && own[0] !== undefined) keepRecord(object, own[0].record ?? undefined);
   }
 
   /** Installs the object if the member lost it: an interrupted write can destroy the whole object. */

@@ -17,6 +17,8 @@ const MOST_RECORDS = 16;
 interface KeyRecordRead {
   readonly kind: 'record';
   readonly record: KeyRecord | undefined;
+  /** All of them, the newest first: an interrupted write can leave two. */
+  readonly records: readonly KeyRecord[];
   /** Number of values that do not have the form of records. */
   readonly invalid: number;
 }
@@ -30,14 +32,10 @@ export function* readKeyRecord(
   const steps = [step('X_Find', keyRecordTemplate(handle), MOST_RECORDS, recordTypes)];
   const reply = replyOrFailure(yield* connection.run({ steps }, 'key record', FOREVER, work));
   if (isFailure(reply)) return reply;
-  let newest: KeyRecord | undefined;
-  let invalid = 0;
-  for (const object of resultOf(reply, 0, 'X_Find')) {
-    const record = keyRecordIn(object);
-    if (record === 'invalid') invalid += 1;
-    if (typeof record === 'object' && (newest === undefined || record.time > newest.time)) newest = record;
-  }
-  return { kind: 'record', record: newest, invalid };
+  const read = resultOf(reply, 0, 'X_Find').map((object) => keyRecordIn(object));
+  const records = read.filter((record) => typeof record === 'object').sort((a, b) => b.time - a.time);
+  const invalid = read.filter((record) => record === 'invalid').length;
+  return { kind: 'record', record: records[0], records, invalid };
 }
 
 /**

@@ -7,25 +7,27 @@ import { areOfOneKey, type VirtualObject } from '../objects/object.js';
 import { keepRecord, readKeyRecord } from '../replicas/key-record.js';
 
 /**
- * Returns a key under the name in the member's own key record, which tells names that no journal tells; undefined if the
- * member has no record of this key. `known`: records that were read in advance.
+ * Returns a key under the names in the member's own key records, which tell names that no journal tells: normally one,
+ * and two after an interrupted write. `known`: records that were read in advance.
  */
-export function* underOwnName(
+export function* ownNames(
   { handle, description, reference }: VirtualObject,
   { connection }: Member,
-  known: ReadonlyMap<number, KeyRecord> | undefined,
-): Task<VirtualObject | 'unknown' | undefined> {
-  if (!isSecretRequest(description)) return undefined;
+  known?: ReadonlyMap<number, KeyRecord>,
+): Task<readonly VirtualObject[] | 'unknown'> {
+  if (!isSecretRequest(description)) return [];
   if (connection === undefined) return 'unknown';
-  let record = known?.get(handle);
+  let records: readonly KeyRecord[] = [known?.get(handle)].filter((record) => record !== undefined);
   if (known === undefined) {
     const kept = yield* readKeyRecord(connection, handle);
     if (kept.kind !== 'record') return 'unknown';
-    record = kept.record;
+    ({ records } = kept);
   }
-  if (record === undefined) return undefined;
-  const own = objectOf(record.note);
-  keepRecord(own, record);
+  const named = records.map((record) => {
+    const own = objectOf(record.note);
+    keepRecord(own, record);
+    return own;
+  });
   // A successor under the same handle has other proofs.
-  return areOfOneKey(own.reference, reference) ? own : undefined;
+  return named.filter((own) => areOfOneKey(own.reference, reference));
 }
