@@ -38,6 +38,8 @@ export class Redo {
   /** Changes known to have happened on any member: they tell the identities that an object may have. */
   history: History = new History();
   readonly #limit: () => number;
+  /** Handles of objects that were written since those key records were read. */
+  readonly #touched = new Set<number>();
   readonly #removal: Removal;
   #renamedObjects: RenamedObjects | undefined;
 
@@ -95,8 +97,18 @@ export class Redo {
     return known;
   }
 
+  #recordsBefore({ handle }: VirtualObject): ReadonlyMap<number, KeyRecord> | undefined {
+    return this.#touched.has(handle) ? undefined : this.ownKeyRecords;
+  }
+
   /** Does a change on one member; returns true if the change is done there. */
   *apply(record: ChangeRecord, member: Member): Task<boolean> {
+    const isDone = yield* this.#apply(record, member);
+    for (const { handle } of record.notes) this.#touched.add(handle);
+    return isDone;
+  }
+
+  *#apply(record: ChangeRecord, member: Member): Task<boolean> {
     let isDone = true;
     for (const note of record.notes) {
       switch (record.what) {
@@ -117,7 +129,10 @@ export class Redo {
   /** Installs an object unless the member has it under one of its names: an earlier recovery may have installed it. */
   *#create(record: ChangeRecord, member: Member): Task<boolean> {
     const objects = this.#identitiesOf(record);
-    for (const each of objects.slice(1)) if (yield* this.#has(each, member)) return true;
+    for (const each of objects.slice(1)) {
+      const has = yield* this.#has(each, member);
+      if (has !== 'no') return has === 'yes';
+    }
     return yield* this.#installOneOf(objects, member, record);
   }
 
@@ -159,19 +174,19 @@ export class Redo {
   *#install(object: VirtualObject, member: Member, record: ChangeRecord): Task<'done' | 'gone' | 'failed'> {
     // With policy.replication: external the vendor's own tool copies keys.
     if (this.group.policy.replication === 'external' && isSecretRequest(object.description)) return 'done';
-    const location = yield* locate(this.group, object, member);
-    if (location === 'there' && !(yield* this.#lacksCopies(object, member))) return 'done';
-    if (location === 'unknown') return 'failed';
-    const own = yield* ownNames(object, member, this.ownKeyRecords);
-    if (own === 'unknown') return 'failed';
-    for (const each of own) if (yield* this.#has(each, member)) return 'done';
     const { group } = this;
+    let has = yield* this.#has(object, member);
+    if (has !== 'no') return has === 'yes' ? 'done' : 'failed';
+    const own = yield* ownNames(object, member, this.#recordsBefore(object));
+    if (own === 'unknown') return 'failed';
     const known = yield* this.#asRecordedNow(object);
-    // If the object was renamed since, the member may have it under its new identity.
-    const isRenamed = !sameBytes(known.identity, object.identity);
-    if (isRenamed && (yield* this.#has(known, member))) return 'done';
-    const others = othersThan(this.group, member);
-    const holders = holdersOf(this.group, record, member);
+    // If the object was renamed since, the member may have it under a name of its own, or under its new one.
+    for (const named of sameBytes(known.identity, object.identity) ? own : [...own, known]) {
+      has = yield* this.#has(named, member);
+      if (has !== 'no') return has === 'yes' ? 'done' : 'failed';
+    }
+    const others = othersThan(group, member);
+    const holders = holdersOf(group, record, member);
     if (yield* isGoneFrom(group, holders, known)) return 'gone';
     // The others still have what a failed call left there, or none of them serves, so that waiting is in vain.
     const isSealed = known.record?.sealed !== undefined;
@@ -188,9 +203,11 @@ export class Redo {
     return (yield* haveAllLost(holders, known, this.#limit())) ? 'gone' : 'failed';
   }
 
-  /** Returns true if the member has the object, and as many copies of it as others. */
-  *#has(object: VirtualObject, member: Member): Task<boolean> {
-    return (yield* locate(this.group, object, member)) === 'there' && !(yield* this.#lacksCopies(object, member));
+  /** Returns whether the member has the object, and as many copies of it as others. */
+  *#has(object: VirtualObject, member: Member): Task<'yes' | 'no' | 'unknown'> {
+    const location = yield* locate(this.group, object, member);
+    if (location === 'unknown') return 'unknown';
+    return location === 'there' && !(yield* this.#lacksCopies(object, member)) ? 'yes' : 'no';
   }
 
   /** Returns the object under the identity that its key record tells now. */
@@ -198,7 +215,7 @@ export class Redo {
     const { group } = this;
     const known = group.objects.get(object.handle) ?? object;
     known.described = object.described;
-    keepRecord(known, this.keyRecords?.get(known.handle));
+    keepRecord(known, this.#touched.has(known.handle) ? undefined : this.keyRecords?.get(known.handle));
     yield* learnKeyRecord(group, known);
     const { record } = known;
     if (record === undefined || record === null) return known;
@@ -225,7 +242,7 @@ export class Redo {
     }
     const [first] = objects;
     if (found === undefined && first !== undefined) {
-      const own = yield* ownNames(first, member, this.ownKeyRecords);
+      const own = yield* ownNames(first, member, this.#recordsBefore(first));
       for (const each of own === 'unknown' ? [] : own)
         if (found === undefined && (yield* locate(this.group, each, member)) === 'there') found = each;
       found ??= yield* this.#findRenamed(first, member);
@@ -261,7 +278,7 @@ export class Redo {
   *#learnRecord(object: VirtualObject, member: Member): Task<void> {
     yield* learnKeyRecord(this.group, object);
     if (object.record !== undefined && object.record !== null) return;
-    const own = yield* ownNames(object, member, this.ownKeyRecords);
+    const own = yield* ownNames(object, member, this.#recordsBefore(object));
     if (own !== 'unknown' && own[0] !== undefined) keepRecord(object, own[0].record ?? undefined);
   }
 
