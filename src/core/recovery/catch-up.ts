@@ -31,6 +31,12 @@ interface CatchUpEntry {
   readonly holders: Member[];
 }
 
+function addEntry(entries: Map<string, CatchUpEntry>, record: ChangeRecord, holder: Member): void {
+  const known = entries.get(record.operation);
+  if (known === undefined) entries.set(record.operation, { record, holders: [holder] });
+  else known.holders.push(holder);
+}
+
 type CatchUpResult = Omit<ReconciliationResult, 'heard'>;
 
 /** Returns true if a member serves, or recovers: it may then give others what they lack. */
@@ -43,7 +49,7 @@ export class CatchUp {
   readonly #group: Group;
   readonly #member: Member;
   /** Journal entries of the reached members for other members than this one, by operation. */
-  readonly #missedByOthers = new Map<string, ChangeRecord>();
+  readonly #missedByOthers = new Map<string, CatchUpEntry>();
   /** Changes that this member has missed. */
   #missed: readonly ChangeRecord[] = [];
   /** Changes that are done and have no done record yet. */
@@ -136,11 +142,8 @@ export class CatchUp {
       learnAllButChanges(group, [records]);
       for (const { record } of records.changes) {
         if (record.kind !== 'journal') continue;
-        if (each !== this.#member) this.#missedByOthers.set(record.operation, record);
-        if (!record.missed.includes(serial)) continue;
-        const known = entries.get(record.operation);
-        if (known === undefined) entries.set(record.operation, { record, holders: [each] });
-        else known.holders.push(each);
+        if (each !== this.#member) addEntry(this.#missedByOthers, record, each);
+        if (record.missed.includes(serial)) addEntry(entries, record, each);
       }
     }
     for (const record of group.owedReversals.values()) {
@@ -155,7 +158,7 @@ export class CatchUp {
     const group = this.#group;
     const member = this.#member;
     const own = new Set(this.own.changes.map(({ record }) => record.operation));
-    const notes = [...this.#missedByOthers.values()].flatMap((record) => {
+    const notes = [...this.#missedByOthers.values()].flatMap(({ record }) => {
       const missed = group.missing(record).filter((each) => each !== serial);
       return missed.length === 0 || own.has(record.operation) ? [] : [{ ...record, missed }];
     });
@@ -167,17 +170,21 @@ export class CatchUp {
     if (notes.length > 0) yield* this.#removeOutdatedNotes(notes);
   }
 
-  /** Removes notes whose entries another process removed from the other members meanwhile. */
+  /** Removes notes whose entries another process removed meanwhile from all members that held them. */
   *#removeOutdatedNotes(notes: readonly ChangeRecord[]): Task<void> {
     const left = new Set<string>();
+    const heard = new Set<Member>();
     for (const each of this.reconciliation.reached) {
-      if (each === this.#member) continue;
-      const records = yield* this.reconciliation.records(each);
-      if (records === undefined) return;
+      const records = each === this.#member ? undefined : yield* this.reconciliation.records(each);
+      if (records === undefined) continue;
+      heard.add(each);
       for (const { record } of records.changes) left.add(record.operation);
     }
-    for (const record of notes)
-      if (!left.has(record.operation)) yield* this.reconciliation.remove(this.#member, record);
+    for (const record of notes) {
+      const { holders = [] } = this.#missedByOthers.get(record.operation) ?? {};
+      if (left.has(record.operation) || !holders.every((holder) => heard.has(holder))) continue;
+      yield* this.reconciliation.remove(this.#member, record);
+    }
   }
 
   /** Surveys this member, and a member that can give it what it lacks. */

@@ -145,7 +145,8 @@ export class Redo {
     for (const each of own) if (!objects.some(({ identity }) => sameBytes(identity, each.identity))) objects.push(each);
     let isDone = true;
     for (const object of objects) isDone = (yield* this.#removal.remove(object, record, member)) && isDone;
-    return isDone;
+    if (!isDone || first === undefined || record.undoes === true || own.length > 0) return isDone;
+    return yield* this.#removal.leaveTombstone(first, record, member);
   }
 
   /** Finds the object on a member under an identity that no record tells. */

@@ -1,5 +1,5 @@
-import { NO_MAXIMUM } from '../../spec/calls.js';
-import { step } from '../../spec/job.js';
+import { type FoundObject, NO_MAXIMUM } from '../../spec/calls.js';
+import { resultOf, step } from '../../spec/job.js';
 import type { Task } from '../base/task.js';
 import { readingRecords, runOnMember } from '../call/member-job-run.js';
 import type { Connection } from '../group/connection.js';
@@ -9,15 +9,18 @@ import type { Member } from '../group/member.js';
 import { aliasIn, keyAliasesIn } from '../group/record-learning.js';
 import { isSecretRequest } from '../jobs/creation-request.js';
 import { JobBuilder } from '../jobs/job-builder.js';
-import type { MemberJob } from '../jobs/member-job.js';
+import { findingJob, type MemberJob } from '../jobs/member-job.js';
 import type { Alias } from '../objects/alias-table.js';
 import type { FoundReplica } from '../objects/found-object.js';
 import { isProvenByIdentity } from '../objects/identity.js';
+import type { KeyRecord } from '../objects/key-note.js';
+import { noteObject } from '../objects/note.js';
 import { areOfOneKey, type VirtualObject } from '../objects/object.js';
 import { findGroupwide, foundIn, recordsIn } from '../records/ledger.js';
 import { type ChangeRecord, FIRST_FORMAT } from '../records/record.js';
+import { readRecord } from '../records/record-schema.js';
 import { keyRecordSearch } from '../records/record-template.js';
-import { keyRecordTypes } from '../records/tombstone.js';
+import { keyRecordTypes, tombstoneLabel } from '../records/tombstone.js';
 import { pickCopy, readUses } from '../replicas/copies.js';
 import { compare } from '../replicas/fingerprint.js';
 import { candidatesOn } from '../replicas/inventory.js';
@@ -78,6 +81,29 @@ export class Removal {
     const end = yield* runOnMember(group, member, memberJob, this.#limit());
     if (end.kind === 'done' && match !== undefined) connection.survey?.found.remove(object.identity, match.handle);
     return end.kind === 'done';
+  }
+
+  /**
+   * Leaves a tombstone on a member that had no record of a destroyed key: else the key would come back to it from a
+   * member that has not heard of the destroy yet. Returns true if the member has one.
+   */
+  *leaveTombstone(object: VirtualObject, { operation, writer, time }: ChangeRecord, member: Member): Task<boolean> {
+    const { group } = this;
+    if (group.ledger.format <= FIRST_FORMAT || !isSecretRequest(object.description)) return true;
+    const identity = group.objects.digestOf(object.identity);
+    const search = keyRecordSearch(group.ledger.record, identity);
+    const finding = findingJob(search, NO_MAXIMUM, keyRecordTypes);
+    const found = yield* runOnMember(group, member, finding, this.#limit());
+    if (found.kind !== 'done') return false;
+    if (resultOf(found.reply, 0, 'X_Find').some((each) => handleIn(each) === object.handle)) return true;
+    const note = noteObject(object);
+    const bare: KeyRecord = {
+      ...{ kind: 'key', note, identity, template: [], answers: [], sealed: undefined, operation, writer, time },
+    };
+    const builder = new JobBuilder();
+    builder.addRecordIfRoom(bare, tombstoneLabel(object.handle, time));
+    const job = { function: 'C_DestroyObject', objects: [], job: () => ({ steps: builder.steps }) };
+    return (yield* runOnMember(group, member, job, this.#limit())).kind === 'done';
   }
 
   /** Reads the key record that becomes the tombstone. */
@@ -179,4 +205,10 @@ function* isRecordedBy({ operation }: ChangeRecord, object: VirtualObject, { con
   if (connection === undefined) return false;
   const read = yield* readKeyRecord(connection, object.handle);
   return read.kind === 'record' && (read.record === undefined || read.record.operation === operation);
+}
+
+/** Returns the handle that a key record or a tombstone tells; undefined if the value is no such record. */
+function handleIn({ attributes: [value] }: FoundObject): number | undefined {
+  const record = readRecord(value?.value ?? new Uint8Array());
+  return typeof record === 'object' && record.kind === 'key' ? record.note.handle : undefined;
 }
