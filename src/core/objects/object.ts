@@ -95,3 +95,8 @@ export function areOfOneKey(one: Proofs, other: Proofs): boolean {
   if (common.length === 0) return fingerprintOf(one).length === 0 && fingerprintOf(other).length === 0;
   return common.every((kind) => sameBytes(one.get(kind) as Uint8Array, other.get(kind) as Uint8Array));
 }
+
+/** Returns a copy of an object outside the object table, for work that changes what is noted of it. */
+export function detached(object: VirtualObject): VirtualObject {
+  return Object.assign(Object.create(Object.getPrototypeOf(object)) as VirtualObject, object);
+}

@@ -172,8 +172,8 @@ class Copying {
       // If this member saw the key destroyed, the other one comes from the past: the key must not come back.
       const { time = 0 } = records.get(object.handle) ?? {};
       if (!isFailure(allOwn) && isGoneOn(allOwn, object, time)) continue;
-      // The surveyed record replaces the known one, which may be older than a change by another process.
-      object.record = records.get(object.handle);
+      // The surveyed record replaces one from before a change by another process.
+      if (time > (object.record?.time ?? 0)) object.record = records.get(object.handle);
       const outcome = yield* this.#copy(object, isFailure(ownRecords) ? undefined : ownRecords);
       if (outcome === 'copied') copied.push(object);
       if (outcome === 'lacking') lacking.push(object);

@@ -8,7 +8,7 @@ import type { Member } from '../group/member.js';
 import { isSecretRequest } from '../jobs/creation-request.js';
 import type { KeyRecord } from '../objects/key-note.js';
 import { attributesOf, objectOf } from '../objects/note.js';
-import type { VirtualObject } from '../objects/object.js';
+import { detached, type VirtualObject } from '../objects/object.js';
 import { History } from '../records/history.js';
 import type { ChangeRecord } from '../records/record.js';
 import { isShortOfCopies } from '../replicas/copies.js';
@@ -214,7 +214,8 @@ export class Redo {
   /** Returns the object under the identity that its key record tells now. */
   *#asRecordedNow(object: VirtualObject): Task<VirtualObject> {
     const { group } = this;
-    const known = group.objects.get(object.handle) ?? object;
+    // Calls of the application may be working on the object: a copy of it takes what is read here.
+    const known = detached(group.objects.get(object.handle) ?? object);
     known.described = object.described;
     keepRecord(known, this.#touched.has(known.handle) ? undefined : this.keyRecords?.get(known.handle));
     yield* learnKeyRecord(group, known);

@@ -43,8 +43,15 @@ export function* readKeyRecord(
  * Sets the object's `record`, to null if no member has one. Returns false if no member could be asked.
  */
 export function* learnKeyRecord(group: Group, object: VirtualObject, work?: PendingWork): Task<boolean> {
-  if (object.record !== undefined || object.session !== undefined) return true;
-  if (group.ledger.record === undefined) return true;
+  return object.record !== undefined || (yield* relearnKeyRecord(group, object, work));
+}
+
+/**
+ * Does the same although the record is known: other processes may change it. The object has its old one meanwhile, and
+ * keeps it if no member answers.
+ */
+export function* relearnKeyRecord(group: Group, object: VirtualObject, work?: PendingWork): Task<boolean> {
+  if (object.session !== undefined || group.ledger.record === undefined) return true;
   let answers = 0;
   let isCertain = false;
   const active = group.members.filter(({ isActive }) => isActive);
@@ -73,13 +80,6 @@ export function* learnKeyRecord(group: Group, object: VirtualObject, work?: Pend
 export function keepRecord(object: VirtualObject, record: KeyRecord | undefined): void {
   object.record = record;
   if (record?.identity !== undefined) object.isRecorded = true;
-}
-
-/** Reads the record of a key anew, since other processes may change it; keeps the old one if no member answers. */
-export function* relearnKeyRecord(group: Group, object: VirtualObject): Task<void> {
-  const before = object.record;
-  object.record = undefined;
-  if (!(yield* learnKeyRecord(group, object))) object.record = before;
 }
 
 /** If the key's record has proofs of another key, a successor has taken its place: takes its proofs as reference. */

@@ -10,7 +10,7 @@ import type { MemberJob } from '../jobs/member-job.js';
 import { describedTypes, describeValues, identityOf, templateOf } from '../objects/identity.js';
 import type { KeyRecord } from '../objects/key-note.js';
 import { noteAttributes, noteObject } from '../objects/note.js';
-import type { VirtualObject } from '../objects/object.js';
+import { detached, type VirtualObject } from '../objects/object.js';
 import type { AliasRecord, AnyRecord } from '../records/record.js';
 import { keyRecordTemplate, labelTemplate } from '../records/record-template.js';
 import { useTypes } from '../replicas/copies.js';
@@ -39,8 +39,7 @@ function renamedBy(object: VirtualObject, changes: readonly Attribute[]): Virtua
   const description = describeValues(described);
   const identity = identityOf(description, object.valueDigest);
   if (sameBytes(identity, object.identity)) return undefined;
-  const renamed = Object.assign(Object.create(Object.getPrototypeOf(object)) as VirtualObject, object);
-  return Object.assign(renamed, { identity, description, described });
+  return Object.assign(detached(object), { identity, description, described });
 }
 
 /** Returns the object after a change, also as renamed if its identity changes, and whether aliases must tell that. */
@@ -66,18 +65,17 @@ function useAfter({ use }: VirtualObject, changes: readonly Attribute[]): string
 
 /** Returns the object with other usage flags. */
 function withUse(object: VirtualObject, use: string | undefined): VirtualObject {
-  return Object.assign(Object.create(Object.getPrototypeOf(object)) as VirtualObject, object, { use });
+  return Object.assign(detached(object), { use });
 }
 
-/** Returns the key record after a change; undefined if the object has none. */
+/** Returns the key record that follows one by a change; undefined if there is none. */
 export function recordAfter(
   group: Group,
-  object: VirtualObject,
+  record: KeyRecord | null | undefined,
   renamed: VirtualObject,
   changes: readonly Attribute[],
   sealed?: KeyRecord['sealed'],
 ): KeyRecord | undefined {
-  const { record } = object;
   if (record === undefined || record === null) return undefined;
   const changed = new Set(changes.map(({ type }) => type));
   const template = [...record.template.filter(([type]) => !changed.has(type)), ...noteAttributes(changes)];
@@ -125,7 +123,7 @@ export function changingAttributesTo(
     needsAlias && !object.isRecorded
       ? [aliasOf(group, after), ...twins.flatMap(({ handle }) => knownAliasRecord(group, handle) ?? [])]
       : [];
-  const record = recordAfter(group, object, after, changes);
+  const record = recordAfter(group, object.record, after, changes);
   return {
     memberJob: changingAttributes(object, changes, { aliases, record }, templateOf(object.description)),
     renamed,
@@ -141,7 +139,7 @@ export function keepingName(
   object: VirtualObject,
   { changes, former }: AttributeChange,
 ): MemberJob | undefined {
-  const record = recordAfter(group, object, object, former);
+  const record = recordAfter(group, object.record, object, former);
   const needsAlias = changedBy(object, changes).needsAlias && !object.isRecorded;
   if (record === undefined && !needsAlias) return undefined;
   return changingAttributes(object, former, { aliases: needsAlias ? [aliasOf(group, object)] : [], record });

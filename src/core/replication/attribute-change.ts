@@ -70,7 +70,11 @@ function* applyChange(change: ReplicatedChange, object: VirtualObject, changes: 
   const participants = yield* change.participants();
   yield* describeObject(group, object, change.deadline);
   yield* noticeRename(group, object, change.deadline);
-  yield* relearnKeyRecord(group, object);
+  const isRead = yield* relearnKeyRecord(group, object);
+  // Other tasks may read the record of the same object meanwhile.
+  const { record: base } = object;
+  if (object.isRecorded && (!isRead || base === undefined || base === null))
+    throw change.failure(CKR.deviceRemoved, `no member could give the record of the key: ${group.describeMembers()}`);
   const former = valuesOf(types, yield* readObject(group, object, types, change.deadline));
   const values: AttributeChange = { changes, former };
   const isSession = object.session !== undefined;
@@ -78,7 +82,7 @@ function* applyChange(change: ReplicatedChange, object: VirtualObject, changes: 
   const aliases = isSession || !needsAlias ? [] : yield* renameAmong(group, after, change.deadline);
   const sealed = yield* sealNow(change, object, changes);
   const going = isSession ? participants : yield* change.writeIntent(participants, 'set', [object], changes, former);
-  const record = recordAfter(group, object, after, changes, sealed);
+  const record = recordAfter(group, base, after, changes, sealed);
   const before = knownAliasRecord(group, object.handle);
   const done = yield* applyToAll(change, going, object, values, { aliases, before, record });
   change.markCommitted(undefined);

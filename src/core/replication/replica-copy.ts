@@ -4,6 +4,7 @@ import { CKA } from '../../spec/codes.js';
 import { ck } from '../../spec/constants.js';
 import { resultOf, step } from '../../spec/job.js';
 import { attributeIn } from '../../spec/rules.js';
+import { sameBytes } from '../base/bytes.js';
 import type { Task } from '../base/task.js';
 import { runCall } from '../call/call.js';
 import { runOnMember } from '../call/member-job-run.js';
@@ -109,8 +110,10 @@ function noteCopy(
   { handle, proven }: InstalledReplica,
 ): void {
   const { identity, description, valueDigest } = object;
+  const known = group.objects.get(object.handle);
+  const isKnown = known !== undefined && sameBytes(known.identity, identity);
   const found = { handle: new Uint8Array(handle), description, identity, valueDigest };
-  connection.replicas.set(object, { kind: 'usable', handle, proven });
+  connection.replicas.set(isKnown ? known : object, { kind: 'usable', handle, proven });
   connection.survey?.found.add({ ...found, publicPoint: description.ecPoint });
   group.noteReplicaStatus(target, object, proven ? 'proven' : 'unproven');
 }
