@@ -75,7 +75,7 @@ function* applyChange(change: ReplicatedChange, object: VirtualObject, changes: 
   const { record: base } = object;
   if (object.isRecorded && (!isRead || base === undefined || base === null))
     throw change.failure(CKR.deviceRemoved, `no member could give the record of the key: ${group.describeMembers()}`);
-  const former = valuesOf(types, yield* readObject(group, object, types, change.deadline));
+  const former = formerOf(object, valuesOf(types, yield* readObject(group, object, types, change.deadline)));
   const values: AttributeChange = { changes, former };
   const isSession = object.session !== undefined;
   const { renamed, after, needsAlias } = changedBy(object, changes);
@@ -144,6 +144,11 @@ function valuesOf(types: readonly number[], read: readonly ReadAttribute[]): Att
     const attribute = read[index];
     return attribute?.presence === 'present' ? [{ type, value: new Uint8Array(attribute.value) }] : [];
   });
+}
+
+/** Returns the values that a change replaces; the names among them as they are known, since a member may be behind. */
+function formerOf({ described }: VirtualObject, read: readonly Attribute[]): readonly Attribute[] {
+  return read.map(({ type, value }) => ({ type, value: described[describedTypes.indexOf(type)] ?? value }));
 }
 
 /** Changes the object on one member after the other; if a member refuses, those before it get their values back. */
