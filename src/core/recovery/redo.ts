@@ -18,13 +18,12 @@ import { copyReplicaTo } from '../replication/replica-copy.js';
 import { haveAllLost, holdersOf, isGoneFrom, locate, othersThan } from './absence.js';
 import { leftToSet } from './overtaken.js';
 import { ownNames } from './own-names.js';
-import { Removal } from './removal.js';
+import { isKeyed, Removal } from './removal.js';
 import { RenamedObjects } from './renamed-object.js';
 import { isUndoneElsewhere } from './reversal.js';
 
 /** Time limit for installing one object, as a multiple of `hangAfter`. */
 const INSTALL_MULTIPLE = 2;
-
 /**
  * Repeats on one member a change that other members have, or undoes it there. Each operation looks first at what the
  * member has, so doing it twice does no harm.
@@ -284,10 +283,18 @@ export class Redo {
     if (own !== 'unknown' && own[0] !== undefined) keepRecord(object, own[0].record ?? undefined);
   }
 
-  /** Installs the object if the member lost it: an interrupted write can destroy the whole object. */
+  /**
+   * Installs the object if the member lost it: an interrupted write can destroy the whole object. A key whose record is
+   * gone too was destroyed meanwhile, by a process for which the member serves, or has never come.
+   */
   *#ensure(record: ChangeRecord, member: Member): Task<boolean> {
     const objects = this.#identitiesOf(record);
     for (const object of objects) if ((yield* locate(this.group, object, member)) === 'there') return true;
+    const [first] = objects;
+    if (first !== undefined && isKeyed(this.group, first)) {
+      const own = yield* ownNames(first, member);
+      if (own === 'unknown' || own.length === 0) return own !== 'unknown';
+    }
     return yield* this.#installOneOf(objects, member, record);
   }
 }

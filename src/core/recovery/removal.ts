@@ -89,7 +89,7 @@ export class Removal {
    */
   *leaveTombstone(object: VirtualObject, { operation, writer, time }: ChangeRecord, member: Member): Task<boolean> {
     const { group } = this;
-    if (group.ledger.format <= FIRST_FORMAT || !isSecretRequest(object.description)) return true;
+    if (!isKeyed(group, object)) return true;
     const identity = group.objects.digestOf(object.identity);
     const search = keyRecordSearch(group.ledger.record, identity);
     const finding = findingJob(search, NO_MAXIMUM, keyRecordTypes);
@@ -196,7 +196,7 @@ export class Removal {
 }
 
 /** Returns true if the handle of the object stands in its key record. */
-function isKeyed({ ledger }: Group, { description }: VirtualObject): boolean {
+export function isKeyed({ ledger }: Group, { description }: VirtualObject): boolean {
   return ledger.format > FIRST_FORMAT && isSecretRequest(description);
 }
 
