@@ -39,3 +39,71 @@ describe('[Rule 20] what callers were told of', () => {
     expect(findingsOf('kills', 58)).toEqual([]);
   });
 });
+
+// Each seed brought a finding before its mend; `npm run simulate:mutants` shows that such faults are found.
+describe('[Rule 14] absence', () => {
+  test.each([
+    // A fresh host without a login showed nothing, and a recovery took that for "not there".
+    ['kills', 24],
+    // A member that missed the creation too lacked the key, while the holder of the key was away.
+    ['everything', 153],
+    ['everything', 231],
+    ['everything', 371],
+    // The key was there under another name, which only the member's own key record told.
+    ['hosts', 170],
+    ['hosts', 336],
+    ['hosts', 1233],
+    ['everything', 827],
+    // Key records that were read before an installation did not tell of it.
+    ['errors', 9],
+  ])('proves nothing (%s, seed %d)', (profile, seed) => {
+    expect(findingsOf(profile, seed)).toEqual([]);
+  });
+});
+
+describe('[Rule 20] an interrupted change', () => {
+  test.each([
+    // The process that failed with the call remembered another end than the tokens told.
+    ['hosts', 107],
+    ['hosts', 109],
+    ['everything', 63],
+    // The only member that knew of the success was away.
+    ['everything', 481],
+    // The key record had the new name, and the key the old one.
+    ['hosts', 1307],
+    ['everything', 396],
+    // Its intent could not be removed, and nobody looked again.
+    ['errors', 552],
+  ])('ends alike everywhere (%s, seed %d)', (profile, seed) => {
+    expect(findingsOf(profile, seed)).toEqual([]);
+  });
+});
+
+describe('a recovery', () => {
+  test.each([
+    // Another process was bringing the same member up to date.
+    ['kills', 357],
+    // Values of a later call were overwritten with those of a missed one.
+    ['hosts', 1316],
+    ['everything', 90],
+    // A call of the application lost the key record that it had just read.
+    ['hosts', 255],
+    // A key came back to a member that had missed both its creation and its destroy.
+    ['everything', 8],
+    // A key that another process destroyed meanwhile was restored.
+    ['hosts', 340],
+  ])('leaves to others what is theirs (%s, seed %d)', (profile, seed) => {
+    expect(findingsOf(profile, seed)).toEqual([]);
+  });
+
+  test.each([
+    // A read of the group record that ended at once was waited for again and again.
+    ['outages', 238],
+    // Nobody tried a change again that had failed while its source was away.
+    ['outages', 124],
+    // A call hung while the member joined.
+    ['errors', 674],
+  ])('comes to its end (%s, seed %d)', (profile, seed) => {
+    expect(findingsOf(profile, seed)).toEqual([]);
+  });
+});

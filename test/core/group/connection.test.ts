@@ -40,3 +40,16 @@ test('a second reply to an answered job does not complete another job', () => {
   connection.replied(doneWith(second.id));
   expect([second.completed, new Set(sent).size]).toEqual([true, 2]);
 });
+
+test('[Rule 14] before the login only jobs without a session run: what is not seen then may be there', () => {
+  const { connection, sent } = connect();
+  const outcomeOf = (run: Job): unknown => connection.run(run, 'find', FOREVER).next().value;
+  expect(outcomeOf(job)).toEqual({ kind: 'withdrawn' });
+  expect(sent).toHaveLength(0);
+  outcomeOf({ ...job, sessionless: true });
+  expect(sent).toHaveLength(1);
+  connection.hasLogin = true;
+  connection.window = 2;
+  outcomeOf(job);
+  expect(sent).toHaveLength(2);
+});
