@@ -25,7 +25,8 @@ function mutating(edits) {
   return {
     name: 'mutating',
     setup: ({ onLoad }) => {
-      onLoad({ filter: /\/src\/core\/.*\.ts$/u }, async ({ path }) => {
+      // The filter is read by Go, which has no flag u.
+      onLoad({ filter: /\.ts$/ }, async ({ path }) => {
         let contents = await readFile(path, 'utf8');
         for (const { file, from, to } of edits) {
           if (!path.endsWith(file)) continue;

@@ -63,7 +63,7 @@ export const MUTANTS: readonly Mutant[] = [
     'a change that did not begin leaves the key record with the new name',
     'hosts',
     'replication/attribute-change-job.ts',
-    'const record = recordAfter(group, object, object, former);',
+    'const record = recordAfter(group, object.record, object, former);',
     'const record = undefined;',
   ),
   mutant(

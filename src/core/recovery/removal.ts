@@ -59,7 +59,8 @@ export class Removal {
       ? yield* this.#surplus(record, object, member, candidates.list.length, matches)
       : yield* this.#ownAmong(object, member, matches);
     if (going === undefined) return false;
-    const isOwnRecord = record.undoes !== true || (yield* isRecordedBy(record, object, member));
+    const isOwnRecord = record.undoes !== true ? true : yield* isRecordedBy(record, object, member);
+    if (isOwnRecord === undefined) return false;
     const mayGo = isUncertain ? going.length > 0 : isOwnRecord;
     const match = yield* pickCopy(connection, object, going, work);
     if (match !== undefined && 'kind' in match) return false;
@@ -200,11 +201,19 @@ export function isKeyed({ ledger }: Group, { description }: VirtualObject): bool
   return ledger.format > FIRST_FORMAT && isSecretRequest(description);
 }
 
-/** Returns true if the object's key record on a member is of that call, or if the member has no key record. */
-function* isRecordedBy({ operation }: ChangeRecord, object: VirtualObject, { connection }: Member): Task<boolean> {
-  if (connection === undefined) return false;
+/**
+ * Returns whether the object's key record on a member is of that call, or the member has no key record; undefined if that
+ * could not be read.
+ */
+function* isRecordedBy(
+  { operation }: ChangeRecord,
+  object: VirtualObject,
+  { connection }: Member,
+): Task<boolean | undefined> {
+  if (connection === undefined) return undefined;
   const read = yield* readKeyRecord(connection, object.handle);
-  return read.kind === 'record' && (read.record === undefined || read.record.operation === operation);
+  if (read.kind !== 'record') return undefined;
+  return read.record === undefined || read.record.operation === operation;
 }
 
 /** Returns the handle that a key record or a tombstone tells; undefined if the value is no such record. */
