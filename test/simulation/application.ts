@@ -46,6 +46,10 @@ export class Application implements FleetApplication {
   readonly coordinator: SimulatedCoordinator;
   readonly events: GroupEvent[] = [];
   isAlive: boolean = true;
+  standsSince: number | undefined;
+  /** Time for which the application has stood still (ms). */
+  stood: number = 0;
+  #standsUntil = 0;
   /** Callbacks for the end of the application. */
   readonly onKilled: (() => void)[] = [];
   readonly #scheduler: Scheduler;
@@ -71,22 +75,35 @@ export class Application implements FleetApplication {
   }
 
   get dueAt(): number {
-    return this.isAlive ? this.#scheduler.dueAt : FOREVER;
+    if (!this.isAlive) return FOREVER;
+    return this.standsSince === undefined ? this.#scheduler.dueAt : this.#standsUntil;
   }
 
   step(): void {
-    if (this.isAlive) this.#scheduler.step();
+    if (this.isAlive && this.standsSince === undefined) this.#scheduler.step();
+  }
+
+  /** Stops the application for a time (ms), as SIGSTOP does; its hosts go on. */
+  stand(ms: number): void {
+    this.standsSince = this.fleet.now;
+    this.stood += ms;
+    this.#standsUntil = this.fleet.now + ms;
+    this.fleet.after(ms, () => {
+      this.standsSince = undefined;
+    });
   }
 
   start<T>(task: Task<T>): Running<T> {
     return this.#scheduler.start(task);
   }
 
-  /** Runs something in this application, unless it has ended. */
+  /** Runs something in this application, once it runs, unless it has ended. */
   readonly tell = (work: () => void): void => {
-    this.fleet.after(0, () => {
-      if (this.isAlive) work();
-    });
+    const deliver = (): void => {
+      if (this.standsSince !== undefined) this.fleet.after(this.#standsUntil - this.fleet.now, deliver);
+      else if (this.isAlive) work();
+    };
+    this.fleet.after(0, deliver);
   };
 
   /** Runs a task to its end; returns its value or throws its error. */

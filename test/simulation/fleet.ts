@@ -1,4 +1,4 @@
-import { FOREVER } from '../../src/core/base/task.js';
+import { FOREVER, type Signal } from '../../src/core/base/task.js';
 import type { CallName } from '../../src/spec/calls.js';
 import type { Chance } from './chance.js';
 import type { CallFault, FleetApplication, FleetHost } from './parts.js';
@@ -8,6 +8,14 @@ import { SimulatedToken } from './simulated-token.js';
 const SLOWEST = 2;
 /** Maximum number of events in one run, against runs that never end. */
 const MOST_EVENTS = 2_000_000;
+
+/** Time after which the claims of an application that stands still can be taken (ms), as in claim-file.ts. */
+export const CLAIM_LIFETIME = 6000;
+
+interface HeldName {
+  readonly application: FleetApplication;
+  readonly lost: Signal;
+}
 
 interface Coming {
   readonly at: number;
@@ -104,7 +112,7 @@ export class Fleet {
 
 /** Machine: what its applications share by lock files. */
 export class SimulatedMachine {
-  readonly #claims = new Map<string, FleetApplication>();
+  readonly #claims = new Map<string, HeldName>();
   readonly #fences = new Map<string, number>();
   readonly #missed = new Map<string, Set<string>>();
   readonly #tokenLocks = new Map<string, FleetHost>();
@@ -119,24 +127,36 @@ export class SimulatedMachine {
   }
 
   /** Takes a claim; returns its fence, or undefined if another application, or its host, still holds it. */
-  take(name: string, application: FleetApplication): number | undefined {
+  take(name: string, application: FleetApplication, lost: Signal): number | undefined {
     if (this.holderOf(name) !== undefined) return undefined;
     const fence = (this.#fences.get(name) ?? 0) + 1;
     this.#fences.set(name, fence);
-    this.#claims.set(name, application);
+    this.#claims.set(name, { application, lost });
     return fence;
   }
 
-  /** Returns the holder of a claim: an application that lives, or whose hosts have not ended. */
+  /**
+   * Returns the holder of a claim: an application that lives, or whose hosts have not ended. The claim of one that stands
+   * still is lost after a while, but not while a host of it writes.
+   */
   holderOf(name: string): FleetApplication | undefined {
-    const holder = this.#claims.get(name);
-    if (holder === undefined || this.isThere(holder.writer)) return holder;
+    const held = this.#claims.get(name);
+    if (held === undefined) return undefined;
+    const { application, lost } = held;
+    const { standsSince = this.fleet.now } = application;
+    const isExpired = this.fleet.now - standsSince >= CLAIM_LIFETIME && !this.#isWriting(application);
+    if (!isExpired && this.isThere(application.writer)) return application;
     this.#claims.delete(name);
+    application.tell(() => lost.complete());
     return undefined;
   }
 
-  release(name: string, application: FleetApplication): void {
-    if (this.#claims.get(name) !== application) return;
+  #isWriting(application: FleetApplication): boolean {
+    return [...this.#hosts].some(([host, each]) => each === application && host.isWriting);
+  }
+
+  release(name: string, lost: Signal): void {
+    if (this.#claims.get(name)?.lost !== lost) return;
     this.#claims.delete(name);
     for (const each of this.living()) each.tell(() => each.coordinator.releases.fire());
   }

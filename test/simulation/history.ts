@@ -122,7 +122,9 @@ export class History {
         else if (!this.unknownLabels.includes(label)) this.findings.push(`foreign: ${label} is on ${name}`);
       }
       for (const object of token.objects.values())
-        if (/^pkcs11-ha:(?:intent|journal)/u.test(labelOf(object)))
+        if (object.holder === undefined && object.attributes.size === 0)
+          this.findings.push(`left over: a hollow object is on ${name}`);
+        else if (/^pkcs11-ha:(?:intent|journal)/u.test(labelOf(object)))
           this.findings.push(`left over: ${labelOf(object)} is on ${name}`);
     }
     this.#checkUnknown(members);

@@ -28,6 +28,8 @@ const CALL_WITHIN = 10_000;
 const HEALED_WITHIN = 180_000;
 /** Time that background work gets after that (ms). */
 const SETTLED_AFTER = 45_000;
+/** Longest stop of an application (ms); longer than claims last. */
+const LONGEST_STOP = 12_000;
 /** Number of calls of an application that run beside each other. */
 const LANES = 2;
 
@@ -202,15 +204,15 @@ export class Run {
   ): void {
     const running = application.start(task);
     let isNoted = false;
-    const begunAt = this.fleet.now;
+    const begunAt = this.fleet.now - application.stood;
     const finish = (ended: { ok: boolean; error?: unknown; value?: T } | undefined): void => {
       if (isNoted) return;
       isNoted = true;
       this.#note(
         `${application.writer} ${what}: ${toldBy(ended)}${ended?.ok === false ? ` (${String(ended.error)})` : ''}`,
       );
-      if (this.fleet.now - begunAt > CALL_WITHIN * 1.5)
-        this.history.findings.push(`late: ${what} took ${(this.fleet.now - begunAt).toFixed(0)} ms`);
+      const took = this.fleet.now - application.stood - begunAt;
+      if (took > CALL_WITHIN * 1.5) this.history.findings.push(`late: ${what} took ${took.toFixed(0)} ms`);
       note(ended);
       next();
     };
@@ -310,10 +312,12 @@ export class Run {
 
   /** Plans kills and outages until the faults end. */
   #plan(): void {
-    const { killsEvery, hostKillsEvery, outagesEvery } = this.#profile;
+    const { killsEvery, hostKillsEvery, outagesEvery, stopsEvery, hostStopsEvery } = this.#profile;
     this.#repeat(killsEvery, () => this.#killApplication());
     this.#repeat(hostKillsEvery, () => this.#killHost());
     this.#repeat(outagesEvery, () => this.#takeAway());
+    this.#repeat(stopsEvery, () => this.#stopApplication());
+    this.#repeat(hostStopsEvery, () => this.#stopHost());
   }
 
   #repeat(mean: number, happen: () => void): void {
@@ -343,6 +347,24 @@ export class Run {
     const host = this.chance.pick(hosts);
     this.#note(`a host of ${host.member} is killed`);
     host.kill();
+  }
+
+  #stopApplication(): void {
+    const running = this.#living().filter(({ standsSince }) => standsSince === undefined);
+    if (running.length === 0) return;
+    const victim = this.chance.pick(running);
+    const ms = this.chance.below(LONGEST_STOP);
+    this.#note(`${victim.writer} is stopped for ${ms.toFixed(0)} ms`);
+    victim.stand(ms);
+  }
+
+  #stopHost(): void {
+    const hosts = this.#living().flatMap((application) => application.hosts());
+    if (hosts.length === 0) return;
+    const host = this.chance.pick(hosts);
+    const ms = this.chance.below(LONGEST_STOP / 2);
+    this.#note(`a host of ${host.member} is stopped for ${ms.toFixed(0)} ms`);
+    host.stand(ms);
   }
 
   /** Takes a member away from all applications for a while. */

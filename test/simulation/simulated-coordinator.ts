@@ -1,7 +1,7 @@
-import { FOREVER, Signal, type Task } from '../../src/core/base/task.js';
+import { Signal, type Task } from '../../src/core/base/task.js';
 import { race } from '../../src/core/base/waiting.js';
 import type { Claim, ClaimOptions, Coordinator } from '../../src/core/coordination/coordinator.js';
-import type { SimulatedMachine } from './fleet.js';
+import { CLAIM_LIFETIME, type SimulatedMachine } from './fleet.js';
 import type { FleetApplication } from './parts.js';
 
 /** Interval between tries to take a claim (ms); a release makes it shorter. */
@@ -28,11 +28,15 @@ export class SimulatedCoordinator implements Coordinator {
     const machine = this.#machine;
     const application = this.#application;
     for (;;) {
-      const fence = machine.take(name, application);
+      const lost = new Signal();
+      const fence = machine.take(name, application, lost);
       if (fence !== undefined)
         return {
-          ...{ name, fence, expiresAt: FOREVER, lost: new Signal(), path: `/locks/claims/${name}` },
-          release: () => machine.release(name, application),
+          ...{ name, fence, lost, path: `/locks/claims/${name}` },
+          get expiresAt() {
+            return lost.completed ? Number.NEGATIVE_INFINITY : machine.fleet.now + CLAIM_LIFETIME;
+          },
+          release: () => machine.release(name, lost),
         };
       if (isGivenUp?.() === true || machine.fleet.now >= deadline) return undefined;
       yield* race([this.releases], Math.min(deadline, machine.fleet.now + POLL));

@@ -23,6 +23,8 @@ const CKS_USER = 3;
 const CKS_PUBLIC = 2;
 const TOKEN_FLAGS = 0x40d;
 const OK = 0;
+/** Probability that a kill inside a write leaves a hollow object. */
+const HOLLOW = 0.3;
 /** Longest time for which a host that is told to leave finishes its writes (ms), as in native/host/process/shutdown.cc. */
 const LEAVES_WITHIN = 3000;
 
@@ -44,6 +46,8 @@ interface Taken {
   readonly seconds: (StoredObject | undefined)[];
   readonly created: StoredObject[];
   operation: BegunOperation | undefined;
+  /** Object that the last step wrote. */
+  last: StoredObject | undefined;
 }
 
 /** Host of one member on virtual time. Each step of a job takes its time, so that jobs of other hosts come in between. */
@@ -57,6 +61,7 @@ export class SimulatedHost implements HostLink, FleetHost {
   #isLoggedIn = false;
   #usesLock = false;
   #isLeaving = false;
+  #standsUntil = 0;
   readonly #mask: number;
 
   constructor(
@@ -78,6 +83,7 @@ export class SimulatedHost implements HostLink, FleetHost {
     const taken: Taken = {
       ...{ id, deadline, job, epoch, since: 0, next: 0, results: [], objects: [], seconds: [], created: [] },
       operation: undefined,
+      last: undefined,
     };
     this.#waiting.push(taken);
     this.#after(this.fleet.latency(), () => this.#startNext());
@@ -95,8 +101,21 @@ export class SimulatedHost implements HostLink, FleetHost {
     this.#after(LEAVES_WITHIN, () => this.end('the host is gone'));
   }
 
+  /** Ends the host as SIGKILL does; a write that is under way may leave a hollow object. */
   kill(): void {
+    for (const { job, last } of this.#running)
+      if (job.longWrite === true && last?.holder === undefined && this.fleet.chance.happens(HOLLOW))
+        last?.attributes.clear();
     this.end('the host was ended by SIGKILL');
+  }
+
+  /** Stops the host for a time (ms), as SIGSTOP does. */
+  stand(ms: number): void {
+    this.#standsUntil = this.fleet.now + ms;
+  }
+
+  get isWriting(): boolean {
+    return [...this.#running].some(({ job }) => job.longWrite === true);
   }
 
   close(): void {
@@ -123,14 +142,15 @@ export class SimulatedHost implements HostLink, FleetHost {
   }
 
   #after(ms: number, work: () => void): void {
-    this.fleet.after(ms, () => {
-      if (!this.ended) work();
-    });
+    const happen = (): void => {
+      if (this.fleet.now < this.#standsUntil) this.fleet.after(this.#standsUntil - this.fleet.now, happen);
+      else if (!this.ended) work();
+    };
+    this.fleet.after(ms, happen);
   }
 
   #endIfIdle(): void {
-    const isWriting = [...this.#running].some(({ job }) => job.longWrite === true);
-    if (this.#isLeaving && !isWriting) this.end('the host is gone');
+    if (this.#isLeaving && !this.isWriting) this.end('the host is gone');
   }
 
   #startNext(): void {
@@ -196,6 +216,7 @@ export class SimulatedHost implements HostLink, FleetHost {
   #perform(taken: Taken, call: CallName, args: readonly unknown[]): { code: number; value: unknown } {
     taken.objects.push(undefined);
     taken.seconds.push(undefined);
+    taken.last = undefined;
     try {
       return { code: OK, value: this.#value(taken, call, args) };
     } catch (error) {
@@ -233,6 +254,7 @@ export class SimulatedHost implements HostLink, FleetHost {
   #made(taken: Taken, object: StoredObject): Buffer {
     taken.objects[taken.objects.length - 1] = object;
     taken.created.push(object);
+    taken.last = object;
     return this.#handle(object);
   }
 
@@ -262,7 +284,9 @@ export class SimulatedHost implements HostLink, FleetHost {
       case 'X_Find':
         return this.#find(taken, first as readonly Attribute[], second as number, third as readonly number[]);
       case 'X_FindHollow':
-        return [...token.objects.values()].flatMap((each) => (each.holder === this ? [this.#handle(each)] : []));
+        return [...token.objects.values()]
+          .filter(({ holder, attributes }) => holder === this || (holder === undefined && attributes.size === 0))
+          .map((each) => this.#handle(each));
       case 'C_GetAttributeValue':
         return token.read(this.#object(taken, first), second as readonly number[]);
       case 'C_GetObjectSize':
@@ -274,8 +298,9 @@ export class SimulatedHost implements HostLink, FleetHost {
         return this.#made(taken, token.add(second as readonly Attribute[], new Map(source.attributes), this));
       }
       case 'C_SetAttributeValue':
+        taken.last = this.#object(taken, first);
         for (const { type, value } of second as readonly Attribute[])
-          this.#object(taken, first).attributes.set(type, Buffer.from(value));
+          taken.last.attributes.set(type, Buffer.from(value));
         return undefined;
       case 'C_DestroyObject':
         token.destroy(this.#object(taken, first));

@@ -1,3 +1,4 @@
+import { ulongOf } from '../../spec/attribute.js';
 import type { KeyRecord, NotedAttribute, ObjectNote, Wrapped } from '../objects/key-note.js';
 import {
   type AliasRecord,
@@ -26,6 +27,7 @@ import {
   optional,
   pair,
   quantity,
+  refined,
   text,
 } from './shape.js';
 
@@ -47,6 +49,8 @@ const MOST_NOTES = 8;
 const MOST_ATTRIBUTES = 128;
 /** Maximum number of values that describe an object; this version writes those of `describedTypes`. */
 const MOST_DESCRIBED = 64;
+/** Number of values after the class that are types: of a key, and of a certificate. */
+const TYPES_DESCRIBED = 2;
 /** Maximum number of ids in a list: only the size of the record bounds them. */
 const MOST_IDS = 65_536;
 /** Maximum of counts, revisions and mechanisms (number). */
@@ -79,11 +83,21 @@ const proofs = fields<ObjectNote['proofs']>({
   checkValue: optional(digest),
 });
 
+/** Returns true for a CK_ULONG in hexadecimal that is a safe integer. */
+const isUlong = (digits: string): boolean => ulongOf(Buffer.from(digits, 'hex')) <= Number.MAX_SAFE_INTEGER;
+
+/** Check of the values that describe an object: it has a class, and its types are numbers, as its identity needs. */
+const described = refined(list(nullable(bytes), MOST_DESCRIBED), ([objectClass, ...others]) => {
+  if (typeof objectClass !== 'string' || !isUlong(objectClass)) return false;
+  const types = others.slice(0, TYPES_DESCRIBED);
+  return types.every((type) => type === null || isUlong(type));
+});
+
 /** Check of the note of an object. */
 export const objectNote: Check<ObjectNote> = fields<ObjectNote>({
   handle,
   ordinal: count,
-  described: list(nullable(bytes), MOST_DESCRIBED),
+  described,
   valueDigest: digest,
   use,
   proofs,

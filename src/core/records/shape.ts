@@ -84,6 +84,15 @@ export function list<T>(check: Check<T>, most: number): Check<readonly T[]> {
   };
 }
 
+/** Checks a value with a check, and that a condition holds for it. */
+export function refined<T>(check: Check<T>, holds: (value: T) => boolean): Check<T> {
+  return (value) => {
+    const checked = check(value);
+    if (!holds(checked)) throw malformed;
+    return checked;
+  };
+}
+
 /** Checks a list of two elements. */
 export function pair<A, B>(first: Check<A>, second: Check<B>): Check<readonly [A, B]> {
   return (value) => {

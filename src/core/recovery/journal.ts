@@ -78,6 +78,9 @@ function* shortenExclusively(group: Group): Task<void> {
   if (claim === undefined) return;
   try {
     yield* whileClaimed(group, [claim], shorten(group));
+  } catch (error) {
+    // A process that stood still leaves the rest to the one that has the claim now.
+    if (claim.isHeld) throw error;
   } finally {
     claim.release();
   }

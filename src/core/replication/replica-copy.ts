@@ -1,10 +1,11 @@
 import type { Attribute } from '../../spec/attribute.js';
 import { NO_MAXIMUM, type ReadAttribute } from '../../spec/calls.js';
-import { CKA } from '../../spec/codes.js';
+import { CKA, CKR } from '../../spec/codes.js';
 import { ck } from '../../spec/constants.js';
 import { resultOf, step } from '../../spec/job.js';
 import { attributeIn } from '../../spec/rules.js';
 import { sameBytes } from '../base/bytes.js';
+import { TokenError } from '../base/error.js';
 import type { Task } from '../base/task.js';
 import { runCall } from '../call/call.js';
 import { runOnMember } from '../call/member-job-run.js';
@@ -228,5 +229,12 @@ export function* wrapNow(
 /** Reads the attributes that identify an object into `described`, for records of it. */
 export function* describeObject(group: Group, object: VirtualObject, deadline: number): Task<void> {
   const read = yield* runCall(group, readAttributes(object, describedTypes), deadline);
-  object.described = read.map(({ presence, value }) => (presence === 'present' ? new Uint8Array(value) : undefined));
+  const described = read.map(({ presence, value }) => (presence === 'present' ? new Uint8Array(value) : undefined));
+  // A record without a class would take down every member that reads it.
+  if (described[describedTypes.indexOf(CKA.class)] === undefined) {
+    const explanation =
+      'an interrupted write left a part of the object on a member: the next recovery of it removes that';
+    throw new TokenError(CKR.functionFailed, 'C_GetAttributeValue', explanation);
+  }
+  object.described = described;
 }
