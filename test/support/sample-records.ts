@@ -14,7 +14,7 @@ import type {
 export const note: ObjectNote = {
   handle: 2 ** 48 - 1,
   ordinal: 0,
-  described: ['0400000000000000', null, '6b6579'],
+  described: ['0400000000000000', '1f00000000000000', null, '', '6b6579'],
   valueDigest: '',
   use: null,
   proofs: { digest: '00ff', checkValue: 'abcdef' },

@@ -166,6 +166,8 @@ class Reconciliation implements Reconciling {
       this.member.recovery.recheckIntents(group.port.now() + DOUBT_POLL);
       return undefined;
     }
+    // The catch-up takes the change back here, and removes the intent then.
+    if (group.owedReversals.get(operation)?.missed.includes(this.member.serial ?? '') === true) return undefined;
     if (fate === 'committed') yield* recordOutcome(group, this.reached, operation, true);
     // A call that was undone or committed is only removed here: later calls may have succeeded, and undoing the call a
     // second time could destroy their objects.

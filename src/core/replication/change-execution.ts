@@ -44,7 +44,7 @@ export function abandonedError(change: ReplicatedChange, error: TokenError): Tok
 function lateError(change: ReplicatedChange, running: Running<unknown>): unknown {
   const { group } = change;
   const explanation = `not all members answered in time: ${group.describeMembers()}`;
-  if (change.isIrrevocable) {
+  if (change.isIrrevocable || change.mayBeFinished) {
     group.keepAlive(group.port.start(recordLateOutcome(group, change.operation, running)));
     return change.unknownOutcome(explanation);
   }

@@ -265,9 +265,14 @@ export class ReplicatedChange {
     return new TokenError(code, this.functionName, explanation, this.records);
   }
 
-  /** Returns true if the caller that gives up must hear the outcome: the change is decided, or cannot be undone. */
+  /** True if a recovery may finish the change, whatever this process does: it sets or destroys, and its intent stands. */
+  get mayBeFinished(): boolean {
+    return this.#intent !== undefined && this.#record?.what !== 'create';
+  }
+
+  /** Returns true if the caller that gives up must hear the outcome: the change is decided, or may be finished. */
   deferAbort(): boolean {
-    if (this.committed === undefined && !this.isIrrevocable) return false;
+    if (this.committed === undefined && !this.isIrrevocable && !this.mayBeFinished) return false;
     this.isUnwanted = true;
     this.moved.fire();
     return true;

@@ -41,6 +41,15 @@ describe('the schema of records', () => {
     expect(readRecord(written(record, 2))).toBeUndefined();
   });
 
+  test.each([null, '', '04', 'ffffffffffffffff'])('refuses the note of an object of the class %p', (objectClass) => {
+    const described = [objectClass, ...note.described.slice(1)];
+    for (const record of [
+      { ...key, note: { ...note, described } },
+      { ...journal, notes: [{ ...note, described }] },
+    ])
+      expect(readRecord(written(record))).toBe('invalid');
+  });
+
   test('leaves out unknown fields, in the record and in its parts', () => {
     const later = { ...key, hue: 'red', note: { ...note, hue: 1, proofs: { ...note.proofs, scent: '00' } } };
     expect(readRecord(written(later))).toEqual(key);
