@@ -141,8 +141,8 @@ describe('a member', () => {
 test('a destroy succeeds although its last member takes longer than the deadline', async () => {
   const token = await form('repair-late');
   const made = await key(token, 'key');
-  cluster.fault('hsm2', 'C_DestroyObject delay=300 times=1');
-  await token.destroyObject(made, { deadline: 200 });
+  cluster.fault('hsm2', 'C_DestroyObject delay=1500 times=1');
+  await token.destroyObject(made, { deadline: 1000 });
   cluster.heal();
   await active(token);
   expect(await token.find({ label: 'key' })).toEqual([]);
