@@ -96,6 +96,8 @@ export class SimulatedHost implements HostLink, FleetHost {
 
   leave(): void {
     this.#isLeaving = true;
+    // A stopped host continues when its application ends.
+    this.#standsUntil = this.fleet.now;
     this.#waiting = [];
     this.#endIfIdle();
     this.#after(LEAVES_WITHIN, () => this.end('the host is gone'));

@@ -231,18 +231,24 @@ export class CatchUp {
     }
     const left = isVoid ? undefined : this.reconciliation.redo.history.leftOf(record);
     if (left !== undefined && !(yield* this.reconciliation.redo.apply(left, member))) return false;
+    const isOwed = group.owedReversals.has(operation);
+    const missed = record.missed.filter((each) => each !== serial);
+    if (isOwed && missed.length > 0 && !(yield* this.#note({ ...record, missed }, serial))) return false;
+    group.owedReversals.delete(operation);
     // The intent goes before the journal entry: an intent without one would be undone.
     const intent = this.own.changes.find((own) => own.record.kind === 'intent' && own.record.operation === operation);
     if (intent !== undefined) yield* this.reconciliation.remove(member, intent.record);
     member.recovery.forgetFailures(operation);
     if (entry.holders.length > 0) this.#done.push(record);
     if (this.#done.length >= DONE_BATCH && !(yield* this.#noteDone(serial))) return false;
-    const missed = record.missed.filter((each) => each !== serial);
-    if (group.owedReversals.has(operation)) {
-      if (missed.length === 0) group.owedReversals.delete(operation);
-      else group.oweReversal({ ...record, missed });
-    }
     group.emit({ type: 'sync', member: member.name, what: 'caught up', objects: summariesOf(record) });
+    return true;
+  }
+
+  /** Notes on this member what only this process remembered: other members have still to undo a change. */
+  *#note(record: ChangeRecord, serial: string): Task<boolean> {
+    if (!(yield* this.reconciliation.run(this.#member, writingRecords([record])))) return false;
+    this.#group.noteMissed(record, [serial]);
     return true;
   }
 

@@ -18,7 +18,7 @@ import { copyReplicaTo } from '../replication/replica-copy.js';
 import { haveAllLost, holdersOf, isGoneFrom, locate, othersThan } from './absence.js';
 import { leftToSet } from './overtaken.js';
 import { ownNames } from './own-names.js';
-import { isKeyed, Removal } from './removal.js';
+import { hasTombstone, isKeyed, Removal } from './removal.js';
 import { RenamedObjects } from './renamed-object.js';
 import { isUndoneElsewhere } from './reversal.js';
 
@@ -32,7 +32,7 @@ export class Redo {
   readonly group: Group;
   /** Key records by handle, read in advance when many objects are about to be looked at. */
   keyRecords: ReadonlyMap<number, KeyRecord> | undefined;
-  /** Key records of the member that catches up, read in the same way. */
+  /** The same of the member that catches up. */
   ownKeyRecords: ReadonlyMap<number, KeyRecord> | undefined;
   /** Changes known to have happened on any member: they tell the identities that an object may have. */
   history: History = new History();
@@ -102,9 +102,8 @@ export class Redo {
 
   /** Does a change on one member; returns true if the change is done there. */
   *apply(record: ChangeRecord, member: Member): Task<boolean> {
-    const isDone = yield* this.#apply(record, member);
     for (const { handle } of record.notes) this.#touched.add(handle);
-    return isDone;
+    return yield* this.#apply(record, member);
   }
 
   *#apply(record: ChangeRecord, member: Member): Task<boolean> {
@@ -285,15 +284,16 @@ export class Redo {
 
   /**
    * Installs the object if the member lost it: an interrupted write can destroy the whole object. A key whose record is
-   * gone too was destroyed meanwhile, by a process for which the member serves, or has never come.
+   * gone too was destroyed meanwhile, by a process for which the member serves, or is yet to come by its creation.
    */
   *#ensure(record: ChangeRecord, member: Member): Task<boolean> {
     const objects = this.#identitiesOf(record);
-    for (const object of objects) if ((yield* locate(this.group, object, member)) === 'there') return true;
     const [first] = objects;
+    for (const object of objects) if ((yield* locate(this.group, object, member)) === 'there') return true;
     if (first !== undefined && isKeyed(this.group, first)) {
       const own = yield* ownNames(first, member);
-      if (own === 'unknown' || own.length === 0) return own !== 'unknown';
+      if (own === 'unknown') return false;
+      if (own.length === 0) return yield* hasTombstone(this.group, objects, member, this.#limit);
     }
     return yield* this.#installOneOf(objects, member, record);
   }

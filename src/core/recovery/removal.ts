@@ -20,7 +20,7 @@ import { findGroupwide, foundIn, recordsIn } from '../records/ledger.js';
 import { type ChangeRecord, FIRST_FORMAT } from '../records/record.js';
 import { readRecord } from '../records/record-schema.js';
 import { keyRecordSearch } from '../records/record-template.js';
-import { keyRecordTypes, tombstoneLabel } from '../records/tombstone.js';
+import { destroyedAt, keyRecordTypes, tombstoneLabel } from '../records/tombstone.js';
 import { pickCopy, readUses } from '../replicas/copies.js';
 import { compare } from '../replicas/fingerprint.js';
 import { candidatesOn } from '../replicas/inventory.js';
@@ -91,12 +91,9 @@ export class Removal {
   *leaveTombstone(object: VirtualObject, { operation, writer, time }: ChangeRecord, member: Member): Task<boolean> {
     const { group } = this;
     if (!isKeyed(group, object)) return true;
+    const standing = yield* keyRecordsUnder(group, object, member, this.#limit());
+    if (standing === undefined || standing.length > 0) return standing !== undefined;
     const identity = group.objects.digestOf(object.identity);
-    const search = keyRecordSearch(group.ledger.record, identity);
-    const finding = findingJob(search, NO_MAXIMUM, keyRecordTypes);
-    const found = yield* runOnMember(group, member, finding, this.#limit());
-    if (found.kind !== 'done') return false;
-    if (resultOf(found.reply, 0, 'X_Find').some((each) => handleIn(each) === object.handle)) return true;
     const note = noteObject(object);
     const bare: KeyRecord = {
       ...{ kind: 'key', note, identity, template: [], answers: [], sealed: undefined, operation, writer, time },
@@ -216,8 +213,32 @@ function* isRecordedBy(
   return read.record === undefined || read.record.operation === operation;
 }
 
-/** Returns the handle that a key record or a tombstone tells; undefined if the value is no such record. */
-function handleIn({ attributes: [value] }: FoundObject): number | undefined {
-  const record = readRecord(value?.value ?? new Uint8Array());
-  return typeof record === 'object' && record.kind === 'key' ? record.note.handle : undefined;
+/** Returns the key records and tombstones of a key's handle that a member has under a name; undefined if it does not tell. */
+function* keyRecordsUnder(
+  group: Group,
+  object: VirtualObject,
+  member: Member,
+  deadline: number,
+): Task<readonly FoundObject[] | undefined> {
+  const search = keyRecordSearch(group.ledger.record, group.objects.digestOf(object.identity));
+  const found = yield* runOnMember(group, member, findingJob(search, NO_MAXIMUM, keyRecordTypes), deadline);
+  if (found.kind !== 'done') return undefined;
+  return resultOf(found.reply, 0, 'X_Find').filter(({ attributes: [value] }) => {
+    const record = readRecord(value?.value ?? new Uint8Array());
+    return typeof record === 'object' && record.kind === 'key' && record.note.handle === object.handle;
+  });
+}
+
+/** Returns true if a member has a tombstone of a key, given under each of its names. */
+export function* hasTombstone(
+  group: Group,
+  names: readonly VirtualObject[],
+  member: Member,
+  deadline: () => number,
+): Task<boolean> {
+  for (const object of names) {
+    const standing = yield* keyRecordsUnder(group, object, member, deadline());
+    if (standing?.some(({ attributes: [, label] }) => destroyedAt(label?.value) !== undefined) === true) return true;
+  }
+  return false;
 }
