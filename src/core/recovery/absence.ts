@@ -69,3 +69,15 @@ export function* isGoneFrom(group: Group, members: readonly Member[], object: Vi
   }
   return members.length > 0;
 }
+
+/** Returns the names of an object, first those under which a member has it. */
+export function* thereFirst(
+  group: Group,
+  names: readonly VirtualObject[],
+  member: Member,
+): Task<readonly VirtualObject[]> {
+  if (names.length < 2) return names;
+  const there = new Set<VirtualObject>();
+  for (const name of names) if ((yield* locate(group, name, member)) === 'there') there.add(name);
+  return [...there, ...names.filter((name) => !there.has(name))];
+}

@@ -15,7 +15,7 @@ import { isShortOfCopies } from '../replicas/copies.js';
 import { keepRecord, learnKeyRecord } from '../replicas/key-record.js';
 import { changingAttributesTo, keepingName, readingValues } from '../replication/attribute-change-job.js';
 import { copyReplicaTo } from '../replication/replica-copy.js';
-import { haveAllLost, holdersOf, isGoneFrom, locate, othersThan } from './absence.js';
+import { haveAllLost, holdersOf, isGoneFrom, locate, othersThan, thereFirst } from './absence.js';
 import { leftToSet } from './overtaken.js';
 import { ownNames } from './own-names.js';
 import { hasTombstone, isKeyed, Removal } from './removal.js';
@@ -49,10 +49,7 @@ export class Redo {
     this.#removal = new Removal(group, limit);
   }
 
-  /**
-   * Returns true if a member has the new values of the change, or has lost an object that it destroys. Of a destroy,
-   * only members that had the object tell.
-   */
+  /** Returns true if a member has the new values of a change, or if one that had the object lacks what it destroys. */
   *isBegun(record: ChangeRecord, members: readonly Member[], hadObject: (member: Member) => boolean): Task<boolean> {
     if (record.what === 'destroy') {
       for (const note of record.notes) {
@@ -142,7 +139,9 @@ export class Redo {
     if (own === 'unknown') return false;
     for (const each of own) if (!objects.some(({ identity }) => sameBytes(identity, each.identity))) objects.push(each);
     let isDone = true;
-    for (const object of objects) isDone = (yield* this.#removal.remove(object, record, member)) && isDone;
+    // The records go with the object, and tell its names to a next try.
+    for (const object of yield* thereFirst(this.group, objects, member))
+      isDone = (yield* this.#removal.remove(object, record, member)) && isDone;
     if (!isDone || first === undefined || record.undoes === true || own.length > 0) return isDone;
     return yield* this.#removal.leaveTombstone(first, record, member);
   }
