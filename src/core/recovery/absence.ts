@@ -5,7 +5,6 @@ import type { Group } from '../group/group.js';
 import { PendingWork } from '../group/job-outcome.js';
 import type { Member } from '../group/member.js';
 import { templateOf } from '../objects/identity.js';
-import { objectOf } from '../objects/note.js';
 import type { VirtualObject } from '../objects/object.js';
 import type { ChangeRecord } from '../records/record.js';
 import { MOST_TWINS, readInventory } from '../replicas/inventory.js';
@@ -34,18 +33,19 @@ export function holdersOf(group: Group, { missed }: ChangeRecord, member: Member
 }
 
 /**
- * Returns true if no member of several has an object any more, under its name or the one in the member's key record, or a
- * sealed form of it. Asks the tokens, whatever surveys told; false if one of them cannot be asked, or if there is none.
+ * Returns true if no member of several has an object or a record of its key any more. Asks the tokens, whatever surveys
+ * told; false if one of them cannot be asked, or if there is none.
  */
 export function* haveAllLost(members: readonly Member[], object: VirtualObject, deadline: number): Task<boolean> {
   for (const { connection } of members) {
     if (connection === undefined) return false;
     const kept = yield* readKeyRecord(connection, object.handle);
-    if (kept.kind !== 'record' || kept.records.some(({ sealed }) => sealed !== undefined)) return false;
-    for (const { description, identity } of [object, ...kept.records.map(({ note }) => objectOf(note))]) {
-      const found = yield* readInventory(connection, templateOf(description), MOST_TWINS, deadline, new PendingWork());
-      if (found.kind !== 'objects' || found.objects.some((each) => sameBytes(each.identity, identity))) return false;
-    }
+    // A key may be getting another name just now: while its record stands, it was not destroyed.
+    if (kept.kind !== 'record' || kept.records.length > 0) return false;
+    const template = templateOf(object.description);
+    const found = yield* readInventory(connection, template, MOST_TWINS, deadline, new PendingWork());
+    if (found.kind !== 'objects' || found.objects.some((each) => sameBytes(each.identity, object.identity)))
+      return false;
   }
   return members.length > 0;
 }
@@ -60,12 +60,12 @@ export function* locate(group: Group, object: VirtualObject, member: Member): Ta
   return replica !== undefined && replica.kind !== 'usable' ? 'absent' : 'unknown';
 }
 
-/** Returns true if none of the members has an object, under any name, or a sealed form of it: it was destroyed since. */
+/** Returns true if none of the members has an object or a record of its key: then it was destroyed since. */
 export function* isGoneFrom(group: Group, members: readonly Member[], object: VirtualObject): Task<boolean> {
   for (const each of members) {
     const own = yield* ownNames(object, each);
-    if (own === 'unknown' || own.some(({ record }) => record?.sealed !== undefined)) return false;
-    for (const named of [object, ...own]) if ((yield* locate(group, named, each)) !== 'absent') return false;
+    if (own === 'unknown' || own.length > 0) return false;
+    if ((yield* locate(group, object, each)) !== 'absent') return false;
   }
   return members.length > 0;
 }
