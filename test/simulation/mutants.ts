@@ -17,7 +17,7 @@ const mutant = (name: string, profile: string, file: string, from: string, to: s
 export const MUTANTS: readonly Mutant[] = [
   {
     name: 'a host without a login is believed when it shows nothing',
-    profile: 'kills',
+    profile: 'everything',
     edits: [
       {
         file: 'src/core/group/connection.ts',
@@ -61,14 +61,14 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   mutant(
     'a change that did not begin leaves the key record with the new name',
-    'hosts',
+    'everything',
     'replication/attribute-change-job.ts',
     'const record = recordAfter(group, object.record, object, former);',
     'const record = undefined;',
   ),
   mutant(
     'a recovery writes on members that other processes are bringing up to date',
-    'kills',
+    'everything',
     'recovery/reconciliation.ts',
     'if (each === this.member) return yield* work;',
     'if (each === this.member || group.members.length > 0) return yield* work;',
@@ -100,13 +100,6 @@ export const MUTANTS: readonly Mutant[] = [
     'recovery/removal.ts',
     'if (match !== undefined && mayGo)',
     'if (match !== undefined && mayGo && record.undoes === true)',
-  ),
-  mutant(
-    'a missed creation comes after the destroy of its key',
-    'hosts',
-    'records/history.ts',
-    'if (isDestroyed) return undefined;',
-    'void isDestroyed;',
   ),
   mutant(
     'the failure of a change that may be finished is told as certain',
@@ -158,10 +151,24 @@ export const MUTANTS: readonly Mutant[] = [
     'return left.length > 0;',
   ),
   mutant(
+    'a record without a class is written and read',
+    'everything',
+    'replication/replica-copy.ts',
+    'if (described[describedTypes.indexOf(CKA.class)] === undefined) {',
+    'if (described.length === 0) {',
+  ),
+  mutant(
+    'a caller is told at the deadline that a set has failed',
+    'stops',
+    'replication/change-execution.ts',
+    'if (change.isIrrevocable || change.mayBeFinished) {',
+    'if (change.isIrrevocable) {',
+  ),
+  mutant(
     'a key is counted as installed without being there',
     'hosts',
     'recovery/redo.ts',
-    "if (location === 'unknown') return 'failed';",
-    "if (location !== 'there') return 'done';",
+    "if (has !== 'no') return has === 'yes' ? 'done' : 'failed';\n    const own",
+    "if (has !== 'no' || member.name !== '') return 'done';\n    const own",
   ),
 ];

@@ -185,7 +185,7 @@ export class Redo {
     }
     const others = othersThan(group, member);
     const holders = holdersOf(group, record, member);
-    if (yield* isGoneFrom(group, holders, known)) return 'gone';
+    if (yield* isGoneFrom(group, holders, object)) return 'gone';
     // The others still have what a failed call left there, or none of them serves, so that waiting is in vain.
     const isSealed = known.record?.sealed !== undefined;
     const canGive = others.some(({ isServing, state }) => isServing || state.name === 'suspect');
