@@ -98,5 +98,6 @@ export function areOfOneKey(one: Proofs, other: Proofs): boolean {
 
 /** Returns a copy of an object outside the object table, for work that changes what is noted of it. */
 export function detached(object: VirtualObject): VirtualObject {
-  return Object.assign(Object.create(Object.getPrototypeOf(object)) as VirtualObject, object);
+  const copy = Object.create(Object.getPrototypeOf(object)) as VirtualObject;
+  return Object.assign(copy, object, { reference: new Map(object.reference) });
 }
