@@ -72,7 +72,7 @@ describe('[Rule 20] an interrupted change', () => {
     // The key record had the new name, and the key the old one.
     ['hosts', 1307],
     ['everything', 396],
-    // Its intent could not be removed, and nobody looked again.
+    // An intent that could not be removed was not looked at again.
     ['errors', 552],
     // The caller was told "failed" at the deadline, before the change was taken back.
     ['stops', 112],
@@ -106,7 +106,7 @@ describe('a recovery', () => {
   test.each([
     // A read of the group record that ended at once was waited for again and again.
     ['outages', 238],
-    // Nobody tried a change again that had failed while its source was away.
+    // A change that had failed while its source was away was not tried again.
     ['outages', 124],
     // A call hung while the member joined.
     ['errors', 674],

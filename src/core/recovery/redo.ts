@@ -32,7 +32,7 @@ export class Redo {
   readonly group: Group;
   /** Key records by handle, read in advance when many objects are about to be looked at. */
   keyRecords: ReadonlyMap<number, KeyRecord> | undefined;
-  /** The same of the member that catches up. */
+  /** Key records of the member that catches up. */
   ownKeyRecords: ReadonlyMap<number, KeyRecord> | undefined;
   /** Changes known to have happened on any member: they tell the identities that an object may have. */
   history: History = new History();
