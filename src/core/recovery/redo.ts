@@ -99,8 +99,9 @@ export class Redo {
 
   /** Does a change on one member; returns true if the change is done there. */
   *apply(record: ChangeRecord, member: Member): Task<boolean> {
+    const isDone = yield* this.#apply(record, member);
     for (const { handle } of record.notes) this.#touched.add(handle);
-    return yield* this.#apply(record, member);
+    return isDone;
   }
 
   *#apply(record: ChangeRecord, member: Member): Task<boolean> {
