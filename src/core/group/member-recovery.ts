@@ -1,5 +1,6 @@
 import { backoff } from '../base/backoff.js';
 import type { HeldClaim } from '../coordination/coordinator.js';
+import type { ChangeRecord } from '../records/record.js';
 
 /** Longest time until the first further try at changes that failed (ms); later ones come less and less often. */
 const RETRY_FIRST = 10_000;
@@ -16,8 +17,8 @@ export class MemberRecovery {
   hasUnheard: boolean = false;
   /** Number of failed tries at each missed change, by operation. */
   readonly failedChanges: Map<string, number> = new Map<string, number>();
-  /** Operations of creations that failed at every try, by the ids of their changes (see changeIdOf). */
-  readonly givenUp: Map<string, string> = new Map<string, string>();
+  /** Creations that failed at every try, by the ids of their changes (see changeIdOf). */
+  readonly givenUp: Map<string, ChangeRecord> = new Map<string, ChangeRecord>();
   /** Time of the next look for intents whose writers have gone meanwhile (ms of the port's clock). */
   recheckIntentsAt: number = Number.POSITIVE_INFINITY;
   /** True if the token has the group record. */
@@ -77,7 +78,7 @@ export class MemberRecovery {
   /** Forgets the failed tries at a change. */
   forgetFailures(operation: string): void {
     this.failedChanges.delete(operation);
-    for (const [changeId, each] of this.givenUp) if (each === operation) this.givenUp.delete(changeId);
+    for (const [changeId, each] of this.givenUp) if (each.operation === operation) this.givenUp.delete(changeId);
   }
 
   /**
@@ -100,8 +101,8 @@ export class MemberRecovery {
   }
 
   /** Notes a creation that failed at every try: the member serves without it unless a comparison shows no difference. */
-  giveUp(changeId: string, operation: string): void {
-    this.givenUp.set(changeId, operation);
+  giveUp(changeId: string, record: ChangeRecord): void {
+    this.givenUp.set(changeId, record);
   }
 
   /** Sets whether the token has the group record. */

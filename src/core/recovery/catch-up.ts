@@ -120,7 +120,7 @@ export class CatchUp {
         // without the change.
         if (tries < MOST_TRIES && group.members.some((other) => other !== member && mayServeSoon(other)))
           return { failure: failedBecause('the member could not catch up yet'), done };
-        if (record.what === 'create') member.recovery.giveUp(changeIdOf(record), record.operation);
+        if (record.what === 'create') member.recovery.giveUp(changeIdOf(record), record);
       }
       return { failure: undefined, done };
     } finally {

@@ -66,20 +66,21 @@ export function* compareWithOthers(group: Group, member: Member): Task<RecoveryF
   const isCompared = lacking !== undefined;
   if (isCompared) yield* takePositionOf(group, member, source, lacking.length === 0);
   const failures = member.recovery.countComparison(isCompared);
-  if (lacking?.length === 0) yield* noteGivenUp(group, member);
+  if (lacking?.length === 0) yield* noteGivenUp(group, member, source);
   return !isCompared && failures < MOST_TRIES ? { kind: 'notCompared' } : undefined;
 }
 
-/** Notes as done the creations that failed, after a comparison has shown that the member lacks nothing. */
-function* noteGivenUp(group: Group, member: Member): Task<void> {
+/** Notes as done the creations that failed, after a comparison with a member that had them has shown no lack. */
+function* noteGivenUp(group: Group, member: Member, source: Member): Task<void> {
   const { recovery, serial } = member;
-  if (recovery.givenUp.size === 0 || serial === undefined) return;
-  const deeds = [...recovery.givenUp.keys()].slice(0, MOST_DEEDS);
+  const told = [...recovery.givenUp].filter(([, record]) => !group.missing(record).includes(source.serial ?? ''));
+  if (told.length === 0 || serial === undefined) return;
+  const deeds = told.slice(0, MOST_DEEDS).map(([changeId]) => changeId);
   const record: DoneRecord = { kind: 'done', id: hex(group.port.randomBytes(8)), serial, deeds };
   const until = group.port.now() + stepLimit(group.policy);
   if ((yield* runOnMember(group, member, writingRecords([record]), until)).kind !== 'done') return;
   group.missed.learnDone(record);
-  for (const changeId of deeds) recovery.forgetFailures(recovery.givenUp.get(changeId) ?? '');
+  for (const changeId of deeds) recovery.forgetFailures(recovery.givenUp.get(changeId)?.operation ?? '');
 }
 
 /** Copies the objects that the member lacks; returns those that could not be copied, undefined without a comparison. */
