@@ -16,7 +16,7 @@ import { Ticket } from './ticket.js';
 
 /** Interval between looks at a running write before its host is killed (ms). */
 const WRITE_POLL = 20;
-/** Time for a killed host to end (ms). */
+/** Time for a killed host to end before the connection gives it up (ms). */
 const REAP_TIMEOUT = 2000;
 /** Time for a host to leave before it is killed (ms): it may be stopped, or the machine very busy. */
 const LEAVE_TIMEOUT = 100;
@@ -24,8 +24,8 @@ const LEAVE_TIMEOUT = 100;
 const MAX_OUTSTANDING = 1024;
 
 /**
- * Connection: one life of a member's host. At most `window` jobs are at the host; others are queued here and can be
- * withdrawn. Real handles live no longer than it does (Rule 13).
+ * Connection: one life of a member's host. At most `window` jobs are at the host; the others are queued here and can be
+ * withdrawn. Real handles live no longer than the connection (Rule 13).
  */
 export class Connection {
   /** Replicas of virtual objects that were looked for here; cleared when the login is renewed. */

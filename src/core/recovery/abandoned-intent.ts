@@ -4,6 +4,7 @@ import type { Group } from '../group/group.js';
 import type { Member } from '../group/member.js';
 import { type FoundRecord, type RecordsFound, recordsAt } from '../records/ledger.js';
 import type { ChangeRecord } from '../records/record.js';
+import { othersTakingPart } from './absence.js';
 
 /** Interval between looks whether a change in doubt can be resolved (ms). */
 export const DOUBT_POLL = 1000;
@@ -42,10 +43,4 @@ export function* hasAbandoned(group: Group, member: Member, deadline: number): T
     return false;
   };
   return (records?.changes.filter(isDue).length ?? 0) > 0;
-}
-
-/** Returns the serials of the other members that may know what has become of a change: those that took part. */
-export function othersTakingPart({ ledger }: Group, { serial }: Member, { missed }: ChangeRecord): readonly string[] {
-  const all = ledger.record?.members.map((each) => each.serial) ?? [];
-  return all.filter((each) => each !== serial && !missed.includes(each));
 }

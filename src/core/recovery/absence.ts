@@ -20,15 +20,19 @@ export function othersThan({ members }: Group, member: Member): readonly Member[
   return others.sort((a, b) => Number(b.isServing) - Number(a.isServing));
 }
 
+/** Returns the serials of the other members that took part in a change: they have it, and may know what became of it. */
+export function othersTakingPart({ ledger }: Group, { serial }: Member, { missed }: ChangeRecord): readonly string[] {
+  const all = ledger.record?.members.map((each) => each.serial) ?? [];
+  return all.filter((each) => each !== serial && !missed.includes(each));
+}
+
 /**
  * Returns the other members that had a change, and whose lack of its object tells that the object was destroyed since;
  * none if one of them cannot be asked.
  */
-export function holdersOf(group: Group, { missed }: ChangeRecord, member: Member): readonly Member[] {
-  const others = othersThan(group, member);
-  const serials = group.ledger.record?.members.map(({ serial }) => serial) ?? [];
-  const holding = serials.filter((serial) => serial !== member.serial && !missed.includes(serial));
-  const found = others.filter(({ serial }) => serial !== undefined && holding.includes(serial));
+export function holdersOf(group: Group, record: ChangeRecord, member: Member): readonly Member[] {
+  const holding = othersTakingPart(group, member, record);
+  const found = othersThan(group, member).filter(({ serial }) => serial !== undefined && holding.includes(serial));
   return found.length === holding.length ? found : [];
 }
 

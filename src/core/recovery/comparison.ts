@@ -215,7 +215,8 @@ class Copying {
     }
     const until = group.port.now() + group.policy.hangAfter * COPY_MULTIPLE + group.policy.writeHangAfter;
     try {
-      if (yield* this.#rename(object, until)) return 'there';
+      const end = yield* this.#rename(object, until);
+      if (end !== 'not there') return end === 'renamed' ? 'there' : 'lacking';
       if (yield* copyReplicaTo(group, object, member, until)) return 'copied';
     } catch {
       // An error means that no member could give the object now.
@@ -224,13 +225,17 @@ class Copying {
     return (yield* this.#standingNow(object)) === 'alike' ? 'there' : 'lacking';
   }
 
-  /** Renames the member's object if only its label or ID differs from the others'; returns true if that was done. */
-  *#rename(object: VirtualObject, until: number): Task<boolean> {
+  /**
+   * Renames the member's object if only its label or ID differs from the others'. An object that could not be read, or
+   * renamed, may be there: a copy could double it.
+   */
+  *#rename(object: VirtualObject, until: number): Task<'renamed' | 'not there' | 'unknown'> {
     const { group, member } = this;
     yield* learnKeyRecord(group, object);
     if (!object.referenced) yield* establishReference(group, object, new PendingWork());
     const renamed = yield* this.#renamedObjects.find(object);
-    if (renamed === undefined) return false;
+    if (renamed === undefined) return 'not there';
+    if (renamed === 'unknown') return 'unknown';
     renamed.record = object.record;
     renamed.isRecorded = object.isRecorded;
     const { label, id } = object.description;
@@ -239,7 +244,7 @@ class Copying {
       ...(object.description.class === CKO.data ? [] : [{ type: CKA.id, value: id }]),
     ];
     const { memberJob } = changingAttributesTo(group, renamed, changes);
-    return (yield* runOnMember(group, member, memberJob, until)).kind === 'done';
+    return (yield* runOnMember(group, member, memberJob, until)).kind === 'done' ? 'renamed' : 'unknown';
   }
 
   /**

@@ -147,13 +147,19 @@ export class Redo {
     return yield* this.#removal.leaveTombstone(first, record, member);
   }
 
-  /** Finds the object on a member under an identity that no record tells. */
-  *#findRenamed(object: VirtualObject, member: Member): Task<VirtualObject | undefined> {
+  /** Finds an object on a member under one of its names, one in a key record there, or one that no record tells. */
+  *#find(names: readonly VirtualObject[], member: Member): Task<VirtualObject | 'unknown' | undefined> {
+    for (const name of names) if ((yield* locate(this.group, name, member)) === 'there') return name;
+    const [first] = names;
+    if (first === undefined || member.connection === undefined) return undefined;
+    const own = yield* ownNames(first, member, this.#recordsBefore(first));
+    if (own === 'unknown') return own;
+    for (const name of own) if ((yield* locate(this.group, name, member)) === 'there') return name;
     const source = othersThan(this.group, member)[0]?.connection;
-    if (member.connection === undefined || source === undefined) return undefined;
+    if (source === undefined) return undefined;
     if (this.#renamedObjects?.connection !== member.connection)
       this.#renamedObjects = new RenamedObjects(this.group, member.connection, source);
-    return yield* this.#renamedObjects.find(object);
+    return yield* this.#renamedObjects.find(first);
   }
 
   /**
@@ -233,20 +239,8 @@ export class Redo {
   }
 
   *#set(record: ChangeRecord, member: Member): Task<boolean> {
-    const objects = this.#identitiesOf(record);
-    let found: VirtualObject | undefined;
-    for (const object of objects) {
-      if ((yield* locate(this.group, object, member)) !== 'there') continue;
-      found = object;
-      break;
-    }
-    const [first] = objects;
-    if (found === undefined && first !== undefined) {
-      const own = yield* ownNames(first, member, this.#recordsBefore(first));
-      for (const each of own === 'unknown' ? [] : own)
-        if (found === undefined && (yield* locate(this.group, each, member)) === 'there') found = each;
-      found ??= yield* this.#findRenamed(first, member);
-    }
+    const found = yield* this.#find(this.#identitiesOf(record), member);
+    if (found === 'unknown') return false;
     if (found === undefined) return yield* this.#ensure(record, member);
     yield* this.#learnRecord(found, member);
     const left = yield* leftToSet(this.group, record, this.history, found, member, this.#limit());

@@ -29,9 +29,10 @@ export class RenamedObjects {
 
   /**
    * Finds an object by its proofs; returns it under its identity on the member, undefined if none matches. A copy has
-   * the same key and is another object, so an object with a key record of another handle never matches.
+   * the same key and is another object, so an object with a key record of another handle never matches. Returns
+   * 'unknown' if an object that may be the one could not be read: a copy could double it then.
    */
-  *find(object: VirtualObject): Task<VirtualObject | undefined> {
+  *find(object: VirtualObject): Task<VirtualObject | 'unknown' | undefined> {
     this.#found ??= yield* this.#survey();
     if (![...this.#handles.values()].includes(object.handle)) return undefined;
     const work = new PendingWork();
@@ -44,11 +45,13 @@ export class RenamedObjects {
       const comparison = isProvenByIdentity(object.description)
         ? 'same'
         : yield* compare(this.group, this.connection, object, found, work);
+      if (typeof comparison !== 'string') return 'unknown';
       if (comparison === 'same') return yield* this.#named(object, found, work);
     }
     return undefined;
   }
 
+  /** Lists the objects; none if a member cannot be surveyed, as long as partial objects are on it. */
   *#survey(): Task<readonly FoundReplica[]> {
     const own = yield* surveyMember(this.connection);
     const theirs = yield* surveyMember(this.other);
@@ -58,10 +61,10 @@ export class RenamedObjects {
     return own.objects.filter(({ identity }) => theirs.of(identity).length === 0);
   }
 
-  *#named(object: VirtualObject, found: FoundReplica, work: PendingWork): Task<VirtualObject | undefined> {
+  *#named(object: VirtualObject, found: FoundReplica, work: PendingWork): Task<VirtualObject | 'unknown'> {
     const steps = [step('C_GetAttributeValue', found.handle, describedTypes)];
     const outcome = yield* this.connection.run({ steps }, 'find', FOREVER, work);
-    if (outcome.kind !== 'reply' || failureOf(outcome) !== undefined) return undefined;
+    if (outcome.kind !== 'reply' || failureOf(outcome) !== undefined) return 'unknown';
     const read = resultOf(outcome.reply, 0, 'C_GetAttributeValue');
     const named = new VirtualObject(object.handle, found.identity, found.description, object.ordinal);
     named.described = read.map(({ presence, value }) => (presence === 'present' ? new Uint8Array(value) : undefined));

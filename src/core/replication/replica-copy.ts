@@ -233,7 +233,7 @@ export function* describeObject(group: Group, object: VirtualObject, deadline: n
   // A record without a class would take down every member that reads it.
   if (described[describedTypes.indexOf(CKA.class)] === undefined) {
     const explanation =
-      'an interrupted write left a part of the object on a member: the next recovery of it removes that';
+      'a member has only a part of the object, which an interrupted write left: try again, and run `pkcs11-ha recover`';
     throw new TokenError(CKR.functionFailed, 'C_GetAttributeValue', explanation);
   }
   object.described = described;
