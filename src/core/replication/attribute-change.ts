@@ -28,7 +28,7 @@ import {
   recordAfter,
   restoringAttributes,
 } from './attribute-change-job.js';
-import { abandonedError, carryOut } from './change-execution.js';
+import { abandonedError, carryOutOnceBegun } from './change-execution.js';
 import { checkWritable } from './creation.js';
 import { learnWritten } from './installation-on-all.js';
 import { renameAmong } from './naming.js';
@@ -56,8 +56,10 @@ export function* changeAttributes(
   }
   group.counters.calls += 1;
   if (changes.length === 0) return;
-  const change = new ReplicatedChange(group, name, deadline);
-  yield* carryOut(change, applyChange(change, object, changes));
+  yield* carryOutOnceBegun(
+    () => new ReplicatedChange(group, name, deadline),
+    (change) => applyChange(change, object, changes),
+  );
 }
 
 function* applyChange(change: ReplicatedChange, object: VirtualObject, changes: readonly Attribute[]): Task<void> {
@@ -162,8 +164,10 @@ function* applyToAll(
   const { group } = change;
   const done: Member[] = [];
   const doubtful: Member[] = [];
+  let lost = 0;
   for (const member of members) {
     if (!isReachable(member)) {
+      lost += 1;
       doubtful.push(member);
       continue;
     }
@@ -179,6 +183,7 @@ function* applyToAll(
       throw abandonedError(change, change.failure(CKR.functionFailed, `${problem} on ${member.name}`));
     }
     if (end?.kind === 'gone' || end?.kind === 'lacks') {
+      if (end.kind === 'gone' && !end.begun) lost += 1;
       doubtful.push(member);
       continue;
     }
@@ -198,6 +203,7 @@ function* applyToAll(
   const { durability } = group.policy;
   if (done.length >= (durability === 'all' ? 1 : durability) && !change.givenUp) return done;
   yield* takeBack(change, done, doubtful, object, former, records);
+  change.hasNotBegun = lost === members.length;
   throw abandonedError(
     change,
     change.failure(CKR.deviceRemoved, `too few members took the new values: ${group.describeMembers()}`),

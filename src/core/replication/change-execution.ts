@@ -34,6 +34,25 @@ export function* carryOut<T>(change: ReplicatedChange, body: Task<T>): Task<T> {
   }
 }
 
+/**
+ * Carries out a change, and begins it anew while all members were lost before any had begun it: a member may be back in a
+ * moment.
+ */
+export function* carryOutOnceBegun<T>(
+  begin: () => ReplicatedChange,
+  body: (change: ReplicatedChange) => Task<T>,
+): Task<T> {
+  for (;;) {
+    const change = begin();
+    try {
+      return yield* carryOut(change, body(change));
+    } catch (error) {
+      const { isHopeless, port } = change.group;
+      if (!change.hasNotBegun || change.isUnwanted || isHopeless || port.now() >= change.deadline) throw error;
+    }
+  }
+}
+
 /** Returns the error of a change that was abandoned: of an unknown outcome if another process may still finish it. */
 export function abandonedError(change: ReplicatedChange, error: TokenError): TokenError {
   if (!change.isInDoubt) return error;

@@ -17,7 +17,7 @@ import { aliasTemplate, keyRecordTemplate } from '../records/record-template.js'
 import { tombstoneLabel } from '../records/tombstone.js';
 import { relearnKeyRecord } from '../replicas/key-record.js';
 import { refreshForChange } from '../wrapping/group-record-reading.js';
-import { abandonedError, carryOut } from './change-execution.js';
+import { abandonedError, carryOut, carryOutOnceBegun } from './change-execution.js';
 import { checkWritable } from './creation.js';
 import { runMarked } from './position-mark.js';
 import { copyReplicaTo, describeObject } from './replica-copy.js';
@@ -34,8 +34,10 @@ export function* destroyObject(group: Group, object: VirtualObject, deadline: nu
   const name = 'C_DestroyObject';
   checkWritable(group, name);
   group.counters.calls += 1;
-  const change = new ReplicatedChange(group, name, deadline);
-  yield* carryOut(change, object.session === undefined ? destroy(change, object) : destroyInSessions(change, object));
+  yield* carryOutOnceBegun(
+    () => new ReplicatedChange(group, name, deadline),
+    (change) => (object.session === undefined ? destroy(change, object) : destroyInSessions(change, object)),
+  );
 }
 
 function* destroy(change: ReplicatedChange, object: VirtualObject): Task<void> {
@@ -50,8 +52,12 @@ function* destroy(change: ReplicatedChange, object: VirtualObject): Task<void> {
   const going = yield* change.writeIntent(participants, 'destroy', [object]);
   const done: Member[] = [];
   const doubtful: Member[] = [];
+  const lost: Member[] = [];
   for (const member of going) {
-    if (!isReachable(member)) continue;
+    if (!isReachable(member)) {
+      lost.push(member);
+      continue;
+    }
     const isLate = done.length === 0 && (change.givenUp || group.port.now() >= change.deadline);
     if (isLate) {
       yield* change.abandon([], doubtful);
@@ -68,8 +74,8 @@ function* destroy(change: ReplicatedChange, object: VirtualObject): Task<void> {
       change.isIrrevocable = false;
       yield* change.abandon([], doubtful);
       throw abandonedError(change, change.refusalError(end));
-    } else if (end.kind === 'gone' && end.begun) {
-      doubtful.push(member);
+    } else if (end.kind === 'gone') {
+      (end.begun ? doubtful : lost).push(member);
     } else if (end.kind === 'refused' && !change.givenUp) {
       yield* restoreAll(change, done, doubtful, object);
       throw abandonedError(change, change.refusalError(end));
@@ -77,6 +83,7 @@ function* destroy(change: ReplicatedChange, object: VirtualObject): Task<void> {
   }
   if (done.length === 0) {
     yield* change.abandon([], doubtful);
+    change.hasNotBegun = lost.length === going.length;
     const explanation = `no member destroyed the object: ${group.describeMembers()}`;
     throw abandonedError(change, change.failure(CKR.deviceRemoved, explanation));
   }

@@ -45,6 +45,8 @@ export class ReplicatedChange {
   isUnwanted: boolean = false;
   /** True if the abandoned change is finished by a recovery, should it have begun. */
   isInDoubt: boolean = false;
+  /** True if all members were lost before any had begun the change. */
+  hasNotBegun: boolean = false;
   /** Fires when the caller has given up, or the change was decided. */
   readonly moved: Signal = new Signal();
 
